@@ -350,7 +350,7 @@ def isolation_memory(rounds: int) -> list[Row]:
     """The memory of an idle worker, of one whose guest has run, and of the fork server, against this process."""
     runtime = _runtime(isolation=True)
     module = runtime.load_wat(ADD)
-    server = next((child for child in _children(os.getpid()) if b"zygote" in _words(child)), None)
+    server = next((child for child in _children(os.getpid()) if b"fork_server" in _words(child)), None)
     if server is None:
         return []
     waiting = _children(server)

@@ -120,7 +120,7 @@ def test_a_fork_server_has_nothing_but_dev_null_on_the_standard_numbers(tmp_path
         "a = Aegis(isolation=True, cache=False)\n"
         "with a.sandbox(a.load_wat('(module (func (export \"f\")))')) as box:\n"
         "    box.call('f')\n"
-        "    own = f'/proc/{pool._zygote._process.pid}/fd'\n"
+        "    own = f'/proc/{pool._fork_server._process.pid}/fd'\n"
         "    open(sys.argv[1], 'w').write(' '.join(os.readlink(f'{own}/{n}') for n in (0, 1, 2)))\n"
     )
     report = tmp_path / "report"

@@ -26,7 +26,7 @@ from aegis.limits import LIMIT_NAMES
 from aegis.policy.policy import KEYWORDS
 
 ROOT = Path(aegis.__file__).parent
-PENDING = ("attack/", "component/", "engine/", "fuzz/", "host/", "isolation/", "sandbox/", "testing/")
+PENDING = ("attack/", "component/", "engine/", "fuzz/", "host/", "sandbox/", "testing/")
 GENERATED = "bindings/"
 
 

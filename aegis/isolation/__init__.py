@@ -1,13 +1,9 @@
-"""The same sandbox, its guest in a process of its own.
+"""Isolation: a sandbox whose guest runs in a process of its own, the worker, confined by the operating system.
 
-wire        how parent and worker talk; encoding: what can be said at all
-codec       WIT values by their types; faults: errors
-setup       what a worker is told first
-confine     what a process gives up for good: a layer of the operating system a module
-zygote      the fork server; worker: what its children do; within, remote, closing: what they have
-pool        workers as the parent sees them
-code        the code of an artifact for workers, one sealed file a core module; compiling: having a worker make it
-store       a sandbox's store whose guest is in a worker; tier: what makes it
+parent      the embedder's process: creates workers, opens grants, calls host functions, checks all that a worker sends
+worker      the worker process, and the fork server that creates workers
+protocol    the messages between them
+confine     the layers of confinement that a worker applies to itself
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any
 
 from aegis import Aegis, Module, Sandbox, WorkerCrashed
 from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import Broken, Channel, Region
-from aegis.isolation.protocol.setup import ACCOUNT
+from aegis.isolation.protocol.channel import Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.specs import ACCOUNT
 from tests.isolation.isolated import isolated
 
 __all__ = ["GOOD", "Liar", "Peer", "account", "done", "host", "lying", "said"]
@@ -50,16 +50,16 @@ class Liar:
 
     def __init__(self, script: Script, *, begins: Script | None = None) -> None:
         near, far = socket.socketpair()
-        self.shared = Region.new(REGION)
-        self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
-        self._peer = Channel(far, *Region.pair(self.shared, REGION, parent=False), views=True, patient=True)
+        self.shared = SharedRegion.new(REGION)
+        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION, parent=True))
+        self._peer = Channel(far, *SharedRegion.pair(self.shared, REGION, parent=False), views=True, patient=True)
         self._begins, self._script = begins or ready, script
         self.killed = threading.Event()
         self.thread = threading.Thread(target=self._speak, daemon=True)
         self.thread.start()
 
     def _speak(self) -> None:
-        with suppress(Broken, OSError):
+        with suppress(ProtocolError, OSError):
             message, descriptors = self._peer.recv_with(200)
             for descriptor in descriptors:
                 os.close(descriptor)

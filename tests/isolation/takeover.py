@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, PolicyError, Sandbox
-from aegis.isolation.parent.pool import Zygote, zygote
+from aegis.isolation.parent.pool import ForkServerProcess, fork_server
 from aegis.isolation.worker import session as worker
 from tests.isolation.attacks import ATTACKS, outcome
 
@@ -94,7 +94,7 @@ def captive(text: str = _PLAIN, imports: Any = None, subscribers: Any = (), **po
     strict = {"strict": True, "workers": 0, **policy.pop("isolation", {})}
     options = {"cache": False, "pooled": False, "timeout": "20s", **policy}
     with Aegis(isolation=strict, **options) as runtime:
-        zygote(runtime._isolated.pool._stack).load(["tests.isolation.takeover"])  # type: ignore[union-attr]
+        fork_server(runtime._isolated.pool._stack).load(["tests.isolation.takeover"])  # type: ignore[union-attr]
         artifact = runtime.load_wat(text)
         with _strict_or_skipped(runtime, artifact, imports, subscribers) as sandbox:
             yield Captive(sandbox, runtime, artifact)
@@ -117,13 +117,13 @@ def _strict_or_skipped(runtime: Aegis, artifact: Any, imports: Any, subscribers:
 
 def take_over(module: str = "tests.isolation.takeover") -> None:
     """Make the fork servers of this process import ``module``."""
-    launch = Zygote._launch
+    launch = ForkServerProcess._launch
 
-    def launched(self: Zygote, stack: int) -> None:
+    def launched(self: ForkServerProcess, stack: int) -> None:
         launch(self, stack)
         self.load([module])
 
-    Zygote._launch = launched  # type: ignore[method-assign]
+    ForkServerProcess._launch = launched  # type: ignore[method-assign]
 
 
 def environment() -> dict[str, str]:

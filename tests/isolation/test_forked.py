@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from aegis.isolation.worker.reserve import LATER, LATER_BESIDE
+from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
 from tests.cli.command import COMMAND, guest
 from tests.isolation.takeover import COMMAND as TAKEN_OVER
 from tests.isolation.takeover import GUEST, environment
@@ -192,7 +192,7 @@ BEFORE_DOORS_CLOSE = {
     "aegis.host.net.http.transport", "aegis.host.net.network", "aegis.host.files.preopens",
     "aegis.host.files.single_file",
     "aegis.isolation.parent.compiling", "aegis.isolation.worker.warmup", "aegis.isolation.worker.sockets",
-    "aegis.isolation.worker.code_shelf",
+    "aegis.isolation.worker.preloaded_code",
     "aegis.observe.events",
 }  # fmt: skip
 """Imported for the sandbox that needs them, before the worker is confined."""
@@ -233,7 +233,7 @@ def test_whatever_a_worker_imports_later_is_on_the_shelf() -> None:
             for wanted in later(ast.parse(file.read_text())):
                 if wanted not in loaded:
                     missing.setdefault(wanted, name)
-    known = {*LATER, *LATER_BESIDE, *BEFORE_DOORS_CLOSE, *COMPONENTS, *NOT_IN_A_WORKER}
+    known = {*LATE_AEGIS_MODULES, *LATE_STDLIB_MODULES, *BEFORE_DOORS_CLOSE, *COMPONENTS, *NOT_IN_A_WORKER}
     assert set(missing) <= known, {name: where for name, where in missing.items() if name not in known}
 
 
@@ -253,15 +253,15 @@ import sys
 from aegis.isolation.parent import forked
 from aegis.isolation.worker.main import main
 from aegis.host.preview1 import files, system
-from aegis.isolation.worker.confinement import close_imports, kept_imports
-from aegis.isolation.worker.reserve import LATER, LATER_BESIDE
-from aegis.isolation.worker.code_shelf import Shelf
-kept_imports.append(Shelf())
-close_imports()
+from aegis.isolation.worker.confinement import forbid_imports, kept_finders
+from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
+from aegis.isolation.worker.preloaded_code import PreloadedFinder
+kept_finders.append(PreloadedFinder())
+forbid_imports()
 import builtins, os
 def closed(*_): raise AssertionError("opened a file")
 builtins.open = os.open = closed
-for name in (*LATER, *LATER_BESIDE):
+for name in (*LATE_AEGIS_MODULES, *LATE_STDLIB_MODULES):
     try:
         __import__(name)
     except ModuleNotFoundError as error:

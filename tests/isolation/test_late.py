@@ -12,9 +12,9 @@ from aegis import Cancelled, DeadlineExceeded
 from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.isolation.parent.pool import REGION
 from aegis.isolation.protocol import late_calls
-from aegis.isolation.protocol.channel import PAGE, Region
+from aegis.isolation.protocol.channel import PAGE, SharedRegion
 from aegis.isolation.protocol.late_calls import LateCalls, forget_account, left_account
-from aegis.isolation.protocol.setup import ACCOUNT
+from aegis.isolation.protocol.specs import ACCOUNT
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
 from tests.isolation.liar import Peer, account, lying
 
@@ -69,7 +69,7 @@ def test_a_worker_that_claims_lateness_by_exiting_is_believed_no_more_than_one_t
 
 
 def test_data_of_one_sandbox_in_a_worker_does_not_reach_the_next() -> None:
-    shared = Region.new(SIZE)
+    shared = SharedRegion.new(SIZE)
     try:
         assert left_account(shared, SIZE) == (None, False)
         os.pwrite(shared, account(memory=7) + b"e", 2 * SIZE)
@@ -96,7 +96,7 @@ class Watched:
             raise Ended
 
         monkeypatch.setattr(late_calls.os, "_exit", end)
-        self.shared = Region.new(SIZE)
+        self.shared = SharedRegion.new(SIZE)
         self.calls = LateCalls(self.shared, SIZE, lambda: account(memory=1))
         made = runtime("in-process", timeout="60s")
         self.sandbox = made.sandbox(made.load_wat(text), **options)
@@ -105,7 +105,7 @@ class Watched:
         """Check as the clock does; return whether the process was ended."""
         try:
             for _ in range(times):
-                self.calls.look()
+                self.calls.check()
         except Ended:
             return True
         return False
@@ -136,19 +136,19 @@ def test_only_a_late_call_of_a_guest_that_nothing_else_stops_ends_the_process(
 ) -> None:
     watched = Watched(monkeypatch, TEXT)
     job = in_a_call(watched, "spin", endless=endless)
-    assert not watched.look(5), "it is in time"
+    assert not watched.check(5), "it is in time"
     assert left_account(watched.shared, SIZE) == (None, False)
     watched.sandbox._run.door.stop = Cancelled("stopped")
-    assert not watched.look(1), "it may be about to answer"
+    assert not watched.check(1), "it may be about to answer"
     assert left_account(watched.shared, SIZE) == (account(memory=1), False)
     # Without epochs nothing has ended the guest by the second tick; with them it has ended, or is about to.
     if endless:
-        ended = watched.look(1)
+        ended = watched.check(1)
         assert ended or not watched.sandbox._run.store.in_call()  # type: ignore[union-attr]
     else:
-        assert not watched.look(5)
+        assert not watched.check(5)
     assert job.wait(30)
-    assert not watched.look(5), "no call is under way"
+    assert not watched.check(5), "no call is under way"
     watched.close()
 
 
@@ -164,7 +164,7 @@ def test_a_late_host_function_is_left_to_end_its_call(monkeypatch: pytest.Monkey
     job = in_a_call(watched, "calls", endless=True)
     assert entered.wait(30)
     watched.sandbox._run.door.stop = Cancelled("stopped")
-    assert not watched.look(10)
+    assert not watched.check(10)
     assert left_account(watched.shared, SIZE) == (account(memory=1), False)
     leave.set()
     assert job.wait(30)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, AegisError, Sandbox
-from aegis.isolation.parent.pool import zygote
+from aegis.isolation.parent.pool import fork_server
 from tests.isolation import test_worker_ends
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 from tests.isolation.test_worker_ends import box, wait_for
@@ -148,7 +148,7 @@ def test_a_sandbox_that_was_dropped_without_closing_leaves_nothing_either() -> N
 def test_a_worker_makes_no_directory_that_it_would_leave_behind_if_it_was_killed() -> None:
     """All work in the directory that their fork server entered, and deleted before the first of them."""
     aegis = isolated(timeout="30s", isolation={"workers": 0})
-    zygote(aegis._isolated.pool._stack).load(["tests.isolation.no_private_directory"])  # type: ignore[union-attr]
+    fork_server(aegis._isolated.pool._stack).load(["tests.isolation.no_private_directory"])  # type: ignore[union-attr]
     with box(aegis) as sandbox:
         layers = {name: (active, detail) for name, active, detail in sandbox.layers}
     assert layers["private-tmp"] == (True, "the working directory is private, empty and deleted")

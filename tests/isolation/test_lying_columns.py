@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from aegis import CallError, DeadlineExceeded, GuestTrap, WorkerCrashed
-from aegis.isolation.protocol.channel import Broken
-from aegis.isolation.protocol.columns import ColumnCalls, Conversation, serve_rows
+from aegis.isolation.parent.columns import ColumnCalls, RowExchange, serve_rows
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.buffers import SCALARS, ColumnBatch
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Peer, Script, done, lying, said
@@ -75,7 +75,7 @@ LIES: dict[str, list[Any]] = {
     "results before the first row was given": [rows(1, 1, b"\0\0\0\0", 1)],
     "results of no row": [rows(1, 0, b"\0\0\0\0", 1)],
     "fewer rows than none": [rows(1, -1, b"", 1)],
-    "more rows than there are": [rows(1, 0, b"", ROWS + 1)],
+    "request for too many rows": [rows(1, 0, b"", ROWS + 1)],
     "no rows": [rows(1, 0, b"", 0)],
     "less than no rows": [rows(1, 0, b"", -1)],
     "an absurd count": [rows(1, 0, b"", 1 << 62)],
@@ -158,17 +158,17 @@ def test_values_that_their_type_does_not_have_are_not_results() -> None:
     for of, bad in (("bool", b"\2"), ("char", (0xD800).to_bytes(4, "little")), ("char", b"\xff\xff\xff\xff")):
         batch = ColumnBatch(lambda: "f", [], SCALARS[of], [], None, 4)
         calls = ColumnCalls()
-        calls.under_way.append(Conversation(batch))
+        calls.under_way.append(RowExchange(batch))
         answers: list[Any] = []
         answer = partial(_keep, answers)
         serve_rows(calls, rows(1, 0, b"", 4), answer)
         assert answers == [(1, False, [])]
-        with pytest.raises(Broken, match="another type"):
+        with pytest.raises(ProtocolError, match="another type"):
             serve_rows(calls, rows(None, 1, bad, 0), answer)
         assert batch.done == 0
 
 
-@pytest.mark.parametrize("answer", [done(0), done([]), rows(1, 0, b"", 1), ["settled"], ["unfit", None, GOOD, []]])
+@pytest.mark.parametrize("answer", [done(0), done([]), rows(1, 0, b"", 1), ["prepared"], ["unfit", None, GOOD, []]])
 def test_the_answer_to_a_wish_for_a_loop_is_nothing(answer: Any) -> None:
     sandbox, _ = lying(TEXT, said(answer, ["what"]))
     with sandbox:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
 from aegis.component.planning.plain_world import BadWorld, world_from_plain, world_to_plain
-from aegis.isolation.protocol.channel import Broken, encode
+from aegis.isolation.protocol.channel import ProtocolError, encode
 from tests.echo import echo_component
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
@@ -46,7 +46,7 @@ class LyingCompiler(Liar):
         super().__init__(lambda peer, message: None)
 
     def _speak(self) -> None:
-        with suppress(Broken, OSError):
+        with suppress(ProtocolError, OSError):
             _, descriptors = self._peer.recv_with(200)
             try:
                 self._speech(self._peer, descriptors)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aegis import DeadlineExceeded, Sandbox, WorkerCrashed
-from aegis.isolation.protocol.setup import ACCOUNT
+from aegis.isolation.protocol.specs import ACCOUNT
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Liar, Peer, account, done, host, lying, ready
 

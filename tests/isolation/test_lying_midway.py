@@ -18,7 +18,15 @@ import pytest
 
 from aegis import AegisError, DeadlineExceeded, WorkerCrashed
 from aegis.isolation.protocol import channel as wire
-from aegis.isolation.protocol.channel import LARGE, Broken, Channel, Late, Region, decode, encode
+from aegis.isolation.protocol.channel import (
+    SHARED_MIN_BYTES,
+    Channel,
+    ChannelTimeout,
+    ProtocolError,
+    SharedRegion,
+    decode,
+    encode,
+)
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import Peer, done, host, lying, said
 
@@ -55,7 +63,7 @@ def once_then(first: Any, *rest: Any) -> Any:
 # -- a worker found out while a host function runs --------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [10, LARGE, 5 * LARGE])
+@pytest.mark.parametrize("length", [10, SHARED_MIN_BYTES, 5 * SHARED_MIN_BYTES])
 @pytest.mark.parametrize("reused", [True, False])
 def test_the_result_for_a_dead_worker_is_discarded(tmp_path: Path, length: int, reused: bool) -> None:
     """The descriptor of the shared memory is closed by then, and its number may refer to another file."""
@@ -96,12 +104,12 @@ def test_a_host_function_that_swallows_its_workers_end_does_not_hide_it() -> Non
 
 @pytest.mark.parametrize("write", [False, True])
 def test_a_region_that_was_closed_is_mapped_no_more(write: bool) -> None:
-    descriptor = Region.new(1 << 20)
+    descriptor = SharedRegion.new(1 << 20)
     try:
-        region = Region(descriptor, 0, 1 << 20, write=write)
+        region = SharedRegion(descriptor, 0, 1 << 20, write=write)
         region.view()
         region.close()
-        with pytest.raises(Broken):
+        with pytest.raises(ProtocolError):
             region.put(b"xx", 2) if write else region.get(0, 2)
     finally:
         os.close(descriptor)
@@ -128,7 +136,7 @@ HEAVY = {
 @pytest.mark.parametrize("name", HEAVY)
 def test_reading_a_heavy_message_ends_at_the_deadline(name: str) -> None:
     asked: list[int] = []
-    with pytest.raises(Late):
+    with pytest.raises(ChannelTimeout):
         decode(HEAVY[name], late=lambda: bool(asked.append(1) or len(asked) > 3))
     assert len(asked) == 4
     sandbox, _ = lying(TEXT, said(frame(HEAVY[name])), {"env": {"f": lambda: 1}}, timeout="50ms", value_bytes="1GiB")
@@ -142,7 +150,7 @@ def test_reading_a_heavy_message_ends_by_cancelling_it() -> None:
         far.sendall(heavy[:1000])
         sender = threading.Thread(target=far.sendall, args=(heavy[1000:],))
         sender.start()
-        with pytest.raises(Late):
+        with pytest.raises(ChannelTimeout):
             channel.recv(None, lambda: not channel.waiting())
         sender.join()
 
@@ -192,7 +200,7 @@ def memory(read: Callable[[], Any]) -> tuple[int, int]:
 def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None:
     data = COSTLY[name]
     taken, _ = memory(lambda: decode(data))
-    with pytest.raises(Broken, match="exceeds its memory budget"):
+    with pytest.raises(ProtocolError, match="exceeds its memory budget"):
         decode(data, budget=int(taken * 0.9))
     assert decode(data, budget=4 * taken) == decode(data)  # a string takes eight bytes less since Python 3.12
 
@@ -202,18 +210,21 @@ def test_a_message_over_its_budget_takes_little_more_than_the_budget(name: str) 
     data, budget = COSTLY[name], 50_000
 
     def read() -> None:
-        with pytest.raises(Broken, match="exceeds its memory budget"):
+        with pytest.raises(ProtocolError, match="exceeds its memory budget"):
             decode(data, budget=budget)
 
     assert memory(read)[1] < budget + 250_000  # of the test itself
 
 
 def test_shared_memory_counts_when_it_is_copied() -> None:
-    descriptor = Region.new(1 << 20)
+    descriptor = SharedRegion.new(1 << 20)
     try:
-        mine, theirs = Region.pair(descriptor, 1 << 20, parent=True), Region.pair(descriptor, 1 << 20, parent=False)
+        mine, theirs = (
+            SharedRegion.pair(descriptor, 1 << 20, parent=True),
+            SharedRegion.pair(descriptor, 1 << 20, parent=False),
+        )
         data = encode(bytes(100_000), theirs[0])
-        with pytest.raises(Broken, match="exceeds its memory budget"):
+        with pytest.raises(ProtocolError, match="exceeds its memory budget"):
             decode(data, mine[1], budget=50_000)
         assert decode(data, mine[1], budget=150_000) == bytes(100_000)
         for region in (*mine, *theirs):
@@ -226,7 +237,7 @@ def test_a_frame_larger_than_its_budget_is_not_received() -> None:
     with a_pair() as (channel, far):
         channel.budget = 1000
         far.sendall(struct.pack("<I", 1001))
-        with pytest.raises(Broken, match="1,001 bytes"):
+        with pytest.raises(ProtocolError, match="1,001 bytes"):
             channel.recv(time.monotonic() + 20)
 
 
@@ -239,7 +250,7 @@ def test_a_frame_may_be_as_large_as_its_budget_and_has_a_bound_without_one(monke
             if received:
                 assert channel.recv(time.monotonic() + 20) == "a" * 3000
             else:
-                with pytest.raises(Broken, match="a frame of 3,005 bytes"):
+                with pytest.raises(ProtocolError, match="a frame of 3,005 bytes"):
                     channel.recv(time.monotonic() + 20)
 
 

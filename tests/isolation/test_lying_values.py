@@ -13,7 +13,7 @@ from aegis import AegisError, WorkerCrashed
 from aegis.component.planning.plain_world import BadWorld, world_from_plain
 from aegis.engine.call.door import Door
 from aegis.isolation.parent import checked
-from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.channel import ProtocolError, decode, encode
 from aegis.isolation.protocol.errors import from_plain
 from aegis.isolation.protocol.wit_values import packer, unpacker
 from aegis.limits import Limits
@@ -131,7 +131,7 @@ def test_plain_data_is_a_value_of_the_type_or_is_refused(pair: tuple[WitType, An
     of, _ = pair
     try:
         value = unpacker(of, NO_HANDLES, BUDGET)(plain)
-    except Broken:
+    except ProtocolError:
         return
     assert repr(decode(encode(packer(of, NO_HANDLES, BUDGET)(value)))) == repr(plain)
 
@@ -145,7 +145,7 @@ def test_plain_data_comes_back_from_the_wire(value: Any) -> None:
 @SOME
 @given(PLAIN, st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4), st.data())
 def test_a_mutated_frame_is_plain_data_or_refused(value: Any, changes: list[tuple[int, int]], data: Any) -> None:
-    """Any bytes decode to plain data that encodes again, or raise ``Broken``."""
+    """Any bytes decode to plain data that encodes again, or raise ``ProtocolError``."""
     raw = encode(value)
     for at, byte in changes:
         raw[at % len(raw)] = byte
@@ -153,7 +153,7 @@ def test_a_mutated_frame_is_plain_data_or_refused(value: Any, changes: list[tupl
     for frame in (raw, raw[:cut], raw[cut:] + raw[:cut]):
         try:
             found = decode(bytes(frame))
-        except Broken:
+        except ProtocolError:
             continue
         encode(found)
 
@@ -161,7 +161,7 @@ def test_a_mutated_frame_is_plain_data_or_refused(value: Any, changes: list[tupl
 @SOME
 @given(st.binary(max_size=200))
 def test_any_bytes_are_plain_data_or_refused(raw: bytes) -> None:
-    with contextlib.suppress(Broken):
+    with contextlib.suppress(ProtocolError):
         encode(decode(raw))
 
 
@@ -174,7 +174,7 @@ def test_any_plain_data_is_an_error_or_refused(value: Any, name: str) -> None:
     for data in (value, [name, "m", value], [name, value, fields], [name, "m", {**fields, "capability": value}]):
         try:
             error = from_plain(data)
-        except Broken:
+        except ProtocolError:
             continue
         assert isinstance(error, AegisError)
         assert str(error).isprintable()
@@ -185,10 +185,10 @@ def test_any_plain_data_is_an_error_or_refused(value: Any, name: str) -> None:
 def test_any_plain_data_is_news_or_refused(value: Any) -> None:
     door = Door(Limits())
     fields = value if isinstance(value, list) else [value]
-    for read in (checked.observed, checked.decision, checked.line, checked.farewell, checked.layers):
-        with contextlib.suppress(Broken):
+    for read in (checked.observed, checked.decision, checked.line, checked.final_report, checked.layers):
+        with contextlib.suppress(ProtocolError):
             read(["x", *fields] if read is not checked.layers else value)
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         checked.account(value, door, 1, 1)
 
 

@@ -89,7 +89,7 @@ MESSAGES: list[Any] = [
     ["unfit", None, GOOD, []], ["fault", "x", GOOD, []], ["fault", 5, GOOD, []],
     ["out"], ["out", 1, b"x"], ["out", 0, b"x", False], ["out", 3, b"x", False], ["out", 1, "x", False],
     ["out", True, b"x", False], ["out", 1, b"x", 0], ["out", [], b"x", False], ["in"], ["in", 1], ["in", 0], ["in", -1],
-    ["in", True], ["in", 1 << 60], ["watch"], ["watch", 1], ["settled"], ["took", 0], ["ready", True], ["lost", 1],
+    ["in", True], ["in", 1 << 60], ["watch"], ["watch", 1], ["prepared"], ["took", 0], ["ready", True], ["lost", 1],
 ]  # fmt: skip
 
 

@@ -228,7 +228,7 @@ def test_a_warm_worker_that_died_is_replaced_when_it_is_needed() -> None:
 def test_a_fork_server_that_died_is_replaced() -> None:
     with Aegis(isolation=True, cache=False) as runtime:
         artifact = runtime.load_wat(COUNTER)
-        server = pools._zygote
+        server = pools._fork_server
         assert server is not None
         with runtime.sandbox(artifact) as sandbox:
             server._process.kill()
@@ -236,7 +236,7 @@ def test_a_fork_server_that_died_is_replaced() -> None:
             outcome = sandbox.run("count")
             assert outcome.status == "worker-crashed" or outcome.value == 1
         _served(runtime, artifact)
-        assert pools._zygote is not server
+        assert pools._fork_server is not server
 
 
 _FORKS = """
@@ -339,7 +339,7 @@ def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:
         worker = runtime._isolated.pool._warm[0]  # type: ignore[union-attr]
         os.kill(worker.pid, signal.SIGKILL)
         _gone(worker.pid)
-        worker._birth.pid = 0
+        worker._process.pid = 0
         crash = worker.crashed()
         assert isinstance(crash, WorkerCrashed)
         assert "no worker process could be made" in str(crash)
@@ -352,7 +352,7 @@ def test_an_abort_for_lack_of_memory_is_distinguished_from_others() -> None:
         worker = runtime._isolated.pool._warm[0]  # type: ignore[union-attr]
         abort, kill = WorkerCrashed("", signal=signal.SIGABRT), WorkerCrashed("", signal=signal.SIGKILL)
         assert not worker.starved(abort)
-        os.write(worker._said, b"memory allocation of 4096 bytes failed\n")
+        os.write(worker._stderr, b"memory allocation of 4096 bytes failed\n")
         assert worker.starved(abort)
         assert not worker.starved(kill)
 
@@ -409,4 +409,4 @@ def test_an_interpreter_that_does_not_know_its_path_is_one_clear_line(
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(pools.Unsupported, match=r"set sys\.executable"):
-        pools.Zygote(1 << 19)
+        pools.ForkServerProcess(1 << 19)

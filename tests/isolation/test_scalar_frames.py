@@ -242,7 +242,7 @@ def test_a_row_of_scalars_is_the_same_after_it_crossed_either_way(data: Any, typ
     assert list(there if frames.lift_params is None else frames.lift_params(there)) == row
     lowered = row if frames.lower_results is None else frames.lower_results(row)
     answer = frames.answer.pack(frames.answer_head, 1, *range(5), 0.5, *range(4), *lowered)
-    back = frames.told.unpack(answer)[3:]
+    back = frames.answer_with_account.unpack(answer)[3:]
     assert list(back if frames.lift_results is None else frames.lift_results(back)) == row
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis.errors import AegisInternalError
-from aegis.isolation.protocol.channel import LARGE, Broken, Channel, Region, decode
+from aegis.isolation.protocol.channel import SHARED_MIN_BYTES, Channel, ProtocolError, SharedRegion, decode
 from aegis.wit.types import List, Option, Record, Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 from tests.echo import echo_component
@@ -24,7 +24,18 @@ from tests.isolation.isolated import PLACES, only_where_there_are_workers, runti
 
 pytestmark = only_where_there_are_workers
 SIZE = 1 << 20
-SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, SIZE - 64, SIZE - 1, SIZE, SIZE + 1, 3 * SIZE]
+SIZES = [
+    0,
+    1,
+    SHARED_MIN_BYTES - 1,
+    SHARED_MIN_BYTES,
+    SHARED_MIN_BYTES + 1,
+    SIZE - 64,
+    SIZE - 1,
+    SIZE,
+    SIZE + 1,
+    3 * SIZE,
+]
 
 
 class Ends:
@@ -32,9 +43,9 @@ class Ends:
 
     def __init__(self) -> None:
         near, far = socket.socketpair()
-        self.shared = Region.new(SIZE)
-        self.parent = Channel(near, *Region.pair(self.shared, SIZE, parent=True))
-        self.worker = Channel(far, *Region.pair(self.shared, SIZE, parent=False), views=True, patient=True)
+        self.shared = SharedRegion.new(SIZE)
+        self.parent = Channel(near, *SharedRegion.pair(self.shared, SIZE, parent=True))
+        self.worker = Channel(far, *SharedRegion.pair(self.shared, SIZE, parent=False), views=True, patient=True)
 
     def close(self) -> None:
         self.parent.close()
@@ -68,20 +79,22 @@ def test_kept_bytes_are_those_that_were_given(ends: Ends, size: int) -> None:
     assert region is not None
     kept = region.keep(data)
     assert kept == data
-    assert isinstance(kept, memoryview) is (LARGE <= size <= SIZE), "small ones, and those without room, are bytes"
+    assert isinstance(kept, memoryview) is (SHARED_MIN_BYTES <= size <= SIZE), (
+        "small ones, and those without room, are bytes"
+    )
     frame = frame_of(ends.worker, ["done", kept])
-    assert (len(frame) < 100) is (size <= 16 or LARGE <= size <= SIZE), "large bytes are not in the frame"
+    assert (len(frame) < 100) is (size <= 16 or SHARED_MIN_BYTES <= size <= SIZE), "large bytes are not in the frame"
     assert decode(frame[4:], ends.parent.incoming) == ["done", data]
 
 
 def test_several_kept_values_of_one_message_lie_beside_one_another(ends: Ends) -> None:
     region = ends.worker.outgoing
     assert region is not None
-    values = [os.urandom(LARGE + n) for n in range(20)]
+    values = [os.urandom(SHARED_MIN_BYTES + n) for n in range(20)]
     kept = [region.keep(memoryview(value)) for value in values]
-    other = os.urandom(2 * LARGE)
-    frame = frame_of(ends.worker, [kept[3], other, *kept, "text" * LARGE, kept[3]])
-    expected = [values[3], other, *values, "text" * LARGE, values[3]]
+    other = os.urandom(2 * SHARED_MIN_BYTES)
+    frame = frame_of(ends.worker, [kept[3], other, *kept, "text" * SHARED_MIN_BYTES, kept[3]])
+    expected = [values[3], other, *values, "text" * SHARED_MIN_BYTES, values[3]]
     assert decode(frame[4:], ends.parent.incoming) == expected
 
 
@@ -89,7 +102,7 @@ def test_a_kept_value_is_good_for_the_next_message_alone(ends: Ends) -> None:
     """Afterwards its space belongs to another value, and must not be read for this one."""
     region = ends.worker.outgoing
     assert region is not None
-    kept = region.keep(memoryview(os.urandom(LARGE)))
+    kept = region.keep(memoryview(os.urandom(SHARED_MIN_BYTES)))
     frame_of(ends.worker, ["something else"])
     with pytest.raises(AegisInternalError):
         ends.worker.send(["done", kept])
@@ -104,11 +117,11 @@ def test_a_message_that_cannot_be_said_leaves_the_whole_region_to_the_next(ends:
 
 def test_a_notice_takes_nothing_of_the_region(ends: Ends) -> None:
     """Its reader may still be busy when the next message is created."""
-    text = "x" * (3 * LARGE)
+    text = "x" * (3 * SHARED_MIN_BYTES)
     ends.worker.send(["log", "info", text], notice=True)
-    ends.worker.send(["done", b"y" * (3 * LARGE)])
+    ends.worker.send(["done", b"y" * (3 * SHARED_MIN_BYTES)])
     assert ends.parent.recv() == ["log", "info", text]
-    assert ends.parent.recv() == ["done", b"y" * (3 * LARGE)]
+    assert ends.parent.recv() == ["done", b"y" * (3 * SHARED_MIN_BYTES)]
 
 
 # -- text ----------------------------------------------------------------------------------------------------
@@ -117,7 +130,7 @@ def test_a_notice_takes_nothing_of_the_region(ends: Ends) -> None:
 @settings(max_examples=60)
 @given(st.text(max_size=20), st.sampled_from(["", "a", "é", "€", "\U0001f600", "\ud800"]), st.integers(0, 3))
 def test_a_long_text_comes_as_it_was(text: str, character: str, times: int) -> None:
-    value = [text, character * (LARGE - 2 + times), {character * LARGE: text}]
+    value = [text, character * (SHARED_MIN_BYTES - 2 + times), {character * SHARED_MIN_BYTES: text}]
     made = Ends()
     try:
         frame = frame_of(made.worker, value)
@@ -129,31 +142,31 @@ def test_a_long_text_comes_as_it_was(text: str, character: str, times: int) -> N
 
 @pytest.mark.parametrize(("character", "width"), [("a", 1), ("é", 2), ("€", 2), ("\U0001f600", 4)])
 def test_a_shared_text_is_charged_its_size(ends: Ends, character: str, width: int) -> None:
-    text = character * (2 * LARGE)
+    text = character * (2 * SHARED_MIN_BYTES)
     frame = frame_of(ends.worker, text)
     assert len(frame) < 100
     assert decode(frame[4:], ends.parent.incoming, budget=16 * len(text) + 1000) == text
-    with pytest.raises(Broken, match="exceeds its memory budget"):
+    with pytest.raises(ProtocolError, match="exceeds its memory budget"):
         decode(frame[4:], ends.parent.incoming, budget=width * len(text) - 1)
 
 
 def test_memory_that_is_no_text_is_refused(ends: Ends) -> None:
     region = ends.worker.outgoing
     assert region is not None
-    for raw in (b"\xff" * LARGE, b"a" * LARGE + b"\xc3", b"\xf5\x80\x80\x80" * LARGE):
+    for raw in (b"\xff" * SHARED_MIN_BYTES, b"a" * SHARED_MIN_BYTES + b"\xc3", b"\xf5\x80\x80\x80" * SHARED_MIN_BYTES):
         at = region.put(raw, len(raw))
         assert at is not None
-        with pytest.raises(Broken):
+        with pytest.raises(ProtocolError):
             decode(struct.pack("<cQQ", b"S", at, len(raw)), ends.parent.incoming)
 
 
 def test_received_data_does_not_change_afterwards(ends: Ends) -> None:
     region = ends.worker.outgoing
     assert region is not None
-    frame = frame_of(ends.worker, [b"x" * LARGE, "x" * LARGE])
+    frame = frame_of(ends.worker, [b"x" * SHARED_MIN_BYTES, "x" * SHARED_MIN_BYTES])
     received = decode(frame[4:], ends.parent.incoming)
     region.view()[:] = b"y" * SIZE
-    assert received == [b"x" * LARGE, "x" * LARGE]
+    assert received == [b"x" * SHARED_MIN_BYTES, "x" * SHARED_MIN_BYTES]
 
 
 # -- values of guests ----------------------------------------------------------------------------------------
@@ -199,6 +212,6 @@ def test_large_values_come_back_as_they_were(place: str, number: int) -> None:
     wrapped = Tuple((of,))  # an error that is the whole result is raised
     made = runtime(place, memory="512MiB")
     with made.sandbox(made.load_wat(echo_component(wrapped)), imports={"echo": lambda x: x}) as sandbox:
-        for times in (1, LARGE, 3, 10 * LARGE, LARGE - 1, 1):
+        for times in (1, SHARED_MIN_BYTES, 3, 10 * SHARED_MIN_BYTES, SHARED_MIN_BYTES - 1, 1):
             given = (grown(value, times),)
             assert plain(sandbox.call("echo-back", given)[0]) == plain(given[0])

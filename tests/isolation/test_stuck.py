@@ -133,7 +133,7 @@ a = Aegis(isolation=True, cache=False, timeout='500ms')
 text = '(module (import "env" "f" (func $f)) (func (export "go") call $f (loop br 0)))'
 stop = lambda: os.kill(box._run.store.worker.pid, signal.SIGSTOP)
 box = a.sandbox(a.load_wat(text), imports={'env': {'f': stop}})
-server = pool._zygote._process.pid
+server = pool._fork_server._process.pid
 os.kill(server, signal.SIGSTOP)
 started = time.monotonic(); outcome = box.run('go')
 print(outcome.status, time.monotonic() - started < 3.5)
@@ -144,7 +144,7 @@ os.kill(server, signal.SIGCONT)
 
 
 def test_the_end_of_a_fork_server_does_not_wait_for_it() -> None:
-    server = pool.Zygote(512 << 10)
+    server = pool.ForkServerProcess(512 << 10)
     stop(server._process.pid)
     with within(0.1):
         server.close()

@@ -191,11 +191,11 @@ import json, os, sys
 from tests.isolation.takeover import GUEST, take_over
 take_over()
 from aegis import Aegis
-from aegis.isolation.parent.pool import zygote
+from aegis.isolation.parent.pool import fork_server
 aegis = Aegis(isolation=True, cache=False, timeout="20s")
 with aegis.sandbox(aegis.load_wat(GUEST)) as box:
     box.call("held")
-    server = zygote(aegis._isolated.pool._stack)
+    server = fork_server(aegis._isolated.pool._stack)
     folder = f"/proc/{server._process.pid}/fd"
     links = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
     found = {"held": json.loads(box.stderr)["value"], "server": links, "stdout": box.stdout.decode()}

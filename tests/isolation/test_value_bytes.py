@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 from aegis.engine.call.door import Door
 from aegis.errors import QuotaExceeded, WorkerCrashed
-from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.channel import ProtocolError, decode, encode
 from aegis.isolation.protocol.wit_values import Signature, message_budget, packer, unpacker
 from aegis.limits import Limits
 from aegis.wit.python_types import with_python_types
@@ -301,5 +301,5 @@ def test_values_of_nearly_value_bytes_pass_both_ways() -> None:
 
 
 def test_a_value_of_another_type_is_refused_by_its_type_first() -> None:
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         unpacker(List("u32"), NO_HANDLES, door(10))("text")

@@ -161,7 +161,7 @@ def test_the_fork_servers_end_is_survived(aegis: Aegis) -> None:
         "a = Aegis(cache=False, pooled=False, isolation=True)\n"
         "m = a.load_wat('(module (func (export \"f\") (result i32) i32.const 7))')\n"
         "s = a.sandbox(m); assert s.call('f') == 7\n"
-        "os.kill(pool._zygote._process.pid, signal.SIGKILL); pool._zygote._process.wait()\n"
+        "os.kill(pool._fork_server._process.pid, signal.SIGKILL); pool._fork_server._process.wait()\n"
         "try: print(s.call('f'))\n"
         "except WorkerCrashed: print('crashed')\n"
         "s.close()\n"

@@ -91,7 +91,7 @@ class Component(Artifact):
         super().__init__(data, digest, cache, limits)
         self.structure, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # link plans; stored here so that they are freed with the component
-        self.told: World | None = None
+        self.reported_world: World | None = None
         """The world that a worker reported after validating the component. The parent does not trust it: only
         isolated sandboxes may use it."""
         self._world_lock = ProcessLock()
@@ -118,7 +118,7 @@ class Component(Artifact):
     @property
     def world(self) -> World:
         """Imports and exports with their full types."""
-        return self._world or self.told or self.validated()
+        return self._world or self.reported_world or self.validated()
 
     def validated(self) -> World:
         """Validate the component unless this process or the cache already has; return its world.

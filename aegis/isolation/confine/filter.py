@@ -40,7 +40,7 @@ Rule = tuple[tuple[Argument, ...], ...]
 """Alternatives, each a conjunction of conditions. An empty rule allows any arguments."""
 
 _ANY: Rule = ()
-_MAX_LINEAR_RANGES = 3  # ranges searched linearly; more are searched by bisection
+_MAX_LINEAR_SEARCH_ITEMS = 3  # ranges searched linearly; more are searched by bisection
 _NULL = 0
 
 # -- needed by Python and the engine, whatever is granted -----------------------------------------
@@ -179,7 +179,7 @@ def _search(code: Assembler, ranges: Sequence[tuple[int, int]]) -> None:
     A short path matters twice: for each call, and when the filter is loaded, because the kernel then evaluates it for
     every system call number to build its allow bitmap.
     """
-    if len(ranges) > _MAX_LINEAR_RANGES:
+    if len(ranges) > _MAX_LINEAR_SEARCH_ITEMS:
         middle = len(ranges) // 2
         upper = f"from {ranges[middle][0]}"
         code.jump_at_least(ranges[middle][0], then=upper)

@@ -75,7 +75,7 @@ class Situation:
 
 
 class LayerUnavailable(Exception):
-    """This system cannot apply the layer; the message says why."""
+    """Raised if this system cannot apply a layer; the message says why."""
 
 
 def describe(error: OSError) -> str:

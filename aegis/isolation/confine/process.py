@@ -148,7 +148,8 @@ def enter_empty_directory() -> None:
 
 # -- limits -------------------------------------------------------------------------------------------
 
-_MAX_THREADS = 64
+_PROCESS_LIMIT = 64
+"""Threads of a worker, if RLIMIT_NPROC counts only this worker."""
 
 
 def limit_resources(wanted: Confinement, here: Situation) -> str:
@@ -187,7 +188,7 @@ def _processes(wanted: Confinement, here: Situation) -> int | None:
     """Return RLIMIT_NPROC, or ``None`` if it would count the user's other processes as well."""
     if not wanted.threads:
         return 0
-    return _MAX_THREADS if here.own_users else None  # the kernel counts per user and user namespace
+    return _PROCESS_LIMIT if here.own_users else None  # the kernel counts per user and user namespace
 
 
 # -- namespaces ---------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def _unshare(flags: int) -> None:
 
 
 def _map_user(user: int, group: int) -> None:
-    """Map the user and group id to themselves; without a mapping, the process appears as ``nobody`` and works."""
+    """Map the user and group id to themselves. Without a mapping the process has the overflow ids, and still works."""
     with contextlib.suppress(OSError), _own_files_in_proc():
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             with open(f"/proc/self/{name}", "wb", buffering=0) as file:
@@ -250,10 +251,10 @@ _CAPABILITIES = 64
 def drop_privileges(wanted: Confinement, here: Situation) -> str:
     """Drop all capabilities, and root's identity if no files are granted.
 
-    Files beneath a granted directory are opened with the worker's own identity. As ``nobody``, it could not open files
-    that the policy grants and root can open. With file grants, a root worker therefore stays root and keeps only the
-    capabilities over files; Landlock restricts these to the granted files. Otherwise it becomes ``nobody``, and enters
-    its own user namespace if permitted, so that RLIMIT_NPROC counts only this worker's threads.
+    Files beneath a granted directory are opened with the worker's own identity. With the overflow user id, it could not
+    open files that the policy grants and root can open. With file grants, a root worker therefore stays root and keeps
+    only the capabilities over files; Landlock restricts these to the granted files. Otherwise it takes the overflow
+    user id, and enters its own user namespace if permitted, so that RLIMIT_NPROC counts only this worker's threads.
     """
     machine()
     keeps = _kept(wanted, here)

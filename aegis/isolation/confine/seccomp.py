@@ -21,7 +21,7 @@ _PROCESS_PLACEHOLDER = 0x5AFE1D5A
 """Stands for the process id in a filter that is assembled before the fork. No real id: PID_MAX_LIMIT is 2**22."""
 
 
-def _load_for_all_threads(loaded: _Program) -> bool:
+def _load_for_all_threads(loaded: _SockFprog) -> bool:
     """Load the program for all threads of the process; return whether the kernel did so."""
     try:
         # A positive result is the id of a thread with a diverging filter; the kernel then loaded nothing.
@@ -30,7 +30,7 @@ def _load_for_all_threads(loaded: _Program) -> bool:
         return False
 
 
-class _Program(ctypes.Structure):
+class _SockFprog(ctypes.Structure):
     """``struct sock_fprog``."""
 
     _fields_ = (("length", c_ushort), ("instructions", POINTER(c_char)))
@@ -39,7 +39,7 @@ class _Program(ctypes.Structure):
 def filter_calls(wanted: Confinement, here: Situation) -> str:
     """Load the filter for :func:`~aegis.isolation.confine.filter.allowed`, for every thread of the process."""
     code, count = filter_for(wanted, os.getpid())
-    loaded = _Program(len(code) // _INSTRUCTION_BYTES, ctypes.create_string_buffer(code, len(code)))
+    loaded = _SockFprog(len(code) // _INSTRUCTION_BYTES, ctypes.create_string_buffer(code, len(code)))
     if not _load_for_all_threads(loaded):
         prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded))
         here.alone("are not filtered")

@@ -1,4 +1,4 @@
-"""The backend of guests that run in workers: it opens the grants, and hands their descriptors over."""
+"""The backend of guests that run in workers: it opens the grants and passes their descriptors to a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aegis.isolation.parent.streams import Delivery
 from aegis.isolation.protocol.channel import MAX_DESCRIPTORS
 from aegis.isolation.protocol.packets import PACKET
 from aegis.isolation.protocol.pickled import dumps
-from aegis.isolation.protocol.setup import Brief, Folder, Setup, pack
+from aegis.isolation.protocol.specs import Folder, SandboxSpec, WorkerSpec, pack
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from aegis.sandbox.link_component import Providers
     from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
-else:  # of components alone
+else:  # needed only for components
     component_modules = late("aegis.isolation.parent.component_modules")
     component_outlines = late("aegis.isolation.parent.component_outlines")
     component_host_calls = late("aegis.isolation.parent.component_host_calls")
@@ -52,13 +52,13 @@ else:  # of components alone
 __all__ = ["IsolatedBackend"]
 
 _VALUE_FORMS = 4
-"""Times that a worker may hold ``value_bytes``: while a value passes it is there as handles, as plain data and as a
-message, up to 3.2 times its size as measured, beside what the host keeps for the guest. ``host_bytes`` does not count:
-what is copied in the course of a call is not held at the same time."""
+"""How many times ``value_bytes`` a worker may need. While a value is converted, it exists as handles, as plain data and
+as a message, up to 3.2 times its size as measured, in addition to the state of the host. ``host_bytes`` is not added,
+because the data that a call copies is not held all at once."""
 
 
 class IsolatedBackend(BaseBackend):
-    """Guests in worker processes, as ``options`` say. Its pool is warm from the start."""
+    """Runs guests in worker processes with the given ``options``; creates the pool's warm workers at once."""
 
     def __init__(
         self, policy: Policy, config: EngineConfig, options: Isolation, cache: Cache | None,
@@ -71,52 +71,52 @@ class IsolatedBackend(BaseBackend):
 
             refuse_reachable()
         self.exact = exact or bool(subscribers)
-        brief = Brief.of(policy, options.without)
-        if len(dumps(brief)) > PACKET // 2:  # it goes in one packet; a policy of many rules goes with each setup
-            brief = replace(brief, known=Policy())
-        self.known = brief.known
+        spec = WorkerSpec.of(policy, options.without)
+        if len(dumps(spec)) > PACKET // 2:  # too large for a packet: send the policy with each sandbox instead
+            spec = replace(spec, known=Policy())
+        self.known = spec.known
         first = _forked()
         workers, recycle = (options.workers, options.recycle) if first is None else (0, 0)
-        self.pool = Pool(config.stack, workers, recycle, brief, first)
+        self.pool = Pool(config.stack, workers, recycle, spec, first)
 
     # -- artifacts and plans -------------------------------------------------------------------
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False) -> EngineConfig:
-        """Return the kind of engine for ``artifact``; ``watched`` by somebody who wants to see its memory."""
+        """Return the engine configuration for ``artifact``; ``watched``: an observer needs exact memory use."""
         counted = artifact.counted(self.policy.limits, watched=watched or self.exact)
         return self.config.with_count() if counted else self.config
 
     def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
-        """Return an artifact's code for workers, compiled in one if need be; a component then knows its world."""
+        """Return an artifact's code for workers, compiled in a worker if necessary; set the world of a component."""
         code = code_for(artifact, config or self.engine_of(artifact), self.pool, self.options, self._cache, what)
         if artifact.kind == "component":
-            artifact.told = code.world  # type: ignore[attr-defined]
+            artifact.reported_world = code.world  # type: ignore[attr-defined]
         return code
 
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
-        """Return what calling into a module needs to know."""
+        """Return the plan for calls into a module."""
         return ModuleOutline(module, self.policy.limits, self.engine_of(module, watched=watched))
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
-        """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
+        """Return the providers of the component's imports; raise ``LinkError`` if an import has none."""
         return component_outlines.Embedders(component, imports, self.policy.imports, trap_missing=trap_missing)
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
     ) -> Any:
-        """Return what calling into a component needs to know."""
+        """Return the plan for calls into a component."""
         config = self.engine_of(component, watched=watched)
         make = lambda: component_outlines.ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
         return component.planned(("isolated", config, self.policy.limits, providers.key), make)
 
-    # -- what one sandbox gets -----------------------------------------------------------------
+    # -- one sandbox ---------------------------------------------------------------------------
 
     def memory(self, door: Any) -> Any:
-        """Return the access of host functions to a module's memory."""
+        """Return the memory of the guest for host functions; the sandbox's store is set later."""
         return RemoteMemory(None, charged=True)
 
     def offered(self, run: Run, module: Module, memory: Any) -> Sequence[HostFunction]:
-        """Return what stands for the host's own functions, which the worker has."""
+        """Return placeholders for host functions of Aegis that the module imports; the worker provides them."""
         found = []
         for key in wants_host(module):
             signature = offers(*key)
@@ -125,10 +125,10 @@ class IsolatedBackend(BaseBackend):
         return found
 
     def served(self, run: Run, module: Module, memory: Any) -> None:
-        """Return ``None``: the worker serves what the host does."""
+        """Return ``None``: the worker serves the host functions of Aegis."""
 
     def plain_store(self, run: Run, module: Module) -> Any:
-        """Instantiate a module that imports nothing and starts nothing."""
+        """Instantiate a module that has neither imports nor a start function."""
         return self.module_store(run, self.plan(module), ())
 
     def module_store(self, run: Run, plan: Any, functions: Sequence[HostFunction]) -> Any:
@@ -151,7 +151,7 @@ class IsolatedBackend(BaseBackend):
         host = component_host_calls.ComponentFunctions(plan.functions, functions, held, plan.served)
         return self._begin(run, plan, host, plan.remote)
 
-    # -- handing over --------------------------------------------------------------------------
+    # -- starting a sandbox --------------------------------------------------------------------
 
     def _begin(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
         with standard_reserved():
@@ -159,26 +159,27 @@ class IsolatedBackend(BaseBackend):
 
     def _begun(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(run)
-        parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config))
+        bundle = _DescriptorBundle(self.prepare(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
         own: Grants | None = None
         try:
-            parcel.fill(policy, self.protected)
-            services = parcel.serve(policy)
+            bundle.fill(policy, self.protected)
+            services = bundle.serve(policy)
             stdio = acquire_stdio(policy.stdio, policy.limits, run.door)
-            line = self._line(artifact, plan, parcel)
-            worker = self.pool.take_used(line) or self._fresh(artifact)
+            reuse_key = self._reuse_key(artifact, plan, bundle)
+            worker = self.pool.take_used(reuse_key) or self._fresh(artifact)
             delivery = Delivery(stdio)
             store = IsolatedStore(
-                worker, plan, run.door, host, self._ender(line), delivery, services,
-                data_bytes=self._data_bytes(policy), farewell=line is not None,
+                worker, plan, run.door, host, self._ender(reuse_key), delivery, services,
+                data_bytes=self._data_bytes(policy), final_report=reuse_key is not None,
             )  # fmt: skip
-            setup = self._setup(run, plan, policy, parcel, delivery, worker, remote)
-            parcel.check()
+            spec = self._sandbox_spec(run, plan, policy, bundle, delivery, worker, remote)
+            bundle.check()
             own = acquire(policy, scope=run.door)
-            run.grants = _Grants(store, stdio, host, own)  # type: ignore[assignment]  # a start function may use one
-            store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
+            # Before the store begins: a start function may use grants.
+            run.grants = _RemoteGrants(store, stdio, host, own)  # type: ignore[assignment]
+            store.begin(pack(spec, self.known), bundle.descriptors, self.options.grace)
         except BaseException:
             run.grants = None
             for held in (stdio, services, own):
@@ -186,45 +187,45 @@ class IsolatedBackend(BaseBackend):
                     held.close()
             raise
         finally:
-            parcel.close()
+            bundle.close()
         return store
 
     def _fresh(self, artifact: Artifact) -> Worker:
-        """Return a fresh worker, in which what the artifact needs of ours is imported already."""
+        """Return a worker without a previous sandbox, forked after the modules that the artifact needs are imported."""
         first = self.pool.take_first()
         if first is not None:
             return first
         self.pool.load(_modules(artifact, self.policy))
         return self.pool.take()
 
-    def _line(self, artifact: Artifact, plan: Any, parcel: _Parcel) -> str | None:
-        """Return which sandboxes a worker of this one may serve after it, ``None`` for none.
+    def _reuse_key(self, artifact: Artifact, plan: Any, bundle: _DescriptorBundle) -> str | None:
+        """Return the key of sandboxes that this sandbox's worker may serve later; ``None`` if it is not reusable.
 
-        Its doors stay as they were closed, so it is one of the same artifact, to which no directory is granted.
+        The worker's confinement is irreversible, so later sandboxes have the same artifact and no granted files.
         """
-        if not self.options.recycle or parcel.folders:
+        if not self.options.recycle or bundle.folders:
             return None
         return f"{artifact.digest} {plan.config.fingerprint()}"
 
-    def _ender(self, line: str | None) -> Callable[[Worker, bool], None]:
+    def _ender(self, reuse_key: str | None) -> Callable[[Worker, bool], None]:
         def end(worker: Worker, clean: bool) -> None:
-            self.pool.give(worker, line, clean=clean)
+            self.pool.give(worker, reuse_key, clean=clean)
             self.pool.refill()
 
         return end
 
-    def _setup(
-        self, run: Run, plan: Any, policy: Policy, parcel: _Parcel, delivery: Delivery, worker: Worker,
+    def _sandbox_spec(
+        self, run: Run, plan: Any, policy: Policy, bundle: _DescriptorBundle, delivery: Delivery, worker: Worker,
         remote: tuple[tuple[str, str], ...],
-    ) -> Setup:  # fmt: skip
+    ) -> SandboxSpec:  # fmt: skip
         artifact = plan.artifact
         stdio = delivery.stdio
-        return Setup(
+        return SandboxSpec(
             policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
-            shape=parcel.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared),
-            folders=tuple(parcel.folders),
+            shape=bundle.shape(artifact), code=bundle.code.places, shared=bundle.add(worker.shared),
+            folders=tuple(bundle.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
-            terminals=delivery.terminals(), resolver=parcel.resolver, sockets=parcel.sockets, times=parcel.times,
+            terminals=delivery.terminals(), resolver=bundle.resolver, sockets=bundle.sockets, times=bundle.times,
             args=run.args, environment=tuple(_environment(policy)),
             remote=remote, observed=run.observed and run.bus.active, denials=run.denied is not None,
             trap_missing=run.trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
@@ -233,7 +234,7 @@ class IsolatedBackend(BaseBackend):
         )  # fmt: skip
 
     def _data_bytes(self, policy: Policy) -> int | None:
-        """Return what a worker's private memory may be: the guest's, a value in all its forms, and the rest."""
+        """Return the limit of a worker's additional private memory: the guest's memory, values, and the overhead."""
         limits = policy.limits
         if limits.memory is None or limits.value_bytes is None:
             return None
@@ -241,14 +242,14 @@ class IsolatedBackend(BaseBackend):
 
 
 def _forked() -> Worker | None:
-    """Return the worker that a command forked before it began, if this is one's."""
+    """Return the worker that this process forked at its start, if it is a command that did so."""
     forked = sys.modules.get("aegis.isolation.parent.forked")
     worker: Worker | None = None if forked is None else forked.take_forked()
     return worker
 
 
-class _Parcel:
-    """The descriptors that go to a worker, and which of them means what."""
+class _DescriptorBundle:
+    """The descriptors to pass to a worker, and the purpose of each."""
 
     def __init__(self, code: Code) -> None:
         self.code = code
@@ -262,25 +263,25 @@ class _Parcel:
         self._services: Services | None = None
 
     def add(self, descriptor: int) -> int:
-        """Put a descriptor in, and return its place."""
+        """Add a descriptor; return its index."""
         self.descriptors.append(descriptor)
         return len(self.descriptors) - 1
 
     def shape(self, artifact: Artifact) -> bytes | int:
-        """Return what the worker must know of the artifact, or the place of the file that holds it."""
+        """Return the pickled description of the artifact, or the index of a file that contains it."""
         shape = self.code.shape(artifact)
         return shape if isinstance(shape, bytes) else self.add(shape.descriptor)
 
     def check(self) -> None:
-        """Raise ``PolicyError`` for more descriptors than a worker takes."""
+        """Raise ``PolicyError`` if there are more descriptors than one message can carry."""
         if len(self.descriptors) > MAX_DESCRIPTORS:
             raise PolicyError(
-                f"isolation: more open files for a worker process than it takes ({len(self.descriptors):,}/"
-                f"{MAX_DESCRIPTORS}, those of code and of grants): grant directories instead of single files"
+                f"isolation: too many open files for a worker process ({len(self.descriptors):,}/"
+                f"{MAX_DESCRIPTORS}, for code and grants): grant directories instead of single files"
             )
 
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
-        """Open what was granted; raise ``PolicyError`` for what cannot be."""
+        """Open the granted files and directories; raise ``PolicyError`` if one cannot be opened."""
         if policy.filesystem.paths:
             from aegis.host.files.directory import OpenDescriptors
             from aegis.host.files.preopens import acquire_filesystem
@@ -292,7 +293,7 @@ class _Parcel:
             self.folders = [self._folder(preopen) for preopen in self._preopens]
 
     def serve(self, policy: Policy) -> Services:
-        """Return what the parent does for the worker, and put in the sockets that it takes."""
+        """Create the parent's services for the worker, and add the worker's ends of their sockets."""
         made = self._services = Services(policy, self._preopens)
         if made.lookups is not None:
             self.resolver = self.add(made.lookups.worker_end.fileno())
@@ -310,11 +311,11 @@ class _Parcel:
         if isinstance(directory, SingleFiles):
             files = {name: (self.add(file.descriptor), file.writable) for name, file in directory.files.items()}
             return Folder(guest=preopen.guest, descriptor=None, writable=False, files=files)
-        assert isinstance(directory, HostDirectory)  # a grant of the policy is one or the other
+        assert isinstance(directory, HostDirectory)  # a policy grants only files and directories
         return Folder(guest=preopen.guest, descriptor=self.add(directory.descriptor), writable=directory.writable)
 
     def close(self) -> None:
-        """Close what the worker has its own copies of now."""
+        """Close the parent's copies of the descriptors that the worker has received."""
         if self._opened is not None:
             self._opened.close_all()
         if self._services is not None:
@@ -322,8 +323,8 @@ class _Parcel:
         self._preopens = []
 
 
-class _Grants:
-    """Answer a sandbox's meter for grants that are in a worker, and hold those that stay in the parent."""
+class _RemoteGrants:
+    """The grants of a sandbox in a worker: output counters for the meter, and the grants that stay in the parent."""
 
     def __init__(self, store: IsolatedStore, stdio: Stdio, host: HostFunctions, own: Grants) -> None:
         self._store, self._stdio, self._host, self._own = store, stdio, host, own
@@ -334,24 +335,24 @@ class _Grants:
         return getattr(self._own, name)
 
     def written(self, stream: int) -> int:
-        """Bytes that the guest wrote to stdout (1) or stderr (2); of discarded output only the worker knows."""
+        """Return the bytes that the guest wrote to stdout (1) or stderr (2); the worker reports discarded output."""
         output = self._stdio.stdout if stream == 1 else self._stdio.stderr
         return self._store.written[stream] if output.mode == "discard" else output.written
 
     def stdout_bytes(self) -> bytes:
-        """What was captured of stdout, whatever became of the worker."""
+        """Return the captured stdout; the parent holds it, even if the worker died."""
         return self._stdio.stdout_bytes()
 
     def stderr_bytes(self) -> bytes:
-        """What was captured of stderr, whatever became of the worker."""
+        """Return the captured stderr; the parent holds it, even if the worker died."""
         return self._stdio.stderr_bytes()
 
     def failure(self) -> tuple[str, OSError] | None:
-        """The stream whose output could not be delivered, and why."""
+        """Return the name of a stream that could not be written, and the error; ``None`` if there is none."""
         return self._stdio.failure()
 
     def close(self) -> None:
-        """Close stdin, and let the embedder's objects know that the guest holds them no more."""
+        """Drop the embedder's objects that the guest holds, and close the streams and grants."""
         if self._host.handles is not None:
             self._host.handles.close()
         self._stdio.close()
@@ -359,12 +360,12 @@ class _Grants:
 
 
 def _is_embedders(function: Callable[..., Any]) -> bool:
-    """Tell whether a function is the embedder's; the worker has the host's, and what traps for lack of one."""
+    """Return whether the embedder provides a function; the worker has all others."""
     return function is not in_the_worker and not isinstance(function, MissingFunction)
 
 
 def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
-    """Return the modules that a worker must import before it is confined; afterwards it can import no more."""
+    """Return the Python modules that a worker must import before confinement."""
     wanted: tuple[str, ...] = ()
     if artifact.kind == "component":
         component: Any = artifact
@@ -375,7 +376,7 @@ def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
 
 
 def _without_secrets(policy: Policy) -> Policy:
-    """Return the policy as a worker needs it: without the host's paths, and what the parent provides."""
+    """Return the policy for a worker: without host paths and without the capabilities that the parent implements."""
     from aegis.policy import StdioCapability
 
     stdin = policy.stdio.stdin if isinstance(policy.stdio.stdin, bytes) else "empty"

@@ -1,4 +1,4 @@
-"""In the parent: how exports are called by general messages, of core modules and of components."""
+"""Calls by general messages in the parent: of exports of core modules and of components."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from aegis.engine.call import core_values
 from aegis.errors import AegisError, CallError, LimitExceeded
 from aegis.isolation.parent.host_calls import are_of
 from aegis.isolation.parent.outlines import check_count
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.scalar_frames import are_scalars
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol, late
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
     from aegis.component.conversion import coerce
+    from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.handles import ParentHandles
-    from aegis.isolation.parent.store import IsolatedStore
     from aegis.isolation.protocol import wit_values
     from aegis.wit import results, types
-else:  # of components alone
+else:  # needed only for components
     coerce, wit_values = late("aegis.component.conversion.coerce"), late("aegis.isolation.protocol.wit_values")
     results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
-__all__ = ["ComponentCalls", "CoreCalls", "ExportCalls", "MisfitArguments"]
+__all__ = ["ArgumentsRejected", "ComponentCalls", "CoreCalls", "ExportCalls"]
 
 
-class MisfitArguments(Exception):
-    """The worker says that the arguments are not of the function's types."""
+class ArgumentsRejected(Exception):
+    """The arguments cannot be encoded, or the worker rejected them, because they do not have the function's types."""
 
 
 class ExportCalls(Protocol):
-    """Calls one export by general messages. ``scalar``: fixed frames can call it too."""
+    """Calls one export by general messages. ``scalar``: fixed frames can also call it."""
 
     scalar: bool
 
     @property
     def name(self) -> str:
-        """The export's name on the wire."""
+        """The export's name in messages."""
         ...
 
     @property
@@ -51,11 +51,11 @@ class ExportCalls(Protocol):
         ...
 
     def call(self, values: Sequence[Any]) -> Any:
-        """Call it, inside whatever deadline is armed."""
+        """Call the export, within the deadline that is set."""
         ...
 
     def result(self, value: Any) -> Any:
-        """Return what the caller gets of an answer's ``value``, which is the worker's word."""
+        """Validate the ``value`` of an answer and convert it to the caller's result."""
         ...
 
 
@@ -64,7 +64,7 @@ class CoreCalls:
 
     __slots__ = ("_store", "name", "params", "results", "scalar")
 
-    def __init__(self, store: IsolatedStore, name: str, signature: FuncType) -> None:
+    def __init__(self, store: CallingStore, name: str, signature: FuncType) -> None:
         self._store, self.name = store, name
         self.params, self.results = signature.params, signature.results
         self.scalar = are_scalars(self.params, self.results)
@@ -80,7 +80,7 @@ class CoreCalls:
         of = self.results
         found: Any = [value] if len(of) == 1 else value if of else []
         if not are_of(of, found) or (not of and value is not None):
-            raise self._store.worker_failed(Broken("a result of other types than the export's"))
+            raise self._store.worker_failed(ProtocolError("a result of another type than the export's"))
         self._store.in_time()
         return tuple(value) if isinstance(value, list) else value
 
@@ -90,7 +90,7 @@ class ComponentCalls:
 
     __slots__ = ("_handles", "_signature", "_store", "name", "params", "results", "scalar")
 
-    def __init__(self, store: IsolatedStore, handles: ParentHandles, name: str, function: types.Function) -> None:
+    def __init__(self, store: CallingStore, handles: ParentHandles, name: str, function: types.Function) -> None:
         self._store, self._handles, self.name = store, handles, name
         self._signature = wit_values.Signature(function, handles, store.door)
         self.params = [of for _, of in function.params]
@@ -98,24 +98,24 @@ class ComponentCalls:
         self.scalar = are_scalars(self.params, self.results)
 
     def call(self, values: Sequence[Any]) -> Any:
-        """Call, and once more with arguments made fit where they are of another shape than their types."""
+        """Call the export; if its types reject the arguments as they are, coerce them and call again."""
         store, handles = self._store, self._handles
         mark, first = handles.lent, handles.next
         check_count(values, self.params)
         try:
             try:
                 value = store.converse(self._message(values), mark=mark)
-            except MisfitArguments:
+            except ArgumentsRejected:
                 store.understood(lambda: handles.withdraw(first))
                 fitted = coerce.fit_arguments(self._signature.function, values)
                 value = store.ask(self._message(fitted), mark=mark)
         except CallError:
-            # The guest was not entered: what was to be its own is the caller's still.
-            handles.settle((), mark)
+            # The guest was not entered, so the caller keeps the objects that it passed as ``own``.
+            handles.end_call((), mark)
             store.understood(lambda: handles.withdraw(first))
             raise
         finally:
-            handles.settle((), mark)
+            handles.end_call((), mark)
         return self.result(value)
 
     def result(self, value: Any) -> Any:
@@ -128,9 +128,9 @@ class ComponentCalls:
         return self._store.call_message(self.name, self._packed(values))
 
     def _packed(self, values: Sequence[Any]) -> list[Any]:
-        """Return arguments as plain data; raise ``MisfitArguments`` where they are of another shape than their types.
+        """Encode the arguments; raise ``ArgumentsRejected`` if they do not have the exact types.
 
-        What cannot be sent, because it is too large for instance, gives the guest no object.
+        If a limit prevents the call, withdraw the objects that were numbered for the guest.
         """
         first = self._handles.next
         try:
@@ -138,7 +138,7 @@ class ComponentCalls:
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.ConversionError) as error:
             if isinstance(error, AegisError):
                 raise
-            raise MisfitArguments from None
+            raise ArgumentsRejected from None
         except LimitExceeded:
             self._store.understood(lambda: self._handles.withdraw(first))
             raise

@@ -9,8 +9,8 @@ import math
 from struct import error
 
 from aegis.errors import AegisError
-from aegis.isolation.protocol.channel import Broken
-from aegis.isolation.protocol.setup import ACCOUNT
+from aegis.isolation.protocol.channel import ProtocolError
+from aegis.isolation.protocol.specs import ACCOUNT
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.text import printable
 from aegis.values import Decision
@@ -18,7 +18,7 @@ from aegis.values import Decision
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
 
-__all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "log", "observed", "text"]
+__all__ = ["Kind", "Used", "account", "decision", "final_report", "layers", "line", "log", "observed", "text"]
 
 _MAX_TEXT_CHARACTERS = 4096
 _CAPABILITIES = ("filesystem", "network", "clock", "random")
@@ -48,7 +48,7 @@ def account(raw: Any, door: Door, fuel: int, memory: int | None) -> Used:
     try:
         calls, left, bytes_in, bytes_out, denials, seconds, fuel_left, size, out, err = ACCOUNT.unpack(raw)
     except (TypeError, error):
-        raise Broken("malformed counters") from None
+        raise ProtocolError("malformed counters") from None
     door.calls_left = min(door.calls_left, max(calls, -1))
     door.bytes_left = min(door.bytes_left, max(left, 0))
     door.bytes_in, door.bytes_out = max(door.bytes_in, bytes_in), max(door.bytes_out, bytes_out)
@@ -64,9 +64,9 @@ def _within(value: int, most: int) -> int:
 
 
 def text(value: Any, longest: int = _MAX_TEXT_CHARACTERS) -> str:
-    """Return a text, truncated and escaped for display; raise :class:`Broken` if it is not a text."""
+    """Return a text, truncated and escaped for display; raise :class:`ProtocolError` if it is not a text."""
     if type(value) is not str:
-        raise Broken("expected a text")
+        raise ProtocolError("expected a text")
     if len(value) <= longest and value.isprintable():
         return value
     return printable(value, longest)
@@ -74,7 +74,7 @@ def text(value: Any, longest: int = _MAX_TEXT_CHARACTERS) -> str:
 
 def _fields(message: list[Any], count: int) -> list[Any]:
     if len(message) != count + 1:
-        raise Broken(f"wrong number of fields in a message ({len(message) - 1}, expected {count})")
+        raise ProtocolError(f"wrong number of fields in a message ({len(message) - 1}, expected {count})")
     return message[1:]
 
 
@@ -82,7 +82,7 @@ def observed(message: list[Any]) -> tuple[str, str, float, Kind | None]:
     """Return the record of a host call: module, name, seconds, and its error."""
     module, name, seconds, failed = _fields(message, 4)
     if type(seconds) is not float or not 0 <= seconds < math.inf:
-        raise Broken("invalid duration in a host-call record")
+        raise ProtocolError("invalid duration in a host-call record")
     return text(module), text(name), seconds, None if failed is None else Kind(text(failed))
 
 
@@ -94,11 +94,11 @@ def decision(message: list[Any]) -> Decision:
     """
     capability, action, target, allowed, rule, remedy = _fields(message, 6)
     if type(allowed) is not bool:
-        raise Broken("decision without a boolean verdict")
+        raise ProtocolError("decision without a boolean verdict")
     if capability not in _CAPABILITIES or action not in _ACTIONS:
-        raise Broken("decision about an unknown capability or action")
+        raise ProtocolError("decision about an unknown capability or action")
     if type(target) is not str or type(remedy) is not str:
-        raise Broken("decision whose target or remedy is not a text")
+        raise ProtocolError("decision whose target or remedy is not a text")
     return Decision(
         capability, action, target[:_MAX_TEXT_CHARACTERS], allowed, text(rule), remedy[:_MAX_TEXT_CHARACTERS]
     )
@@ -125,10 +125,10 @@ _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critic
 def layers(value: Any) -> tuple[tuple[str, bool, str], ...]:
     """Return the confinement layers that a worker reports: name, whether active, detail."""
     if type(value) is not list or any(type(layer) is not list or len(layer) != 3 for layer in value):
-        raise Broken("malformed confinement layers")
+        raise ProtocolError("malformed confinement layers")
     return tuple((text(name), active is True, text(detail)) for name, active, detail in value[:100])
 
 
-def farewell(reply: list[Any]) -> bool:
+def final_report(reply: list[Any]) -> bool:
     """Return whether a worker's final reply reports that it closed its sandbox without error."""
     return reply[0] == "done" and len(reply) >= 2 and reply[1] is None

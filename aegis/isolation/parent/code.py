@@ -17,7 +17,7 @@ from contextlib import suppress
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import AegisInternalError, ArtifactError
-from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.channel import ProtocolError, decode, encode
 from aegis.isolation.protocol.pickled import LATEST, dumps
 from aegis.isolation.protocol.sealed import SealedFile, sealed_copy
 from aegis.support.descriptors import standard_reserved
@@ -198,11 +198,11 @@ class _CodeSearch:
 
     def _known_world(self) -> bool:
         """Set the world if it is known without validating the component; return whether it is."""
-        self._world = self._artifact._world or self._artifact.told  # type: ignore[attr-defined]
+        self._world = self._artifact._world or self._artifact.reported_world  # type: ignore[attr-defined]
         if self._world is None and self._cache is not None:
-            told = self._cache.get(self._world_name(self._cache))
-            with suppress(Broken):
-                self._world = None if told is None else compiling.believed_world(self._artifact, decode(told))
+            cached = self._cache.get(self._world_name(self._cache))
+            with suppress(ProtocolError):
+                self._world = None if cached is None else compiling.believed_world(self._artifact, decode(cached))
         return self._world is not None
 
     # -- names in the cache --------------------------------------------------------------------
@@ -228,7 +228,7 @@ class _CodeSearch:
         for number, file in zip(numbers, answer.files, strict=True):
             self._keep(parts[number], file)
         if self._cache is not None:
-            self._cache.put(self._world_name(self._cache), bytes(encode(answer.told)))
+            self._cache.put(self._world_name(self._cache), bytes(encode(answer.reported)))
             if component._world is None:
                 record.keep_record(
                     self._cache, component.digest, component._limits,

@@ -22,11 +22,11 @@ from aegis.errors import (
     MemoryExceeded,
     WorkerCrashed,
 )
-from aegis.isolation.protocol.channel import SEAL_ALL, Broken, Gone, Late, seal
+from aegis.isolation.protocol.channel import SEAL_ALL, ChannelTimeout, Disconnected, ProtocolError, seal
 from aegis.isolation.protocol.errors import from_plain
 from aegis.isolation.protocol.pickled import dumps
 from aegis.isolation.protocol.sealed import SealedFile, new_file, sealed_copy
-from aegis.isolation.protocol.setup import Compile
+from aegis.isolation.protocol.specs import Compile
 from aegis.limits import MIB, TRUSTED, format_seconds
 from aegis.support.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from aegis.wit.types import Function
@@ -90,7 +90,7 @@ class Compiled(NamedTuple):
     """The result of a compile worker: a code file for each requested module, and a component's world."""
 
     files: list[SealedFile]
-    told: Any
+    reported: Any
     """The world as plain data, as the worker sent it."""
     world: World | None
 
@@ -118,9 +118,9 @@ class Compiler:
         worker = self._pool.take()
         try:
             try:
-                told = self._ask(worker, artifact, modules, (data.descriptor, code.descriptor))
-                plain, world, lengths = self._believed(artifact, told, code, len(modules))
-            except Broken as reason:
+                reported = self._ask(worker, artifact, modules, (data.descriptor, code.descriptor))
+                plain, world, lengths = self._believed(artifact, reported, code, len(modules))
+            except ProtocolError as reason:
                 raise self._died(worker, reason) from None
         finally:
             worker.discard()
@@ -145,30 +145,32 @@ class Compiler:
             worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * artifact.size
             worker.channel.send(["compile", dumps(wanted)], files)
             kind, value = _answer(worker.channel.recv(self._until))
-        except Late:
+        except ChannelTimeout:
             raise too_long(self._options.compile_time or 0.0, self.what) from None
         if kind == "fail":
             raise self._failed(from_plain(value))
         return value
 
     @staticmethod
-    def _believed(artifact: Artifact, told: Any, code: SealedFile, count: int) -> tuple[Any, World | None, list[int]]:
+    def _believed(
+        artifact: Artifact, reported: Any, code: SealedFile, count: int
+    ) -> tuple[Any, World | None, list[int]]:
         """Validate a worker's answer; return the world as plain data and decoded, and the length of each module's code.
 
-        Raise :class:`Broken` if the answer cannot be right. The worker may be compromised by the bytes that it read:
-        its code is passed only to other workers, its names are compared with the bytes, and its types must be ones that
-        the engine could report.
+        Raise :class:`ProtocolError` if the answer cannot be right. The worker may be compromised by the bytes that it
+        read: its code is passed only to other workers, its names are compared with the bytes, and its types must be
+        ones that the engine could report.
         """
         plain, world, lengths = None, None, [code.size()]
         if artifact.kind == "component":
-            plain, lengths = _pair(told)
+            plain, lengths = _pair(reported)
             world = believed_world(artifact, plain)
-        elif told is not None:
-            raise Broken("a world for a core module")
+        elif reported is not None:
+            raise ProtocolError("a world for a core module")
         if not all(type(length) is int and length > 0 for length in lengths) or sum(lengths) != code.size():
-            raise Broken("no code, or code of another length than stated")
+            raise ProtocolError("no code, or code of another length than stated")
         if len(lengths) != count:
-            raise Broken(f"code of {len(lengths)} modules instead of {count}")
+            raise ProtocolError(f"code of {len(lengths)} modules instead of {count}")
         return plain, world, lengths
 
     def _seal_when_alone(self, descriptor: int) -> None:
@@ -190,14 +192,14 @@ class Compiler:
     def _failed(self, error: AegisError) -> AegisError:
         """Return the error to raise for a failure that a worker reports.
 
-        Raise :class:`Broken` for errors that compilation cannot cause, such as a guest's exit.
+        Raise :class:`ProtocolError` for errors that compilation cannot cause, such as a guest's exit.
         """
         if isinstance(error, ArtifactError):
             return ArtifactError(f"{self.what}: {error}")
         if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
             return too_large(self._options.compile_memory, self.what)
         if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
-            raise Broken(f"compiling that ended as {error.kind}")
+            raise ProtocolError(f"compilation failed with an impossible error ({error.kind})")
         return error
 
     def _breach(self, reason: object) -> WorkerCrashed:
@@ -205,9 +207,9 @@ class Compiler:
             f"{self.what}: the worker process that compiled it broke the protocol: {reason}", signal=0
         )  # fmt: skip
 
-    def _died(self, worker: Worker, reason: Broken) -> AegisError:
-        """Return why a compiling worker died, or that it is not to be understood."""
-        if not isinstance(reason, Gone):
+    def _died(self, worker: Worker, reason: ProtocolError) -> AegisError:
+        """Return the error for a compile worker that died or violated the protocol."""
+        if not isinstance(reason, Disconnected):
             return self._breach(reason)
         crash = worker.crashed()
         if crash.signal == signal.SIGXCPU:
@@ -221,49 +223,49 @@ class Compiler:
 def too_long(allowed: float, what: str) -> DeadlineExceeded:
     """Return the error for compilation that exceeded ``allowed`` seconds; ``what`` names the artifact."""
     shown = format_seconds(allowed)
-    return DeadlineExceeded(
+    message = (
         f"{what}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
-        f"raise it with compile_time of isolation{TRUSTED}",
-        limit="compile_time", used=allowed, allowed=allowed,
-    )  # fmt: skip
+        f"raise it with compile_time of isolation{TRUSTED}"
+    )
+    return DeadlineExceeded(message, limit="compile_time", used=allowed, allowed=allowed)
 
 
 def too_large(allowed: int, what: str) -> MemoryExceeded:
     """Return the error for compilation that exceeded ``allowed`` bytes of memory; ``what`` names the artifact."""
-    return MemoryExceeded(
+    message = (
         f"{what}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
-        f"raise it with compile_memory of isolation{TRUSTED}",
-        limit="compile_memory", phase="compile", used=allowed, allowed=allowed,
-    )  # fmt: skip
+        f"raise it with compile_memory of isolation{TRUSTED}"
+    )
+    return MemoryExceeded(message, limit="compile_memory", phase="compile", used=allowed, allowed=allowed)
 
 
-def believed_world(component: Any, told: Any) -> World:
-    """Decode the world that a worker reports; raise :class:`Broken` if it is malformed or not the component's.
+def believed_world(component: Any, reported: Any) -> World:
+    """Decode the world that a worker reports; raise :class:`ProtocolError` if it is malformed or not the component's.
 
     The parent has decoded the names of imports and exports itself, so it can compare them.
     """
     try:
-        world = world_from_plain(told)
+        world = world_from_plain(reported)
     except BadWorld as reason:
-        raise Broken(str(reason)) from None
+        raise ProtocolError(str(reason)) from None
     structure = component.structure
     for items, named in ((world.imports, structure.imports), (world.exports, structure.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
         types = {name for name, sort in named if sort == "type"}  # reflected as a function or an instance
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
-            raise Broken("the names in the world are not those of the component")
+            raise ProtocolError("the names in the world are not those of the component")
     return world
 
 
-def _pair(told: Any) -> tuple[Any, list[Any]]:
-    """Return the world and the code lengths in an answer about a component; raise :class:`Broken` if malformed."""
-    if type(told) is not list or len(told) != 2 or type(told[1]) is not list:
-        raise Broken("answer about a component without a world")
-    return told[0], told[1]
+def _pair(reported: Any) -> tuple[Any, list[Any]]:
+    """Return the world and the code lengths in an answer about a component; raise :class:`ProtocolError` otherwise."""
+    if type(reported) is not list or len(reported) != 2 or type(reported[1]) is not list:
+        raise ProtocolError("answer about a component without a world")
+    return reported[0], reported[1]
 
 
 def _answer(reply: Any) -> tuple[str, Any]:
-    """Return the kind and value of a worker's answer; raise :class:`Broken` if malformed."""
+    """Return the kind and value of a worker's answer; raise :class:`ProtocolError` if malformed."""
     if type(reply) is not list or len(reply) != 3 or reply[0] not in ("done", "fail") or type(reply[2]) is not list:
-        raise Broken("malformed answer")
+        raise ProtocolError("malformed answer")
     return reply[0], reply[1]

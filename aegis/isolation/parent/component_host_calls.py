@@ -1,4 +1,4 @@
-"""In the parent: the embedder's objects, called for a component in a worker."""
+"""Calls of the embedder's functions and objects in the parent, on behalf of a component in a worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aegis.component.trampoline import refit
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.parent.host_calls import DROP, UNFIT, HostFunctions
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.wit.results import as_result
@@ -25,7 +25,7 @@ __all__ = ["ComponentFunctions"]
 
 
 class ComponentFunctions(HostFunctions):
-    """The embedder's objects for a component, by the number of the imported function."""
+    """The embedder's functions for a component, by the index of the imported function."""
 
     def __init__(
         self, wanted: Sequence[ImportedFunction], functions: Sequence[Callable[..., Any]], handles: ParentHandles,
@@ -59,11 +59,11 @@ class ComponentFunctions(HostFunctions):
 
     def _refitted(self, door: Door) -> Any:
         if self._latest is None:
-            raise Broken("complaints about an answer that was not given")
+            raise ProtocolError("rejection of a result that was not sent")
         return self._released(lambda: self._fitted(door), *self._latest)
 
     def _released(self, pack: Callable[[], Any], number: int, result: Any, first: int) -> Any:
-        """Return a result for the wire; one that cannot pass is released."""
+        """Encode a result with ``pack``; if that fails, release the result."""
         assert self.handles is not None
         function = self._wanted[number]
         try:
@@ -83,7 +83,7 @@ class ComponentFunctions(HostFunctions):
             return self._fitted(door)
 
     def _fitted(self, door: Door) -> Any:
-        """Return the latest answer made fit, which went over as it was; or raise what is wrong with it."""
+        """Coerce the latest result, which did not have the exact type, and encode it; raise ``HostError`` if that fails."""
         assert self._latest is not None
         assert self.handles is not None
         number, result, first = self._latest
@@ -114,5 +114,5 @@ class ComponentFunctions(HostFunctions):
         if number in (DROP, UNFIT):
             return "a resource's drop" if number == DROP else "a result"
         if number not in self._served:
-            raise Broken("a host function that nobody offered")
+            raise ProtocolError("unknown host function")
         return str(self._wanted[number])

@@ -1,4 +1,4 @@
-"""Which modules a worker needs for the interfaces of a component."""
+"""The Python modules that a worker needs for the interfaces of a component."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["modules_of"]
 
 
 def modules_of(world: World) -> tuple[str, ...]:
-    """Return the modules that running a component of this world needs: once confined, a worker can import no more."""
+    """Return the modules that running a component with this world needs; a worker imports them before confinement."""
     wanted = {"aegis.sandbox.component": None, "aegis.component.store": None}
     for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
         row = index.INDEX.served(name)

@@ -1,4 +1,4 @@
-"""In the parent: what calling into a component needs to know, without its code."""
+"""Plans for calls into a component in a worker: the part of a plan that needs no compiled code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ComponentOutline", "Embedders"]
 
 
 class Embedders(Providers):
-    """Calls what the embedder provides, and what the index places in the parent; the worker has the rest."""
+    """Providers in the parent: the embedder, and interfaces that the index places there. The worker has all others."""
 
     deferred = False
 
@@ -37,13 +37,13 @@ class Embedders(Providers):
 
 
 def _stays(interface: str) -> bool:
-    """Tell whether calls of an interface are answered in the parent, which keeps what the host holds for it."""
+    """Return whether the parent implements an interface, because its state must outlive the worker."""
     row = served(interface)
     return row is not None and row.place == PARENT
 
 
-class _Entry:
-    """One export of a component: its whole name and its type."""
+class _OutlineExport:
+    """One export of a component: its full name and its type."""
 
     __slots__ = ("function", "name")
 
@@ -52,20 +52,21 @@ class _Entry:
 
 
 def _names(interface: str, function: str) -> tuple[str, str]:
-    """Return what is named where the parent says what its embedder serves."""
+    """Return the entry for a function in :attr:`ComponentOutline.remote`."""
     return (interface, "") if interface else ("", function)
 
 
 class ComponentOutline:
-    """A component's imports and exports with the Python classes of their values, limits, and kind of engine.
+    """The imports and exports of a component with the Python classes of their values, limits, and engine configuration.
 
-    It serves every sandbox whose embedder provides the same: ``remote`` names the interfaces (with an empty second
-    part) and the world's own functions that the embedder serves, and ``served`` has the numbers of their functions.
+    All sandboxes whose embedder provides the same imports share it. ``remote`` lists the imports that the embedder
+    serves: an interface and an empty name, or an empty interface and the name of a function of the world. ``served``
+    has the indices of their functions.
     """
 
     calls_python = False
     starts = True
-    """Whether making a store takes as long as a guest's code may: a worker has to answer."""
+    """Whether creating a store can take as long as a call; true, because it waits for a worker."""
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
@@ -74,17 +75,17 @@ class ComponentOutline:
         self.remote = tuple(_names(name if isinstance(i, Interface) else "", name) for name, i in imports
                             if providers.serves(name))  # fmt: skip
         self.served = frozenset(n for n, f in enumerate(self.functions) if _names(f.interface, f.name) in self.remote)
-        self._entries: dict[Any, _Entry] = {}
+        self._entries: dict[Any, _OutlineExport] = {}
 
-    def entry(self, name: Any) -> _Entry:
-        """Return an export; raise ``CallError`` when it cannot be called."""
+    def entry(self, name: Any) -> _OutlineExport:
+        """Return an export; raise ``CallError`` if it is not callable."""
         made = self._entries.get(name)
         if made is None:
             asked = name.function if isinstance(name, Rows) else name
             interface, function, typed = typed_export(self.artifact, asked, self.typed)
-            made = self._entries[name] = _Entry(f"{interface}#{function}" if interface else function, typed)
+            made = self._entries[name] = _OutlineExport(f"{interface}#{function}" if interface else function, typed)
         return made
 
     def check(self, interface: str, function: str, table: Interface) -> None:
-        """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+        """Raise ``LinkError`` unless an exported function has the type that the bindings declare."""
         check_export(self.artifact, interface, function, table)

@@ -1,18 +1,18 @@
-"""A worker that a command forks from itself, before it has a second thread, and before it has read anything.
+"""A worker that a command forks from itself, while it has a single thread and before it reads any input.
 
-``aegis run --isolate`` needs one worker, and a fork server takes longer to start than the rest of the run. What a fork
-of the command has, and a fork of a fork server has not, the child gives up before anything else:
+``aegis run --isolate`` needs one worker, and a fork server takes longer to start than the rest of the run. A fork of
+the command inherits more than a fork of the fork server. The child gives it up first:
 
-* the environment and the words of the command line, which hold secrets: their bytes are overwritten where the kernel
-  put them, in Python's objects, and in the copies that its start made. Nothing else has read them by then: the command
-  forks before it sorts its words, reads a policy, or opens its cache;
-* open files: all but the worker's own sockets are closed, standard streams among them;
-* the terminal: the child is in a session of its own, and Ctrl-C is the command's;
-* modules: it has those that were imported so far, and the code of the others
-(:mod:`aegis.isolation.worker.code_shelf`).
+* Environment and command-line arguments, which may contain secrets. Their bytes are overwritten where the kernel put
+  them, in Python objects, and in the copies that the interpreter made at its start. There are no other copies: the
+  command forks before it parses its arguments, reads a policy, or opens its cache.
+* Open files. All descriptors except the worker's own sockets are closed, including the standard streams.
+* The terminal. The child enters a session of its own, so that Ctrl-C reaches only the command.
+* Modules. The child has those imported so far, and reads the code of the others
+  (:mod:`aegis.isolation.worker.preloaded_code`).
 
-One thing stays: the command and its worker have the same layout of memory and the same seed for hashes, which a fork
-server has for itself and its workers. A worker that was taken over knows where things lie in the command.
+One thing remains: the command and its worker share their address-space layout and hash seed, as a fork server and its
+workers do. A compromised worker knows the addresses of objects in the command.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import os
 import sys
 import threading
 
-from aegis.isolation.parent.pool import Birth, Worker
-from aegis.isolation.worker.reserve import PASSED
+from aegis.isolation.parent.pool import Worker, WorkerProcess
+from aegis.isolation.worker.reserve import PASSED_VARIABLES
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,33 +36,33 @@ __all__ = ["fork_worker", "take_forked"]
 
 _PARENT_DIES = 1  # PR_SET_PDEATHSIG
 _LEAST_CHARACTERS = 2
-"""Shorter texts are objects that all of Python shares."""
+"""CPython shares the objects of shorter texts, which must not be overwritten."""
 _FREED_BYTES = 32
-"""What malloc keeps in a block that was freed: two links, or four in a large one."""
+"""Bytes that malloc(3) overwrites at the start of a freed block: two pointers, or four in a large block."""
 _waiting: list[Worker] = []
 
 
 def fork_worker() -> None:
-    """Fork the worker of this command, where that can be done; :func:`take_forked` returns it.
+    """Fork the worker of this command if the system permits it; :func:`take_forked` returns the worker.
 
-    Where modules are looked for in the working directory, by the name "", CPython 3.13.0 asks where that is whenever a
-    module lacks an attribute, and fails in a worker, whose directory is deleted.
+    Do nothing if ``sys.path`` contains the working directory as ``""``: CPython 3.13.0 then calls getcwd(2) whenever a
+    module lacks an attribute, which fails in the worker's deleted directory.
     """
     if "" in sys.path:
         return
     if sys.platform == "linux" and hasattr(os, "pidfd_open") and threading.active_count() == 1:
-        # Where it is ignored, which exec passes on, the kernel discards how children end.
+        # If SIGCHLD is ignored, which execve(2) inherits, the kernel discards the exit status of children.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _waiting.append(Worker(_Forked(), b""))
 
 
 def take_forked() -> Worker | None:
-    """Return the worker that waits, once."""
+    """Return the forked worker on the first call, if it is alive; otherwise ``None``."""
     return _waiting.pop() if _waiting and _waiting[0].waits() else None
 
 
 class _Forked:
-    """Stands for the fork server of one worker, which this process is."""
+    """The factory of the single worker that this process forks itself."""
 
     def __init__(self) -> None:
         self._owner = os.getpid()
@@ -71,33 +71,33 @@ class _Forked:
     def alive(self) -> bool:
         return self._owner == os.getpid()
 
-    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> Birth:
-        """Fork a worker with these descriptors; its brief is its first message."""
-        birth, me = Birth(), os.getpid()
+    def fork(self, descriptors: tuple[int, int, int], spec: bytes) -> WorkerProcess:
+        """Fork a worker with these descriptors; it receives its specification on its socket later."""
+        process, me = WorkerProcess(), os.getpid()
         pid = os.fork()
         if pid == 0:
             _become_worker(descriptors, me)
-        birth.note(pid, os.pidfd_open(pid))
-        return birth
+        process.set_started(pid, os.pidfd_open(pid))
+        return process
 
-    def born(self, birth: Birth) -> None:
-        """Wait for nothing: a process that was forked here has its number."""
+    def wait_started(self, process: WorkerProcess) -> None:
+        """Do nothing: fork(2) has returned the process id."""
 
     def status(self, pid: int) -> int | None:
-        """Return the status of a worker that died; ``None`` for one that did not."""
+        """Return the exit status of the worker; ``None`` if it is still running."""
         try:
             ended, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             return None
         return status if ended else None
 
-    def dismiss(self, birth: Birth, *, told: bool) -> None:
-        """End a worker whose end interests nobody. The command ends soon, so nothing waits for that."""
-        birth.dismiss() if self.alive else birth.close()
+    def dismiss(self, process: WorkerProcess, *, status_known: bool) -> None:
+        """Kill a worker whose exit status is not needed, without waiting: the command ends soon."""
+        process.dismiss() if self.alive else process.close()
 
 
 def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
-    """In the child: never return to the command's code."""
+    """Run the worker in the forked child; never return to the command's code."""
     code = 70
     try:
         ctypes.CDLL(None).prctl(_PARENT_DIES, int(signal.SIGKILL), 0, 0, 0)
@@ -112,10 +112,10 @@ def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
         gc.enable()
         from aegis.isolation.confine import enter_empty_directory
         from aegis.isolation.worker import confinement
-        from aegis.isolation.worker.code_shelf import Shelf
         from aegis.isolation.worker.main import main as work
+        from aegis.isolation.worker.preloaded_code import PreloadedFinder
 
-        confinement.kept_imports.append(Shelf())
+        confinement.kept_finders.append(PreloadedFinder())
         _import_common()
         os.chdir("/")
         enter_empty_directory()
@@ -128,14 +128,14 @@ def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
 
 
 def _import_common() -> None:
-    """Import what most guests of C and Rust need, while the command makes its policy."""
+    """Import modules that most C and Rust guests need, while the command parses its policy."""
     from aegis.host.preview1 import files, system
 
     del files, system
 
 
 def _close_others(kept: set[int]) -> None:
-    """Close every descriptor but those; the listing has one of its own, which is closed by then."""
+    """Close all descriptors except ``kept``; that of the directory listing itself is already closed."""
     for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept:
         try:
             os.close(number)
@@ -143,18 +143,18 @@ def _close_others(kept: set[int]) -> None:
             continue
 
 
-# -- forgetting ------------------------------------------------------------------------------------
+# -- secrets ---------------------------------------------------------------------------------------
 
 
 def forget() -> None:
-    """Overwrite the environment and the command line of this process, but for what every worker is passed."""
+    """Overwrite the environment and the command line of this process, except the variables that all workers inherit."""
     environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-    passed = {name.encode(): environment[name.encode()] for name in PASSED if name.encode() in environment}
+    passed = {name.encode(): environment[name.encode()] for name in PASSED_VARIABLES if name.encode() in environment}
     kept = {*passed, *passed.values()}
     held = [raw for pair in environment.items() for raw in pair if raw not in kept]
     environment.clear()
     environment.update(passed)
-    words = [*sys.orig_argv[1:], *sys.argv[1:]]  # as the system gave them, each an object of its own
+    words = [*sys.orig_argv[1:], *sys.argv[1:]]  # distinct objects in both lists
     _forget_wide(sys.argv[1:])
     for raw in held:
         if len(raw) >= _LEAST_CHARACTERS:
@@ -166,7 +166,7 @@ def forget() -> None:
 
 
 def _overwrite(text: str) -> None:
-    """Overwrite the characters of a text that nothing will read any more."""
+    """Overwrite the characters of a ``str`` object in place; no code may use it afterwards."""
     if len(text) < _LEAST_CHARACTERS:
         return
     widest = max(map(ord, text))
@@ -177,9 +177,9 @@ def _overwrite(text: str) -> None:
 
 
 def _forget_wide(words: list[str]) -> None:
-    """Overwrite the copies that the interpreter's configuration holds, as wide characters, on the heap of C.
+    """Overwrite the copies in the interpreter's configuration, which are wide-character strings on the C heap.
 
-    The words of an option's name alone say nothing, and each search goes through megabytes.
+    Option names without a value are not secret and are skipped, because each search reads megabytes.
     """
     search: Any = ctypes.CDLL(None).memmem
     search.restype, search.argtypes = ctypes.c_size_t, [ctypes.c_size_t] * 2 + [ctypes.c_char_p, ctypes.c_size_t]
@@ -187,7 +187,7 @@ def _forget_wide(words: list[str]) -> None:
     for start, end in _heap():
         for word in secret - {"run"}:
             wide = word.encode("utf-32-le", "surrogatepass")
-            # Of a copy that was freed the allocator has overwritten the beginning.
+            # In a freed copy, the allocator has overwritten the beginning.
             for sought in (wide, wide[_FREED_BYTES:]) if len(wide) > 2 * _FREED_BYTES else (wide,):
                 at = start
                 while at := search(at, end - at, sought, len(sought)):
@@ -202,13 +202,13 @@ def _heap() -> list[tuple[int, int]]:
 
 
 def _forget_stack() -> None:
-    """Overwrite what the kernel put above the stack: the command line, and behind it the environment."""
+    """Overwrite the command line and the environment that the kernel stored above the stack."""
     library: Any = ctypes.CDLL(None)
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[48])  # arg_start and env_end, proc_pid_stat(5)
     library.clearenv()
     ctypes.memset(start, 0, end - start)
-    for name in PASSED:  # C reads them too, of its own copies
+    for name in PASSED_VARIABLES:  # C libraries read these variables too, from copies that setenv(3) makes
         if name in os.environ:
             library.setenv(name.encode(), os.environb[name.encode()], 1)

@@ -1,4 +1,4 @@
-"""In the parent: the embedder's objects that a guest in a worker holds, and the guest's that the embedder holds."""
+"""The parent's handle table: objects of the embedder that a guest in a worker holds, and handles of the guest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from aegis.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.limits import exceeded
 from aegis.support.lean import Any
 from aegis.wit.types import Resource, WitType
@@ -17,7 +17,7 @@ __all__ = ["ParentHandles"]
 
 
 class ParentHandles:
-    """Handles on the wire, as a parent sees them: the guest's by the worker's number, the embedder's by ours."""
+    """The parent's handle table: the worker numbers the guest's handles, the parent the embedder's objects."""
 
     def __init__(
         self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]]
@@ -26,12 +26,13 @@ class ParentHandles:
         self.objects: dict[int, Any] = {}
         self.held: dict[int, ResourceHandle] = {}
         self._keys: dict[int, int] = {}
-        """Which resource each object was given for."""
+        """The key of the resource type of each object, by the object's number."""
         self._lent: dict[int, None] = {}
+        """Numbers of objects that running calls lend as ``borrow``, in order."""
         self.taken: list[Any] = []
-        """Objects that the guest gave up in the message that is being read now."""
+        """Objects that the guest passed as ``own`` in the message that is being decoded."""
         self.next = 1
-        """The number of the next object that is handed out."""
+        """The number of the next object that the guest receives."""
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
         if resource.key >= self._imported:
@@ -65,12 +66,12 @@ class ParentHandles:
     def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
         if resource.key >= self._imported:
             if number in self.held:
-                raise Broken("a handle that was given out before")
+                raise ProtocolError("duplicate handle number")
             self._count()
             made = self.held[number] = self._classes(resource.key)(number, resource.key, self)
             return made
         if self._keys.get(number) != resource.key or (own and number in self._lent):
-            raise Broken("an object that the guest does not hold")
+            raise ProtocolError("the guest does not hold this object")
         if not own:
             return self.objects[number]
         value = self._pop(number)
@@ -82,16 +83,16 @@ class ParentHandles:
         return self.objects.pop(number)
 
     def withdraw(self, first: int) -> None:
-        """Take back what was handed out from ``first`` on: it never arrived, or was no use."""
+        """Remove the objects numbered from ``first`` on: they were not sent, or the worker rejected the message."""
         for number in range(first, self.next):
             if number not in self._keys:
-                raise Broken("an object that was used, and then not wanted")
+                raise ProtocolError("rejection of a message whose objects were used")
             self._lent.pop(number, None)
             self._pop(number)
         self.next = first
 
-    def settle(self, taken: Any, mark: int) -> None:
-        """A call ended: the guest took these handles of its own, and what was lent since ``mark`` came back."""
+    def end_call(self, taken: Any, mark: int) -> None:
+        """Update the table after a call: the guest took back the handles ``taken``, and loans since ``mark`` end."""
         for number in taken:
             handle = self.held.pop(number, None) if type(number) is int else None
             if handle is not None:
@@ -101,27 +102,27 @@ class ParentHandles:
 
     @property
     def lent(self) -> int:
-        """How many objects are lent for calls under way."""
+        """The number of objects that running calls lend."""
         return len(self._lent)
 
     def drop_object(self, number: Any) -> None:
-        """The guest dropped an object: tell it, if it wants to know."""
+        """Drop an object of the embedder for the guest; call its ``__drop__`` method if it has one."""
         if type(number) is not int or number not in self._keys or number in self._lent:
-            raise Broken("an object dropped that the guest does not hold")
+            raise ProtocolError("drop of an object that the guest does not hold")
         drop_object(self._pop(number))
 
     def discard(self, first: int, of: WitType | None, value: Any) -> None:
-        """Release a host function's result that did not reach the guest, with its numbers from ``first`` on."""
+        """Release a host function's result that did not reach the guest, and its objects numbered from ``first`` on."""
         self.withdraw(first)
         release(of, value, self._imported)
 
     def forget(self, handle: ResourceHandle) -> None:
-        """A handle of the guest's resource was dropped."""
+        """Remove a handle of the guest that was dropped."""
         number, handle._native = handle._native, None
         self.held.pop(number, None)
 
     def close(self) -> list[BaseException]:
-        """Drop what the guest still held, as the sandbox ends; return what objects raised at that."""
+        """Drop all objects that the guest still holds, when the sandbox ends; return the errors that they raised."""
         failures: list[BaseException] = []
         self._lent.clear()
         for value in self.taken:

@@ -1,4 +1,4 @@
-"""In the parent: the embedder's functions, called for a guest in a worker."""
+"""Calls of the embedder's functions in the parent, on behalf of a guest in a worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aegis.engine.call.trampoline import fit_result
 from aegis.errors import AegisError, HostError, PolicyError
 from aegis.isolation.protocol.budgets import is_single
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.errors import to_plain
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
@@ -20,53 +20,56 @@ if TYPE_CHECKING:
 __all__ = ["DEEP", "DROP", "UNFIT", "HostFunctions", "ModuleFunctions", "are_of"]
 
 DROP, UNFIT, DEEP = -1, -2, -3
-"""Numbers that are no function: a guest dropped an object; the last answer was not of its type; and our own
-for a call that is too deep inside others."""
+"""Numbers for purposes other than functions: the guest dropped an object; the worker rejected the last result; and,
+never sent by a worker, a call that is nested too deep."""
 
 
 class HostFunctions:
-    """What a worker may have called here, by number. ``any`` tells whether there is something."""
+    """The functions that a worker may call, by number. ``any``: whether there are any."""
 
     handles: ParentHandles | None = None
     any = False
 
     def call(self, door: Door, number: Any, values: Any) -> tuple[bool, Any]:
-        """Call one; return whether it failed, and its answer or its error. A failure is kept at the door."""
+        """Call a function; return whether it failed, and its encoded result or error. The door stores the exception."""
         if type(number) is not int or type(values) is not list:
-            raise Broken("a host call that cannot be read")
+            raise ProtocolError("malformed host call")
         if number >= 0:
             door.calls_left -= 1
             if door.calls_left < 0:
-                raise Broken("more host calls than it may make")
+                raise ProtocolError("host-call limit exceeded")
         try:
             answer = self.serve_host_function(door, number, values)
             if door.stop is not None or time.monotonic() >= door.deadline:
                 raise door.late(self.label(number))
             return False, answer
-        except Broken:
+        except ProtocolError:
             raise
         except BaseException as error:
             if door.failure is None:
                 door.failure = error
                 if not isinstance(error, HostError) and number != DEEP:
                     door.serving = self.label(number)
-            # A policy's error names host paths, which a worker is not to learn; the door has the error itself.
+            # The message of a PolicyError contains host paths, which a worker must not learn; the door has the error.
             if isinstance(error, AegisError) and not isinstance(error, PolicyError):
                 return True, to_plain(error)
             return True, to_plain(HostError("a host function raised"))
 
     def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
-        """Return what the function answers; who waits for it in vain finds ``label`` on the stack."""
+        """Return the function's encoded result.
+
+        The supervisor reads the local variable ``label`` of this frame to name a host function that hangs.
+        """
         if number == DEEP:
-            raise RecursionError("guest and host functions call one another too deep")
+            raise RecursionError("calls between guest and host functions are nested too deep")
         label = self.label(number)
         answer = self.answer(door, number, values)
         del label
         return answer
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
-        """Return what the function answers, for the wire."""
-        raise Broken("a host function where there is none")
+        """Call the function and return its encoded result."""
+        raise ProtocolError("host call by a sandbox without host functions")
 
     def label(self, number: int) -> str:
         """Return the function's name for errors."""
@@ -74,7 +77,7 @@ class HostFunctions:
 
 
 class ModuleFunctions(HostFunctions):
-    """The embedder's functions for a core module, by the number of their import."""
+    """The embedder's functions for a core module, by the index of their import."""
 
     def __init__(self, functions: Sequence[HostFunction | None]) -> None:
         self._functions = functions
@@ -83,14 +86,14 @@ class ModuleFunctions(HostFunctions):
     def _function(self, number: int) -> HostFunction:
         function = self._functions[number] if 0 <= number < len(self._functions) else None
         if function is None:
-            raise Broken("a host function that nobody offered")
+            raise ProtocolError("unknown host function")
         return function
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         function = self._function(number)
         kinds = function.type.params
         if not are_of(kinds, values):
-            raise Broken("values of other types than the import's")
+            raise ProtocolError("arguments of other types than the import's")
         door.serving = self.label(number)
         result = function.call(*values)
         door.serving = None
@@ -102,7 +105,7 @@ class ModuleFunctions(HostFunctions):
 
 
 def are_of(kinds: Sequence[str], values: Any) -> bool:
-    """Tell whether what came from a worker is a list of core values of these types."""
+    """Return whether a value from a worker is a list of core values with these types."""
     return type(values) is list and len(values) == len(kinds) and all(map(_is_of, kinds, values))
 
 

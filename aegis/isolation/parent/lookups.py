@@ -15,7 +15,7 @@ from functools import partial
 
 from aegis.host.net.network import LOOKUPS_AT_ONCE, withheld_decision
 from aegis.host.net.resolver import Question, resolvers, system_resolver
-from aegis.isolation.protocol.channel import Broken, encode
+from aegis.isolation.protocol.channel import ProtocolError, encode
 from aegis.policy.patterns import host_name
 from aegis.support.descriptors import socket_pair
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ __all__ = ["LookupService"]
 _MAX_NAME_CHARACTERS = 253
 _MAX_ANSWERS = 1024
 """Addresses in one packet if the policy sets no limit."""
-_MAX_NUMBER = 1 << 53
+_NUMBER_LIMIT = 1 << 53
 
 
 class LookupService:
@@ -49,11 +49,11 @@ class LookupService:
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
 
     def serve(self, message: list[Any], door: Door) -> None:
-        """Start a look-up for the worker; raise :class:`Broken` for a malformed or excessive request."""
+        """Start a look-up for the worker; raise :class:`ProtocolError` for a malformed or excessive request."""
         number, name = self._checked(message)
         door.calls_left -= 1
         if door.calls_left < 0:
-            raise Broken("more look-ups than the host-call limit allows")
+            raise ProtocolError("more look-ups than the host-call limit allows")
         with self._lock:
             host, verdict = host_name(name), self._judge.look_up(name)
         if host is None or not verdict:
@@ -66,7 +66,9 @@ class LookupService:
             return
         with self._lock:
             if number in self._asked or len(self._asked) >= LOOKUPS_AT_ONCE:
-                raise Broken(f"too many concurrent look-ups (more than {LOOKUPS_AT_ONCE}), or a duplicate number")
+                raise ProtocolError(
+                    f"too many concurrent look-ups (more than {LOOKUPS_AT_ONCE}), or a duplicate number"
+                )
             self._asked[number] = None
         try:
             # Resolve the normalised name that was checked, not the notation that the worker sent.
@@ -80,10 +82,10 @@ class LookupService:
 
     def _checked(self, message: list[Any]) -> tuple[int, str]:
         if len(message) != 3 or type(message[1]) is not int or type(message[2]) is not str:
-            raise Broken("malformed look-up")
+            raise ProtocolError("malformed look-up")
         _, number, name = message
-        if not 0 <= number < _MAX_NUMBER or len(name) > _MAX_NAME_CHARACTERS:
-            raise Broken("look-up number or name out of range")
+        if not 0 <= number < _NUMBER_LIMIT or len(name) > _MAX_NAME_CHARACTERS:
+            raise ProtocolError("look-up number or name out of range")
         return number, name
 
     def _answered(self, number: int, name: str, answers: list[str], error: OSError | None) -> None:

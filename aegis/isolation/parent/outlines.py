@@ -1,4 +1,4 @@
-"""In the parent: what calling into a guest needs to know, without its code."""
+"""Plans for calls into a module in a worker: the part of a plan that needs no compiled code."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["ModuleOutline", "check_count", "in_the_worker"]
 
 
 class ModuleOutline:
-    """A module's exports and limits, and the kind of engine that its worker is to have."""
+    """The exports and limits of a module, and the engine configuration of its worker."""
 
     calls_python = False
-    """Whether Python runs during calls here: in the worker it may."""
+    """Whether Python code runs inside an engine call of this process; in a worker it may."""
 
     def __init__(self, module: Module, limits: Limits, config: EngineConfig) -> None:
         self.artifact, self.limits, self.config = module, limits, config
 
     def entry(self, name: Any) -> FuncType:
-        """Return the type of an export; raise ``CallError`` when it cannot be called."""
+        """Return the type of an export; raise ``CallError`` if it is not callable."""
         return callable_export(self.artifact, name.function if isinstance(name, Rows) else name)
 
 
 def check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
-    """Raise ``TypeError`` for more or fewer arguments than parameters."""
+    """Raise ``TypeError`` if the numbers of arguments and of parameters differ."""
     if len(values) != len(wanted):
         raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
 
 
 def in_the_worker(*_: Any) -> Any:
-    """Stand for a function of the host's own, which the worker has."""
+    """Represent a host function of Aegis that the worker provides; never called in the parent."""

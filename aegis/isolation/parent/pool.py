@@ -1,4 +1,4 @@
-"""Workers, seen from the parent: the fork server that makes them, and those that are kept warm."""
+"""Worker processes in the parent: starting the fork server, creating workers, keeping some warm, and reusing them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from aegis.errors import AegisError, WorkerCrashed
-from aegis.isolation.protocol.channel import LOOK, Broken, Channel, Region
+from aegis.isolation.protocol.channel import CHECK_SECONDS, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
 from aegis.isolation.protocol.pickled import dumps
-from aegis.isolation.protocol.setup import Brief
-from aegis.isolation.worker.reserve import PASSED
+from aegis.isolation.protocol.specs import WorkerSpec
+from aegis.isolation.worker.reserve import PASSED_VARIABLES
 from aegis.limits import MIB
 from aegis.support.descriptors import above_standard, bare_socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol
@@ -31,53 +31,56 @@ if TYPE_CHECKING:
 else:  # what the module signal wraps, without its enumerations
     import _signal as signal
 
-__all__ = ["Pool", "Unsupported", "Worker", "zygote"]
+__all__ = ["Pool", "Unsupported", "Worker", "fork_server"]
 
 REGION = 256 * MIB
-"""Bytes of shared memory for each direction; only what is used takes memory."""
+"""Bytes of shared memory for each direction; the kernel allocates only pages that are written."""
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from aegis.isolation.worker.fork_server import main; main({}, {})"
 )
-BRIEF_SIZE_BYTES = 4
-_SAID = 65536
-_PATIENCE = 10.0
-"""Seconds for the fork server to start, or to make a worker."""
-_DYING = 0.05
-"""Seconds within which a process that closed its sockets because it dies is dead."""
-_REAPING = 2.0
-"""Seconds for a killed process to end, and for the fork server to tell how."""
-_NEVER_AGAIN = 1 << 40
-_ROOM = _socket.CMSG_SPACE(struct.calcsize("i"))
-"""For one descriptor. socket.recv_fds() of some versions of Python ignores its flags, and would wait."""
+SPEC_SIZE_BYTES = 4
+"""Bytes of the length before a pickled ``WorkerSpec`` on the socket of a forked worker."""
+_MAX_STDERR_BYTES = 65536
+_FORK_SERVER_SECONDS = 10.0
+"""Time for the fork server to start, or to fork a worker."""
+_EXIT_SECONDS = 0.05
+"""Time for a dying process to end after the kernel closed its sockets."""
+_REAP_SECONDS = 2.0
+"""Time for a killed process to end, and for the fork server to report its status."""
+_NOT_REUSABLE = 1 << 40
+"""A number of served sandboxes that exceeds every limit on reuse."""
+_ANCILLARY_BYTES = _socket.CMSG_SPACE(struct.calcsize("i"))
+"""Room for one descriptor. Not socket.recv_fds(), which ignores its flags in some versions of Python and would block.
+"""
 
 
 class Unsupported(AegisError):
-    """Isolation needs what this system has not."""
+    """Isolation is not supported on this system, or no worker process can be started."""
 
     blame = "embedder"
     kind = "policy-error"
 
 
-class Server(Protocol):
-    """What makes workers: a fork server, or this process itself."""
+class WorkerFactory(Protocol):
+    """Creates worker processes: a fork server, or this process itself."""
 
     @property
     def alive(self) -> bool: ...
-    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> Birth: ...
-    def born(self, birth: Birth) -> None: ...
+    def fork(self, descriptors: tuple[int, int, int], spec: bytes) -> WorkerProcess: ...
+    def wait_started(self, process: WorkerProcess) -> None: ...
     def status(self, pid: int) -> int | None: ...
-    def dismiss(self, birth: Birth, *, told: bool) -> None: ...
+    def dismiss(self, process: WorkerProcess, *, status_known: bool) -> None: ...
 
 
 class Worker:
-    """One worker process: where it is talked to, where it is cancelled, and how it ended."""
+    """One worker process: its channel, the socket for cancellations, its standard error, and how it ended."""
 
-    def __init__(self, server: Server, brief: bytes) -> None:
+    def __init__(self, server: WorkerFactory, spec: bytes) -> None:
         with standard_reserved():
-            self._make(server, brief)
+            self._make(server, spec)
 
-    def _make(self, server: Server, brief: bytes) -> None:
+    def _make(self, server: WorkerFactory, spec: bytes) -> None:
         self._server = server
         with contextlib.ExitStack() as undo:
             try:
@@ -85,19 +88,19 @@ class Worker:
                 undo.callback(near.close), undo.callback(far.close)
                 near_cancel, far_cancel = bare_socket_pair()
                 undo.callback(near_cancel.close), undo.callback(far_cancel.close)
-                self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
-                undo.callback(os.close, self._said)
-                self.shared = Region.new(REGION)
+                self._stderr = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
+                undo.callback(os.close, self._stderr)
+                self.shared = SharedRegion.new(REGION)
                 undo.callback(os.close, self.shared)
-            except OSError as error:  # no room for more descriptors
+            except OSError as error:  # too many open descriptors
                 raise Unsupported(f"no worker process can be started: {error.strerror}") from None
-            self._birth = server.fork((far.fileno(), far_cancel.fileno(), self._said), brief)
+            self._process = server.fork((far.fileno(), far_cancel.fileno(), self._stderr), spec)
             undo.pop_all()
         far.close()
         far_cancel.close()
         self.cancel_socket = near_cancel
         near_cancel.setblocking(False)
-        self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
+        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION, parent=True))
         self.served = 0
         self._status: int | None = None
         self._killed = self._hung_up = False
@@ -105,12 +108,12 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The number of the process; 0 for one that could not be made."""
-        self._server.born(self._birth)
-        return self._birth.pid
+        """The process id; 0 if the process could not be created. Waits for the fork server to report it."""
+        self._server.wait_started(self._process)
+        return self._process.pid
 
     def waits(self) -> bool:
-        """Tell whether it is there, with nothing said and nothing to say."""
+        """Return whether the worker is alive and has sent nothing."""
         try:
             self.channel.socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -120,28 +123,28 @@ class Worker:
         return False
 
     def cancel(self) -> None:
-        """Ask the worker to end its call. The request may reach it later than the call's end, so it serves no other."""
-        self.served = _NEVER_AGAIN
+        """Request that the worker end its call. The request may arrive after the call, so the worker is not reused."""
+        self.served = _NOT_REUSABLE
         with contextlib.suppress(OSError):
             self.cancel_socket.send(b"c")
 
     def kill(self) -> None:
-        """End the process at once, whatever it does."""
+        """Kill the process."""
         if self.pid:
             self._killed = True
-            self._birth.kill()
+            self._process.kill()
 
     def crashed(self) -> WorkerCrashed:
-        """Kill the worker unless it is dead or dies by itself at this moment, and return how it died."""
+        """Kill the worker unless it is dead or dying; return the error that says how it ended."""
         if not self.pid:
             return WorkerCrashed("no worker process could be made: the system has no room for one more", signal=0)
         if self._status is None:
-            # One that was killed here did not hang up, however long the kernel takes to end it.
-            self._hung_up = not self._birth.ends_within(_DYING) and not self._killed
-            self._birth.kill()
-            self._birth.ends_within(_REAPING)
+            # A worker that was killed here did not hang up, however long the kernel takes to end it.
+            self._hung_up = not self._process.ends_within(_EXIT_SECONDS) and not self._killed
+            self._process.kill()
+            self._process.ends_within(_REAP_SECONDS)
             self._status = self._server.status(self.pid)
-        status, said = self._status, self.said()
+        status, text_on_stderr = self._status, self.stderr_text()
         number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
         if self._hung_up and number == signal.SIGKILL:
             return WorkerCrashed("the worker process closed its connection and went on: it was killed", signal=0)
@@ -151,30 +154,30 @@ class Worker:
             text = "the worker process does not answer"
         else:
             text = f"the worker process ended by itself, with code {os.WEXITSTATUS(status)}"
-        last = said.strip().splitlines()[-1:] if said else []
+        last = text_on_stderr.strip().splitlines()[-1:]
         return WorkerCrashed(f"{text}{': ' + last[0][:300] if last else ''}", signal=number)
 
     def starved(self, crash: WorkerCrashed) -> bool:
-        """Tell whether it died because the engine's allocator got no more memory: that aborts (F39)."""
-        return crash.signal == signal.SIGABRT and "memory allocation" in self.said()
+        """Return whether the worker died because the engine's allocator failed, which aborts the process (F39)."""
+        return crash.signal == signal.SIGABRT and "memory allocation" in self.stderr_text()
 
-    def said(self) -> str:
-        """Return what the process wrote to its standard error, escaped: native code's last words."""
+    def stderr_text(self) -> str:
+        """Return the last lines of the worker's standard error, escaped: native code reports fatal errors there."""
         from aegis.text import printable
 
-        raw = os.pread(self._said, _SAID, 0) if self._said >= 0 else b""
+        raw = os.pread(self._stderr, _MAX_STDERR_BYTES, 0) if self._stderr >= 0 else b""
         return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in raw.splitlines()[-20:])
 
     def discard(self) -> None:
-        """Kill it and let go of everything; a second time does nothing."""
+        """Kill the worker and close its descriptors; do nothing if that is already done."""
         if not self._closed:
             self._closed = True
-            self._server.dismiss(self._birth, told=self._status is not None)
+            self._server.dismiss(self._process, status_known=self._status is not None)
             self.channel.close()
             self.cancel_socket.close()
-            os.close(self._said)
+            os.close(self._stderr)
             os.close(self.shared)
-            self._said = -1
+            self._stderr = -1
 
 
 def _signal_name(number: int) -> str:
@@ -186,31 +189,31 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
-class Birth:
-    """A process that the fork server was asked for: its number once it is told, 0 where none could be made."""
+class WorkerProcess:
+    """A process requested from the fork server. ``pid`` is 0 until the server reports it, and if the fork failed."""
 
     def __init__(self) -> None:
-        self.told = self.unwanted = False
+        self.started = self.unwanted = False
         self.pid = 0
         self._handle = -1
 
-    def note(self, pid: int, handle: int) -> None:
-        """Take over what the fork server told."""
-        self.pid, self._handle, self.told = pid, handle, True
+    def set_started(self, pid: int, handle: int) -> None:
+        """Store the process id and process descriptor that the fork server reported; -1 if it sent no descriptor."""
+        self.pid, self._handle, self.started = pid, handle, True
         if self.unwanted:
             self.unwanted = False
             self.dismiss()
 
     def kill(self) -> None:
-        """End the process at once. A process descriptor never means another process."""
+        """Kill the process. A process descriptor never refers to another process, unlike a reused process id."""
         with contextlib.suppress(OSError):
             if self._handle >= 0:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            elif self.pid and not self.unwanted:  # this process had no room for one more descriptor
+            elif self.pid and not self.unwanted:  # this process could not receive one more descriptor
                 os.kill(self.pid, signal.SIGKILL)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end of the process; tell whether it came."""
+        """Wait up to ``seconds`` for the process to end; return whether it did."""
         if self._handle < 0:
             return False
         poller = select.poll()
@@ -218,7 +221,7 @@ class Birth:
         return bool(poller.poll(seconds * 1000))
 
     def dismiss(self) -> None:
-        """End the process as soon as it is known, and forget it."""
+        """Kill the process now, or as soon as the fork server reports it, and close its descriptor."""
         self.kill()
         self.unwanted = True
         self.close()
@@ -230,15 +233,15 @@ class Birth:
             os.close(handle)
 
 
-class Zygote:
-    """The fork server's process. One is enough for a process; it is started before its first worker."""
+class ForkServerProcess:
+    """The fork server as its parent sees it. A process needs a single one, started before its first worker."""
 
     def __init__(self, stack: int) -> None:
         with standard_reserved():
             self._launch(stack)
 
     def _launch(self, stack: int) -> None:
-        import json  # a command that forks its worker itself comes without both
+        import json  # not at import time: a command that forks its worker itself needs neither module
         import subprocess
 
         from aegis.sandbox.protected_paths import import_folders
@@ -248,7 +251,7 @@ class Zygote:
         if not sys.executable:
             raise Unsupported("isolation needs the path of the Python interpreter; set sys.executable to it")
         near, far = bare_socket_pair(packets=True)
-        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
+        environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
         command = [
             sys.executable,
             "-I",
@@ -259,7 +262,7 @@ class Zygote:
         try:
             self._process = subprocess.Popen(
                 command, pass_fds=(far.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL if not os.environ.get("AEGIS_ZYGOTE_STDERR") else None,
+                stderr=subprocess.DEVNULL if not os.environ.get("AEGIS_FORK_SERVER_STDERR") else None,
                 start_new_session=True, env=environment, cwd="/",
             )  # fmt: skip
         except OSError as error:
@@ -268,44 +271,46 @@ class Zygote:
         finally:
             far.close()
         self._control = near
-        # The system keeps the time of what is sent; what is received is asked for without waiting.
-        near.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
-        self._lock = threading.RLock()  # the collector may end a worker in the middle of anything
-        self._births: deque[Birth] = deque()
-        """Workers whose numbers the server did not tell yet, in the order of asking."""
+        # Sending has a timeout of the socket; receiving never blocks, see _drain.
+        near.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("@ll", int(_FORK_SERVER_SECONDS), 0))
+        self._lock = threading.RLock()  # reentrant: the garbage collector may discard a worker at any point
+        self._pending: deque[WorkerProcess] = deque()
+        """Requested processes that the server has not reported yet, in the order of the requests."""
         self._ended: dict[int, int] = {}
+        """Exit statuses by process id."""
         self._forgotten: set[int] = set()
+        """Process ids whose exit status is not needed."""
         self._imported: set[str] = set()
         self._owner = os.getpid()
 
     @property
     def alive(self) -> bool:
-        """Whether workers can be had of it, in this process."""
+        """Whether this process can get workers from the server."""
         return self._owner == os.getpid() and self._control.fileno() >= 0 and self._process.poll() is None
 
-    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> Birth:
-        """Ask for a worker that is told ``brief``; raise :class:`Unsupported` when none can be had."""
-        birth = Birth()
+    def fork(self, descriptors: tuple[int, int, int], spec: bytes) -> WorkerProcess:
+        """Request a worker with the pickled ``WorkerSpec``; raise :class:`Unsupported` if the server is gone."""
+        process = WorkerProcess()
         with self._lock:
             try:
                 rights = array.array("i", descriptors)
-                self._control.sendmsg([b"F" + brief], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                self._control.sendmsg([b"F" + spec], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
             except OSError as error:
                 raise Unsupported(f"no worker process can be started: {error}") from None
-            self._births.append(birth)
-        return birth
+            self._pending.append(process)
+        return process
 
-    def born(self, birth: Birth) -> None:
-        """Wait until the server told which process it made."""
-        self._wait(lambda: birth.told, _PATIENCE)
+    def wait_started(self, process: WorkerProcess) -> None:
+        """Wait until the server reports the process."""
+        self._wait(lambda: process.started, _FORK_SERVER_SECONDS)
 
-    def _note(self, message: bytes, descriptors: list[int]) -> None:
-        """Remember what the server told."""
+    def _store_report(self, message: bytes, descriptors: list[int]) -> None:
+        """Store a report of the server: a process that started or ended."""
         if message[:1] == b"P":
             handle = above_standard(descriptors[0]) if descriptors else -1
-            birth, pid = self._births.popleft(), int(FORKED.unpack(message)[1])
-            birth.note(pid, handle)
-            if birth.unwanted and pid:
+            process, pid = self._pending.popleft(), int(FORKED.unpack(message)[1])
+            process.set_started(pid, handle)
+            if process.unwanted and pid:
                 self._forgotten.add(pid)
             return
         _, pid, status = ENDED.unpack(message)
@@ -323,104 +328,106 @@ class Zygote:
                 self._control.send(b"I" + " ".join(wanted).encode())
 
     def status(self, pid: int) -> int | None:
-        """Return the status of a worker that died; ``None`` if the server does not tell it."""
-        self._wait(lambda: pid in self._ended, _REAPING)
+        """Return the exit status of a worker; ``None`` if the server does not report it in time."""
+        self._wait(lambda: pid in self._ended, _REAP_SECONDS)
         with self._lock:
             return self._ended.pop(pid, None)
 
     def _wait(self, happened: Callable[[], bool], seconds: float) -> None:
-        """Take what the server tells until something happened, the server ended, or time is up.
+        """Store reports of the server until ``happened`` returns ``True``, the server ends, or ``seconds`` have passed.
 
-        The lock is free meanwhile.
+        Does not hold the lock while waiting.
         """
         until = time.monotonic() + seconds
         while not happened() and time.monotonic() < until:
             with contextlib.suppress(OSError, ValueError):
                 poller = select.poll()
                 poller.register(self._control, select.POLLIN)
-                poller.poll(LOOK * 1000)
+                poller.poll(CHECK_SECONDS * 1000)
             with self._lock:
                 if not self._drain():
                     return
 
     def _drain(self) -> bool:
-        """Take what the server told by now; return whether it is there."""
+        """Store the reports that have arrived; return whether the server is still running."""
         try:
-            while (received := self._control.recvmsg(PACKET, _ROOM, _socket.MSG_DONTWAIT))[0]:
-                self._note(received[0], [number for _, _, raw in received[1] for number in array.array("i", raw)])
+            while (received := self._control.recvmsg(PACKET, _ANCILLARY_BYTES, _socket.MSG_DONTWAIT))[0]:
+                self._store_report(
+                    received[0], [number for _, _, raw in received[1] for number in array.array("i", raw)]
+                )
         except BlockingIOError:
             return True
         except OSError:
             pass
         return False
 
-    def dismiss(self, birth: Birth, *, told: bool) -> None:
-        """End a worker whose end interests nobody; ``told``: how it ended was asked already."""
+    def dismiss(self, process: WorkerProcess, *, status_known: bool) -> None:
+        """Kill a worker whose exit status is not needed; ``status_known``: it was already returned."""
         if self._owner != os.getpid():
-            birth.close()
+            process.close()
             return
         with self._lock:
             self._drain()
-            birth.dismiss()
-            if birth.pid and not told and self._ended.pop(birth.pid, None) is None:
-                self._forgotten.add(birth.pid)
+            process.dismiss()
+            if process.pid and not status_known and self._ended.pop(process.pid, None) is None:
+                self._forgotten.add(process.pid)
 
     def close(self) -> None:
-        """End the server, and with it every worker: the kernel kills those when their parent ends."""
+        """End the server and with it every worker: the kernel kills them when their parent ends (PR_SET_PDEATHSIG)."""
         self._control.close()
         if self._owner == os.getpid():
             from subprocess import TimeoutExpired
 
             self._process.kill()
             with contextlib.suppress(TimeoutExpired):
-                self._process.wait(_PATIENCE)
+                self._process.wait(_FORK_SERVER_SECONDS)
 
 
-_zygote: Zygote | None = None
+_fork_server: ForkServerProcess | None = None
 _start = threading.Lock()
 
 
-def zygote(stack: int) -> Zygote:
-    """Return the process's fork server, a new one if it has none or lost it."""
-    global _zygote
+def fork_server(stack: int) -> ForkServerProcess:
+    """Return the fork server of this process; start one if there is none or it has ended."""
+    global _fork_server
     with _start:
-        if _zygote is None or not _zygote.alive:
-            if _zygote is not None:
-                _zygote.close()
-            _zygote = Zygote(stack)
-        return _zygote
+        if _fork_server is None or not _fork_server.alive:
+            if _fork_server is not None:
+                _fork_server.close()
+            _fork_server = ForkServerProcess(stack)
+        return _fork_server
 
 
 def _at_exit() -> None:
-    """End the fork server in order: its workers end with it."""
-    if _zygote is not None and _zygote._owner == os.getpid():
-        _zygote.close()
+    """End the fork server, and its workers with it."""
+    if _fork_server is not None and _fork_server._owner == os.getpid():
+        _fork_server.close()
 
 
 atexit.register(_at_exit)
 
 
 def _in_child() -> None:
-    """A fork of the application has no fork server: it makes its own when it needs one."""
-    global _zygote, _start
+    """Forget the fork server in a forked child of the application, which starts its own when it needs one."""
+    global _fork_server, _start
     _start = threading.Lock()
-    if _zygote is not None:
-        _zygote._control.close()
-        _zygote = None
+    if _fork_server is not None:
+        _fork_server._control.close()
+        _fork_server = None
 
 
 os.register_at_fork(after_in_child=_in_child) if hasattr(os, "register_at_fork") else None
 
 
 class Pool:
-    """Warm workers for the sandboxes of one runtime, and those that served and may serve again.
+    """The workers of one runtime: warm ones, which have served no sandbox, and used ones, which may serve again.
 
-    Those are of one *line*, as its owner says: whatever sandbox of it comes next, the worker's doors fit.
+    A used worker stays confined as for its first sandbox, so it serves only sandboxes with the same *reuse key*.
     """
 
-    def __init__(self, stack: int, size: int, recycle: int, brief: Brief, first: Worker | None = None) -> None:
+    def __init__(self, stack: int, size: int, recycle: int, spec: WorkerSpec, first: Worker | None = None) -> None:
         self._stack, self._size, self._recycle = stack, size, recycle
-        self._brief = dumps(brief)
+        self._spec = dumps(spec)
         self._lock = threading.RLock()
         self._closed = False
         self._warm: list[Worker] = []
@@ -428,29 +435,29 @@ class Pool:
         self._owner = os.getpid()
         self._first = first
         if first is not None:
-            first.channel.socket.sendall(len(self._brief).to_bytes(BRIEF_SIZE_BYTES, "little") + self._brief)
-        # Before the collector ends what it refers to: a socket that it finds open is reported.
+            first.channel.socket.sendall(len(self._spec).to_bytes(SPEC_SIZE_BYTES, "little") + self._spec)
+        # A finalizer, because sockets that the garbage collector finds open cause a ResourceWarning.
         weakref.finalize(self, _discard_all, self._warm, self._used)
         self.refill()
 
     def refill(self) -> None:
-        """Make warm workers up to the pool's size."""
+        """Create warm workers up to the pool's size."""
         if self._owner != os.getpid():
             self._warm.clear()
             self._used.clear()
             self._owner = os.getpid()
         while not self._closed and len(self._warm) < self._size:
-            made = Worker(zygote(self._stack), self._brief)
+            made = Worker(fork_server(self._stack), self._spec)
             with self._lock:
                 self._warm.append(made)
 
     def take_first(self) -> Worker | None:
-        """Return the worker that this process forked itself, for the first sandbox."""
+        """Return the worker that this process forked itself, once; it serves the first sandbox."""
         worker, self._first = self._first, None
         return worker
 
     def take(self) -> Worker:
-        """Return a fresh worker, a warm one if there is."""
+        """Return a worker that has served no sandbox, a warm one if available."""
         if self._owner == os.getpid():
             with self._lock:
                 while self._warm:
@@ -458,55 +465,55 @@ class Pool:
                     if worker.waits():
                         return worker
                     worker.discard()
-        return Worker(zygote(self._stack), self._brief)
+        return Worker(fork_server(self._stack), self._spec)
 
-    def take_used(self, line: str | None) -> Worker | None:
-        """Return a worker that may serve one more sandbox of this line."""
-        if line is None or self._owner != os.getpid():
+    def take_used(self, reuse_key: str | None) -> Worker | None:
+        """Return a used worker with this reuse key, or ``None``."""
+        if reuse_key is None or self._owner != os.getpid():
             return None
         with self._lock:
-            while kept := self._used.get(line):
+            while kept := self._used.get(reuse_key):
                 worker = kept.pop()
                 if not kept:
-                    del self._used[line]
+                    del self._used[reuse_key]
                 if worker.waits():
                     return worker
                 worker.discard()
         return None
 
-    def give(self, worker: Worker, line: str | None, *, clean: bool) -> None:
-        """Take back a worker whose sandbox ended: keep it for others of its line, or end it."""
+    def give(self, worker: Worker, reuse_key: str | None, *, clean: bool) -> None:
+        """Take back a worker whose sandbox ended: keep it for sandboxes with its reuse key, or discard it."""
         worker.served += 1
-        if clean and line is not None and worker.served <= self._recycle and self._keep(worker, line):
+        if clean and reuse_key is not None and worker.served <= self._recycle and self._keep(worker, reuse_key):
             return
         worker.discard()
 
-    def _keep(self, worker: Worker, line: str) -> bool:
-        """Keep a worker; of all lines together no more than the pool's size, the longest unused goes."""
-        gone = None
+    def _keep(self, worker: Worker, reuse_key: str) -> bool:
+        """Keep a used worker; if there are then more than the pool's size, discard the least recently used one."""
+        evicted = None
         with self._lock:
             if self._closed:
                 return False
-            kept = self._used.pop(line, [])
-            self._used[line] = [*kept, worker]  # the line used last is the last
+            kept = self._used.pop(reuse_key, [])
+            self._used[reuse_key] = [*kept, worker]  # moved to the end: dictionaries keep insertion order
             if sum(map(len, self._used.values())) > max(self._size, 1):
                 oldest = next(iter(self._used))
-                gone = self._used[oldest].pop(0)
+                evicted = self._used[oldest].pop(0)
                 if not self._used[oldest]:
                     del self._used[oldest]
-        if gone is not None:
-            gone.discard()
+        if evicted is not None:
+            evicted.discard()
         return True
 
     def load(self, modules: Iterable[str]) -> None:
         """Have workers made from now on find these modules imported."""
-        zygote(self._stack).load(modules)
+        fork_server(self._stack).load(modules)
 
     def __len__(self) -> int:
         return len(self._warm)
 
     def close(self) -> None:
-        """End every worker that waits."""
+        """Discard every worker in the pool."""
         with self._lock:
             self._closed = True
             _discard_all(self._warm, self._used)
@@ -522,7 +529,7 @@ def _discard_all(warm: list[Worker], used: dict[str, list[Worker]]) -> None:
 
 
 def expect(message: Any, kind: str) -> Any:
-    """Return what a message of this kind says; raise :class:`Broken` for another."""
+    """Return the fields of a message of this kind; raise :class:`ProtocolError` for another."""
     if not isinstance(message, list) or not message or message[0] != kind:
-        raise Broken(f"something other than {kind}")
+        raise ProtocolError(f"unexpected message instead of {kind}")
     return message[1:]

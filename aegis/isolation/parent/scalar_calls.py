@@ -1,12 +1,12 @@
-"""In the parent: calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`).
+"""The parent's side of calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`).
 
-A call does, in this order: is the sandbox free, arm the deadline, are the arguments of the exact classes, pack, send,
-receive, compare length and number of the answer, take over the account if it changed, look at the deadline. The budget
-of bytes is begun anew only before something that counts them.
+A call takes these steps, in this order: check that the sandbox is free, set the deadline, check the exact classes of
+the arguments, pack, send, receive, compare the answer's length and number, update the counters if they changed, check
+the deadline. The byte budget is reset only before an operation that charges it.
 
-Whatever is out of the ordinary leaves this path and is as in any call. Arguments of other classes go by a general
-message. What arrives and is not the one frame that is due is read as general messages, among which a fixed answer means
-nothing and ends the worker: a worker that had something else to say answers by a general message.
+Everything unusual leaves this path for the general one. Arguments of other classes are sent in a general message. Data
+that is not exactly the expected frame is decoded as general messages, where a fixed answer is a protocol violation: a
+worker that sent other messages during the call must answer with a general message.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from collections.abc import Callable, Sequence
 
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.threads.ticker import TICK, ticker
-from aegis.isolation.parent.calls import MisfitArguments
+from aegis.isolation.parent.calls import ArgumentsRejected
 from aegis.isolation.protocol.budgets import message_budget
-from aegis.isolation.protocol.channel import NO_SIGNAL, Broken
+from aegis.isolation.protocol.channel import NO_SIGNAL, ProtocolError
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.calls import ExportCalls
-    from aegis.isolation.parent.store import IsolatedStore
     from aegis.isolation.protocol.scalar_frames import ScalarFrames
 
 __all__ = ["scalar_call"]
 
 _MISFIT = (struct.error, TypeError, ValueError, OverflowError, KeyError)
-"""Raised for an argument of the right class that its type does not have."""
-_RECEIVED = 1024
-"""Bytes received at once; more than any fixed answer has."""
-_NUMBERS = 1 << 32
+"""Errors of packing an argument that has the right class but is out of range."""
+_CHUNK_BYTES = 1024
+"""Bytes received at once; no fixed answer is longer."""
+_CALL_NUMBERS = 1 << 32
 
 
-def scalar_call(store: IsolatedStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
-    """Return what makes calls of the export that the worker knows by ``number``, from outside of host functions."""
+def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
+    """Return the function that calls the export with the number ``number``, from outside of host functions."""
     channel, door, alone, outside = store.worker.channel, store.door, store.alone, store.outside
     send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic
     kinds, lower, lift = frames.kinds, frames.lower_params, frames.lift_results
     pack, head, size = frames.call.pack, frames.call_head, frames.call.size
-    unpack, due, answer_size = frames.told.unpack, frames.answer_head, frames.told.size
+    unpack, answer_size = frames.answer_with_account.unpack, frames.answer_with_account.size
+    answer_head = frames.answer_head
     single = len(calls.results) == 1
     record = None if store.services.lookups is None else store.services.record
 
@@ -54,19 +55,19 @@ def scalar_call(store: IsolatedStore, calls: ExportCalls, frames: ScalarFrames, 
             take()
         except IndexError:
             raise store.busy() from None
-        except BaseException:  # a signal's handler raised as soon as the token was taken
+        except BaseException:  # a signal handler raised right after the token was taken
             give(None)
             raise
         try:
             store.armed = begun = now()
             door.deadline = begun + timeout
-            if not begun - ticker.now <= TICK:  # which is not a number at rest
+            if not begun - ticker.now <= TICK:  # ticker.now is NaN while the ticker rests
                 ticker.awake()
             if tuple(map(type, values)) != kinds or waiting():
                 return general(values)
-            store.asked = mine = (store.asked + 1) % _NUMBERS
+            store.asked = call_number = (store.asked + 1) % _CALL_NUMBERS
             try:
-                frame = pack(head, mine, number, *(values if lower is None else lower(values)))
+                frame = pack(head, call_number, number, *(values if lower is None else lower(values)))
             except _MISFIT:
                 return general(values)
             try:
@@ -76,17 +77,17 @@ def scalar_call(store: IsolatedStore, calls: ExportCalls, frames: ScalarFrames, 
             if sent != size:
                 _push(store, frame[sent:])
             try:
-                data = receive(_RECEIVED)
+                data = receive(_CHUNK_BYTES)
             except OSError:
                 data = b""
-            if not data:  # nothing came for a while, or nothing will
-                data = _heard(store)
-            if len(data) != answer_size or not data.startswith(due):
+            if not data:  # nothing arrived before the socket's timeout, or the worker closed the socket
+                data = _received(store)
+            if len(data) != answer_size or not data.startswith(answer_head):
                 channel.unread(data)
-                return calls.result(_listened(store))
+                return calls.result(_general_answer(store))
             found = unpack(data)
-            if found[1] != mine:
-                raise store.worker_failed(Broken("an answer to another call"))
+            if found[1] != call_number:
+                raise store.worker_failed(ProtocolError("an answer to another call"))
             if found[2] != store.account:
                 _count(store, found[2])
             if record is not None:
@@ -106,41 +107,40 @@ def scalar_call(store: IsolatedStore, calls: ExportCalls, frames: ScalarFrames, 
     return call
 
 
-def _push(store: IsolatedStore, rest: bytes) -> None:
-    """Send the part of a frame that the socket did not take at once."""
-    with store.conversation():
+def _push(store: CallingStore, rest: bytes) -> None:
+    """Send the part of a frame that the socket did not accept at once."""
+    with store.failures_translated():
         store.worker.channel.push(rest, until=store.until(), stopped=store.stopped)
 
 
-def _heard(store: IsolatedStore) -> bytes:
-    """Return the first bytes that the worker sends, which may take as long as the call."""
-    with store.conversation():
+def _received(store: CallingStore) -> bytes:
+    """Return the next bytes from the worker; wait for them as long as the call may take."""
+    with store.failures_translated():
         data: bytes = store.patiently(store.worker.channel.receive, store.until())
     return data
 
 
-def _listened(store: IsolatedStore) -> Any:
-    """Return the answer as a general message has it, to a call whose arguments are of their types."""
+def _general_answer(store: CallingStore) -> Any:
+    """Serve messages until a general answer arrives; return its value. The arguments are known to have their types."""
     mark = 0 if store.handles is None else store.handles.lent
     store.door.begin()
-    with store.conversation():
+    with store.failures_translated():
         kind, value = store.answer_to(message_budget(store.plan.limits), mark)
     try:
-        return store.said("call", kind, value)
-    except MisfitArguments:
-        raise store.worker_failed(Broken("arguments refused that fit")) from None
+        return store.result_of("call", kind, value)
+    except ArgumentsRejected:
+        raise store.worker_failed(ProtocolError("rejection of valid arguments")) from None
 
 
-def _count(store: IsolatedStore, account: bytes) -> None:
-    """Take over the counters of an answer that differ from those before."""
+def _count(store: CallingStore, account: bytes) -> None:
+    """Update the counters from an answer whose account changed."""
     store.door.begin()
     store.understood(lambda: store.count(account))
 
 
-def _lifted(store: IsolatedStore, lift: Callable[[Sequence[Any]], Sequence[Any]], found: Sequence[Any]) -> Any:
-    """Return the fields of an answer with results as Python has them; end a worker whose results are not of their
-    types."""
+def _lifted(store: CallingStore, lift: Callable[[Sequence[Any]], Sequence[Any]], found: Sequence[Any]) -> Any:
+    """Convert the results in an answer's fields to Python values; kill the worker if a result is out of range."""
     try:
         return (*found[:3], *lift(found[3:]))
-    except Broken as reason:
+    except ProtocolError as reason:
         raise store.worker_failed(reason) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,23 +37,23 @@ class Services:
             self.lookups = LookupService(self.sockets, policy.limits)
 
     def resolve(self, message: list[Any], door: Door) -> None:
-        """Serve a look-up; raise :class:`Broken` if no network is granted."""
+        """Serve a look-up; raise :class:`ProtocolError` if no network is granted."""
         if self.lookups is None:
-            raise Broken("look-up without a network grant")
+            raise ProtocolError("look-up without a network grant")
         self.lookups.serve(message, door)
 
     def direct_socket(self, message: list[Any], door: Door) -> tuple[int | None, Any]:
         """Serve a socket request; return the answer and the request's number, ``None`` if it expects no answer."""
         if self.sockets is None or len(message) < 3 or not (message[1] is None or type(message[1]) is int):
-            raise Broken("malformed socket request, or no network grant")
+            raise ProtocolError("malformed socket request, or no network grant")
         return message[1], self.sockets.serve(message[2:], door)
 
     def set_times(self, message: list[Any]) -> tuple[int, int | None]:
         """Serve a request to set file times; return its number, and the error number of a failure or ``None``."""
         if self.times is None or len(message) != 5 or type(message[1]) is not int:
-            raise Broken("malformed request to set file times, or no writable grant")
-        _, mine, name, access, change = message
-        return mine, self.times.serve(name, access, change)
+            raise ProtocolError("malformed request to set file times, or no writable grant")
+        _, request, name, access, change = message
+        return request, self.times.serve(name, access, change)
 
     def record(self, door: Door) -> None:
         """Record denials of resolved addresses since the last call."""

@@ -27,7 +27,7 @@ from ipaddress import IPv6Address, ip_address
 from aegis.host.net.network import shown
 from aegis.host.net.sockets import MAX_DATAGRAM_BYTES, Address, Purpose
 from aegis.host.net.verdicts import NetworkJudge
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.descriptors import socket_above_standard, socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import Decision
@@ -41,9 +41,9 @@ __all__ = ["SOCKET_NUMBER", "SocketService"]
 
 SOCKET_NUMBER = struct.Struct("<q")
 """Content of a packet that passes descriptors: the number of their socket."""
-_MAX_PORT, _MAX_BACKLOG, _MAX_NAME_CHARACTERS = 65535, 4096, 253
-_MAX_WORD = (1 << 32) - 1
-_MAX_OPTION = (1 << 31) - 1
+_MAX_PORT, _BACKLOG_LIMIT, _MAX_NAME_CHARACTERS = 65535, 4096, 253
+_LARGEST_UINT32 = (1 << 32) - 1
+_LARGEST_INT32 = (1 << 31) - 1
 _RECEIVE_BYTES = 1 << 16
 _SHORTEST_TIMEOUT = struct.pack("@ll", 0, 1)  # struct timeval: 1 µs; 0 would mean no timeout
 _UNSPECIFIED = ("0.0.0.0", "::")
@@ -118,12 +118,12 @@ class SocketService:
     def serve(self, message: list[Any], door: Door) -> Any:
         """Serve a request and return the answer as plain data; an integer is an error number, 0 for success.
 
-        Raise :class:`Broken` for a malformed request.
+        Raise :class:`ProtocolError` for a malformed request.
         """
         verb, *words = message
         serve, count = _VERBS.get(verb, (None, 0)) if type(verb) is str else (None, 0)
         if serve is None or len(words) != count:
-            raise Broken("malformed socket request")
+            raise ProtocolError("malformed socket request")
         try:
             with self.lock, standard_reserved():
                 return serve(self, *words)
@@ -141,7 +141,7 @@ class SocketService:
     def _open(self, family: Any, kind: Any) -> Any:
         """Create a socket; return its number in a list."""
         if family not in (socket.AF_INET, socket.AF_INET6) or kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            raise Broken("unsupported socket family or type")
+            raise ProtocolError("unsupported socket family or type")
         limit = self._limits.sockets
         if limit is not None and len(self._made) >= limit:
             return errno.EMFILE
@@ -151,7 +151,7 @@ class SocketService:
         try:
             made.hand_over(self._socket, number)
         except OSError:
-            raise Broken("the worker does not receive the descriptors of its sockets") from None
+            raise ProtocolError("the worker does not receive the descriptors of its sockets") from None
         return [number]
 
     def _close_one(self, number: Any) -> None:
@@ -161,7 +161,7 @@ class SocketService:
     def _known(self, number: Any, kind: int | None = None) -> _WorkerSocket:
         made = self._made.get(number) if type(number) is int else None
         if made is None or (kind is not None and made.kind != kind):
-            raise Broken("unknown socket")
+            raise ProtocolError("unknown socket")
         return made
 
     # -- operations that the policy decides --------------------------------------------------------
@@ -180,8 +180,8 @@ class SocketService:
 
     def _listen(self, number: Any, backlog: Any) -> int:
         made = self._known(number, socket.SOCK_STREAM)
-        if type(backlog) is not int or not 0 < backlog <= _MAX_BACKLOG:
-            raise Broken(f"listen backlog out of range (maximum {_MAX_BACKLOG})")
+        if type(backlog) is not int or not 0 < backlog <= _BACKLOG_LIMIT:
+            raise ProtocolError(f"listen backlog out of range (maximum {_BACKLOG_LIMIT})")
         name = made.socket.getsockname()
         host, port = str(name[0]).partition("%")[0], int(name[1])
         if not self._permitted("listen at", "tcp", host, port, self.judge.listen("tcp", host, port)):
@@ -195,7 +195,7 @@ class SocketService:
         purpose = _purpose(scheme, name, method)
         self._connections += 1
         if self._limits.connections is not None and self._connections > self._limits.connections:
-            raise Broken(f"connection limit exceeded ({self._connections}/{self._limits.connections})")
+            raise ProtocolError(f"connection limit exceeded ({self._connections}/{self._limits.connections})")
         if not self._permitted("connect to", purpose.scheme, host, port, self.judge.reach(purpose, host, port)):
             return errno.EACCES
         return made.socket.connect_ex(where)
@@ -204,7 +204,7 @@ class SocketService:
         made = self._known(number, socket.SOCK_DGRAM)
         host, port, where = _address(made, address)
         if type(data) is not bytes or len(data) > MAX_DATAGRAM_BYTES:
-            raise Broken("malformed or oversized datagram")
+            raise ProtocolError("malformed or oversized datagram")
         if not self._permitted("connect to", "udp", host, port, self.judge.connect("udp", host, port)):
             return errno.EACCES
         self._charge(len(data))
@@ -241,7 +241,7 @@ class SocketService:
         limit = self._limits.network_bytes
         # The worker counts a datagram after receiving it, so it may exceed the limit by one.
         if limit is not None and self._bytes > limit + _RECEIVE_BYTES:
-            raise Broken(f"datagram bytes exceed network_bytes ({self._bytes:,}/{limit:,})")
+            raise ProtocolError(f"datagram bytes exceed network_bytes ({self._bytes:,}/{limit:,})")
 
     # -- operations without a decision -------------------------------------------------------------
 
@@ -250,12 +250,12 @@ class SocketService:
 
     def _get(self, number: Any, level: Any, option: Any) -> list[int]:
         if [level, option] not in _OPTIONS:
-            raise Broken("unsupported socket option")
+            raise ProtocolError("unsupported socket option")
         return [self._known(number, socket.SOCK_DGRAM).socket.getsockopt(level, option)]
 
     def _set(self, number: Any, level: Any, option: Any, value: Any) -> int:
-        if [level, option] not in _OPTIONS or type(value) is not int or not 0 <= value <= _MAX_OPTION:
-            raise Broken("unsupported socket option or value")
+        if [level, option] not in _OPTIONS or type(value) is not int or not 0 <= value <= _LARGEST_INT32:
+            raise ProtocolError("unsupported socket option or value")
         self._known(number, socket.SOCK_DGRAM).socket.setsockopt(level, option, value)
         return 0
 
@@ -289,18 +289,18 @@ def _address(made: _WorkerSocket, words: Any) -> tuple[str, int, Address]:
     """
     six = made.family == socket.AF_INET6
     if type(words) is not list or len(words) != (4 if six else 2) or type(words[0]) is not str:
-        raise Broken("malformed address")
+        raise ProtocolError("malformed address")
     host, port, *more = words
     try:
         read = ip_address(host)
     except ValueError:
-        raise Broken("malformed address") from None
+        raise ProtocolError("malformed address") from None
     if isinstance(read, IPv6Address) != six or str(read) != host or "%" in host:
-        raise Broken("address of another family, or not in canonical notation")
+        raise ProtocolError("address of another family, or not in canonical notation")
     if type(port) is not int or not 0 <= port <= _MAX_PORT:
-        raise Broken("port out of range")
-    if any(type(word) is not int or not 0 <= word <= _MAX_WORD for word in more):
-        raise Broken("malformed address")
+        raise ProtocolError("port out of range")
+    if any(type(word) is not int or not 0 <= word <= _LARGEST_UINT32 for word in more):
+        raise ProtocolError("malformed address")
     return host, port, (host, port, *more)
 
 
@@ -309,9 +309,9 @@ def _purpose(scheme: Any, name: Any, method: Any) -> Purpose:
     if scheme == "tcp" and name == "" and method is None:
         return Purpose("tcp")
     if scheme not in ("http", "https") or type(name) is not str or type(method) is not str:
-        raise Broken("invalid purpose of a connection")
+        raise ProtocolError("invalid purpose of a connection")
     if not 0 < len(name) <= _MAX_NAME_CHARACTERS or len(method) > _MAX_NAME_CHARACTERS:
-        raise Broken("invalid purpose of a connection")
+        raise ProtocolError("invalid purpose of a connection")
     return Purpose(scheme, name, method)
 
 

@@ -1,4 +1,4 @@
-"""A sandbox's store whose guest is in a worker: calls become messages, and the deadline a kill."""
+"""The store of a sandbox whose guest runs in a worker: calls become messages, and the deadline kills the worker."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from aegis.errors import (
     WorkerCrashed,
 )  # fmt: skip
 from aegis.isolation.parent import checked
-from aegis.isolation.parent.calls import ComponentCalls, CoreCalls, ExportCalls, MisfitArguments
+from aegis.isolation.parent.calls import ArgumentsRejected, ComponentCalls, CoreCalls, ExportCalls
+from aegis.isolation.parent.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.parent.host_calls import DEEP, UNFIT, are_of
 from aegis.isolation.parent.memory import RemoteMemory
 from aegis.isolation.parent.pool import REGION
 from aegis.isolation.parent.scalar_calls import scalar_call
 from aegis.isolation.parent.streams import STREAM_MESSAGES, Delivery
 from aegis.isolation.protocol.budgets import message_budget
-from aegis.isolation.protocol.channel import Broken, Gone, Late
-from aegis.isolation.protocol.columns import ColumnCalls, call_rows, serve_rows
+from aegis.isolation.protocol.channel import ChannelTimeout, Disconnected, ProtocolError
 from aegis.isolation.protocol.errors import from_plain, out_of_memory
 from aegis.isolation.protocol.late_calls import forget_account, left_account
 from aegis.isolation.protocol.scalar_frames import ScalarFrames
@@ -49,20 +49,20 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedStore"]
 
-_CLOSING, _SETTLING, _SETTLING_MOST = 1.0, 1.0, 30.0
-"""Seconds that a worker has to end; and at least, and at most, to get ready."""
-_DEEPEST = 40
-"""Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
+_CLOSE_SECONDS, _MIN_PREPARE_SECONDS, _MAX_PREPARE_SECONDS = 1.0, 1.0, 30.0
+"""Seconds for a worker to close its sandbox; the minimum and maximum for preparing it."""
+_MAX_CALL_DEPTH = 40
+"""Maximum nesting of host calls. Each takes a dozen Python frames, and a RecursionError must not occur inside Aegis."""
 
 
 class IsolatedStore:
-    """What :class:`aegis.engine.store.store.Store` is, for a guest in a worker. One call at a time."""
+    """The counterpart of :class:`aegis.engine.store.store.Store` for a guest in a worker. One call runs at a time."""
 
     armed, owner, spent = 0.0, 0, False
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
-        delivery: Delivery, services: Services, *, data_bytes: int | None = None, farewell: bool = True,
+        delivery: Delivery, services: Services, *, data_bytes: int | None = None, final_report: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host, self.delivery, self.services = host, delivery, services
@@ -70,7 +70,8 @@ class IsolatedStore:
         self.token: list[None] = [None]
         self.alone = not host.any
         self.layers: tuple[tuple[str, bool, str], ...] = ()
-        # The pool of event loops' calls looks at its queue when the clock ticks, which it does for calls under way.
+        # The ticker runs while a call holds a token, and the thread pool of asynchronous calls checks its queue at
+        # ticks.
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
@@ -79,27 +80,28 @@ class IsolatedStore:
         self._memory = 0
         self.written = {1: 0, 2: 0}
         self._scalars: dict[Any, ScalarFrames] = {}
-        """Exports that fixed frames call; a first call is by a general message, which gives the export a number.
-        No closure is kept: it would keep alive a sandbox that is dropped without being closed."""
+        """Frames of exports that have been called once: the first call is a general message, which assigns a number.
+        Closures are not cached: they would keep a sandbox alive that is dropped without being closed."""
         self._numbers: dict[str, int] = {}
         self.asked = 0
         """The number of the latest call by a fixed frame."""
         self.account: Any = None
-        """The latest account, as the worker told it."""
+        """The latest account, as the worker sent it."""
         self._grace = 0.1
-        self._farewell, self._data_bytes = farewell, data_bytes
-        self._settling = False
-        """Whether the worker is still getting ready."""
+        self._final_report, self._data_bytes = final_report, data_bytes
+        self.preparing = False
+        """Whether the worker is still preparing the sandbox or a loop."""
         self._depth = 0
         self.columns = ColumnCalls()
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
 
-    def begin(self, setup: bytes, descriptors: Sequence[int], grace: float) -> None:
-        """Hand the setup over and wait until the guest is instantiated, its start function included.
+    def begin(self, spec: bytes, descriptors: Sequence[int], grace: float) -> None:
+        """Send the specification and wait until the guest is instantiated and its start function has returned.
 
-        The worker has as long to get ready as a call may take, within bounds. The guest's own time begins after that.
+        The worker may prepare the sandbox for as long as a call may take, within bounds. The deadline of the guest
+        begins after that.
         """
         self._grace = grace
         if self.worker.served:
@@ -107,14 +109,14 @@ class IsolatedStore:
         self.token.pop()
         try:
             self.arm()
-            self._settling = True
-            answer = self.ask(["setup", setup], descriptors)
+            self.preparing = True
+            answer = self.ask(["setup", spec], descriptors)
             self.layers = self.understood(lambda: checked.layers(answer))
         except BaseException:
-            self._let_go(clean=False)
+            self._release_worker(clean=False)
             raise
         finally:
-            self._settling = False
+            self.preparing = False
         self.token.append(None)
 
     @property
@@ -122,22 +124,22 @@ class IsolatedStore:
         return self._closed
 
     def close(self) -> None:
-        """End the sandbox, and its worker unless that can serve another sandbox."""
+        """Close the sandbox, and end its worker unless the worker can serve another sandbox."""
         if self._closed:
             return
         clean = False
-        if not self._farewell:
-            self._let_go(clean=False)
+        if not self._final_report:
+            self._release_worker(clean=False)
             return
         try:
-            until = time.monotonic() + _CLOSING
+            until = time.monotonic() + _CLOSE_SECONDS
             self.worker.channel.send(["finish"], until=until)
-            clean = checked.farewell(self._reply(until))
-        except (Broken, Late):
+            clean = checked.final_report(self._reply(until))
+        except (ProtocolError, ChannelTimeout):
             pass
-        self._let_go(clean=clean)
+        self._release_worker(clean=clean)
 
-    def _let_go(self, *, clean: bool) -> None:
+    def _release_worker(self, *, clean: bool) -> None:
         self._closed = True
         self.services.close()
         found = self._ended.detach()
@@ -146,7 +148,7 @@ class IsolatedStore:
             end(*arguments, clean=clean)
 
     def abandon(self) -> None:
-        """The call under way does not return: its worker goes, its thread stays where it is."""
+        """Kill the worker of a call that does not return; the thread of the call is left behind."""
         self.worker.kill()
 
     # -- calls ---------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class IsolatedStore:
             self.token.pop()
         except IndexError:
             return False
-        except BaseException:  # a signal's handler raised as soon as the token was taken
+        except BaseException:  # a signal handler raised right after the token was taken
             self.token.append(None)
             raise
         return True
@@ -169,7 +171,7 @@ class IsolatedStore:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep calls and ``close`` away while the embedder reads; inside a host function they are."""
+        """Exclude calls and ``close`` during an access of the embedder; inside a host function the call does that."""
         if self.entered_here():
             yield
             return
@@ -181,14 +183,14 @@ class IsolatedStore:
             self.token.append(None)
 
     def arm(self) -> None:
-        """Set the deadline of the call that begins now."""
+        """Set the deadline of a call that begins now."""
         ticker.awake()
         self.armed = now = time.monotonic()
         self.door.begin()
         self.door.deadline = now + self.timeout
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
-        """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
+        """Return a function that calls the export ``name``, or ``None`` if this thread must not wait for the guest."""
         mode = where.mode or where.settle()
         if mode == NESTED:
             return self._inner(name) if self.owner == get_ident() else None
@@ -197,7 +199,7 @@ class IsolatedStore:
         return self.closure(name)
 
     def closure(self, name: Any) -> Callable[..., Any]:
-        """Return what calls ``name`` in the worker: by fixed frames from the second call on, where those can."""
+        """Return a function that calls the export ``name``: with fixed frames from the second call on, if possible."""
         if isinstance(name, Rows):
             return self._outer(self._rows_call(name))
         calls, frames = self._calls(name), self._scalars.get(name)
@@ -207,7 +209,7 @@ class IsolatedStore:
         return self._first(name, calls, outer) if calls.scalar else outer
 
     def _first(self, name: str, calls: ExportCalls, outer: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what makes the first call of an export, after which fixed frames call it."""
+        """Return a function that makes the first call of an export; later calls use fixed frames."""
         used = False
 
         def first(*values: Any) -> Any:
@@ -223,7 +225,7 @@ class IsolatedStore:
         return first
 
     def _outer(self, call: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
-        """Return what makes a call of the embedder's with ``call``."""
+        """Return a function that makes a call from outside of host functions, by ``call``."""
 
         def outer(*values: Any) -> Any:
             if self._closed or not (self.alone or self.outside()):
@@ -254,26 +256,26 @@ class IsolatedStore:
         return ComponentCalls(self, self.handles, entry.name, entry.function)
 
     def busy(self) -> Exception:
-        """Return why a call cannot begin. One inside a host function of the sandbox goes another way."""
+        """Return the error of a call in a busy sandbox: ``Elsewhere`` inside one of the sandbox's host functions."""
         return Elsewhere() if self.entered_here() else _busy()
 
     def outside(self) -> bool:
-        """Tell whether this thread may wait for a guest with host functions, and is in none."""
+        """Return whether this thread may wait for a guest with host functions, and is not inside one."""
         return (where.mode or where.settle()) not in (MAIN, NESTED)
 
     def call_message(self, name: str, values: list[Any]) -> list[Any]:
-        """Return the message that calls an export; with its number, if fixed frames call it later."""
+        """Return the message that calls an export; it assigns a number if fixed frames will call the export later."""
         number = self._numbers.get(name)
         return ["call", name, values] if number is None else ["call", name, values, number]
 
     def in_time(self) -> None:
-        """Refuse a result that came after the deadline, whatever the worker thought of the time."""
+        """Raise the error of a call that is past its deadline or cancelled, even if the worker sent a result."""
         reason = self.door.overdue()
         if reason is not None:
             raise reason
 
     def cancel(self) -> None:
-        """Stop the call under way, from any thread; one that ends at this very moment has won."""
+        """Stop the running call, from any thread. A call that ends at the same moment returns normally."""
         self.door.cancel()
         if not self.in_call():
             self.door.stop = None
@@ -283,45 +285,52 @@ class IsolatedStore:
     # -- messages --------------------------------------------------------------------------------
 
     def ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
-        """As :meth:`converse`, for what is of its types for certain: whoever denies that is not believed."""
+        """Send a request as :meth:`converse` does. Its values have their types, so a rejection is a violation."""
         try:
             return self.converse(message, descriptors, mark=mark)
-        except MisfitArguments:
-            raise self.worker_failed(Broken("arguments refused that fit")) from None
+        except ArgumentsRejected:
+            raise self.worker_failed(ProtocolError("rejection of valid arguments")) from None
 
     def converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
-        """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
+        """Send a request and serve the worker's requests until it answers; return its result or raise its error.
+
+        ``mark`` is the number of loans before the call, which remain. Raise ``ArgumentsRejected`` if the worker rejects
+        the arguments' types.
+        """
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
-        more = max(message[3], 0) if message[0] == "read" else 0  # the embedder asked for so many bytes
-        with self.conversation():
-            self._say(message, descriptors, self.until())
-            if self._settling and self.worker.pid:  # the fork server may just have been started
+        more = max(message[3], 0) if message[0] == "read" else 0  # bytes of memory that the embedder requests
+        with self.failures_translated():
+            self._send(message, descriptors, self.until())
+            if self.preparing and self.worker.pid:  # reading pid may have waited for the fork server to start
                 self.arm()
             kind, value = self.answer_to(message_budget(self.plan.limits, more), mark)
-        return self.said(message[0], kind, value)
+        return self.result_of(message[0], kind, value)
 
     @contextmanager
-    def conversation(self) -> Iterator[None]:
-        """Raise how a call ends whose worker is late, says what cannot be, or says too much."""
+    def failures_translated(self) -> Iterator[None]:
+        """Translate failures of the channel to the error of the call, and end the worker."""
         try:
             yield
-        except Late:
+        except ChannelTimeout:
             raise self._killed() from None
-        except Broken as reason:
+        except ProtocolError as reason:
             raise self.worker_failed(reason) from None
         except OutputExceeded as error:
             raise self._overrun(error) from None
 
     def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
-        """Serve what the worker asks until it answers; return the kind of its answer, and the value."""
+        """Serve the worker's requests until it answers; return the kind and value of the answer.
+
+        ``budget`` is the memory in bytes that a message may take.
+        """
         until = self.until()
         while True:
-            self.worker.channel.budget = budget  # a call inside this one has one of its own
+            self.worker.channel.budget = budget  # in each turn, because a nested call sets its own
             reply = self._next(until)
             self.services.record(self.door)
-            if reply == ["settled"] and self._settling:
-                self._settling = False
+            if reply == ["prepared"] and self.preparing:
+                self.preparing = False
                 self.arm()
                 until = self.until()
                 continue
@@ -329,46 +338,47 @@ class IsolatedStore:
                 until = self._pressed(until)
                 continue
             kind, value, account, taken = reply
-            self._note(account, taken, mark)
+            self._update(account, taken, mark)
             self.delivery.forget()
             return kind, value
 
-    def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
+    def _send(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
             self.worker.channel.send(message, descriptors, until=until, stopped=self.stopped)
         except TypeError:
-            raise MisfitArguments from None  # it is not plain data, so it is not of its type
+            raise ArgumentsRejected from None  # a value that is not plain data does not have its type
 
     def until(self) -> float:
-        """Return when the worker is killed if it has not answered, and tell it to those who wait for the call."""
+        """Return when the worker is killed unless it has answered (monotonic); set ``ready_by`` of the door."""
         end = self.door.deadline
-        if self._settling:
-            self.door.ready_by = end = min(max(end, self.armed + _SETTLING), self.armed + _SETTLING_MOST)
+        if self.preparing:
+            end = min(max(end, self.armed + _MIN_PREPARE_SECONDS), self.armed + _MAX_PREPARE_SECONDS)
+            self.door.ready_by = end
         return end + self._grace
 
     def _pressed(self, until: float) -> float:
-        """Return until when to listen to a worker that talks and does not answer; raise :class:`Late` by then."""
+        """Return when to give up on a worker that sends messages but no answer; raise :class:`ChannelTimeout` then."""
         now = time.monotonic()
         if self.door.stop is not None:
             until = min(until, now + self._grace)
         if now >= until:
-            raise Late
+            raise ChannelTimeout
         return until
 
-    def said(self, asked: str, kind: str, value: Any) -> Any:
-        """Return what a reply says, or raise it."""
+    def result_of(self, request: str, kind: str, value: Any) -> Any:
+        """Return the result in an answer, or raise the error in it; ``request`` is the kind of the request."""
         if kind == "done":
             return value
         if kind == "unfit":
-            raise MisfitArguments
+            raise ArgumentsRejected
         if kind == "fault":
-            if asked not in ("read", "write"):
-                raise self.worker_failed(Broken("a memory's fault where there is no memory"))
+            if request not in ("read", "write"):
+                raise self.worker_failed(ProtocolError("memory fault in answer to another request"))
             raise MemoryFault(self.understood(lambda: checked.text(value)))
         failure = own_failure(self.door)
         error = self.understood(lambda: from_plain(value))
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
-            error = out_of_memory(self._data_bytes)  # the worker does not know how much it may have
+            error = out_of_memory(self._data_bytes)  # the worker does not know its limit
         if isinstance(error, GuestExit):
             self.in_time()
         raise failure if failure is not None and failure is not self.door.stop else error
@@ -377,31 +387,31 @@ class IsolatedStore:
         while True:
             reply = self.worker.channel.recv(until)
             if time.monotonic() >= until:
-                raise Late
+                raise ChannelTimeout
             if not isinstance(reply, list) or not reply:
-                raise Broken("a message that says nothing")
+                raise ProtocolError("empty message")
             if reply[0] in ("done", "fail"):
                 return reply
 
     def _next(self, until: float) -> Any:
-        """Return the next message. A cancellation that is not answered in time is :class:`Late` too."""
+        """Return the next message; serve stdin meanwhile. Raise :class:`ChannelTimeout` as :meth:`patiently` does."""
         channel, door = self.worker.channel, self.door
-        while self.delivery.pending and not self.delivery.wait(channel, self._sayer(until)):
+        while self.delivery.pending and not self.delivery.wait(channel, self._sender(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
         return self.patiently(channel.recv, until)
 
     def patiently(self, receive: Callable[..., Any], until: float) -> Any:
-        """Return what comes; a call that was cancelled has a while to end by itself."""
+        """Return the result of ``receive``; after a cancellation, wait up to the grace period for the call to end."""
         try:
             return receive(until, self.stopped)
-        except Late:
+        except ChannelTimeout:
             if self.door.stop is None or time.monotonic() >= until:
                 raise
         return receive(min(until, time.monotonic() + self._grace))
 
     def _served(self, message: Any, until: float) -> bool:
-        """Serve a message that is no answer; tell whether it was one to serve."""
+        """Serve a message that is not an answer; return whether it was one. Raise :class:`ProtocolError` if unknown."""
         kind = message[0] if isinstance(message, list) and message else None
         if kind == "host":
             self._host(message)
@@ -414,8 +424,7 @@ class IsolatedStore:
         elif kind == "decided":
             self.door.decided(checked.decision(message))
         elif kind == "log":
-            said = checked.log(message)
-            self.door.logged(*said)
+            self.door.logged(*checked.log(message))
         elif kind == "rows":
             serve_rows(self.columns, message, self._answer)
         elif kind == "resolve":
@@ -427,73 +436,74 @@ class IsolatedStore:
         elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
             return False
         else:
-            raise Broken("a message of unknown kind")
+            raise ProtocolError("unknown kind of message")
         return True
 
     def _stream(self, message: list[Any], until: float) -> None:
         try:
-            self.delivery.serve(message, self._sayer(until))
+            self.delivery.serve(message, self._sender(until))
         except (DeadlineExceeded, Cancelled):
-            raise Late from None  # the stream did not take the output in time
+            raise ChannelTimeout from None  # the stream did not accept the output in time
 
-    def _sayer(self, until: float) -> Callable[[list[Any]], None]:
-        """Return what sends to the worker, no longer than the call lasts: a worker need not read what it is sent."""
+    def _sender(self, until: float) -> Callable[[list[Any]], None]:
+        """Return a function that sends a message to the worker; it gives up at the end of the call if the worker does
+        not receive."""
         return lambda message: self.worker.channel.send(message, until=until, stopped=self.stopped)
 
     def stopped(self) -> bool:
         return self.door.stop is not None
 
     def _host(self, message: list[Any]) -> None:
-        """Call one of the embedder's functions, on this thread, and answer what came of it."""
+        """Call one of the embedder's functions on this thread, and send the result or error."""
         if len(message) != 4 or type(message[1]) is not int:
-            raise Broken("a host call that cannot be read")
-        _, mine, number, values = message
+            raise ProtocolError("malformed host call")
+        _, request, number, values = message
         before, owner = where.mode, self.owner
         where.mode, self.owner = NESTED, get_ident()
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_CALL_DEPTH:
             number, values = DEEP, []
         try:
             failed, answer = self.host.call(self.door, number, values)
             try:
-                self._answer(mine, failed, answer)
-            except TypeError:  # what the function returned is not plain data: it is told what is wrong with it
-                self._answer(mine, *self.host.call(self.door, UNFIT, []))
+                self._answer(request, failed, answer)
+            except TypeError:  # the result is not plain data: coerce it, or report its error
+                self._answer(request, *self.host.call(self.door, UNFIT, []))
         finally:
             where.mode, self.owner = before, owner
             self._depth -= 1
 
-    def _answer(self, mine: int, failed: bool, answer: Any) -> None:
-        self._sayer(self.door.deadline + self._grace)(["answer", mine, failed, answer])
+    def _answer(self, request: int, failed: bool, answer: Any) -> None:
+        self._sender(self.door.deadline + self._grace)(["answer", request, failed, answer])
 
     def _socket(self, message: list[Any]) -> None:
-        mine, answer = self.services.direct_socket(message, self.door)
-        if mine is not None:
-            self._answer(mine, False, answer)
+        request, answer = self.services.direct_socket(message, self.door)
+        if request is not None:
+            self._answer(request, False, answer)
 
     def _set_times(self, message: list[Any]) -> None:
         self.door.calls_left -= 1
         if self.door.calls_left < 0:
-            raise Broken("more files changed than host calls")
-        mine, failed = self.services.set_times(message)
-        self._answer(mine, False, failed)
+            raise ProtocolError("host-call limit exceeded by requests to set file times")
+        request, failed = self.services.set_times(message)
+        self._answer(request, False, failed)
 
-    def _note(self, account: Any, taken: Any, mark: int) -> None:
-        """Take over the counters that the worker tells, and which handles the guest took."""
+    def _update(self, account: Any, taken: Any, mark: int) -> None:
+        """Update the counters and the handle table from an answer; ``taken`` are handles that the guest took back."""
         self.count(account)
         if type(taken) is not list:
-            raise Broken("handles that cannot be read")
+            raise ProtocolError("malformed list of handles")
         if self.handles is not None:
-            self.handles.settle(taken, mark)
+            self.handles.end_call(taken, mark)
 
     def count(self, account: Any) -> None:
-        """Take over the counters that the worker tells."""
+        """Update the counters from a worker's account."""
         used = checked.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
         self.account = account
 
     def _left(self) -> bool:
-        """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""
+        """Update the counters from those that a late worker left; return whether it ended its process itself."""
         account, ended = left_account(self.worker.shared, REGION)
         if account is not None:
             self.count(account)
@@ -502,52 +512,52 @@ class IsolatedStore:
     def understood(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except Broken as reason:
+        except ProtocolError as reason:
             raise self.worker_failed(reason) from None
 
     def _overrun(self, error: AegisError) -> AegisError:
-        """End the worker, which went past a limit; return ``error``, in which every later request ends too."""
-        self._let_go(clean=False)
+        """Release a worker that exceeded a limit; return ``error``, which all later requests raise too."""
+        self._release_worker(clean=False)
         self._crash = error
         return error
 
     def _killed(self) -> AegisError:
-        """The worker did not end its call in time."""
+        """Kill a worker that did not end its call in time; return the error of the call."""
         self.worker.kill()
         self._left()
-        self.delivery.last_words(self.worker.channel)
+        self.delivery.deliver_rest(self.worker.channel)
         return self._overrun(self.door.overdue() or self.door.timeout())
 
     def worker_failed(self, reason: Exception) -> AegisError:
-        """End a worker that died or gave an impossible answer; return the error of the call."""
+        """Release a worker that died or violated the protocol; return the error of the call."""
         if self._closed:
-            return self._crash  # it was found out in a call inside this one
-        if not isinstance(reason, Gone):
+            return self._crash  # a nested call has already released it
+        if not isinstance(reason, Disconnected):
             self.worker.kill()
         crash = self.worker.crashed()
-        if isinstance(reason, Gone):
-            self.delivery.last_words(self.worker.channel)
+        if isinstance(reason, Disconnected):
+            self.delivery.deliver_rest(self.worker.channel)
             if self._left() and self.door.stop is None:
                 self.door.stop = self.door.timeout()
         if self.door.stop is not None:
             return self._overrun(self.door.stop)
-        if crash.signal == 9 and not isinstance(reason, Gone):
+        if crash.signal == 9 and not isinstance(reason, Disconnected):
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)
-        self._let_go(clean=False)
+        self._release_worker(clean=False)
         self._crash = out_of_memory(self._data_bytes) if starved else crash
         return self._crash
 
-    # -- what the instance holds -------------------------------------------------------------------
+    # -- state of the instance ---------------------------------------------------------------------
 
     def request(self, *message: Any) -> Any:
-        """Ask for something that is no call: it has a deadline of its own where no call is under way."""
+        """Send a request that is not a call. It has a deadline of its own unless a call is running on this thread."""
         if not self.entered_here():
             self.arm()
         return self.ask(list(message))
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
-        """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
+        """Return a function that drops a handle, or ``None`` if this thread must not wait for the guest."""
         mode = where.mode or where.settle()
         if mode == MAIN and not self.alone:
             return None
@@ -565,7 +575,7 @@ class IsolatedStore:
         return RemoteMemory(self, charged=False)
 
     def fuel_left(self) -> int:
-        """Return what is left of the latest call's fuel; 0 where it is not counted."""
+        """Return the fuel left by the latest call; 0 if fuel is not metered."""
         return self._fuel
 
     def memory_size(self) -> int:
@@ -575,11 +585,11 @@ class IsolatedStore:
         """Return the value of an exported global."""
         value = self.request("get", name)
         if not are_of([kind.value], [value]):
-            raise self.worker_failed(Broken("a global of another type"))
+            raise self.worker_failed(ProtocolError("global value of another type"))
         return value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: Any, number: int | float) -> None:
-        """Set an exported mutable global to a value already checked."""
+        """Set an exported mutable global; ``number`` is already checked against its type."""
         self.request("set", name, number)
 
 

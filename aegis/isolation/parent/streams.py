@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
 from aegis.host.stdio import Stdio
-from aegis.isolation.protocol.channel import LOOK, Broken, Channel, Late
+from aegis.isolation.protocol.channel import CHECK_SECONDS, Channel, ChannelTimeout, ProtocolError
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["STREAM_MESSAGES", "Delivery"]
 
 Say = Callable[[list[Any]], None]
-"""Sends a message to the worker; raises :class:`Late` if the worker does not receive it in time."""
+"""Sends a message to the worker; raises :class:`ChannelTimeout` if the worker does not receive it in time."""
 STREAM_MESSAGES = frozenset({"out", "in", "watch"})
 _MAX_READ_BYTES = 1 << 16
 _DRAIN_SECONDS = 0.2
@@ -67,8 +67,9 @@ class Delivery:
     def serve(self, message: list[Any], say: Say) -> None:
         """Serve one of :data:`STREAM_MESSAGES`.
 
-        Raise :class:`Broken` for a malformed message, ``OutputExceeded`` if the worker sent more output than the limit,
-        and ``DeadlineExceeded`` or ``Cancelled`` if the call is stopped while the stream does not accept the bytes.
+        Raise :class:`ProtocolError` for a malformed message, ``OutputExceeded`` if the worker sent more output than the
+        limit, and ``DeadlineExceeded`` or ``Cancelled`` if the call is stopped while the stream does not accept the
+        bytes.
         """
         match message:
             case ["out", int(stream), bytes(data), bool(confirm)] if type(stream) is int and stream in (1, 2):
@@ -78,7 +79,7 @@ class Delivery:
             case ["watch"] if self._may_read:
                 self._watch(say)
             case _:
-                raise Broken("malformed message about standard streams")
+                raise ProtocolError("malformed message about standard streams")
 
     def _deliver(self, stream: int, data: bytes, confirm: bool, say: Say) -> None:
         number = self._write(stream, data)
@@ -113,10 +114,10 @@ class Delivery:
     # -- stdin ---------------------------------------------------------------------------------
 
     def wait(self, channel: Channel, say: Say) -> bool:
-        """Wait at most :data:`LOOK` seconds for stdin or a message; serve stdin, and return whether a message waits."""
+        """Wait at most :data:`CHECK_SECONDS` for stdin or a message; serve stdin; return whether a message waits."""
         if channel.waiting():
             return True
-        ready = _ready((self._descriptor, channel.fileno()), LOOK)
+        ready = _ready((self._descriptor, channel.fileno()), CHECK_SECONDS)
         if channel.fileno() in ready:
             return True
         if self._descriptor in ready and self._wanted:
@@ -139,13 +140,13 @@ class Delivery:
 
     # -- the end -------------------------------------------------------------------------------
 
-    def last_words(self, channel: Channel) -> None:
+    def deliver_rest(self, channel: Channel) -> None:
         """Deliver the output that the guest wrote before its worker ended, for at most :data:`_DRAIN_SECONDS`."""
         if self._stuck:  # an earlier part was lost; delivering the rest would hide the gap
             return
         hurry = _DrainScope(time.monotonic() + _DRAIN_SECONDS)
         self.stdio.stdout.scope = self.stdio.stderr.scope = hurry
-        with suppress(Broken, Late, AegisError):
+        with suppress(ProtocolError, ChannelTimeout, AegisError):
             while True:
                 match channel.recv(hurry.until):
                     case ["out", int(stream), bytes(data), _] if stream in (1, 2):
@@ -161,9 +162,9 @@ class _DrainScope:
         self.until = until
 
     def remaining(self) -> float:
-        """Return the seconds until the deadline; raise :class:`Late` after it."""
+        """Return the seconds until the deadline; raise :class:`ChannelTimeout` after it."""
         if time.monotonic() >= self.until:
-            raise Late
+            raise ChannelTimeout
         return self.until - time.monotonic()
 
     def wait(

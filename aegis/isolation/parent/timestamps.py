@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable
 from aegis.host.files.beneath import Identity, identity
 from aegis.host.files.directory import HostDirectory
 from aegis.host.files.preopens import Preopen
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.descriptors import socket_pair
 from aegis.support.lean import Any
 
@@ -48,11 +48,11 @@ class TimeService:
     def serve(self, name: Any, access: Any, change: Any) -> int | None:
         """Set the times, in nanoseconds, of the descriptor on the socket, or of the entry ``name`` in that directory.
 
-        Return ``None``, or the error number of a failure. Raise :class:`Broken` if the worker may not change the file:
-        an honest worker would not have asked.
+        Return ``None``, or the error number of a failure. Raise :class:`ProtocolError` if the worker may not change the
+        file: an honest worker would not have sent the request.
         """
         if not all(type(time) is int and -(1 << 63) <= time < 1 << 63 for time in (access, change)):
-            raise Broken("malformed file times")
+            raise ProtocolError("malformed file times")
         descriptor = self._received()
         try:
             if name is None:
@@ -73,19 +73,19 @@ class TimeService:
         try:
             _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 4, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            raise Broken("request to set file times without a descriptor") from None
+            raise ProtocolError("request to set file times without a descriptor") from None
         if len(descriptors) != 1:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise Broken("request to set file times without exactly one descriptor")
+            raise ProtocolError("request to set file times without exactly one descriptor")
         return descriptors[0]
 
     def _check_file(self, descriptor: int) -> None:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         if flags & _O_PATH or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Broken("request to set the times of a descriptor that is not an open regular file")
+            raise ProtocolError("request to set the times of a descriptor that is not an open regular file")
         if flags & os.O_ACCMODE == os.O_RDONLY and not self._is_named(descriptor):
-            raise Broken("request to set the times of a file without a writable grant")
+            raise ProtocolError("request to set the times of a file without a writable grant")
 
     def _is_named(self, descriptor: int) -> bool:
         """Return whether an open file has a name beneath a writable grant.
@@ -110,11 +110,11 @@ class TimeService:
 
     def _check_entry(self, descriptor: int, name: Any) -> None:
         if type(name) is not str or not name or name == ".." or "/" in name or "\0" in name:
-            raise Broken("request to set file times of an invalid name")
+            raise ProtocolError("request to set file times of an invalid name")
         if len(os.fsencode(name)) > _MAX_NAME_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if not self._is_granted(descriptor):
-            raise Broken("request to set file times without a writable grant")
+            raise ProtocolError("request to set file times without a writable grant")
 
     def close(self) -> None:
         """Close the socket."""

@@ -1,6 +1,6 @@
-"""How parent and worker talk: frames over a socket, large bytes and texts in shared memory.
+"""The channel between parent and worker: frames over a Unix socket, large bytes and texts in shared memory.
 
-A frame is its length (32 bits, little-endian), then one value (:mod:`aegis.isolation.protocol.frames`).
+A frame is a 32-bit little-endian length, followed by one value (:mod:`aegis.isolation.protocol.frames`).
 """
 
 from __future__ import annotations
@@ -15,33 +15,47 @@ import time
 from collections.abc import Callable, Sequence
 
 from aegis.errors import AegisInternalError
-from aegis.isolation.protocol.frames import CALL, LARGE, Broken, Late, decode, encode
+from aegis.isolation.protocol.frames import CALL, SHARED_MIN_BYTES, ChannelTimeout, ProtocolError, decode, encode
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
 
 __all__ = [
-    "LARGE", "LOOK", "MAX_DESCRIPTORS", "NO_SIGNAL", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone",
-    "Late", "Region", "decode", "encode", "seal",
+    "CHECK_SECONDS",
+    "MAX_DESCRIPTORS",
+    "NO_SIGNAL",
+    "PAGE",
+    "SEAL_ALL",
+    "SEAL_SIZE",
+    "SHARED_MIN_BYTES",
+    "Channel",
+    "ChannelTimeout",
+    "Disconnected",
+    "ProtocolError",
+    "SharedRegion",
+    "decode",
+    "encode",
+    "seal",
 ]  # fmt: skip
 
 MAX_DESCRIPTORS = 200
-"""Descriptors that one message carries; Linux takes 253 (``SCM_MAX_FD``)."""
-_MOST_FRAME = (1 << 32) - 1
-"""Bytes of a frame that its length can say."""
-_FRAME_WITHOUT_BUDGET = 1 << 28
-"""Bytes of a frame that is received where nothing says how large a value may be."""
+"""Descriptors that one message can carry; Linux accepts 253 (``SCM_MAX_FD``)."""
+_MAX_FRAME_BYTES = (1 << 32) - 1
+"""The largest length that fits into the 32-bit prefix."""
+_UNBUDGETED_FRAME_BYTES = 1 << 28
+"""The largest frame that is received on a channel without a budget."""
 PAGE = mmap.PAGESIZE
 """Bytes of a shared file after its two regions."""
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
+"""Bytes received at once."""
 _FRAME = struct.Struct("<I")
 
 
-class Gone(Broken):
-    """The other side is gone."""
+class Disconnected(ProtocolError):
+    """The other side closed its end or died."""
 
 
-class Region:
-    """Shared memory that one side fills and the other reads: half of an unlinked file that cannot shrink."""
+class SharedRegion:
+    """Shared memory that one side writes and the other reads: half of a memfd whose size is sealed."""
 
     def __init__(self, descriptor: int, offset: int, size: int, *, write: bool) -> None:
         self.descriptor, self.size, self._offset, self._write = descriptor, size, offset, write
@@ -50,13 +64,13 @@ class Region:
         self._closed = False
         self._used = 0
         self._kept: dict[int, tuple[memoryview, int]] = {}
-        """Views that :meth:`keep` returned, by their identity, with their offsets."""
+        """Views that :meth:`keep` returned, and their offsets, by ``id``."""
 
     @staticmethod
     def new(size: int) -> int:
-        """Make the file for two regions of ``size`` and a page, and return its descriptor.
+        """Create the file for two regions of ``size`` bytes and one page; return its descriptor.
 
-        Nobody can change its length, so nobody can make the other side crash by cutting it.
+        Its size is sealed: if one side could truncate the file, the other would die of SIGBUS.
         """
         descriptor = os.memfd_create("aegis", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -68,21 +82,21 @@ class Region:
         return descriptor
 
     @classmethod
-    def pair(cls, descriptor: int, size: int, *, parent: bool) -> tuple[Region, Region]:
-        """Return what this side fills and what it reads."""
+    def pair(cls, descriptor: int, size: int, *, parent: bool) -> tuple[SharedRegion, SharedRegion]:
+        """Return the region that this side writes and the region that it reads."""
         halves = (0, size) if parent else (size, 0)
         return cls(descriptor, halves[0], size, write=True), cls(descriptor, halves[1], size, write=False)
 
     def view(self) -> memoryview:
-        """Return its bytes, mapped at first use. Raise :class:`Broken` once it is closed.
+        """Return the memory, mapped at first use. Raise :class:`ProtocolError` once the region is closed.
 
-        By then its descriptor may be closed too, and the number another file's.
+        The descriptor may be closed by then, and its number may refer to another file.
         """
         if self._closed:
-            raise Broken("shared memory that was let go of")
+            raise ProtocolError("shared memory that was released")
         if self._view is None:
             access = mmap.PROT_READ | (mmap.PROT_WRITE if self._write else 0)
-            with standard_reserved():  # the mapping keeps a copy of the descriptor
+            with standard_reserved():  # the mapping duplicates the descriptor
                 self._map = mmap.mmap(
                     self.descriptor, self.size, flags=mmap.MAP_SHARED, prot=access, offset=self._offset
                 )
@@ -90,12 +104,12 @@ class Region:
         return self._view
 
     def put(self, data: Any, length: int) -> int | None:
-        """Return the offset of ``data``, which is copied in unless it is kept here; ``None`` when there is no room."""
+        """Return the offset of ``data``; ``None`` if there is no room. Copy it in, unless :meth:`keep` already did."""
         kept = self._kept.get(id(data))
         if kept is not None:
             return kept[1]
         if data.__class__ is memoryview and data.obj is self._map:
-            raise AegisInternalError("shared memory was used again before its content was sent")
+            raise AegisInternalError("shared memory was reused before its content was sent")
         at = self._used
         if at + length > self.size:
             return None
@@ -104,12 +118,12 @@ class Region:
         return at
 
     def keep(self, data: memoryview) -> bytes | memoryview:
-        """Return a copy of ``data`` that the next message can send without another: a view of this region.
+        """Return a copy of ``data`` in this region, which the next message can send without copying again.
 
-        It is bytes if it is small, or where there is no room.
+        Return ``bytes`` instead if the data is small or there is no room.
         """
         length = len(data)
-        at = self.put(data, length) if length >= LARGE else None
+        at = self.put(data, length) if length >= SHARED_MIN_BYTES else None
         if at is None:
             return bytes(data)
         view = self.view()[at : at + length]
@@ -117,18 +131,22 @@ class Region:
         return view
 
     def reuse(self) -> None:
-        """Fill the region from its beginning again: the message that refers to it was made."""
+        """Reuse the region from its beginning, after the message that refers to it has been encoded.
+
+        The other side has read the content before this side encodes the next message, because requests alternate with
+        answers; notices, which do not, never use the region.
+        """
         self._used = 0
         self._kept.clear()
 
     def get(self, offset: int, length: int) -> memoryview:
-        """Return a view of a part; raise :class:`Broken` when it does not lie inside."""
+        """Return a view of a range; raise :class:`ProtocolError` if it is out of bounds."""
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise Broken("a part of shared memory that does not exist")
+            raise ProtocolError("shared memory range out of bounds")
         return self.view()[offset : offset + length]
 
     def close(self) -> None:
-        """Unmap it; views that are still out keep the mapping, which goes with them. The descriptor stays open."""
+        """Unmap the region, or let existing views unmap it when they are released. The descriptor stays open."""
         view, mapped = self._view, self._map
         self._view = self._map = None
         self._kept.clear()
@@ -141,13 +159,13 @@ class Region:
 
 
 SEAL_SIZE = 0x0002 | 0x0004 | 0x0001
-"""F_SEAL_SHRINK, F_SEAL_GROW, and F_SEAL_SEAL: no seal can be added."""
+"""F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL, which forbids adding seals."""
 SEAL_ALL = SEAL_SIZE | 0x0008
-"""Besides, F_SEAL_WRITE."""
+"""The above and F_SEAL_WRITE."""
 
 
 def seal(descriptor: int, seals: int) -> None:
-    """Seal a file in memory (memfd_create(2))."""
+    """Add seals to a memfd (memfd_create(2)); raise ``OSError`` if the kernel rejects them."""
     import fcntl
 
     fcntl.fcntl(descriptor, getattr(fcntl, "F_ADD_SEALS", 1033), seals)
@@ -157,45 +175,49 @@ def seal(descriptor: int, seals: int) -> None:
 
 
 class Channel:
-    """One end of a conversation. One thread uses it at a time.
+    """One end of the connection between parent and worker. Not thread-safe.
 
-    ``outgoing`` is the region that this side fills, ``incoming`` the other's. A worker may have ``views`` of
-    what its parent wrote; the parent copies, for a worker could change it under its hands. A worker also gets calls by
-    fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`), as bytes; to the parent such a frame means nothing.
-    With ``patient`` false receiving looks up every :data:`LOOK` seconds, so that it can be given up.
+    This side writes the region ``outgoing`` and reads ``incoming``. With ``views``, as in workers, large values are
+    views of shared memory; the parent copies them, because a worker could change them while the parent reads. With
+    ``views``, calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`) are also returned, as bytes; the
+    parent rejects such a frame. Unless ``patient``, receiving checks every :data:`CHECK_SECONDS` seconds whether to
+    give up.
     """
 
     budget: int | None = None
-    """How many bytes of memory a value that is received may take, and how many its frame may have; ``None``: as many
-    as it wants, in a frame of 256 MiB."""
+    """Bytes of memory that a received value may take, and bytes of its frame. ``None``: the value is unlimited, the
+    frame has at most 256 MiB."""
     frames = 0
-    """How many frames this side has sent."""
+    """Number of frames that this side has sent."""
 
     def __init__(
-        self, end: _socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
+        self, end: _socket.socket, outgoing: SharedRegion | None = None, incoming: SharedRegion | None = None, *,
         views: bool = False, patient: bool = False,
     ) -> None:  # fmt: skip
         self.socket, self.outgoing, self.incoming, self._views = end, outgoing, incoming, views
         self._buffer = bytearray()
         end.settimeout(None)
-        # The system keeps the time: one call where a poll before it would make three.
+        # With timeouts of the socket, a message takes one system call; with poll(2) before it, it would take three.
         end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _SPAN)
         if not patient:
             end.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _SPAN)
 
     def fileno(self) -> int:
-        """Return the descriptor to wait for."""
+        """Return the socket's descriptor, to poll."""
         return self.socket.fileno()
 
     def send(
         self, message: Any, descriptors: Sequence[int] = (), *, until: float | None = None,
         stopped: Callable[[], bool] | None = None, notice: bool = False,
     ) -> None:  # fmt: skip
-        """Send one value, and open descriptors with it. Raise ``TypeError`` for what is not plain, before
-        anything is sent; :class:`Broken` when the other side is gone, :class:`Late` at ``until`` (monotonic),
-        or when ``stopped`` says so, which is asked whenever the other side takes nothing.
-        With descriptors nothing goes through shared memory: who gets those does not have it yet. Nor does a ``notice``,
-        which the other side may not have read when this side sends the next message.
+        """Send one value, with open descriptors.
+
+        Raise ``TypeError`` before sending anything if it is not plain data; :class:`Disconnected` if the other side is
+        gone; :class:`ChannelTimeout` at ``until`` (monotonic), or if ``stopped``, called while the other side does not
+        receive, returns ``True``.
+
+        Two kinds of messages do not use shared memory: those with descriptors, because the receiver does not have the
+        memory yet, and a ``notice``, because the other side may not have read it when this side sends the next message.
         """
         region = None if descriptors or notice else self.outgoing
         try:
@@ -203,15 +225,15 @@ class Channel:
         finally:
             if region is not None:
                 region.reuse()
-        if len(body) > _MOST_FRAME:
-            raise TypeError(f"{len(body):,} bytes are more than one message may have")
+        if len(body) > _MAX_FRAME_BYTES:
+            raise TypeError(f"message too long ({len(body):,}/{_MAX_FRAME_BYTES:,} bytes)")
         self.push(_FRAME.pack(len(body)) + body, descriptors, until=until, stopped=stopped)
 
     def push(
         self, data: bytes | bytearray, descriptors: Sequence[int] = (), *, until: float | None = None,
         stopped: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
-        """Send bytes that are a frame, or the rest of one, as :meth:`send` does."""
+        """Send the bytes of a frame, or the rest of one; raise as :meth:`send` does."""
         self.frames += 1
         late = _late(until, stopped)
         sent = self._put(data, descriptors, late)
@@ -219,7 +241,7 @@ class Channel:
             rest = memoryview(data)[sent:]
             while rest:
                 if until is not None and time.monotonic() >= until:
-                    raise Late
+                    raise ChannelTimeout
                 rest = rest[self._put(rest, (), late) :]
 
     def _put(self, data: Any, descriptors: Sequence[int], late: Callable[[], bool]) -> int:
@@ -231,26 +253,27 @@ class Channel:
                 return self.socket.send(data, NO_SIGNAL)
             except BlockingIOError:
                 if late():
-                    raise Late from None
+                    raise ChannelTimeout from None
             except OSError as error:
-                raise Gone(f"the other side is gone: {error.strerror}") from None
+                raise Disconnected(f"the other side is gone: {error.strerror}") from None
 
     def recv(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> Any:
-        """Return the next value. Raise :class:`Broken` at the end, :class:`Late` at ``until`` (monotonic).
+        """Return the next value.
 
-        ``stopped`` is asked now and then, and gives up as time does.
+        Raise :class:`Disconnected` at the end of the stream; :class:`ProtocolError` for a malformed frame;
+        :class:`ChannelTimeout` at ``until`` (monotonic), or if ``stopped``, called regularly, returns ``True``.
         """
         buffer = self._buffer
         while True:
             if len(buffer) >= 4:
                 size = _FRAME.unpack_from(buffer)[0]
-                if size > (_FRAME_WITHOUT_BUDGET if self.budget is None else self.budget):
-                    raise Broken(f"a frame of {size:,} bytes")
+                if size > (_UNBUDGETED_FRAME_BYTES if self.budget is None else self.budget):
+                    raise ProtocolError(f"a frame of {size:,} bytes")
                 if len(buffer) >= size + 4:
-                    return self._take(size, _late(until, stopped) if size > _PIECE else None)
+                    return self._take(size, _late(until, stopped) if size > _CHUNK_BYTES else None)
             self._buffer += self.receive(until, stopped)
             if until is not None and time.monotonic() >= until:
-                raise Late  # who sends a byte now and then is no reason to wait
+                raise ChannelTimeout  # a side that sends a byte from time to time cannot extend the wait
 
     def _take(self, size: int, late: Callable[[], bool] | None) -> Any:
         buffer = self._buffer
@@ -267,40 +290,40 @@ class Channel:
         return decode(frame, self.incoming, views=self._views, late=late, budget=self.budget)
 
     def waiting(self) -> bool:
-        """Tell whether a whole value, or a part of one, was received already."""
+        """Return whether a value, or a part of one, has been received and not been read."""
         return bool(self._buffer)
 
     def receive(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> bytes:
-        """Return the next bytes as they come; raise as :meth:`recv` does. Nothing may be :meth:`waiting`."""
+        """Return the next bytes from the socket; raise as :meth:`recv` does. Nothing may be :meth:`waiting`."""
         while True:
             try:
-                data = self.socket.recv(_PIECE)
+                data = self.socket.recv(_CHUNK_BYTES)
                 break
             except BlockingIOError:
                 if _late(until, stopped)():
-                    raise Late from None
+                    raise ChannelTimeout from None
             except OSError as error:
-                raise Gone(f"the other side is gone: {error.strerror}") from None
+                raise Disconnected(f"the other side is gone: {error.strerror}") from None
         if not data:
-            raise Gone("the other side is gone")
+            raise Disconnected("the other side is gone")
         return data
 
     def unread(self, data: bytes) -> None:
-        """Have :meth:`recv` read these bytes, which :meth:`receive` returned."""
+        """Return bytes to the buffer, which :meth:`receive` returned; :meth:`recv` reads them next."""
         self._buffer += data
 
     def recv_with(self, most: int) -> tuple[Any, list[int]]:
-        """Return the next value and the descriptors that came with it; for the first message of a worker."""
+        """Return the next value, and at most ``most`` descriptors that came with it; for a worker's setup message."""
         data, descriptors = _received(self.socket, most)
         if not data:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise Gone("the other side is gone")
+            raise Disconnected("the other side is gone")
         self._buffer += data
         return self.recv(), descriptors
 
     def close(self) -> None:
-        """Close this end and its regions."""
+        """Close this end and unmap its regions."""
         self.socket.close()
         for region in (self.outgoing, self.incoming):
             if region is not None:
@@ -308,9 +331,9 @@ class Channel:
 
 
 def _received(end: _socket.socket, most: int) -> tuple[bytes, list[int]]:
-    """Return what came first, and at most so many descriptors with it."""
+    """Return the bytes of one recvmsg(2), and at most ``most`` descriptors."""
     held = array.array("i")
-    data, ancillary, _, _ = end.recvmsg(_PIECE, _socket.CMSG_LEN(most * held.itemsize))
+    data, ancillary, _, _ = end.recvmsg(_CHUNK_BYTES, _socket.CMSG_LEN(most * held.itemsize))
     for level, kind, raw in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
             held.frombytes(raw[: len(raw) - len(raw) % held.itemsize])
@@ -318,12 +341,12 @@ def _received(end: _socket.socket, most: int) -> tuple[bytes, list[int]]:
 
 
 def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[], bool]:
-    """Return what tells whether it is ``until`` (monotonic), or ``stopped``."""
+    """Return a function that returns whether ``until`` (monotonic) has passed or ``stopped`` returns ``True``."""
     return lambda: (until is not None and time.monotonic() >= until) or (stopped is not None and stopped())
 
 
-LOOK = 0.05
-"""Seconds between two looks at what may end a wait."""
-_SPAN = struct.pack("@ll", 0, int(LOOK * 1_000_000))
+CHECK_SECONDS = 0.05
+"""Seconds between two checks whether a wait must end."""
+_SPAN = struct.pack("@ll", 0, int(CHECK_SECONDS * 1_000_000))
 NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
-"""The flag of a send to the other side, which may be gone."""
+"""Flag of a send that must not raise SIGPIPE if the other side is gone."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aegis import errors
 from aegis.errors import AegisError, Frame, GuestExit, LinkError, MemoryExceeded, MissingImport
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.policy.remedies import denied_reading
 from aegis.support.lean import Any
 from aegis.text import printable
@@ -42,11 +42,11 @@ _MAX_MESSAGE_CHARACTERS = 8192
 def out_of_memory(allowed: int | None = None) -> MemoryExceeded:
     """Return the error of a worker that ran out of memory; ``allowed`` is its limit in bytes, if known."""
     amount = "" if allowed is None else f" ({allowed:,}/{allowed:,} bytes)"
-    return MemoryExceeded(
+    message = (
         f"worker-memory limit exceeded{amount}: raise it with overhead of isolation, or with value_bytes or "
-        "--value-bytes, if you trust the guest's origin",
-        limit="overhead", phase="grown", used=allowed, allowed=allowed,
-    )  # fmt: skip
+        "--value-bytes, if you trust the guest's origin"
+    )
+    return MemoryExceeded(message, limit="overhead", phase="grown", used=allowed, allowed=allowed)
 
 
 def _without_paths(error: BaseException) -> str:
@@ -71,13 +71,13 @@ def _plain(value: Any) -> Any:
 
 
 def from_plain(data: Any) -> AegisError:
-    """Decode an error; raise :class:`Broken` if ``data`` does not encode one."""
+    """Decode an error; raise :class:`ProtocolError` if ``data`` does not encode one."""
     try:
         name, message, fields = data
         wanted = _FIELDS[name]
         given = {field: _CHECKS[field](fields[field]) for field in wanted}
         if not isinstance(message, str) or len(message) > _MAX_MESSAGE_CHARACTERS:
-            raise Broken("an error without a valid message")
+            raise ProtocolError("an error without a valid message")
         message = "".join(c if c.isprintable() else printable(c) for c in message)
         if name == "GuestExit":
             return GuestExit(_index(given["code"]))
@@ -88,7 +88,7 @@ def from_plain(data: Any) -> AegisError:
         made: AegisError = getattr(errors, name)(message, **given)
         return made
     except (TypeError, ValueError, KeyError, AttributeError):
-        raise Broken("malformed error") from None
+        raise ProtocolError("malformed error") from None
 
 
 def _text(value: Any) -> str:

@@ -20,17 +20,14 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.lean import Any, Protocol
 
-if TYPE_CHECKING:
-    from aegis.isolation.protocol.channel import Region
-
-__all__ = ["CALL", "LARGE", "Broken", "Late", "decode", "encode"]
+__all__ = ["CALL", "SHARED_MIN_BYTES", "ChannelTimeout", "ProtocolError", "decode", "encode"]
 
 CALL = b"c"
-"""The kind of a frame that is no value, but a call (:mod:`aegis.isolation.protocol.scalar_frames`)."""
+"""The kind of a frame that is not a value but a call (:mod:`aegis.isolation.protocol.scalar_frames`)."""
 
-LARGE = 1 << 14
+SHARED_MIN_BYTES = 1 << 14
 """Texts and bytes of at least this many bytes pass through shared memory."""
 _MAX_NESTING_DEPTH = 200
 _MAX_INTEGER_BYTES = 32
@@ -46,29 +43,43 @@ _U = struct.Struct("<I")
 _UU = struct.Struct("<QQ")
 
 
-class Broken(Exception):
+class SharedBytes(Protocol):
+    """Shared memory for large texts and bytes; :class:`aegis.isolation.protocol.channel.SharedRegion` implements it."""
+
+    size: int
+
+    def put(self, data: Any, length: int) -> int | None:
+        """Return the offset of ``data``, copied in; ``None`` if there is no room."""
+        ...
+
+    def get(self, offset: int, length: int) -> memoryview:
+        """Return a view of a range; raise :class:`ProtocolError` if it is out of bounds."""
+        ...
+
+
+class ProtocolError(Exception):
     """The other side closed the channel or violated the protocol."""
 
 
-class Late(Exception):
+class ChannelTimeout(Exception):
     """No message arrived, or could be decoded, before the deadline."""
 
 
 # -- encoding --------------------------------------------------------------------------------------
 
 
-def encode(value: Any, region: Region | None = None) -> bytearray:
+def encode(value: Any, region: SharedBytes | None = None) -> bytearray:
     """Encode ``value``; large texts and bytes go into ``region``. Raise ``TypeError`` if it is not plain data."""
     out = bytearray()
     _put(value, out, region)
     return out
 
 
-def _put(value: Any, out: bytearray, region: Region | None) -> None:
+def _put(value: Any, out: bytearray, region: SharedBytes | None) -> None:
     (_PUT.get(value.__class__) or _kin(value))(value, out, region)
 
 
-def _kin(value: Any) -> Callable[[Any, bytearray, Region | None], None]:
+def _kin(value: Any) -> Callable[[Any, bytearray, SharedBytes | None], None]:
     """Return the function that encodes an instance of a subclass of a plain class."""
     for kind, put in _PUT.items():
         if isinstance(value, kind):
@@ -76,7 +87,7 @@ def _kin(value: Any) -> Callable[[Any, bytearray, Region | None], None]:
     raise TypeError(f"{type(value).__name__} is not plain data")
 
 
-def _put_int(value: int, out: bytearray, region: Region | None) -> None:
+def _put_int(value: int, out: bytearray, region: SharedBytes | None) -> None:
     if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
         out += _I64.pack(b"i", value)
     else:
@@ -84,21 +95,21 @@ def _put_int(value: int, out: bytearray, region: Region | None) -> None:
         out += _LEN.pack(b"I", len(raw)) + raw
 
 
-def _put_str(value: str, out: bytearray, region: Region | None) -> None:
+def _put_str(value: str, out: bytearray, region: SharedBytes | None) -> None:
     raw = value.encode("utf-8", "surrogatepass")
-    if len(raw) >= LARGE:
+    if len(raw) >= SHARED_MIN_BYTES:
         _put_block(raw, len(raw), b"sS", out, region)
         return
     out += _LEN.pack(b"s", len(raw))
     out += raw
 
 
-def _put_bytes(value: Any, out: bytearray, region: Region | None) -> None:
+def _put_bytes(value: Any, out: bytearray, region: SharedBytes | None) -> None:
     _put_block(value, len(value), b"bB", out, region)
 
 
-def _put_block(value: Any, length: int, kinds: bytes, out: bytearray, region: Region | None) -> None:
-    if length >= LARGE and region is not None:
+def _put_block(value: Any, length: int, kinds: bytes, out: bytearray, region: SharedBytes | None) -> None:
+    if length >= SHARED_MIN_BYTES and region is not None:
         at = region.put(value, length)
         if at is not None:
             out += _BLOB.pack(kinds[1:], at, length)
@@ -107,21 +118,21 @@ def _put_block(value: Any, length: int, kinds: bytes, out: bytearray, region: Re
     out += value
 
 
-def _put_list(value: Sequence[Any], out: bytearray, region: Region | None) -> None:
+def _put_list(value: Sequence[Any], out: bytearray, region: SharedBytes | None) -> None:
     out += _LEN.pack(b"l", len(value))
     find = _PUT.get
     for item in value:
         (find(item.__class__) or _kin(item))(item, out, region)
 
 
-def _put_map(value: Mapping[str, Any], out: bytearray, region: Region | None) -> None:
+def _put_map(value: Mapping[str, Any], out: bytearray, region: SharedBytes | None) -> None:
     out += _LEN.pack(b"m", len(value))
     for key, item in value.items():
         _put_str(key, out, region)
         _put(item, out, region)
 
 
-_PUT: dict[type, Callable[[Any, bytearray, Region | None], None]] = {
+_PUT: dict[type, Callable[[Any, bytearray, SharedBytes | None], None]] = {
     type(None): lambda value, out, region: out.append(0x6E),
     bool: lambda value, out, region: out.append(0x74 if value else 0x66),
     int: _put_int,
@@ -137,23 +148,24 @@ _PUT: dict[type, Callable[[Any, bytearray, Region | None], None]] = {
 
 
 def decode(
-    data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False,
+    data: bytes | bytearray | memoryview, region: SharedBytes | None = None, *, views: bool = False,
     late: Callable[[], bool] | None = None, budget: int | None = None,
 ) -> Any:  # fmt: skip
     """Decode one value.
 
     With ``views``, large bytes are returned as views of ``region``, whose content the other side can change. ``budget``
-    is the number of bytes that the Python objects of the value may take. Raise :class:`Broken` before the budget is
-    exceeded, and for a malformed frame; raise :class:`Late` when ``late``, called regularly, returns ``True``.
+    is the number of bytes that the Python objects of the value may take. Raise :class:`ProtocolError` before the budget
+    is exceeded, and for a malformed frame; raise :class:`ChannelTimeout` if ``late``, called regularly, returns
+    ``True``.
     """
     reader = _FrameReader(data, region, views, late, budget)
     try:
         value = reader.value(0)
         reader.charge(0)
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-        raise Broken(f"malformed frame: {error}") from None
+        raise ProtocolError(f"malformed frame: {error}") from None
     if reader.at != len(data):
-        raise Broken("malformed frame: trailing bytes")
+        raise ProtocolError("malformed frame: trailing bytes")
     return value
 
 
@@ -166,10 +178,10 @@ class _FrameReader:
     """
 
     def __init__(
-        self, data: Any, region: Region | None, views: bool, late: Callable[[], bool] | None, budget: int | None
+        self, data: Any, region: SharedBytes | None, views: bool, late: Callable[[], bool] | None, budget: int | None
     ) -> None:
         self.data, self.at, self.region, self.views = data, 0, region, views
-        self.late, self.next_look = late, _CHUNK if late is not None else len(data) + 1
+        self.late, self.next_check = late, _CHUNK if late is not None else len(data) + 1
         self.budget = budget
         self.left = _UNLIMITED if budget is None else budget
         self.shared_left = 0 if region is None else region.size
@@ -195,13 +207,13 @@ class _FrameReader:
 
     def many(self, depth: int) -> list[Any]:
         if depth > _MAX_NESTING_DEPTH:
-            raise Broken(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
+            raise ProtocolError(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
         value, inner, count = self.value, depth + 1, self.members(_LIST_BYTES, _ITEM_BYTES)
         # Allocated at its final size: appending would reserve space for growth, which doubles a short list.
         found: list[Any] = [None] * count
         for start in range(0, count, _CHUNK):
             if start:
-                self.look()
+                self.check_deadline()
             self.charge(0)
             end = min(start + _CHUNK, count)
             found[start:end] = [value(inner) for _ in range(start, end)]
@@ -209,20 +221,20 @@ class _FrameReader:
 
     def mapping(self, depth: int) -> dict[str, Any]:
         if depth > _MAX_NESTING_DEPTH:
-            raise Broken(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
+            raise ProtocolError(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
         found = {}
         for _ in range(self.members(_MAP_BYTES, _ENTRY_BYTES)):
-            if self.at >= self.next_look:
-                self.look()
+            if self.at >= self.next_check:
+                self.check_deadline()
             key = self.key()
             found[key] = self.value(depth + 1)
         return found
 
-    def look(self) -> None:
-        """Raise :class:`Late` if the deadline has passed: decoding one message can take many seconds."""
-        self.next_look = self.at + _CHUNK
+    def check_deadline(self) -> None:
+        """Raise :class:`ChannelTimeout` if the deadline has passed: decoding one message can take many seconds."""
+        self.next_check = self.at + _CHUNK
         if self.late is not None and self.late():
-            raise Late
+            raise ChannelTimeout
 
     def rare(self, kind: int, depth: int) -> Any:
         if kind == 0x6E:
@@ -239,18 +251,18 @@ class _FrameReader:
             return self.shared_text()
         if kind == 0x6D:
             return self.mapping(depth)
-        raise Broken(f"unknown kind of value {kind}")
+        raise ProtocolError(f"unknown kind of value {kind}")
 
     def shared(self) -> memoryview:
         offset, length = _UU.unpack_from(self.data, self.at)
         self.at += 16
         if self.region is None:
-            raise Broken("reference to shared memory on a channel without any")
+            raise ProtocolError("reference to shared memory on a channel without any")
         view = self.region.get(offset, length)
         # Each byte of the region may be referenced once, so that a small frame cannot refer to it many times.
         self.shared_left -= length
         if self.shared_left < 0:
-            raise Broken("references to more shared memory than exists")
+            raise ProtocolError("references to more shared memory than exists")
         return view
 
     def shared_bytes(self) -> bytes | memoryview:
@@ -269,28 +281,28 @@ class _FrameReader:
     def long(self) -> int:
         raw = self.take()
         if len(raw) > _MAX_INTEGER_BYTES and not self.views:
-            raise Broken(f"integer too large ({len(raw)}/{_MAX_INTEGER_BYTES} bytes)")
+            raise ProtocolError(f"integer too large ({len(raw)}/{_MAX_INTEGER_BYTES} bytes)")
         self.charge(_INT_BYTES + 2 * len(raw))
         return int.from_bytes(raw, "little", signed=True)
 
     def key(self) -> str:
         key = self.value(_MAX_NESTING_DEPTH)
         if not isinstance(key, str):
-            raise Broken("a key of a mapping is not a text")
+            raise ProtocolError("a key of a mapping is not a text")
         return key
 
     def count(self) -> int:
         number: int = _U.unpack_from(self.data, self.at)[0]
         self.at += 4
         if number > len(self.data) - self.at:
-            raise Broken("malformed frame: a count exceeds the remaining bytes")
+            raise ProtocolError("malformed frame: a count exceeds the remaining bytes")
         return number
 
     def charge(self, count: int) -> None:
-        """Charge ``count`` bytes to the budget; raise :class:`Broken` if it is exceeded."""
+        """Charge ``count`` bytes to the budget; raise :class:`ProtocolError` if it is exceeded."""
         self.left -= count
         if self.left < 0:
-            raise Broken(f"message exceeds its memory budget ({self.budget:,} bytes)")
+            raise ProtocolError(f"message exceeds its memory budget ({self.budget:,} bytes)")
 
     def text(self) -> str:
         data = self.take()
@@ -320,8 +332,8 @@ class _FrameReader:
         """Read the number of items that follow; charge for a container of that size."""
         number = self.count()
         self.charge(empty + each * number)
-        if self.at >= self.next_look:
-            self.look()
+        if self.at >= self.next_check:
+            self.check_deadline()
         return number
 
     def take(self) -> Any:

@@ -1,11 +1,12 @@
-"""The end of a call that is late in a worker: its counters go to where the parent finds them without asking.
+"""Late calls, which exceed their deadline or are cancelled: the worker leaves its counters where the parent can read
+them after killing it.
 
-Code without epoch checks ends with its process alone, and a host function may not return. The parent kills such a
-worker, and it tells no more. So the clock's thread writes the counters into a page of the shared memory as soon as a
-call is past its deadline or cancelled. Where nothing but the process can end the guest, that thread then ends the
-process: the parent need not wait until its patience is over.
+Only the end of the process stops a guest without epoch checks, and a host function may never return. The parent kills
+such a worker, which then cannot answer. Therefore the ticker's thread writes the counters to a page of shared memory as
+soon as a call is late. If only the end of the process can stop the guest, that thread then ends it, so that the parent
+need not wait until the grace period is over.
 
-The page is a worker's word like any other: the parent believes of it what it believes of an account in a message.
+A compromised worker can write anything to the page: the parent validates the counters as it does those in messages.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 from collections.abc import Callable
 
 from aegis.engine.threads.supervisor import host_function, in_guest
-from aegis.isolation.protocol.channel import PAGE, Region
-from aegis.isolation.protocol.setup import ACCOUNT
+from aegis.isolation.protocol.channel import PAGE, SharedRegion
+from aegis.isolation.protocol.specs import ACCOUNT
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,45 +27,45 @@ if TYPE_CHECKING:
 __all__ = ["LateCalls", "forget_account", "left_account"]
 
 _ENDED = b"e"
-"""After the account: the worker ended itself."""
+"""Follows the account if the worker ended itself."""
 _EXIT = 0
 
 
 class LateCalls:
-    """In a worker: looks at each tick whether the call under way is late. ``account`` returns the counters."""
+    """Checks in a worker, at each tick, whether the running call is late. ``account`` returns the encoded counters."""
 
     def __init__(self, shared: int, size: int, account: Callable[[], bytes]) -> None:
-        self._page = Region(shared, 2 * size, PAGE, write=True)
+        self._page = SharedRegion(shared, 2 * size, PAGE, write=True)
         self._account = account
         self._lock = threading.Lock()
         self._run: Run | None = None
         self._thread = 0
         self.entered = self.seen = 0
-        """Calls under way, one inside another; and ticks at which the latest was late."""
+        """The number of running calls, one inside another; the number of ticks at which the innermost was late."""
         self._endless = False
 
     def begin(self, run: Run, *, endless: bool) -> None:
-        """Watch a sandbox whose calls come from this thread; ``endless``: only the process's end stops its guest."""
+        """Watch a sandbox whose calls run on this thread; ``endless``: only the end of the process stops its guest."""
         self._run, self._endless = run, endless
         self._thread = threading.get_ident()
 
     def end(self) -> None:
-        """Look no more at the sandbox, whose store is about to be closed."""
+        """Stop watching the sandbox; its store is about to be closed."""
         with self._lock:
             self._run = None
 
     def __enter__(self) -> None:
-        """A call of the guest begins, or its instantiation; it may be inside another."""
+        """Begin a call or an instantiation of the guest, possibly inside another call."""
         self.entered += 1
 
     def __exit__(self, *_: object) -> None:
         self.entered -= 1
         self.seen = 0
 
-    def look(self) -> None:
-        """Tell of a late call, and end the process where that is what ends the call; on the clock's thread.
+    def check(self) -> None:
+        """Write the counters of a late call, and end the process if nothing else ends the call; on the ticker's thread.
 
-        A call that is late at one tick only may be about to answer by itself.
+        End it only from the second tick on: a call that is late at a single tick may be about to answer.
         """
         with self._lock:
             run = self._run
@@ -82,20 +83,20 @@ class LateCalls:
                 os._exit(_EXIT)
 
     def _is_stuck(self) -> bool:
-        """Tell whether the guest runs, or will, and nothing else ends it; a host function ends its call by itself."""
+        """Return whether only the end of the process stops the guest. A host function ends its call by itself."""
         return self._endless and (host_function(self._thread) is None or in_guest(self._thread))
 
-    def _write(self, said: bytes) -> None:
-        self._page.view()[: len(said)] = said
+    def _write(self, data: bytes) -> None:
+        self._page.view()[: len(data)] = data
 
 
 def forget_account(shared: int, size: int) -> None:
-    """In the parent: clear the page, for a worker that begins a sandbox."""
+    """Clear the page before a worker serves its next sandbox; called in the parent."""
     os.pwrite(shared, bytes(ACCOUNT.size + len(_ENDED)), 2 * size)
 
 
 def left_account(shared: int, size: int) -> tuple[Any, bool]:
-    """In the parent: return a late call's counters, ``None`` if there are none, and whether the worker ended itself."""
-    said = os.pread(shared, ACCOUNT.size + len(_ENDED), 2 * size)
-    account = said[: ACCOUNT.size]
-    return (account if any(account) else None), said[ACCOUNT.size :] == _ENDED
+    """Return the counters of a late call, or ``None``, and whether the worker ended itself; called in the parent."""
+    data = os.pread(shared, ACCOUNT.size + len(_ENDED), 2 * size)
+    account = data[: ACCOUNT.size]
+    return (account if any(account) else None), data[ACCOUNT.size :] == _ENDED

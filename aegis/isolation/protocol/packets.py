@@ -1,4 +1,4 @@
-"""The packets between a parent and its fork server; :mod:`aegis.isolation.worker.fork_server` says what they mean."""
+"""The packets between a parent and its fork server, whose meaning :mod:`aegis.isolation.worker.fork_server` defines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import struct
 __all__ = ["ENDED", "FORKED", "PACKET"]
 
 PACKET = 4096
-"""Bytes of the longest."""
+"""Maximum size of a packet in bytes."""
 FORKED = struct.Struct("<cI")
 ENDED = struct.Struct("<cIi")

@@ -17,7 +17,7 @@ from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.scalars import exact, octets, single
 from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.lean import Any, Protocol
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
@@ -57,7 +57,7 @@ class WireHandles(Protocol):
         ...
 
     def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
-        """Return the handle or object with this number; raise :class:`Broken` if there is none."""
+        """Return the handle or object with this number; raise :class:`ProtocolError` if there is none."""
         ...
 
 
@@ -114,7 +114,7 @@ def _pack_none(value: Any) -> None:
 
 def _no_value(value: Any) -> None:
     if value is not None:
-        raise Broken("unexpected value for a missing payload or result")
+        raise ProtocolError("unexpected value for a missing payload or result")
 
 
 # -- packing ----------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def _pack_variant(of: Variant, handles: WireHandles, budget: ValueBudget) -> Con
 
 
 def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
-    """Return the function that converts plain data to a value; it raises :class:`Broken` unless it has the type."""
+    """Return the function that converts plain data to a value; it raises :class:`ProtocolError` for another type."""
     match of:
         case "string":
             return _unpack_string(budget)
@@ -327,13 +327,13 @@ def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
 
 def _items(data: Any, count: int | None = None) -> list[Any]:
     if data.__class__ is not list or (count is not None and len(data) != count):
-        raise Broken("expected a list of the right length")
+        raise ProtocolError("expected a list of the right length")
     return data
 
 
 def _whole(data: Any, low: int, above: int) -> int:
     if data.__class__ is not int or not low <= data < above:
-        raise Broken("expected an integer in range")
+        raise ProtocolError("expected an integer in range")
     return data
 
 
@@ -348,7 +348,7 @@ def _unpack_primitive(of: str) -> Convert:
 
     def unpack(data: Any) -> Any:
         if type(data) is not kind or (of == "f32" and not is_single(data)):
-            raise Broken(f"expected a value of type {of}")
+            raise ProtocolError(f"expected a value of type {of}")
         return data
 
     return unpack
@@ -381,7 +381,7 @@ def _unpack_texts(budget: ValueBudget) -> Convert:
         items = _items(data)
         budget.hold(len(items) * size)
         if not _TEXTS.issuperset(map(type, items)):
-            raise Broken("expected a list of strings")
+            raise ProtocolError("expected a list of strings")
         budget.hold(text_bytes(items))
         return items if all(map(str.isascii, items)) else [_unpack_text(item) for item in items]
 
@@ -390,13 +390,13 @@ def _unpack_texts(budget: ValueBudget) -> Convert:
 
 def _unpack_text(data: Any) -> str:
     if type(data) is not str or not (data.isascii() or _is_unicode(data)):
-        raise Broken("expected a string without lone surrogates")
+        raise ProtocolError("expected a string without lone surrogates")
     return data
 
 
 def _unpack_char(data: Any) -> str:
     if len(_unpack_text(data)) != 1:
-        raise Broken("expected a single character")
+        raise ProtocolError("expected a single character")
     return data  # type: ignore[no-any-return]
 
 
@@ -412,7 +412,7 @@ def _is_unicode(text: str) -> bool:
 def _unpack_bytes(budget: ValueBudget) -> Convert:
     def unpack(data: Any) -> Any:
         if data.__class__ is not bytes and data.__class__ is not memoryview:
-            raise Broken("expected bytes")
+            raise ProtocolError("expected bytes")
         budget.hold(len(data))
         return data
 

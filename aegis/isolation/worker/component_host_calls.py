@@ -1,4 +1,4 @@
-"""In a worker: stand-ins for what a component has in the parent: the embedder's functions and objects."""
+"""Stand-ins in a worker for the embedder's functions and objects that a component imports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aegis.component.planning.world import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.parent.host_calls import UNFIT
-from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.isolation.worker.host_calls import Ask
 from aegis.sandbox.link_component import Providers
@@ -25,7 +25,7 @@ __all__ = ["HostObject", "RemoteProviders", "WorkerHandles"]
 
 
 class HostObject:
-    """An object of the embedder's that the guest holds: its number, and its methods as calls to the parent."""
+    """An object of the embedder that the guest holds: its number, and methods that call the parent."""
 
     __slots__ = ("_ask", "number")
 
@@ -37,14 +37,14 @@ class HostObject:
 
 
 class WorkerHandles:
-    """Handles on the wire, as a worker sees them: the guest's by our number, the embedder's by theirs."""
+    """The worker's handle table: the worker numbers the guest's handles, the parent the embedder's objects."""
 
     def __init__(self, world: World) -> None:
         self.imported = world.imported
         self.classes: dict[int, type[HostObject]] = {}
         self.kept: dict[int, ResourceHandle] = {}
         self.given: list[int] = []
-        """Numbers that were used for ``own`` parameters in the call under way."""
+        """Numbers that the running call received for ``own`` parameters."""
         self.ask: Ask = _no_parent
         self._next = 1
 
@@ -66,7 +66,7 @@ class WorkerHandles:
         return handle
 
     def consumed(self) -> list[int]:
-        """Return which of the given handles the guest has taken, and forget them."""
+        """Return the numbers of ``own`` parameters that the guest has taken, and remove them from the table."""
         taken = [n for n in self.given if n in self.kept and self.kept[n]._native is None]
         for number in taken:
             del self.kept[number]
@@ -75,13 +75,14 @@ class WorkerHandles:
 
 
 def _no_parent(number: int, values: list[Any]) -> Any:
-    raise Broken("there is no parent to ask yet")
+    raise ProtocolError("request to the parent before the session began")
 
 
 class RemoteProviders(Providers):
-    """Who provides a component's imports in a worker: the parent, WASI here, or neither.
+    """Providers of a component's imports in a worker: the parent, or WASI in this process.
 
-    ``served`` names interfaces (with an empty second part) and the world's own functions that the parent serves.
+    ``served`` lists the imports that the parent serves: an interface and an empty name, or an empty interface and the
+    name of a function of the world.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class RemoteProviders(Providers):
 
     @property
     def key(self) -> tuple[tuple[str, int], ...]:
-        """What tells plans apart: what the parent serves, and whether what is missing traps."""
+        """The part of a plan's cache key that depends on the providers."""
         return (*((f"{interface}#{name}", 0) for interface, name in sorted(self._served)), *super().key)
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
@@ -130,7 +131,7 @@ class RemoteProviders(Providers):
         return ((function.interface, "") if function.interface else ("", function.name)) in self._served
 
     def _methods(self, wanted: Sequence[ImportedFunction]) -> None:
-        """Give each of the embedder's resources a class with its methods."""
+        """Create a class with its methods for each resource of the embedder."""
         bodies: dict[int, dict[str, Any]] = {}
         for n, function in enumerate(wanted):
             if function.method and self._is_served(function):
@@ -152,7 +153,7 @@ def _component_function(
         answer = handles.ask(number, signature.pack(values))
         try:
             answer = signature.unpack_result(answer)
-        except Broken:
+        except ProtocolError:
             answer = signature.unpack_result(handles.ask(UNFIT, []))
         return answer
 

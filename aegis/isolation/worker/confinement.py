@@ -1,4 +1,4 @@
-"""In a worker: from a policy to the confinement that the operating system keeps, and closing the doors."""
+"""The confinement of a worker: derives it from the sandbox's policy and applies it to this process."""
 
 from __future__ import annotations
 
@@ -10,48 +10,58 @@ from collections.abc import Sequence
 from aegis.errors import PolicyError
 from aegis.host.files.directory import is_state
 from aegis.isolation.confine import Begun, Confinement, Layer, LayerUnavailable, assemble_filter, confine
-from aegis.isolation.protocol.setup import Brief, Compile, Setup
+from aegis.isolation.protocol.specs import Compile, SandboxSpec, WorkerSpec
 from aegis.support.lean import Any
 
-__all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "kept_imports", "prepare_filters"]
+__all__ = [
+    "begin_confinement",
+    "confine_compiler",
+    "confine_sandbox",
+    "forbid_imports",
+    "kept_finders",
+    "prepare_filters",
+]
 
-_FILES_BESIDE = 64
-_MOST_DATA_BYTES = (1 << 63) - 1  # a larger number is no limit of the system's
-_FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
+_EXTRA_FILES = 64
+_MAX_DATA_BYTES = (1 << 63) - 1  # setrlimit(2) takes larger numbers as unlimited
+_FILE_BYTES = 1 << 40  # only a second barrier: the policy's quota is exact; memfds count here too
 
 
 def prepare_filters() -> None:
-    """Assemble the filter of every kind of worker: forks of this process have them ready."""
+    """Assemble the seccomp filter of every kind of worker in advance; forks of this process inherit them."""
     for reads, writes in ((False, False), (True, False), (True, True)):
         for network, listens in ((False, False), (True, False), (True, True)):
             with contextlib.suppress(LayerUnavailable):
-                assemble_filter(_expected(Brief(reads=reads, writes=writes, network=network, listens=listens)))
+                assemble_filter(_expected(WorkerSpec(reads=reads, writes=writes, network=network, listens=listens)))
 
 
-def begin_closing(brief: Brief) -> Begun:
-    """Confine this process to what it may have at most, as far as that is known before its sandbox is."""
-    return Begun(_expected(brief), brief.skip)
+def begin_confinement(spec: WorkerSpec) -> Begun:
+    """Apply the layers of confinement that depend only on the worker's specification, before its first sandbox."""
+    return Begun(_expected(spec), spec.skip)
 
 
-def _expected(brief: Brief) -> Confinement:
+def _expected(spec: WorkerSpec) -> Confinement:
     return Confinement(
-        read_fds=(0,) if brief.reads else (), write_fds=(0,) if brief.writes else (), network=brief.network,
-        listens=brief.listens,
+        read_fds=(0,) if spec.reads else (), write_fds=(0,) if spec.writes else (), network=spec.network,
+        listens=spec.listens,
     )  # fmt: skip
 
 
-def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[Any]:
-    """Confine this process to what one sandbox needs; return the layers, and refuse a strict one that lacks some."""
-    limits, network = setup.policy.limits, setup.policy.network
-    readers, writers = _granted(setup, descriptors)
+def confine_sandbox(spec: SandboxSpec, descriptors: Sequence[int], begun: Begun) -> list[Any]:
+    """Confine this process to the needs of one sandbox; return the outcome of each layer as plain data.
+
+    Raise ``PolicyError`` if isolation is strict and a layer is missing.
+    """
+    limits, network = spec.policy.limits, spec.policy.network
+    readers, writers = _granted(spec, descriptors)
     opened = _open()
-    beside = (limits.open_files or 4096) + 3 * (limits.sockets or 256) + _FILES_BESIDE
+    further = (limits.open_files or 4096) + 3 * (limits.sockets or 256) + _EXTRA_FILES
     if network is not None:
         _read_roots()
     wanted = Confinement(
-        data_bytes=_data_bytes(setup.data_bytes),
+        data_bytes=_data_bytes(spec.data_bytes),
         cpu_seconds=None,
-        open_files=max(opened) + 1 + beside,
+        open_files=max(opened) + 1 + further,
         file_bytes=_FILE_BYTES,
         read_fds=readers,
         write_fds=writers,
@@ -59,35 +69,35 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
         listens=network is not None and bool(network.listen),
         keep_fds=opened,
     )
-    layers = _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
-    close_imports()
+    layers = _reported(confine(wanted, skip=spec.skip, begun=begun), strict=spec.strict)
+    forbid_imports()
     return layers
 
 
 class _NoImports:
-    """Refuses imports after confinement: what is not loaded yet cannot be read, and the attempt tells host paths."""
+    """Rejects imports after confinement: a module file could not be read, and the attempt would reveal host paths."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         raise ModuleNotFoundError(f"the module {name} was not imported before the worker was confined", name=name)
 
 
-kept_imports: list[Any] = []
-"""Finders of modules that open nothing, which stay."""
+kept_finders: list[Any] = []
+"""Finders that open no files and therefore stay usable after confinement."""
 
 
-def close_imports() -> None:
-    """Let no import of this process look for a file any more."""
-    sys.meta_path[:] = [*kept_imports, _NoImports]
+def forbid_imports() -> None:
+    """Make every later import fail unless a finder in :data:`kept_finders` has the module."""
+    sys.meta_path[:] = [*kept_finders, _NoImports]
 
 
-def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:
-    """Confine this process to compiling: no files, no network, so much memory and time."""
+def confine_compiler(wanted: Compile, begun: Begun) -> list[Any]:
+    """Confine this process to compiling: no files, no network, and limits on memory and CPU time."""
     seconds = None if wanted.seconds is None else int(wanted.seconds) + 1
     opened = _open()
     closed = Confinement(
         data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=max(opened) + 1 + 16,
-        # The code goes to a file in memory, which the kernel counts here and nowhere else.
+        # The code goes to a memfd, which only RLIMIT_FSIZE bounds.
         file_bytes=_FILE_BYTES if wanted.data_bytes is None else wanted.data_bytes, keep_fds=opened,
     )  # fmt: skip
     return _reported(confine(closed, skip=wanted.skip, begun=begun), strict=False)
@@ -102,7 +112,7 @@ def _reported(layers: list[Layer], *, strict: bool) -> list[Any]:
 
 
 def _data_bytes(more: int | None) -> int | None:
-    """Return what private memory may be in all: what this process has now, and ``more``."""
+    """Return RLIMIT_DATA: the private memory that this process has now, and ``more`` bytes."""
     if more is None:
         return None
     have = 0
@@ -110,15 +120,16 @@ def _data_bytes(more: int | None) -> int | None:
         for line in file:
             if line.startswith("VmData:"):
                 have = int(line.split()[1]) << 10
-    return min(have + more, _MOST_DATA_BYTES)
+    return min(have + more, _MAX_DATA_BYTES)
 
 
-def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _granted(spec: SandboxSpec, descriptors: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     readers: list[int] = []
     writers: list[int] = []
-    for folder in setup.folders:
+    for folder in spec.folders:
         if folder.descriptor is not None:
-            is_state(os.fstat(descriptors[folder.descriptor]))  # once, for it looks at paths that will be out of reach
+            # Cache the result now: it depends on paths that a confined process cannot open.
+            is_state(os.fstat(descriptors[folder.descriptor]))
             (writers if folder.writable else readers).append(descriptors[folder.descriptor])
         for number, writable in folder.files.values():
             (writers if writable else readers).append(descriptors[number])
@@ -126,12 +137,12 @@ def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...],
 
 
 def _open() -> tuple[int, ...]:
-    """Return every descriptor that is open: each came from the parent, or the engine opened it for itself."""
+    """Return every open descriptor: each came from the parent, or the engine opened it."""
     return tuple(int(name) for name in os.listdir("/proc/self/fd"))
 
 
 def _read_roots() -> None:
-    """Read the roots of trust: a confined worker cannot open their files."""
+    """Load the trusted TLS certificates, whose files a confined worker cannot open."""
     with contextlib.suppress(ImportError, OSError):
         from aegis.host.net.http.transport import roots
 

@@ -1,16 +1,16 @@
-"""The fork server: one process, one thread, everything imported, nothing begun. Workers are its children.
+"""The fork server: a process with a single thread that has imported every module and forks workers.
 
-It is started by ``exec``, never forked from the application, so no lock of another thread is held in it.
-On its control socket it gets requests of a byte each, and answers in messages of one packet:
+Theory of operation. The parent starts it with ``exec`` and does not fork it from the application, where another thread
+could hold a lock at the fork. Requests and replies are packets on its control socket:
 
-    F  a brief, with three descriptors: fork a worker    ->  P pid, with a descriptor of the process; or P 0
-    I  and names of modules: import them                 ->  nothing
-    (a worker ended)                                     ->  E pid status
+    F  worker specification, three descriptors: fork a worker    ->  P pid, with the process descriptor; or P 0
+    I  names of modules: import them                             ->  no reply
+    (a worker ended)                                             ->  E pid status
 
-The parent kills a worker by its process descriptor, without this server.
+The parent kills a worker through its process descriptor, without this server.
 
-It never runs a guest or compiles: the engine's own threads would not survive the fork. When its socket ends,
-so does it, and every worker with it.
+After the warm-up the server neither runs guests nor compiles: threads of the engine would not survive the fork. The
+server ends when its socket is closed, and the kernel then kills every worker (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ import sys
 import time
 
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
-from aegis.isolation.worker.reserve import NOT_NOW
+from aegis.isolation.worker.reserve import NOT_PRELOADED
 from aegis.support.descriptors import occupy_standard
 from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aegis.isolation.worker.warmup import Script
+    from aegis.isolation.worker.warmup import Warmup
 
 __all__ = ["main"]
 
-_BESIDE = (
+_STDLIB_MODULES = (
     "base64", "contextlib", "datetime", "difflib", "encodings.ascii", "encodings.idna", "encodings.latin_1",
     "encodings.punycode", "encodings.raw_unicode_escape", "encodings.unicode_escape", "encodings.utf_16_le",
     "functools", "hashlib", "importlib.util", "inspect", "ipaddress", "json", "logging", "platform", "resource",
@@ -48,24 +48,24 @@ _PARENT_DIES = 1  # PR_SET_PDEATHSIG
 
 
 def main(descriptor: int, stack: int) -> None:
-    """Serve on the control socket ``descriptor``; ``stack`` is the guests' stack, for a ready engine."""
+    """Serve on the control socket ``descriptor``; ``stack`` is the guests' stack size in bytes, to create engines."""
     occupy_standard()
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where SIGCHLD is ignored, which exec passes on, the kernel discards the statuses of workers that ended.
+    # If SIGCHLD is ignored, which execve(2) inherits, the kernel discards the exit statuses of workers.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _import_all()
-    script = _warm(stack)
+    warmup = _warm(stack)
     _leave_directories()
     gc.collect()
     gc.freeze()
-    _Zygote(control, script).serve()
+    _ForkServer(control, warmup).serve()
 
 
 def _import_all() -> None:
-    """Import what a worker may come to need: once it is confined, it can import nothing."""
-    for name in _BESIDE:
+    """Import every module that a worker may need: a confined worker cannot import."""
+    for name in _STDLIB_MODULES:
         importlib.import_module(name)
     for codec in ("unicode_escape", "raw_unicode_escape", "idna", "punycode", "ascii", "latin-1", "utf-16-le"):
         codecs.lookup(codec)
@@ -73,7 +73,7 @@ def _import_all() -> None:
     while waiting:
         package = importlib.import_module(waiting.pop())
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if found.name in NOT_NOW:
+            if found.name in NOT_PRELOADED:
                 continue
             if found.ispkg:
                 waiting.append(found.name)
@@ -82,7 +82,7 @@ def _import_all() -> None:
 
 
 def _leave_directories() -> None:
-    """Enter an empty directory for all workers; where none can be made, each of them says so itself."""
+    """Enter an empty directory on behalf of all workers. If that fails, each worker tries again and reports it."""
     from aegis.isolation.confine import enter_empty_directory
 
     with contextlib.suppress(OSError):
@@ -103,11 +103,11 @@ _COMPONENT = """(component
     (canon lift (core func $m "run") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
 
 
-def _warm(stack: int) -> Script:
-    """Go once through all that a worker does first, so that each has it behind itself: engine, call paths, caches.
+def _warm(stack: int) -> Warmup:
+    """Create engines, compile call paths and fill caches once, so that workers inherit them.
 
-    Return what workers play through, each for itself. Compiling on one thread starts none, and no clock ticks for so
-    short a run. Functions of the plainest types are callable at once.
+    Return the warm-up that each worker runs itself. Compilation uses no threads here, and the ticker's thread does not
+    start for so short a run, so the process stays single-threaded. Callers for common function types are compiled too.
     """
     from itertools import product
 
@@ -117,7 +117,7 @@ def _warm(stack: int) -> Script:
     from aegis.engine.threads.guest_thread import DIRECT, where
     from aegis.engine.threads.ticker import ticker
     from aegis.isolation.worker.confinement import prepare_filters
-    from aegis.isolation.worker.warmup import scene_of, script_of
+    from aegis.isolation.worker.warmup import warmup_of, warmup_sandbox
     from aegis.limits import Limits
     from aegis.policy import Policy
     from aegis.sandbox.artifacts import compile_artifact
@@ -143,16 +143,18 @@ def _warm(stack: int) -> Script:
         for style in (Style.ALONE, Style.NESTING):
             compile_caller(FuncType((result or "i32",) * parameters, (result,) if result else ()), style)
     where.mode, ticker.now = before, math.nan
-    return script_of((scene_of(component, config, "run", b"x"), scene_of(module, config, "run")))
+    return warmup_of((warmup_sandbox(component, config, "run", b"x"), warmup_sandbox(module, config, "run")))
 
 
-class _Zygote:
-    def __init__(self, control: socket.socket, script: Script) -> None:
-        self.control, self.script = control, script
+class _ForkServer:
+    """Serves requests on the control socket and reports workers that ended."""
+
+    def __init__(self, control: socket.socket, warmup: Warmup) -> None:
+        self.control, self.warmup = control, warmup
         self.children: dict[int, int] = {}
         """Process descriptors of workers, with their pids."""
         self.engine = _open_descriptors() - {control.fileno()}
-        """What the engine opened for itself, what the rehearsal needs, and the three standard streams."""
+        """Descriptors that workers keep: those of the engine and the warm-up, and the standard streams."""
         self.poller = select.poll()
         self.poller.register(control, select.POLLIN)
 
@@ -165,7 +167,7 @@ class _Zygote:
                     return
 
     def request(self) -> bool:
-        """Serve one request; tell whether there may be another."""
+        """Serve one request; return ``False`` at the end of the socket."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self.control, PACKET, 8)
         except OSError:
@@ -184,15 +186,16 @@ class _Zygote:
             os.close(descriptor)
         return True
 
-    def fork(self, descriptors: list[int], brief: bytes) -> None:
+    def fork(self, descriptors: list[int], spec: bytes) -> None:
         me = os.getpid()
         try:
             pid = os.fork()
-        except OSError:  # no room for one more
+        except OSError:  # no memory, or too many processes
             pid = -1
         if pid == 0:
-            _become_worker(self, descriptors, brief, me)
-        for descriptor in descriptors:  # who hears of the worker is the only one to hold its other ends
+            _become_worker(self, descriptors, spec, me)
+        # Before the reply: once the parent knows the worker, only the worker may hold these ends.
+        for descriptor in descriptors:
             os.close(descriptor)
         if pid < 0:
             self.control.send(FORKED.pack(b"P", 0))
@@ -203,7 +206,7 @@ class _Zygote:
         socket.send_fds(self.control, [FORKED.pack(b"P", pid)], [child])
 
     def reap(self, descriptor: int) -> None:
-        """A worker ended: tell how."""
+        """Report the exit status of the worker with this process descriptor."""
         pid = self.children.pop(descriptor)
         self.poller.unregister(descriptor)
         os.close(descriptor)
@@ -211,20 +214,20 @@ class _Zygote:
         self.control.send(ENDED.pack(b"E", pid, status))
 
 
-def _become_worker(zygote: _Zygote, descriptors: list[int], brief: bytes, parent: int) -> None:
-    """In the child: never return to the server's code."""
-    code = 70
+def _become_worker(server: _ForkServer, descriptors: list[int], spec: bytes, parent: int) -> None:
+    """Run the worker in the forked child; never return to the server's code."""
+    code = 70  # EX_SOFTWARE
     try:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # the server ended before prctl(2): no signal will come
             os._exit(code)
-        _close_others({*descriptors, *zygote.engine})
+        _close_others({*descriptors, *server.engine})
         from aegis.isolation.worker.main import main as work
 
-        conversation, cancel, said = descriptors
-        work(conversation, cancel, said, brief, zygote.script)
+        channel_end, cancel, stderr = descriptors
+        work(channel_end, cancel, stderr, spec, server.warmup)
         code = 0
     except BaseException:
         import traceback
@@ -237,7 +240,7 @@ def _become_worker(zygote: _Zygote, descriptors: list[int], brief: bytes, parent
 
 
 def _open_descriptors() -> set[int]:
-    """Return what is open. The listing names its own descriptor too, whose number is free again after it."""
+    """Return all open descriptors, without the descriptor of the directory listing itself."""
     return {number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)}
 
 

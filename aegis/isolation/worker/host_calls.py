@@ -1,4 +1,4 @@
-"""In a worker: stand-ins for what lives in the parent: the embedder's functions and objects, and the resolver."""
+"""Stand-ins in a worker for the parent's side: functions of the embedder, the resolver, and setting file times."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PACKET_BYTES = 1 << 17
 
 
 class Ask(Protocol):
-    """Asks the parent for what a host function answers; raises what it raised."""
+    """Calls a host function in the parent and returns its result; raises the function's error."""
 
     def __call__(self, number: int, values: list[Any]) -> Any: ...
 
 
 def core_function(wanted: Any, number: int, ask: Ask) -> HostFunction:
-    """Return what stands for the embedder's function that serves an import of a core module."""
+    """Return a host function that forwards calls of the core import ``wanted`` to the embedder's function."""
 
     def call(*values: Any) -> Any:
         result = ask(number, list(values))
@@ -34,7 +34,7 @@ def core_function(wanted: Any, number: int, ask: Ask) -> HostFunction:
 
 
 class RemoteLookups:
-    """Look-ups by the parent. ``ask`` sends a number and a name; answers come as packets on ``descriptor``."""
+    """Name look-ups that the parent performs. ``ask`` sends number and name; packets on ``descriptor`` are answers."""
 
     def __init__(self, descriptor: int, ask: Callable[[int, str], None]) -> None:
         self.descriptor, self._ask = descriptor, ask
@@ -42,20 +42,20 @@ class RemoteLookups:
         self._next = 0
 
     def begin(self, name: str) -> RemoteLookup:
-        """Ask for a name; the guest goes on meanwhile."""
+        """Request a look-up without waiting for its answer."""
         number, self._next = self._next, self._next + 1
         lookup = self._open[number] = RemoteLookup(self, name)
         self._ask(number, name)
         return lookup
 
     def receive(self) -> None:
-        """Take the answers that have come, for whichever look-up."""
+        """Receive all answers that have arrived and store each with its look-up."""
         while True:
             try:
                 packet = os.read(self.descriptor, _PACKET_BYTES)
             except BlockingIOError:
                 return
-            if not packet:  # the parent closed its end: the sandbox is about to end
+            if not packet:  # the parent closed its end, because the sandbox is about to end
                 while self._open:
                     self._open.popitem()[1].answer([], False, _socket.EAI_FAIL)
                 return
@@ -64,7 +64,10 @@ class RemoteLookups:
 
 
 class RemoteLookup:
-    """A name that the parent looks up. All look-ups of a sandbox share one descriptor, so readable is not done."""
+    """One look-up by the parent.
+
+    All look-ups of a sandbox share one descriptor, so a readable descriptor does not imply that this one is done.
+    """
 
     def __init__(self, lookups: RemoteLookups, name: str) -> None:
         self._lookups, self.name = lookups, name
@@ -76,31 +79,33 @@ class RemoteLookup:
 
     @property
     def done(self) -> bool:
-        """Whether the answer has come."""
+        """Whether the answer has arrived."""
         if not self._done:
             self._lookups.receive()
         return self._done
 
     def answer(self, addresses: list[str], withheld: bool, failed: int | None) -> None:
-        """Take the answer."""
+        """Store the answer."""
         self.addresses, self.withheld = addresses, withheld
         self.error = None if failed is None else _socket.gaierror(failed, "the look-up failed")
         self._done = True
 
     def close(self) -> None:
-        """Stop waiting. The parent still answers, and until then the look-up counts."""
+        """Stop waiting. The look-up still counts towards the limit until the parent answers."""
         self.descriptor = -1
 
 
 class RemoteTimes:
-    """Times of files, set by the parent. ``ask`` sends a name and the times, after the descriptor went by the
-    socket ``descriptor``."""
+    """Sets file times through the parent.
+
+    The file's descriptor is sent on the socket ``descriptor`` first; ``ask`` then sends the name and the times.
+    """
 
     def __init__(self, descriptor: int, ask: Callable[[str | None, tuple[int, int]], int | None]) -> None:
         self._descriptor, self._ask = descriptor, ask
 
     def __call__(self, descriptor: int, times: tuple[int, int], name: str | None) -> None:
-        """Set the times of an open file or directory, or of a name in a directory; raise ``OSError``."""
+        """Set the times of an open file, or of the entry ``name`` of an open directory; raise ``OSError``."""
         if name is None and stat.S_ISDIR(os.fstat(descriptor).st_mode):
             name = "."
         end = _socket.socket(fileno=os.dup(self._descriptor))

@@ -1,7 +1,7 @@
-"""A worker process: it is told what to run, closes every door behind itself, and serves its parent.
+"""The worker process: receives its specification, confines itself irreversibly, and serves its parent.
 
-Its main thread only listens for a cancellation, and for the parent's end; the guest runs on a thread of ours,
-which is the one that talks.
+The main thread only waits for cancellations and for the end of the parent. The guest runs on a guest thread of Aegis,
+which is the only one that uses the channel.
 """
 
 from __future__ import annotations
@@ -12,68 +12,68 @@ import os
 from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.confine import Begun
-from aegis.isolation.parent.pool import BRIEF_SIZE_BYTES
-from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Broken, Channel
+from aegis.isolation.parent.pool import SPEC_SIZE_BYTES
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError
 from aegis.isolation.protocol.errors import to_plain
 from aegis.isolation.protocol.pickled import loads
-from aegis.isolation.protocol.setup import Brief, Compile, Setup, unpack
-from aegis.isolation.worker.confinement import begin_closing, close_doors, close_for_compiling, kept_imports
+from aegis.isolation.protocol.specs import Compile, SandboxSpec, WorkerSpec, unpack
+from aegis.isolation.worker.confinement import begin_confinement, confine_compiler, confine_sandbox, kept_finders
 from aegis.isolation.worker.session import Session
 from aegis.support.lean import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from aegis.isolation.worker.warmup import Script
+    from aegis.isolation.worker.warmup import Warmup
 
 __all__ = ["main"]
 
-_TRUSTED = 1 << 62
-"""What a message of the parent may take: it counted what it sends."""
+_TRUSTED_BYTES = 1 << 62
+"""The budget of a message from the parent: none, because the parent has counted the values in it."""
 
 
-def main(conversation: int, cancel: int, said: int, brief: bytes | None, script: Script | None) -> NoReturn:
-    """Serve on the socket ``conversation``; ``cancel`` is listened to, and ``said`` is standard error from now on.
+def main(channel_end: int, cancel: int, stderr: int, spec: bytes | None, warmup: Warmup | None) -> NoReturn:
+    """Serve on the socket ``channel_end``; cancellations arrive on the socket ``cancel``.
 
-    Until there is something to serve, get ready for it. Without a ``brief`` it comes first on the
-    socket, after its size.
+    The file ``stderr`` becomes standard error. ``spec`` is the pickled :class:`WorkerSpec`; if it is ``None``, its size
+    and the specification are the first bytes on the socket. Run ``warmup`` unless the parent is already waiting.
     """
-    nothing = os.open("/dev/null", os.O_RDWR)
+    null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1):
-        os.dup2(nothing, number)
-    os.close(nothing)
-    os.dup2(said, 2)
-    os.close(said)
-    end = _socket.socket(fileno=conversation)
-    brief = _brief(end) if brief is None else brief
-    if not brief:  # nothing is to be run after all
+        os.dup2(null, number)
+    os.close(null)
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    end = _socket.socket(fileno=channel_end)
+    spec = _received_spec(end) if spec is None else spec
+    if not spec:  # the parent closed the socket: no sandbox will come
         os._exit(0)
-    told: Brief = loads(brief)
-    begun = begin_closing(told)
-    if script is not None:
-        if not _awaited(end):
-            from aegis.isolation.worker.warmup import rehearse
+    worker_spec: WorkerSpec = loads(spec)
+    begun = begin_confinement(worker_spec)
+    if warmup is not None:
+        if not _has_message(end):
+            from aegis.isolation.worker.warmup import warm_up
 
-            rehearse(script)
-        script.close()
+            warm_up(warmup)
+        warmup.close()
     channel = Channel(end, views=True, patient=True)
-    channel.budget = _TRUSTED
+    channel.budget = _TRUSTED_BYTES
     try:
         message, descriptors = channel.recv_with(MAX_DESCRIPTORS)
-    except Broken:
+    except ProtocolError:
         os._exit(0)
-    wanted = unpack(message[1], told.known)
+    wanted = unpack(message[1], worker_spec.known)
     if isinstance(wanted, Compile):
         _compile(channel, wanted, descriptors, begun)
-    _run(Session(channel, wanted, descriptors, told.known), begun, cancel)
+    _run(Session(channel, wanted, descriptors, worker_spec.known), begun, cancel)
 
 
-def _brief(end: _socket.socket) -> bytes:
-    """Return the brief that comes first: that alone, for the message behind it has descriptors."""
-    size = int.from_bytes(end.recv(BRIEF_SIZE_BYTES, _socket.MSG_WAITALL), "little")
+def _received_spec(end: _socket.socket) -> bytes:
+    """Receive the worker's specification, and not a byte of the following message, which carries descriptors."""
+    size = int.from_bytes(end.recv(SPEC_SIZE_BYTES, _socket.MSG_WAITALL), "little")
     return end.recv(size, _socket.MSG_WAITALL) if size else b""
 
 
-def _awaited(end: _socket.socket) -> bool:
-    """Tell whether somebody waits for this worker already."""
+def _has_message(end: _socket.socket) -> bool:
+    """Return whether the parent has already sent a message."""
     try:
         end.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -82,11 +82,11 @@ def _awaited(end: _socket.socket) -> bool:
 
 
 def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: Begun) -> NoReturn:
-    """Compile one artifact and end; its world is told with the answer."""
+    """Compile one artifact, send the answer, which contains a component's world, and exit."""
     from aegis.isolation.parent.compiling import compile_here
 
     try:
-        layers = close_for_compiling(wanted, begun)
+        layers = confine_compiler(wanted, begun)
         channel.send(["done", compile_here(wanted, descriptors), layers])
     except BaseException as error:
         channel.send(["fail", to_plain(error), []])
@@ -95,33 +95,33 @@ def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: B
 
 def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
     try:
-        if session.setup.kind == "component":
-            for finder in kept_imports:
+        if session.spec.kind == "component":
+            for finder in kept_finders:
                 finder.add_components()
-        for name in (*session.setup.modules, *_needed(session.setup)):
+        for name in (*session.spec.modules, *_needed(session.spec)):
             __import__(name)
         session.prepare()
-        session.layers = close_doors(session.setup, session.descriptors, begun)
+        session.layers = confine_sandbox(session.spec, session.descriptors, begun)
     except BaseException as error:
         session.refuse(error)
-    ticker.at_tick.append(session.late.look)
-    ended = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
+    ticker.at_tick.append(session.late.check)
+    job = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
     listener = _socket.socket(fileno=cancel)
     while listener.recv(1):
         session.cancel()
-    del ended
+    del job  # referenced until here: the guest thread runs it
     os._exit(0)
 
 
-def _needed(setup: Setup) -> list[str]:
-    """Return the modules that what is granted needs, and that are imported while they still can be."""
+def _needed(spec: SandboxSpec) -> list[str]:
+    """Return the modules that the granted capabilities need, to import before confinement."""
     found = []
-    if setup.folders:
+    if spec.folders:
         found += ["aegis.host.files.preopens", "aegis.host.files.single_file"]
-    if setup.resolver is not None:
+    if spec.resolver is not None:
         found += ["aegis.host.net.network", "aegis.isolation.worker.sockets"]
-    if setup.observed:
+    if spec.observed:
         found.append("aegis.observe.events")
-    if setup.policy.logging.enabled:
+    if spec.policy.logging.enabled:
         found.append("logging")
     return found

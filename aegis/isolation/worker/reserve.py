@@ -1,32 +1,32 @@
-"""What a worker may come to need once its doors are closed: modules, and variables of the environment."""
+"""The modules that a worker may import after confinement, and the environment variables that it inherits."""
 
 from __future__ import annotations
 
-__all__ = ["BESIDE", "LATER", "LATER_BESIDE", "NOT_NOW", "PASSED"]
+__all__ = ["COMPONENT_STDLIB_MODULES", "LATE_AEGIS_MODULES", "LATE_STDLIB_MODULES", "NOT_PRELOADED", "PASSED_VARIABLES"]
 
-LATER = (
+LATE_AEGIS_MODULES = (
     "aegis.host.blocking", "aegis.host.clocks", "aegis.host.entropy", "aegis.host.files", "aegis.host.files.audit",
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
     "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
     "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
     "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.remedies", "aegis.wit.err",
 )  # fmt: skip
-"""Modules that are imported in the course of a core module's run."""
-LATER_BESIDE = (
+"""Modules of Aegis that running a core module may import."""
+LATE_STDLIB_MODULES = (
     "collections.abc", "copy", "difflib", "encodings.ascii", "encodings.raw_unicode_escape",
     "encodings.unicode_escape", "enum", "heapq", "linecache", "logging", "re", "re._casefix", "re._compiler",
     "re._constants", "re._parser", "selectors", "socket", "string", "textwrap", "token", "tokenize", "traceback",
     "_colorize", "warnings", "weakref",
 )  # fmt: skip
-"""Those of the standard library, with what they import."""
-NOT_NOW = frozenset(
+"""Modules of the standard library that running a core module may import, with their own imports."""
+NOT_PRELOADED = frozenset(
     {"aegis.__main__", "aegis.attack", "aegis.bindgen", "aegis.bindings", "aegis.cli", "aegis.fuzz",
      "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.isolation.confine.__main__",
      "aegis.prelude", "aegis.testing"}
 )  # fmt: skip
-"""Modules and packages that are imported for the sandbox that needs them, before its doors close, or never. All
-others of Aegis may be imported in a component's run."""
-BESIDE = (
+"""Modules and packages that are imported before the confinement of a sandbox that needs them, or never. Running a
+component may import any other module of Aegis."""
+COMPONENT_STDLIB_MODULES = (
     "ast", "bisect", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "_pydatetime", "difflib",
     "dis", "_opcode_metadata", "encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.punycode",
     "encodings.raw_unicode_escape", "encodings.unicode_escape", "encodings.utf_16_le", "encodings.utf_32_le", "enum",
@@ -36,6 +36,13 @@ BESIDE = (
     "reprlib", "selectors", "signal", "socket", "stat", "string", "stringprep", "struct", "textwrap", "token",
     "tokenize", "traceback", "_colorize", "types", "typing", "warnings", "weakref",
 )  # fmt: skip
-"""Modules of the standard library that a component's run may import, with what they import."""
-PASSED = ("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")
-"""Variables that are passed on."""
+"""Modules of the standard library that running a component may import, with their own imports."""
+PASSED_VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LANG",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHASHSEED",
+)
+"""Environment variables that the fork server and its workers inherit."""

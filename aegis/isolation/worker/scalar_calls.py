@@ -1,7 +1,7 @@
-"""In a worker: calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`).
+"""The worker's side of calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`).
 
-An export is prepared at the first such call: what unpacks its arguments, the closure that enters the guest, what packs
-the answer. A call that fails, or during which this side said something else, is answered by a general message.
+The first such call of an export prepares the functions that unpack arguments, enter the guest and pack the answer. A
+general message answers a call that failed, or during which the worker sent other messages.
 """
 
 from __future__ import annotations
@@ -13,36 +13,55 @@ from aegis.engine.call.caller import Elsewhere
 from aegis.isolation.protocol.channel import NO_SIGNAL
 from aegis.isolation.protocol.frames import CALL
 from aegis.isolation.protocol.scalar_frames import EXPORT, KIND, ScalarFrames, is_call
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.lean import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from aegis.isolation.worker.session import Session
+    from aegis.isolation.protocol.channel import Channel
+    from aegis.isolation.protocol.late_calls import LateCalls
+    from aegis.isolation.protocol.specs import SandboxSpec
+    from aegis.isolation.worker.streams import RemoteStreams
 
 __all__ = ["ScalarExports"]
 
-_RECEIVED = 1024
-"""Bytes received at once; more than any fixed call has."""
+_CHUNK_BYTES = 1024
+"""Bytes received at once; no fixed call is longer."""
+
+
+class CallSession(Protocol):
+    """The part of :class:`aegis.isolation.worker.session.Session` that calls by fixed frames use."""
+
+    channel: Channel
+    late: LateCalls
+    spec: SandboxSpec
+    streams: RemoteStreams | None
+    denials_sent: int
+
+    @property
+    def run(self) -> Any: ...
+    def counter(self) -> Callable[[], tuple[int | float, ...]]: ...
+    def signature_of(self, name: str) -> tuple[Sequence[Any], Sequence[Any], Callable[[Any], Any]]: ...
+    def answer(self, operation: Callable[[], Any]) -> None: ...
 
 
 class ScalarExports:
     """The exports of a session's sandbox that the parent calls by fixed frames."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: CallSession) -> None:
         self._session = session
         self._names: dict[int, str] = {}
         self._calls: dict[bytes, tuple[int, Callable[[bytes], None]]] = {}
-        """The size of an export's calls and what serves them, by the bytes of its number."""
+        """The size in bytes of an export's calls and the function that serves them, by the bytes of its number."""
 
     def learn(self, number: int, name: str) -> None:
-        """Note the number by which the parent calls an export from now on."""
+        """Store the number that the parent will use for an export."""
         self._names[number] = name
 
     def serve_all(self) -> None:
-        """Serve calls, each a frame of its own, until something else comes, which the channel then has."""
+        """Serve calls by fixed frames until another message arrives, which is returned to the channel's buffer."""
         channel, calls = self._session.channel, self._calls
         receive, waiting = channel.socket.recv, channel.waiting
         while not waiting():
-            data = receive(_RECEIVED) or channel.receive()
+            data = receive(_CHUNK_BYTES) or channel.receive()
             size, call = calls.get(data[EXPORT], _NONE)
             if len(data) == size and data[KIND] == CALL:
                 call(data)
@@ -53,7 +72,7 @@ class ScalarExports:
                 return
 
     def serve(self, frame: bytes) -> None:
-        """Serve a call, of an export that may not have been called so before."""
+        """Serve a call; prepare the export if this is its first call by a fixed frame."""
         key = frame[EXPORT]
         made = self._calls.get(key)
         if made is None:
@@ -61,7 +80,7 @@ class ScalarExports:
         made[1](frame)
 
     def _made(self, name: str) -> Callable[[bytes], None]:
-        """Return what serves calls of the export ``name``."""
+        """Return the function that serves calls of the export ``name``."""
         session = self._session
         channel, late, counters = session.channel, session.late, session.counter()
         params, results, general = session.signature_of(name)
@@ -72,8 +91,8 @@ class ScalarExports:
 
         def call(frame: bytes) -> None:
             _, mine, _, *values = unpack(frame)
-            session.told, before = 0, channel.frames
-            late.entered += 1  # as in `with late`, which would take two calls
+            session.denials_sent, before = 0, channel.frames
+            late.entered += 1  # inlined from LateCalls.__enter__ and __exit__: this path must be fast
             try:
                 value = invoke(*values) if lift is None else invoke(*lift(values))
             except BaseException as error:
@@ -99,9 +118,9 @@ class ScalarExports:
         return call
 
     def _invoker(self, name: str) -> Callable[..., Any]:
-        """Return what calls the export: the store's closure, where no subscriber observes calls."""
+        """Return the function that calls the export: the store's closure, unless a subscriber observes calls."""
         run: Any = self._session.run
-        if self._session.setup.observed:
+        if self._session.spec.observed:
             return partial(run.call, name)
         enter = run.live().closure_here(name)
 
@@ -122,7 +141,7 @@ class ScalarExports:
 
 
 def _nothing(frame: bytes) -> None:
-    """Stand for a call where there is none."""
+    """Serve an export that is not prepared; never called, because no frame has the size -1."""
 
 
 _NONE = -1, _nothing

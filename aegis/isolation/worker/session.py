@@ -1,4 +1,4 @@
-"""What one worker does for its parent: it loads the artifact, makes the sandbox, and answers messages until the end."""
+"""The session of a worker with its parent: loads the artifact, creates sandboxes, and serves messages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aegis.engine.compile.config import Engine, engine_for
 from aegis.engine.native.signals import leave_to_ticks
 from aegis.errors import AegisError, AegisInternalError
 from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Broken, Channel, Region
-from aegis.isolation.protocol.columns import RemoteBatch
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.errors import from_plain, to_plain
 from aegis.isolation.protocol.late_calls import LateCalls
 from aegis.isolation.protocol.pickled import loads
-from aegis.isolation.protocol.setup import ACCOUNT, Setup, unpack
+from aegis.isolation.protocol.specs import ACCOUNT, SandboxSpec, unpack
 from aegis.isolation.worker.backend import WorkerBackend
+from aegis.isolation.worker.columns import RemoteBatch
 from aegis.isolation.worker.host_calls import core_function
 from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aegis.isolation.protocol import wit_values
     from aegis.isolation.worker import component_host_calls
     from aegis.wit import results, types
-else:  # of components alone
+else:  # needed only for components
     wit_values = late("aegis.isolation.protocol.wit_values")
     component_host_calls = late("aegis.isolation.worker.component_host_calls")
     results = late("aegis.wit.results")
@@ -44,28 +44,31 @@ else:  # of components alone
 __all__ = ["Session"]
 
 _UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
-"""The account while there is no sandbox."""
+"""The account of a sandbox that does not exist yet."""
 
 
 class Session:
-    """A sandbox that serves a parent, and after it the next of the same line, behind doors that stay as they are."""
+    """Serves one sandbox after another, all of the same artifact, because the confinement cannot be changed."""
 
-    def __init__(self, channel: Channel, setup: Setup, descriptors: list[int], known: Policy) -> None:
-        self.channel, self.setup, self.descriptors = channel, setup, descriptors
+    def __init__(self, channel: Channel, spec: SandboxSpec, descriptors: list[int], known: Policy) -> None:
+        self.channel, self.spec, self.descriptors = channel, spec, descriptors
         self._known = known
-        self._shared = descriptors[setup.shared]
-        channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
+        self._shared = descriptors[spec.shared]
+        channel.outgoing, channel.incoming = SharedRegion.pair(self._shared, REGION, parent=False)
         self.late = LateCalls(self._shared, REGION, self.account)
         self.signatures: dict[str, wit_values.Signature] = {}
         self.scalars = ScalarExports(self)
         self.handles: component_host_calls.WorkerHandles | None = None
         self.run: Run | None = None
         self.streams: RemoteStreams | None = None
-        self.asked = self.told = 0
+        self.asked = 0
+        """The number of the latest request to the parent."""
+        self.denials_sent = 0
+        """Denials reported during the current request of the parent."""
         self.artifact: Any = None
         self.layers: list[Any] = []
         self._ends = False
-        """Whether the parent ended the sandbox, and listens to nothing more of it."""
+        """Whether the parent ended the sandbox and ignores further messages of it."""
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
@@ -75,58 +78,58 @@ class Session:
     # -- the sandbox ---------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Load the code, if it is not there yet, and make the sandbox, empty yet."""
-        setup = self.setup
+        """Load the code unless it is loaded, and create the sandbox; the guest is instantiated later."""
+        spec = self.spec
         imports: dict[str, dict[str, Any]] = {}
         if self.artifact is None:
             self.artifact = self._loaded()
-            gc.freeze()  # what lasts as long as the worker: a sandbox is collected with the next one
-        if setup.kind == "module":
+            gc.freeze()  # the artifact lives as long as the worker; later collections need not visit it
+        if spec.kind == "module":
             numbered = {(i.module, i.name): n for n, i in enumerate(self.artifact.imports)}
-            for module, name in setup.remote:
+            for module, name in spec.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
             self.handles = component_host_calls.WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
         self._ends = False
         backend = WorkerBackend(
-            setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
-            self.tell_sockets, self.set_times,
+            spec, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
+            self.notify_sockets, self.set_times,
         )  # fmt: skip
         self.run = Run(
-            backend, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
-            measured=True, denied=None if setup.observed else self.denied,
-            trap_missing=setup.trap_missing,
+            backend, imports=imports, args=spec.args, subscribers=(self.event,) if spec.observed else (),
+            measured=True, denied=None if spec.observed else self.denied,
+            trap_missing=spec.trap_missing,
         )  # fmt: skip
         assert self.channel.outgoing is not None
         self.run.door.keep = self.channel.outgoing.keep
-        if setup.policy.logging.enabled:
+        if spec.policy.logging.enabled:
             _forward_log(self.log)
 
     def _loaded(self) -> Any:
-        """Return the artifact, with its code, of what the parent knows of it."""
-        setup = self.setup
-        config, limits, shape = setup.config, setup.policy.limits, self._shape()
+        """Return the artifact, made from the parent's description, with its code loaded."""
+        spec = self.spec
+        config, limits, shape = spec.config, spec.policy.limits, self._shape()
         engine = engine_for(config)
-        if setup.kind == "module":
-            module = Module(b"", shape, setup.digest, None, limits)
-            module._codes[config] = self._code(module, engine, setup.code[0][1])
+        if spec.kind == "module":
+            module = Module(b"", shape, spec.digest, None, limits)
+            module._codes[config] = self._code(module, engine, spec.code[0][1])
             return module
         from aegis.component.planning.artifact import Component, ComponentCode
 
-        component = Component(b"", shape, setup.digest, None, limits)
+        component = Component(b"", shape, spec.digest, None, limits)
         loaded: dict[int, NativeCode] = {}
         parts = {
             number: loaded.get(place) or loaded.setdefault(place, self._code(component.modules[number], engine, place))
-            for number, place in setup.code
+            for number, place in spec.code
         }
         component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
         return component
 
     def _shape(self) -> Any:
-        shape = self.setup.shape
+        shape = self.spec.shape
         if not isinstance(shape, bytes):
-            # The position in the file is every worker's, so it is read without one.
+            # pread(2), because workers share the file description and with it the file position.
             descriptor = self.descriptors[shape]
             shape = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         return loads(shape)
@@ -134,14 +137,14 @@ class Session:
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
         code = module._load_file(engine, self.descriptors[place])
         if code is None:
-            raise AegisInternalError("the compiled code is of another engine")
+            raise AegisInternalError("the compiled code is for another engine configuration")
         return code
 
     def _providers(self, component: Any) -> component_host_calls.RemoteProviders:
         assert self.handles is not None
-        setup = self.setup
+        spec = self.spec
         return component_host_calls.RemoteProviders(
-            component, setup.remote, self.handles, trap_missing=setup.trap_missing
+            component, spec.remote, self.handles, trap_missing=spec.trap_missing
         )
 
     def _made_streams(self, scope: CallScope) -> RemoteStreams:
@@ -153,7 +156,7 @@ class Session:
         return core_function(wanted, number, self.ask).call
 
     def cancel(self) -> None:
-        """End the call under way; from the main thread."""
+        """Cancel the running call; called on the main thread."""
         if self.run is not None:
             self.run.cancel()
             self.run.door.cancel()
@@ -161,11 +164,11 @@ class Session:
     # -- serving -------------------------------------------------------------------------------
 
     def serve_all(self) -> None:
-        """Serve one sandbox after the other, as long as the parent has one."""
+        """Serve one sandbox after another until the parent closes the channel."""
         while True:
             assert self.run is not None
-            self.late.begin(self.run, endless=not self.setup.config.epochs)
-            self.channel.send(["settled"], notice=True)
+            self.late.begin(self.run, endless=not self.spec.config.epochs)
+            self.channel.send(["prepared"], notice=True)
             self.answer(self._begin)
             while True:
                 self.scalars.serve_all()
@@ -174,8 +177,8 @@ class Session:
             self._clear()
             message, descriptors = self.channel.recv_with(MAX_DESCRIPTORS)
             following = unpack(message[1], self._known)
-            assert isinstance(following, Setup)
-            self.setup, self.descriptors = following, descriptors
+            assert isinstance(following, SandboxSpec)
+            self.spec, self.descriptors = following, descriptors
             try:
                 self.prepare()
             except BaseException as error:
@@ -189,12 +192,12 @@ class Session:
         return self.layers
 
     def refuse(self, error: BaseException) -> NoReturn:
-        """Tell why there is no sandbox, and end."""
+        """Report why the sandbox cannot be created, and exit."""
         self.channel.send(["fail", to_plain(error), _UNUSED, []])
         os._exit(0)
 
     def _clear(self) -> None:
-        """Let go of a sandbox that ended, and of what it was given."""
+        """Release a sandbox that ended, and the descriptors of its grants."""
         assert self.run is not None
         self.late.end()
         self.signatures, self.scalars = {}, ScalarExports(self)
@@ -207,7 +210,7 @@ class Session:
         gc.collect()
 
     def handle(self, message: Any) -> bool:
-        """Serve one message, or one call by a fixed frame; tell whether there may be another."""
+        """Serve one message, or one call by a fixed frame; return ``False`` after the last message of a sandbox."""
         if message.__class__ is bytes:
             self.scalars.serve(message)
             return True
@@ -216,15 +219,15 @@ class Session:
                 self.streams.note(message)
             return True
         operation = self.operations[message[0]]
-        self.told = 0
+        self.denials_sent = 0
         self.answer(lambda: operation(*message[1:]))
         return bool(message[0] != "finish")
 
     def answer(self, operation: Callable[[], Any]) -> None:
-        """Answer a request with what ``operation`` returns, or how it ends."""
+        """Call ``operation``, and answer a request with its result or error."""
         try:
             answer = ["done", operation()]
-        except _MisfitArguments:
+        except _ArgumentMismatch:
             answer = ["unfit", None]
         except MemoryFault as fault:
             answer = ["fault", str(fault)]
@@ -238,11 +241,11 @@ class Session:
         self.channel.send([*answer, self.account(), taken])
 
     def account(self) -> bytes:
-        """Return the counters of the sandbox as the parent takes them."""
+        """Return the encoded counters of the sandbox."""
         return ACCOUNT.pack(*self.counter()())
 
     def counter(self) -> Callable[[], tuple[int | float, ...]]:
-        """Return what returns the counters of the sandbox, as long as it has its present store."""
+        """Return a function that returns the counters of the sandbox; it is valid for the lifetime of the store."""
         run = self.run
         assert run is not None
         door = run.door
@@ -264,10 +267,10 @@ class Session:
 
         return counters
 
-    # -- what is asked -------------------------------------------------------------------------
+    # -- requests of the parent ------------------------------------------------------------------
 
     def call(self, name: str, values: list[Any], number: int | None = None) -> Any:
-        """Call an export, which the parent calls by ``number`` from now on."""
+        """Call an export. Later the parent may call it by ``number``, with fixed frames."""
         if number is not None:
             self.scalars.learn(number, name)
         with self.late:
@@ -280,15 +283,15 @@ class Session:
         signature = self._signature(name)
         try:
             arguments = signature.unpack(values)
-        except Broken:
-            raise _MisfitArguments from None
+        except ProtocolError:
+            raise _ArgumentMismatch from None
         call = partial(self.run.call, name, *arguments)
         return signature.pack_result(
             results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
         )
 
     def loop(self, name: str) -> None:
-        """Compile what calls an export over columns."""
+        """Compile the loop that calls an export over columns."""
         self._loop_of(name)
 
     def _loop_of(self, name: str) -> Any:
@@ -297,10 +300,10 @@ class Session:
         return store.plan.entry(Rows(name))
 
     def many(self, name: str, rows: int) -> None:
-        """Call an export for the rows that the parent has."""
+        """Call an export for rows that the parent holds."""
         assert self.run is not None
         function: Any = Rows(name)
-        batch = RemoteBatch(rows, self._loop_of(name).shape, self.ask_rows, self.tell_rows)
+        batch = RemoteBatch(rows, self._loop_of(name).shape, self.ask_rows, self.send_rows)
         try:
             with self.late:
                 self.run.call(function, batch)
@@ -318,7 +321,7 @@ class Session:
         return made
 
     def signature_of(self, name: str) -> tuple[Sequence[Any], Sequence[Any], Callable[[Any], Any]]:
-        """Return the types of an export's parameters and results, and what makes plain data of what it returns."""
+        """Return the types of an export's parameters and results, and the function that encodes its result."""
         if self.handles is None:
             of = self.artifact.signature(name)
             return of.params, of.results, lambda value: value
@@ -363,17 +366,17 @@ class Session:
         """End the sandbox."""
         self._ends = True
 
-    # -- what is asked of the parent -------------------------------------------------------------
+    # -- requests to the parent ------------------------------------------------------------------
 
     def ask(self, number: int, values: list[Any]) -> Any:
-        """Have the parent call a host function; serve what it asks meanwhile."""
+        """Call a host function in the parent and return its result; serve nested calls of the parent meanwhile."""
         self.asked += 1
-        mine = self.asked
-        self.channel.send(["host", mine, number, values])
-        return self._wait_for_answer(mine)
+        request = self.asked
+        self.channel.send(["host", request, number, values])
+        return self._wait_for_answer(request)
 
-    def _wait_for_answer(self, mine: int) -> Any:
-        """Return the answer to the request ``mine``, and serve what the parent asks until it comes."""
+    def _wait_for_answer(self, request: int) -> Any:
+        """Return the answer to the request with this number; serve nested requests of the parent until it arrives."""
         assert self.run is not None
         channel, door = self.channel, self.run.door
         while True:
@@ -382,45 +385,45 @@ class Session:
             message = channel.recv()
             if message[0] != "answer":
                 self.handle(message)
-            elif message[1] == mine:
+            elif message[1] == request:
                 if message[2]:
                     raise from_plain(message[3])
                 return message[3]
 
     def set_times(self, name: str | None, times: tuple[int, int]) -> int | None:
-        """Have the parent set times of a file; return the error number of a failure."""
+        """Request that the parent set the times of a file; return ``None``, or the error number of a failure."""
         self.asked += 1
         self.channel.send(["times", self.asked, name, *times])
         failed: int | None = self._wait_for_answer(self.asked)
         return failed
 
     def ask_sockets(self, verb: str, *words: Any) -> Any:
-        """Have the parent do something with a socket; return its answer."""
+        """Request a socket operation; return the parent's answer."""
         self.asked += 1
         self.channel.send(["socket", self.asked, verb, *words])
         return self._wait_for_answer(self.asked)
 
-    def tell_sockets(self, verb: str, *words: Any) -> None:
-        """Tell the parent what became of a socket. With the sandbox it closes them all by itself."""
+    def notify_sockets(self, verb: str, *words: Any) -> None:
+        """Notify the parent of a closed socket, unless the sandbox is ending: the parent then closes all sockets."""
         if not self._ends:
             self.channel.send(["socket", None, verb, *words], notice=True)
 
     def ask_rows(self, done: int, results: bytes, wanted: int) -> Any:
-        """Tell the results so far of a call over columns; return the arguments of the next rows."""
+        """Send the pending results of a call over columns; return the arguments of the next rows."""
         self.asked += 1
         self.channel.send(["rows", self.asked, done, results, wanted])
         return self._wait_for_answer(self.asked)
 
-    def tell_rows(self, done: int, results: bytes) -> None:
-        """Tell the last results of a call over columns."""
+    def send_rows(self, done: int, results: bytes) -> None:
+        """Send the last results of a call over columns."""
         self.channel.send(["rows", None, done, results, 0], notice=True)
 
     def resolve(self, number: int, name: str) -> None:
-        """Have the parent look a name up, and do not wait for the answer."""
+        """Request a look-up without waiting for its answer."""
         self.channel.send(["resolve", number, name], notice=True)
 
     def event(self, event: Any) -> None:
-        """Tell the parent of what happened in here; it tells of the rest itself."""
+        """Report an event of this process to the parent, which emits all others itself."""
         name = type(event).__name__
         if name == "HostFunctionCalled":
             self.channel.send(["called", event.module, event.name, event.seconds, event.error], notice=True)
@@ -428,9 +431,9 @@ class Session:
             self.decided(event.capability, event.action, event.target, event.allowed, event.rule, event.remedy)
 
     def denied(self, decision: Decision) -> None:
-        """Tell of a denial: of all if somebody hears of them, else of as many as an outcome keeps."""
-        self.told += 1
-        if self.setup.denials or self.told <= MOST_REFUSED:
+        """Report a denial: every one if the parent has an observer, otherwise as many as an outcome keeps."""
+        self.denials_sent += 1
+        if self.spec.denials or self.denials_sent <= MOST_REFUSED:
             self.decided(*decision)
 
     def decided(self, *fields: Any) -> None:
@@ -444,17 +447,17 @@ def _zero() -> int:
     return 0
 
 
-class _MisfitArguments(Exception):
-    """The arguments are not of the function's types; the parent knows how to say so."""
+class _ArgumentMismatch(Exception):
+    """The arguments do not have the function's types; the parent raises the detailed error."""
 
 
-def _forward_log(tell: Callable[[str, str], None]) -> None:
+def _forward_log(send: Callable[[str, str], None]) -> None:
     import logging
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            with suppress(Broken):
-                tell(getattr(record, "guest_level", "info"), record.getMessage())
+            with suppress(ProtocolError):
+                send(getattr(record, "guest_level", "info"), record.getMessage())
 
     logger = logging.getLogger("aegis.guest")
     logger.handlers = [Forward()]

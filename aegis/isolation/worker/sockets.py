@@ -1,4 +1,4 @@
-"""In a worker: sockets that the parent makes, binds and connects (:mod:`aegis.isolation.parent.sockets`)."""
+"""Sockets in a worker, which the parent creates, binds and connects (:mod:`aegis.isolation.parent.sockets`)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["RemoteSockets"]
 _MAX_DESCRIPTORS = 4
 
 Ask = Callable[..., Any]
-"""Asks the parent, with a verb and its words, and returns the answer."""
+"""Sends a request to the parent, a verb and its arguments, and returns the answer."""
 
 
 class RemoteSockets:
     """Opens sockets for a :class:`~aegis.host.net.network.Network`; implements :class:`aegis.host.net.sockets.Opener`.
 
-    Descriptors come by the socket ``way``. Of TCP a socket is the system's own; of UDP it is a stand-in. ``tell`` is
-    told of sockets that were closed.
+    The parent passes descriptors on the socket ``way``. A TCP socket is a real socket, a UDP socket is a stand-in.
+    ``notify`` sends a request that the parent does not answer.
     """
 
-    def __init__(self, way: int, ask: Ask, tell: Ask) -> None:
-        self._way, self._ask, self._tell = way, ask, tell
+    def __init__(self, way: int, ask: Ask, notify: Ask) -> None:
+        self._way, self._ask, self._notify = way, ask, notify
         self._numbers: dict[socket.socket, int] = {}
 
     def open(self, family: int, kind: int) -> socket.socket:
@@ -45,7 +45,7 @@ class RemoteSockets:
         return made
 
     def _given(self, number: int) -> list[int]:
-        """Return the descriptors of a socket; those of one that was asked for in a call that was ended are closed."""
+        """Return the descriptors of a socket. Close those of earlier requests, whose calls were interrupted."""
         with socket.socket(fileno=os.dup(self._way)) as end:
             while True:
                 data, given, _, _ = socket.recv_fds(end, SOCKET_NUMBER.size, _MAX_DESCRIPTORS)
@@ -57,8 +57,8 @@ class RemoteSockets:
     def close(self, opened: socket.socket) -> None:
         opened.close()
         number = self._numbers.pop(opened, None)
-        if number is not None:  # one that was accepted is not the parent's
-            self._tell("close", number)
+        if number is not None:  # the parent does not know sockets that the worker accepted
+            self._notify("close", number)
 
     def bind(self, opened: socket.socket, address: Address) -> None:
         _check(self._ask("bind", self._numbers[opened], list(address)))
@@ -78,7 +78,7 @@ class RemoteSockets:
         if isinstance(answer, int):
             raise OSError(answer, os.strerror(answer))
         size, sender, data = answer
-        # The data may lie in memory that the parent writes anew with its next message.
+        # Copied, because the data may be in shared memory, which the parent overwrites with its next message.
         return Datagram(size, (), None) if data is None else Datagram(size, tuple(sender), bytes(data))
 
     def room(self, opened: socket.socket) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -88,18 +88,18 @@ class RemoteSockets:
 
 
 class _Datagrams:
-    """The part of :class:`socket.socket` that a guest's UDP socket needs; the socket itself is the parent's."""
+    """The part of :class:`socket.socket` that a guest's UDP socket needs; the parent holds the actual socket."""
 
     def __init__(self, number: int, given: list[int], ask: Ask) -> None:
         self._number, self._ask = number, ask
-        self._news, self.room = given
+        self._arrivals, self.room = given
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a datagram has come."""
-        return self._news
+        """Return a descriptor that is readable when a datagram has arrived."""
+        return self._arrivals
 
     def setblocking(self, flag: bool) -> None:
-        """Do nothing: it never blocks."""
+        """Do nothing: the socket never blocks."""
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         """Set an option."""
@@ -118,18 +118,18 @@ class _Datagrams:
         return tuple(answer)
 
     def getpeername(self) -> tuple[Any, ...]:
-        """Raise ``OSError``: such a socket is never connected."""
+        """Raise ``OSError``: the socket is never connected."""
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
     def close(self) -> None:
         """Close both descriptors."""
-        for descriptor in (self._news, self.room):
+        for descriptor in (self._arrivals, self.room):
             with suppress(OSError):
                 os.close(descriptor)
-        self._news = self.room = -1
+        self._arrivals = self.room = -1
 
 
 def _check(number: int) -> None:
-    """Raise what the parent's system said."""
+    """Raise ``OSError`` for an error number that the parent returned; 0 means success."""
     if number:
         raise OSError(number, os.strerror(number))

@@ -1,14 +1,15 @@
-"""In a worker: the guest's standard streams, each write and each read a message to the parent.
+"""The guest's standard streams in a worker: each read and each write is a message to the parent.
 
-The worker holds no descriptor of the parent's streams. On the conversation with the parent it says:
+The worker has no descriptors of the parent's streams. It sends these messages on the channel:
 
-    ["out", stream, bytes, confirm]   deliver to stdout (1) or stderr (2)  ->  with ``confirm``: ["took", errno or 0]
+    ["out", stream, bytes, confirm]   write to stdout (1) or stderr (2)    ->  with ``confirm``: ["took", errno or 0]
     ["in", count]                     read up to ``count`` bytes of stdin  ->  ["bytes", bytes, errno or 0]
-    ["watch"]                         is stdin ready?                      ->  ["ready", bool]; if not, once more later
+    ["watch"]                         is stdin readable?                   ->  ["ready", bool]; if not, a notice later
 
-The parent may send two notices without being asked: ``["ready", True]`` after a watch, and ``["lost", stream]`` when a
-write failed that was not to be confirmed. Most writes are not, for a confirmation takes as long as a host call. The
-first write of each stream is confirmed, and the first after a loss, so that the guest gets the error of its stream.
+The parent sends two notices unprompted: ``["ready", True]`` when a watched stdin becomes readable, and
+``["lost", stream]`` when an unconfirmed write failed. Most writes are unconfirmed, because a confirmation takes as long
+as a host call. The first write of each stream and the first after a loss are confirmed, so that the guest gets the
+error of its stream.
 """
 
 from __future__ import annotations
@@ -18,53 +19,50 @@ import select
 from collections.abc import Callable
 
 from aegis.host.stdio import Input, Output
-from aegis.isolation.protocol.channel import LARGE, Broken, Channel
+from aegis.isolation.protocol.channel import SHARED_MIN_BYTES, Channel, ProtocolError
 from aegis.support.lean import Any
 from aegis.values import CallScope
 
 __all__ = ["NOTICES", "RemoteInput", "RemoteOutput", "RemoteStreams"]
 
 NOTICES = frozenset({"ready", "lost"})
-_PIECE = LARGE // 2
+_CHUNK_BYTES = SHARED_MIN_BYTES // 2
 
 
 class RemoteStreams:
-    """One sandbox's part of the conversation that is about its standard streams.
-
-    ``handle`` serves a message of the parent's that is about something else.
-    """
+    """Sends the stream messages of one sandbox; ``handle`` serves other messages that arrive in the meantime."""
 
     def __init__(self, channel: Channel, scope: CallScope, handle: Callable[[list[Any]], Any]) -> None:
         self.channel, self._scope, self._handle = channel, scope, handle
         self._poller = select.poll()
         self._poller.register(channel.fileno(), select.POLLIN | select.POLLOUT)
         self.ready = False
-        """Whether the parent said that stdin is ready, and nothing was read since."""
+        """Whether the parent reported that stdin is readable, and the guest has not read since."""
         self.watched = False
-        """Whether the parent will say when stdin is ready."""
+        """Whether the parent will send a notice when stdin is readable."""
         self.confirmed: set[int] = set()
         """Streams whose latest confirmed write succeeded."""
 
     def note(self, message: list[Any]) -> None:
-        """Take over a notice."""
+        """Process a notice."""
         if message[0] == "lost":
             self.confirmed.discard(message[1])
         else:
             self.ready, self.watched = message[1], not message[1]
 
     def forget(self) -> None:
-        """A call ended, and with it the parent's watch."""
+        """Reset the state of stdin after a call, with which the parent's watch ended."""
         self.ready = self.watched = False
 
     def keep(self, stream: int, data: bytes) -> None:
-        """Have the parent keep ``data``, which cannot fail."""
+        """Send ``data`` to a stream that the parent captures; that cannot fail."""
         if not self._now() & select.POLLOUT:
             self._scope.wait(write=(self.channel.fileno(),))
         self.channel.send(["out", stream, data, False], notice=True)
 
     def write(self, stream: int, data: bytes) -> None:
-        """Have the parent deliver ``data``; raise the error of the stream, if it is known to have one."""
-        self._room()
+        """Send ``data`` for the parent to write; raise ``OSError`` if the write is confirmed and failed."""
+        self._wait_writable()
         confirm = stream not in self.confirmed
         self.channel.send(["out", stream, data, confirm], notice=True)
         if confirm:
@@ -73,8 +71,8 @@ class RemoteStreams:
                 raise OSError(number, os.strerror(number))
             self.confirmed.add(stream)
 
-    def _room(self) -> None:
-        """Wait until the parent takes more, and hear its notices."""
+    def _wait_writable(self) -> None:
+        """Wait until the channel accepts more data; process the parent's notices first."""
         number = self.channel.fileno()
         while True:
             events = self._now()
@@ -86,12 +84,12 @@ class RemoteStreams:
                 self._scope.wait(read=(number,), write=(number,))
 
     def _now(self) -> int:
-        """Return what the conversation is ready for, without the cost of a wait."""
+        """Return the poll(2) events of the channel without waiting."""
         found = self._poller.poll(0)
         return found[0][1] if found else 0
 
     def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes of stdin, none at its end."""
+        """Return up to ``count`` bytes of stdin; empty at its end."""
         self.channel.send(["in", count], notice=True)
         data, number = self._answer("bytes")
         self.forget()
@@ -100,7 +98,7 @@ class RemoteStreams:
         return bytes(data)
 
     def watch(self) -> int | None:
-        """Return what becomes readable when stdin is ready, ``None`` if it is."""
+        """Return the descriptor that becomes readable when stdin does; ``None`` if stdin is readable now."""
         while self.watched and self.channel.waiting():
             self._handle(self.channel.recv())
         if not self.ready and not self.watched:
@@ -116,12 +114,12 @@ class RemoteStreams:
             if message[0] == kind:
                 return list(message[1:])
             if message[0] not in NOTICES:
-                raise Broken("an answer to another question")
+                raise ProtocolError("an answer to another request")
             self._handle(message)
 
 
 class RemoteInput(Input):
-    """A standard input that the parent reads."""
+    """Standard input, read by the parent."""
 
     def __init__(self, streams: RemoteStreams, scope: CallScope, *, terminal: bool) -> None:
         super().__init__(b"", scope)
@@ -138,7 +136,10 @@ class RemoteInput(Input):
 
 
 class RemoteOutput(Output):
-    """A standard output that the parent delivers. The limit is enforced here for the guest, and there for good."""
+    """Standard output or error, written by the parent.
+
+    This process enforces the limit so that the guest gets an error; the parent enforces it against this process.
+    """
 
     def __init__(
         self, number: int, mode: str, limit: int | None, scope: CallScope, streams: RemoteStreams, *, terminal: bool
@@ -148,8 +149,8 @@ class RemoteOutput(Output):
         self._put = streams.keep if mode == "capture" else streams.write
 
     def send(self, data: bytes) -> int:
-        for at in range(0, len(data), _PIECE):
-            self._put(self.descriptor, data[at : at + _PIECE])
+        for at in range(0, len(data), _CHUNK_BYTES):
+            self._put(self.descriptor, data[at : at + _CHUNK_BYTES])
         return len(data)
 
     def awaited(self) -> int | None:

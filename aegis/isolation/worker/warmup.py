@@ -1,7 +1,7 @@
-"""A worker plays one sandbox through before it waits for a real one.
+"""The warm-up of a worker: it runs small sandboxes before it waits for a real one.
 
-What a process does for the first time after a fork costs it copies of pages, a few microseconds each, and there are
-hundreds on the way from the first message to the first result. They are made while nobody waits.
+After a fork, the first write to each page copies the page, which takes a few microseconds. There are hundreds of such
+pages on the way from the first message to the first result. The warm-up copies them before a caller waits.
 """
 
 from __future__ import annotations
@@ -19,80 +19,80 @@ from aegis.engine.threads.guest_thread import DIRECT, where
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.parent.code import Code, own_code
 from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Broken, Channel, Region
-from aegis.isolation.protocol.setup import Setup, pack, unpack
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.specs import SandboxSpec, pack, unpack
 from aegis.policy import Policy
 from aegis.support.lean import Any, NamedTuple
 
-__all__ = ["Scene", "Script", "rehearse", "scene_of", "script_of"]
+__all__ = ["Warmup", "WarmupSandbox", "warm_up", "warmup_of", "warmup_sandbox"]
 
 _KNOWN = Policy()
 
 
-class Scene(NamedTuple):
-    """One sandbox with one call: what the parent would say, and the code that it would hand over."""
+class WarmupSandbox(NamedTuple):
+    """A sandbox for the warm-up: the messages and the code that a parent would send, with a single call."""
 
-    setup: bytes
+    spec: bytes
     code: Code
     call: list[Any]
 
 
-class Script(NamedTuple):
-    """What workers play, and the shared memory for it."""
+class Warmup(NamedTuple):
+    """The sandboxes that a worker runs to warm up, and the descriptor of shared memory for them."""
 
-    scenes: tuple[Scene, ...]
+    sandboxes: tuple[WarmupSandbox, ...]
     shared: int
 
     def close(self) -> None:
-        """Close the descriptors. Every worker has them from the fork server, so they are a way to other workers."""
-        for scene in self.scenes:
-            for file in scene.code.distinct:
+        """Close the descriptors, through which workers could communicate: all inherit them from the fork server."""
+        for sandbox in self.sandboxes:
+            for file in sandbox.code.distinct:
                 file.close()
         os.close(self.shared)
 
 
-def script_of(scenes: Sequence[Scene]) -> Script:
-    """Return the script of these scenes; made in the fork server."""
-    return Script(tuple(scenes), Region.new(REGION))
+def warmup_of(sandboxes: Sequence[WarmupSandbox]) -> Warmup:
+    """Return the warm-up with these sandboxes; called in the fork server."""
+    return Warmup(tuple(sandboxes), SharedRegion.new(REGION))
 
 
-def scene_of(artifact: Artifact, config: EngineConfig, function: str, *values: Any) -> Scene:
-    """Return the scene of a sandbox of ``artifact``, compiled in this process, in which ``function`` is called."""
+def warmup_sandbox(artifact: Artifact, config: EngineConfig, function: str, *values: Any) -> WarmupSandbox:
+    """Return a sandbox that calls ``function`` of ``artifact``, which this process has compiled."""
     code = own_code(artifact, config)
     shape = code.shape(artifact)
-    assert isinstance(shape, bytes)  # it is small
-    setup = Setup(
+    assert isinstance(shape, bytes)  # a description as small as this one is not put in a file
+    spec = SandboxSpec(
         policy=_KNOWN, config=config, kind=artifact.kind, digest=artifact.digest, shape=shape, code=code.places,
         shared=len(code.distinct), stdout="capture",
     )  # fmt: skip
-    return Scene(pack(setup, _KNOWN), code, ["call", function, list(values)])
+    return WarmupSandbox(pack(spec, _KNOWN), code, ["call", function, list(values)])
 
 
-def rehearse(script: Script) -> None:
-    """Play it, in a worker's only thread: everything but the closing of doors."""
+def warm_up(warmup: Warmup) -> None:
+    """Run the sandboxes in the worker's only thread, without confinement."""
     before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
-    for scene in script.scenes:
-        _play(scene, script.shared)
+    for sandbox in warmup.sandboxes:
+        _run(sandbox, warmup.shared)
     where.mode, ticker.now = before, math.nan
 
 
-def _play(scene: Scene, shared: int) -> None:
+def _run(sandbox: WarmupSandbox, shared: int) -> None:
     from aegis.isolation.worker.session import Session
 
     parent, worker = socket.socketpair()
-    mine = Channel(parent)
-    mine.send(["setup", scene.setup], [*(file.descriptor for file in scene.code.distinct), shared])
-    for message in (scene.call, ["finish"]):
-        mine.send(message)
+    sender = Channel(parent)
+    sender.send(["setup", sandbox.spec], [*(file.descriptor for file in sandbox.code.distinct), shared])
+    for message in (sandbox.call, ["finish"]):
+        sender.send(message)
     parent.shutdown(socket.SHUT_WR)
     channel = Channel(worker, views=True, patient=True)
     message, descriptors = channel.recv_with(MAX_DESCRIPTORS)
-    setup = unpack(message[1], _KNOWN)
-    assert isinstance(setup, Setup)
-    session = Session(channel, setup, descriptors, _KNOWN)
+    spec = unpack(message[1], _KNOWN)
+    assert isinstance(spec, SandboxSpec)
+    session = Session(channel, spec, descriptors, _KNOWN)
     session.prepare()
-    with suppress(Broken):
+    with suppress(ProtocolError):
         session.serve_all()
     parent.close()
     worker.close()
-    os.close(descriptors[setup.shared])  # a session keeps it for the next sandbox
+    os.close(descriptors[spec.shared])  # the session left it open for its next sandbox

@@ -197,7 +197,7 @@ def have_times_set(order: dict[str, Any]) -> int | None:
     flags = {"hold": os.O_PATH, "read": os.O_RDONLY, "write": os.O_WRONLY}[order.get("open", "hold")]
     descriptors = [os.open(order["path"], flags) for _ in range(order.get("count", 1))]
     if descriptors:
-        with socket.socket(fileno=os.dup(session.descriptors[session.setup.times])) as end:
+        with socket.socket(fileno=os.dup(session.descriptors[session.spec.times])) as end:
             socket.send_fds(end, [b"t"], descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
@@ -208,7 +208,7 @@ def have_times_set(order: dict[str, Any]) -> int | None:
 def climb(order: dict[str, Any]) -> list[str]:
     """List the parent of a granted directory through its descriptor."""
     session = order["session"]
-    held = session.descriptors[session.setup.folders[order["folder"]].descriptor]
+    held = session.descriptors[session.spec.folders[order["folder"]].descriptor]
     above = os.open("../" * 40, os.O_RDONLY, dir_fd=held)
     return sorted(os.listdir(above))
 
@@ -217,7 +217,7 @@ def climb(order: dict[str, Any]) -> list[str]:
 def status(order: dict[str, Any]) -> dict[str, Any]:
     """Return the status of a granted directory, of names in it, and of all other descriptors."""
     session = order["session"]
-    granted = [session.descriptors[folder.descriptor] for folder in session.setup.folders]
+    granted = [session.descriptors[folder.descriptor] for folder in session.spec.folders]
     born = ctypes.create_string_buffer(256)
     found: dict[str, Any] = {"granted": [], "held": [], "born": []}
     for number in range(200):

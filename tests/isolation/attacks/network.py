@@ -32,7 +32,7 @@ def ask_for_names(order: dict[str, Any]) -> list[Any]:
     session = order["session"]
     for number, name in order["names"]:
         session.resolve(number, name)
-    descriptor = session.descriptors[session.setup.resolver]
+    descriptor = session.descriptors[session.spec.resolver]
     packets = []
     for _ in range(order["answers"]):
         session.run.door.wait(20, read=(descriptor,))
@@ -100,7 +100,7 @@ class Line:
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        way = socket.socket(fileno=os.dup(session.descriptors[session.setup.sockets]))
+        way = socket.socket(fileno=os.dup(session.descriptors[session.spec.sockets]))
         self.number = session.ask_sockets("open", socket.AF_INET, socket.SOCK_STREAM)[0]
         self.end = socket.socket(fileno=socket.recv_fds(way, 8, 4)[1][0])
 

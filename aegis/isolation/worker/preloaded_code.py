@@ -1,8 +1,8 @@
-"""In a worker that imported only what it begins with: the code of everything else, read before its doors closed.
+"""An importer for a worker that could not import all its modules before confinement: it reads their code instead.
 
-A fork server imports all that a worker may come to need; a command that forks its worker itself has no time for that.
-So the files are read, which takes a few milliseconds, and run when they are imported. A worker finds here what it would
-find imported otherwise, and opens nothing for it.
+A fork server imports all modules that a worker may need; a command that forks its worker itself has no time for that.
+Its worker reads the modules' files before confinement, which takes a few milliseconds, and executes one when it is
+imported. After confinement an import then opens no file.
 """
 
 from __future__ import annotations
@@ -14,24 +14,29 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import CodeType, ModuleType
 
-from aegis.isolation.worker.reserve import BESIDE, LATER, LATER_BESIDE, NOT_NOW
+from aegis.isolation.worker.reserve import (
+    COMPONENT_STDLIB_MODULES,
+    LATE_AEGIS_MODULES,
+    LATE_STDLIB_MODULES,
+    NOT_PRELOADED,
+)
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
-__all__ = ["Shelf"]
+__all__ = ["PreloadedFinder"]
 
 _HEADER_BYTES = 16
 _builtins: Any = sys.modules["_frozen_importlib"].BuiltinImporter
 _PACKAGE = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
 _EXTENSIONS = ("unicodedata",)
-"""Modules of the standard library in native code, which only the system's loader can load: imported at once."""
+"""Extension modules of the standard library. Only the dynamic linker can load them, so they are imported at once."""
 
 
-class _Book:
-    """One module: its file, and its code if that is up to date, else its source."""
+class _PreloadedModule:
+    """One module: its path, and its compiled code if that is up to date, otherwise its source."""
 
     __slots__ = ("code", "package", "path", "source")
 
@@ -41,42 +46,46 @@ class _Book:
         self.source = b"" if self.code else _read(path)
 
 
-class Shelf:
-    """A finder of modules for ``sys.meta_path``, and their loader."""
+class PreloadedFinder:
+    """Finder and loader for ``sys.meta_path``, for modules whose code was read before confinement."""
 
     def __init__(self) -> None:
-        self._books: dict[str, _Book] = {}
-        self._put((name, _file(_PACKAGE, name.split(".")[1:])) for name in LATER)
-        self._put((name, _file(_LIBRARY, name.split("."))) for name in LATER_BESIDE)
+        self._modules_by_name: dict[str, _PreloadedModule] = {}
+        self._put((name, _file(_PACKAGE, name.split(".")[1:])) for name in LATE_AEGIS_MODULES)
+        self._put((name, _file(_LIBRARY, name.split("."))) for name in LATE_STDLIB_MODULES)
 
     def add_components(self) -> None:
-        """Read what a component's run may import besides."""
+        """Read the other modules that running a component may import."""
         for name in _EXTENSIONS:
             with suppress(ImportError):
                 __import__(name)
-        self._put((name, _file(_LIBRARY, name.split("."))) for name in BESIDE)
+        self._put((name, _file(_LIBRARY, name.split("."))) for name in COMPONENT_STDLIB_MODULES)
         self._put(_modules())
 
     def _put(self, found: Iterable[tuple[str, str]]) -> None:
         for name, path in found:
-            if name not in sys.modules and name not in self._books:
-                with suppress(OSError):  # a version of Python without it
-                    self._books[name] = _Book(path)
+            if name not in sys.modules and name not in self._modules_by_name:
+                with suppress(OSError):  # this version of Python does not have the module
+                    self._modules_by_name[name] = _PreloadedModule(path)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        book = self._books.get(name)
-        if book is None:
+        module_code = self._modules_by_name.get(name)
+        if module_code is None:
             return _builtins.find_spec(name) if name in sys.builtin_module_names else None
         kind: Any = type(sys.modules["aegis"].__spec__)
-        spec: ModuleSpec = kind(name, self, origin=book.path, is_package=book.package)
+        spec: ModuleSpec = kind(name, self, origin=module_code.path, is_package=module_code.package)
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return None  # as import makes them
+        return None  # the default
 
     def exec_module(self, module: ModuleType) -> None:
-        book = self._books[module.__name__]
-        code: CodeType = marshal.loads(book.code) if book.code else compile(book.source, book.path, "exec")
+        module_code = self._modules_by_name[module.__name__]
+        code: CodeType = (
+            marshal.loads(module_code.code)
+            if module_code.code
+            else compile(module_code.source, module_code.path, "exec")
+        )
         exec(code, module.__dict__)
 
 
@@ -89,7 +98,7 @@ def _modules() -> Iterator[tuple[str, str]]:
             for entry in entries:
                 stem, extension = os.path.splitext(entry.name)
                 name = package if stem == "__init__" else f"{package}.{stem}"
-                if name in NOT_NOW or stem == "__pycache__":
+                if name in NOT_PRELOADED or stem == "__pycache__":
                     continue
                 if extension == ".py":
                     yield name, entry.path
@@ -98,13 +107,13 @@ def _modules() -> Iterator[tuple[str, str]]:
 
 
 def _file(folder: str, parts: list[str]) -> str:
-    """Return the source file of a module beneath ``folder``."""
+    """Return the path of a module's source file below ``folder``."""
     path = os.path.join(folder, *parts)
     return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
 
 
 def _compiled(path: str) -> bytes:
-    """Return the compiled code of a source file, nothing where it is not up to date (PEP 552)."""
+    """Return the marshalled code of a source file; empty if there is none that is up to date (PEP 552)."""
     folder, name = os.path.split(path)
     tag = sys.implementation.cache_tag
     try:
