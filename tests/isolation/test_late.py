@@ -101,7 +101,7 @@ class Watched:
         made = runtime("in-process", timeout="60s")
         self.sandbox = made.sandbox(made.load_wat(text), **options)
 
-    def look(self, times: int) -> bool:
+    def check(self, times: int) -> bool:
         """Check as the clock does; return whether the process was ended."""
         try:
             for _ in range(times):

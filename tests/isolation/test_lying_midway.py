@@ -98,7 +98,7 @@ def test_a_host_function_that_swallows_its_workers_end_does_not_hide_it() -> Non
         return 1
 
     sandbox, _ = lying(TEXT, once_then(host(1, 0, []), done("no bytes")), {"env": {"f": f}})
-    with sandbox, pytest.raises(WorkerCrashed, match="no answer to read"):
+    with sandbox, pytest.raises(WorkerCrashed, match="invalid answer to read"):
         sandbox.call("go")
 
 
@@ -242,7 +242,7 @@ def test_a_frame_larger_than_its_budget_is_not_received() -> None:
 
 
 def test_a_frame_may_be_as_large_as_its_budget_and_has_a_bound_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_FRAME_WITHOUT_BUDGET", 1000)
+    monkeypatch.setattr(wire, "_UNBUDGETED_FRAME_BYTES", 1000)
     for budget, received in ((5000, True), (None, False)):
         with a_pair() as (channel, far):
             channel.budget = budget

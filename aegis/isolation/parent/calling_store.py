@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.errors import AegisError
-    from aegis.isolation.parent.columns import ColumnCalls
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.pool import Worker
     from aegis.isolation.parent.services import Services
@@ -29,7 +28,6 @@ class CallingStore(Protocol):
     door: Door
     services: Services
     handles: ParentHandles | None
-    columns: ColumnCalls
     token: list[None]
     """One element while no call is running; a call takes it out."""
     alone: bool

@@ -58,12 +58,11 @@ class ColumnCalls:
         self.loops: set[str] = set()
 
 
-def call_rows(store: CallingStore, name: str, batch: ColumnBatch) -> None:
+def call_rows(store: CallingStore, calls: ColumnCalls, name: str, batch: ColumnBatch) -> None:
     """Call the export ``name`` of a worker's guest for the rows of ``batch``.
 
     Before the first such call the worker compiles the loop; that time does not count against the guest's deadline.
     """
-    calls = store.columns
     if name not in calls.loops:
         _prepare_loop(store, name)
         calls.loops.add(name)

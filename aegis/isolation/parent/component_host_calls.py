@@ -83,7 +83,7 @@ class ComponentFunctions(HostFunctions):
             return self._fitted(door)
 
     def _fitted(self, door: Door) -> Any:
-        """Coerce the latest result, which did not have the exact type, and encode it; raise ``HostError`` if that fails."""
+        """Coerce the latest result, which had another type, and encode it; raise ``HostError`` if that fails."""
         assert self._latest is not None
         assert self.handles is not None
         number, result, first = self._latest

@@ -70,8 +70,7 @@ class IsolatedStore:
         self.token: list[None] = [None]
         self.alone = not host.any
         self.layers: tuple[tuple[str, bool, str], ...] = ()
-        # The ticker runs while a call holds a token, and the thread pool of asynchronous calls checks its queue at
-        # ticks.
+        # The thread pool of asynchronous calls checks its queue at ticks: the ticker runs while a token is taken.
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
@@ -100,8 +99,7 @@ class IsolatedStore:
     def begin(self, spec: bytes, descriptors: Sequence[int], grace: float) -> None:
         """Send the specification and wait until the guest is instantiated and its start function has returned.
 
-        The worker may prepare the sandbox for as long as a call may take, within bounds. The deadline of the guest
-        begins after that.
+        The worker may prepare the sandbox for as long as a call may take, within bounds; then the guest's time begins.
         """
         self._grace = grace
         if self.worker.served:
@@ -247,7 +245,7 @@ class IsolatedStore:
     def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)
         whole = str(name) if self.handles is None else entry.name
-        return lambda values: call_rows(self, whole, *values)
+        return lambda values: call_rows(self, self.columns, whole, *values)
 
     def _calls(self, name: str) -> ExportCalls:
         entry = self.plan.entry(name)

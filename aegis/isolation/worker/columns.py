@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from aegis.engine.call.columns import Shape
+from aegis.engine.call.columns import Shape
 
 __all__ = ["RemoteBatch"]
 
