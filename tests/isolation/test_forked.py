@@ -186,9 +186,9 @@ def test_every_layer_is_there_as_in_a_worker_of_a_fork_server(layers: list[str],
     assert seen[0]["environment"]
 
 
-# -- imports behind closed doors ---------------------------------------------------------------------
+# -- imports after confinement ------------------------------------------------------------------------
 
-BEFORE_DOORS_CLOSE = {
+BEFORE_CONFINEMENT = {
     "aegis.host.net.http.transport", "aegis.host.net.network", "aegis.host.files.preopens",
     "aegis.host.files.single_file",
     "aegis.isolation.parent.compiling", "aegis.isolation.worker.warmup", "aegis.isolation.worker.sockets",
@@ -220,7 +220,7 @@ print(*sys.modules)
 """
 
 
-def test_whatever_a_worker_imports_later_is_on_the_shelf() -> None:
+def test_whatever_a_worker_imports_later_is_preloaded() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, env=environment()
     )
@@ -233,7 +233,7 @@ def test_whatever_a_worker_imports_later_is_on_the_shelf() -> None:
             for wanted in later(ast.parse(file.read_text())):
                 if wanted not in loaded:
                     missing.setdefault(wanted, name)
-    known = {*LATE_AEGIS_MODULES, *LATE_STDLIB_MODULES, *BEFORE_DOORS_CLOSE, *COMPONENTS, *NOT_IN_A_WORKER}
+    known = {*LATE_AEGIS_MODULES, *LATE_STDLIB_MODULES, *BEFORE_CONFINEMENT, *COMPONENTS, *NOT_IN_A_WORKER}
     assert set(missing) <= known, {name: where for name, where in missing.items() if name not in known}
 
 

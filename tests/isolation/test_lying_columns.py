@@ -168,7 +168,7 @@ def test_values_that_their_type_does_not_have_are_not_results() -> None:
         assert batch.done == 0
 
 
-@pytest.mark.parametrize("answer", [done(0), done([]), rows(1, 0, b"", 1), ["prepared"], ["unfit", None, GOOD, []]])
+@pytest.mark.parametrize("answer", [done(0), done([]), rows(1, 0, b"", 1), ["prepared"], ["rejected", None, GOOD, []]])
 def test_the_answer_to_a_wish_for_a_loop_is_nothing(answer: Any) -> None:
     sandbox, _ = lying(TEXT, said(answer, ["what"]))
     with sandbox:

@@ -233,7 +233,13 @@ def test_a_general_answer_to_a_fixed_call_is_held_to_the_same_types() -> None:
             sandbox.call("go", 5)
             with pytest.raises(WorkerCrashed, match="protocol"):
                 sandbox.call("go", 5)
-    for message in (["unfit", None, GOOD, []], ["fault", "x", GOOD, []], done(1, GOOD, 5), ["done", 1], host(1, 0, [])):
+    for message in (
+        ["rejected", None, GOOD, []],
+        ["fault", "x", GOOD, []],
+        done(1, GOOD, 5),
+        ["done", 1],
+        host(1, 0, []),
+    ):
         sandbox, _ = begun(MODULE, 5, message)
         with sandbox:
             sandbox.call("go", 5)

@@ -86,7 +86,7 @@ MESSAGES: list[Any] = [
     fail(["AegisError", "", {}]),
     fail(["OutOfFuel", "m", {"limit": "x", "used": "y", "allowed": 1}]),
     fail(["GuestExit", "m", {"code": "\x1b"}]),
-    ["unfit", None, GOOD, []], ["fault", "x", GOOD, []], ["fault", 5, GOOD, []],
+    ["rejected", None, GOOD, []], ["fault", "x", GOOD, []], ["fault", 5, GOOD, []],
     ["out"], ["out", 1, b"x"], ["out", 0, b"x", False], ["out", 3, b"x", False], ["out", 1, "x", False],
     ["out", True, b"x", False], ["out", 1, b"x", 0], ["out", [], b"x", False], ["in"], ["in", 1], ["in", 0], ["in", -1],
     ["in", True], ["in", 1 << 60], ["watch"], ["watch", 1], ["prepared"], ["took", 0], ["ready", True], ["lost", 1],
@@ -147,7 +147,7 @@ def test_layers_that_cannot_be_read_end_the_worker_before_it_is_used(answer: Any
 
 
 @pytest.mark.parametrize("answer", [["done"], ["done", 5], ["done", ["x", 1 << 80]], ["done", [1, 2]], ["fail"], [5]])
-def test_a_farewell_that_cannot_be_read_is_no_obstacle(answer: Any) -> None:
+def test_a_malformed_final_report_is_no_obstacle(answer: Any) -> None:
     sandbox, _ = lying(TEXT, said(answer), {"env": {"f": refusing}})
     sandbox.close()
     assert sandbox.undelivered is None
@@ -221,7 +221,7 @@ def test_a_flood_of_events_ends_by_cancelling_it() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_flood_in_answer_to_the_farewell_ends_too() -> None:
+def test_a_flood_in_place_of_the_final_report_ends_too() -> None:
     sandbox, _ = lying(TEXT, flooding(EVENTS[0]), {"env": {"f": refusing}})
     started = time.monotonic()
     sandbox.close()
@@ -266,7 +266,7 @@ def test_host_calls_end_at_their_limit_whatever_the_worker_counts() -> None:
         return 0
 
     sandbox, _ = lying(TEXT, endless, {"env": {"f": f}}, host_calls=20)
-    with sandbox, pytest.raises(WorkerCrashed, match="more host calls"):
+    with sandbox, pytest.raises(WorkerCrashed, match="host-call limit"):
         sandbox.call("go", 1)
     assert len(calls) == 20
 

@@ -40,15 +40,15 @@ from aegis.isolation.confine.process import (
     leave_directories,
     limit_resources,
     private_directory,
-    volunteer_for_killing,
+    raise_oom_score,
 )
 from aegis.isolation.confine.seccomp import assemble_filter, filter_calls
 from aegis.policy.isolation import LAYERS
 
 __all__ = [
     "LAYERS",
-    "Begun",
     "Confinement",
+    "EarlyConfinement",
     "Layer",
     "LayerUnavailable",
     "assemble_filter",
@@ -60,7 +60,7 @@ __all__ = [
 
 _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "private-tmp": leave_directories,
-    "oom-score": volunteer_for_killing,
+    "oom-score": raise_oom_score,
     "environment": clear_environment,
     "descriptors": close_descriptors,
     "namespaces": enter_namespaces,
@@ -76,7 +76,7 @@ _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
 _EARLY = ("private-tmp", "oom-score", "namespaces")
 
 
-class Begun:
+class EarlyConfinement:
     """Layers that a process applies early, before it knows its whole :class:`Confinement`."""
 
     def __init__(self, expected: Confinement, skip: Container[str] = ()) -> None:
@@ -93,14 +93,14 @@ class Begun:
         return dict(self._layers), self._here
 
 
-def confine(wanted: Confinement, *, skip: Container[str] = (), begun: Begun | None = None) -> list[Layer]:
+def confine(wanted: Confinement, *, skip: Container[str] = (), early: EarlyConfinement | None = None) -> list[Layer]:
     """Confine this process to ``wanted``, irreversibly; return the outcome of each layer, in order.
 
-    ``skip`` names layers to omit; ``begun`` are layers that were applied earlier. A layer that this system does not
+    ``skip`` names layers to omit; ``early`` are layers that were applied earlier. A layer that this system does not
     support or rejects is reported with the reason and raises nothing. Python objects that own a descriptor closed here
     must not exist or must never be finalised, because another file may then have its number.
     """
-    done, here = ({}, Situation(other_threads())) if begun is None else begun.resume()
+    done, here = ({}, Situation(other_threads())) if early is None else early.resume()
     return [
         Layer(name, False, "skipped on request") if name in skip else done.get(name) or _applied(name, wanted, here)
         for name in LAYERS

@@ -68,10 +68,10 @@ class Situation:
     bounded: bool = False
     """Whether the capability bounding set has already been reduced."""
 
-    def alone(self, what: str) -> None:
-        """Raise :class:`LayerUnavailable` if other threads exist; ``what`` says how the layer fails for them."""
+    def alone(self, consequence: str) -> None:
+        """Raise :class:`LayerUnavailable` if other threads exist; ``consequence`` ends the message."""
         if self.other_threads:
-            raise LayerUnavailable(f"{self.other_threads} other threads ran already, and {what}")
+            raise LayerUnavailable(f"{self.other_threads} other threads ran already, and {consequence}")
 
 
 class LayerUnavailable(Exception):

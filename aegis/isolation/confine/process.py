@@ -34,7 +34,7 @@ __all__ = [
     "leave_directories",
     "limit_resources",
     "private_directory",
-    "volunteer_for_killing",
+    "raise_oom_score",
 ]
 
 NOBODY = 65534
@@ -57,7 +57,7 @@ def _own_files_in_proc() -> Iterator[None]:
         prctl(_SET_DUMPABLE, int(before == 1))
 
 
-def volunteer_for_killing(wanted: Confinement, here: Situation) -> str:
+def raise_oom_score(wanted: Confinement, here: Situation) -> str:
     """Make this process the first that the kernel kills when memory runs out.
 
     RLIMIT_DATA does not count shared memory, in particular memfds, which the engine needs.

@@ -13,7 +13,7 @@ from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.parent.code import Code, code_for
 from aegis.isolation.parent.host_calls import HostFunctions, ModuleFunctions
 from aegis.isolation.parent.memory import RemoteMemory
-from aegis.isolation.parent.outlines import ModuleOutline, in_the_worker
+from aegis.isolation.parent.outlines import ModuleOutline, provided_by_worker
 from aegis.isolation.parent.pool import Pool, Worker
 from aegis.isolation.parent.services import Services
 from aegis.isolation.parent.store import IsolatedStore
@@ -99,7 +99,7 @@ class IsolatedBackend(BaseBackend):
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return the providers of the component's imports; raise ``LinkError`` if an import has none."""
-        return component_outlines.Embedders(component, imports, self.policy.imports, trap_missing=trap_missing)
+        return component_outlines.ParentProviders(component, imports, self.policy.imports, trap_missing=trap_missing)
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
@@ -121,7 +121,7 @@ class IsolatedBackend(BaseBackend):
         for key in wants_host(module):
             signature = offers(*key)
             if signature is not None:
-                found.append(HostFunction(*key, type=signature, call=in_the_worker))
+                found.append(HostFunction(*key, type=signature, call=provided_by_worker))
         return found
 
     def served(self, run: Run, module: Module, memory: Any) -> None:
@@ -361,7 +361,7 @@ class _RemoteGrants:
 
 def _is_embedders(function: Callable[..., Any]) -> bool:
     """Return whether the embedder provides a function; the worker has all others."""
-    return function is not in_the_worker and not isinstance(function, MissingFunction)
+    return function is not provided_by_worker and not isinstance(function, MissingFunction)
 
 
 def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:

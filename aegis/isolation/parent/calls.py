@@ -106,20 +106,20 @@ class ComponentCalls:
             try:
                 value = store.converse(self._message(values), mark=mark)
             except ArgumentsRejected:
-                store.understood(lambda: handles.withdraw(first))
+                store.validated(lambda: handles.withdraw(first))
                 fitted = coerce.fit_arguments(self._signature.function, values)
                 value = store.ask(self._message(fitted), mark=mark)
         except CallError:
             # The guest was not entered, so the caller keeps the objects that it passed as ``own``.
             handles.end_call((), mark)
-            store.understood(lambda: handles.withdraw(first))
+            store.validated(lambda: handles.withdraw(first))
             raise
         finally:
             handles.end_call((), mark)
         return self.result(value)
 
     def result(self, value: Any) -> Any:
-        found = self._store.understood(lambda: self._signature.unpack_result(value))
+        found = self._store.validated(lambda: self._signature.unpack_result(value))
         self._handles.taken.clear()
         self._store.in_time()
         return results.unwrap(found) if isinstance(self._signature.function.result, types.Result) else found
@@ -140,5 +140,5 @@ class ComponentCalls:
                 raise
             raise ArgumentsRejected from None
         except LimitExceeded:
-            self._store.understood(lambda: self._handles.withdraw(first))
+            self._store.validated(lambda: self._handles.withdraw(first))
             raise

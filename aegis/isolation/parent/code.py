@@ -73,7 +73,7 @@ class Code:
 
 
 def code_for(
-    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
+    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, label: str
 ) -> Code:
     """Return the code of an artifact for workers: already loaded, from the cache, or compiled in a worker.
 
@@ -86,9 +86,9 @@ def code_for(
             made = artifact.isolated.get(config)
             if made is None:
                 started = time.perf_counter()
-                compiler = lambda: compiling.Compiler(config, pool, options, what)  # noqa: E731
+                compiler = lambda: compiling.Compiler(config, pool, options, label)  # noqa: E731
                 with standard_reserved():
-                    made = _CodeSearch(artifact, config, compiler, cache, what).code()
+                    made = _CodeSearch(artifact, config, compiler, cache, label).code()
                 artifact.isolated[config] = made
                 artifact.seconds = artifact.seconds or time.perf_counter() - started
     return made
@@ -107,9 +107,14 @@ class _CodeSearch:
     """Finds or compiles the code of one artifact; ``compiler`` is called only if code is missing."""
 
     def __init__(
-        self, artifact: Artifact, config: EngineConfig, compiler: Callable[[], Compiler], cache: Cache | None, what: str
+        self,
+        artifact: Artifact,
+        config: EngineConfig,
+        compiler: Callable[[], Compiler],
+        cache: Cache | None,
+        label: str,
     ) -> None:
-        self._artifact, self._config, self._cache, self._what = artifact, config, cache, what
+        self._artifact, self._config, self._cache, self._label = artifact, config, cache, label
         self._compiler = compiler
         self._made_compiler: Compiler | None = None
         self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
@@ -126,7 +131,7 @@ class _CodeSearch:
         numbers = {part.digest: number for number, part in reversed([*parts.items()])}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
-                f"{self._what}: too many core modules for a worker ({len(numbers):,}/{MAX_MODULES}): "
+                f"{self._label}: too many core modules for a worker ({len(numbers):,}/{MAX_MODULES}): "
                 "run the component without isolation"
             )
         missing = [number for number in numbers.values() if not self._found(parts[number])]
@@ -202,7 +207,7 @@ class _CodeSearch:
         if self._world is None and self._cache is not None:
             cached = self._cache.get(self._world_name(self._cache))
             with suppress(ProtocolError):
-                self._world = None if cached is None else compiling.believed_world(self._artifact, decode(cached))
+                self._world = None if cached is None else compiling.validated_world(self._artifact, decode(cached))
         return self._world is not None
 
     # -- names in the cache --------------------------------------------------------------------

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.pool import Pool, Worker
     from aegis.policy.isolation import Isolation
 
-__all__ = ["Compiled", "Compiler", "believed_world", "compile_here", "too_large", "too_long"]
+__all__ = ["Compiled", "Compiler", "compile_here", "too_large", "too_long", "validated_world"]
 
 _CHUNK_BYTES = 1 << 20
 _REAP_SECONDS = 2.0
@@ -98,11 +98,11 @@ class Compiled(NamedTuple):
 class Compiler:
     """Compiles one artifact for engines of ``config``, in a new worker for each request.
 
-    ``compile_time`` bounds all requests together. ``what`` names the artifact in errors.
+    ``compile_time`` bounds all requests together. ``label`` names the artifact in errors.
     """
 
-    def __init__(self, config: EngineConfig, pool: Pool, options: Isolation, what: str) -> None:
-        self.what = what
+    def __init__(self, config: EngineConfig, pool: Pool, options: Isolation, label: str) -> None:
+        self.label = label
         self._config, self._pool, self._options = config, pool, options
         allowed = options.compile_time
         self._until = None if allowed is None else time.monotonic() + allowed
@@ -119,7 +119,7 @@ class Compiler:
         try:
             try:
                 reported = self._ask(worker, artifact, modules, (data.descriptor, code.descriptor))
-                plain, world, lengths = self._believed(artifact, reported, code, len(modules))
+                plain, world, lengths = self._validated(artifact, reported, code, len(modules))
             except ProtocolError as reason:
                 raise self._died(worker, reason) from None
         finally:
@@ -146,13 +146,13 @@ class Compiler:
             worker.channel.send(["compile", dumps(wanted)], files)
             kind, value = _answer(worker.channel.recv(self._until))
         except ChannelTimeout:
-            raise too_long(self._options.compile_time or 0.0, self.what) from None
+            raise too_long(self._options.compile_time or 0.0, self.label) from None
         if kind == "fail":
             raise self._failed(from_plain(value))
         return value
 
     @staticmethod
-    def _believed(
+    def _validated(
         artifact: Artifact, reported: Any, code: SealedFile, count: int
     ) -> tuple[Any, World | None, list[int]]:
         """Validate a worker's answer; return the world as plain data and decoded, and the length of each module's code.
@@ -164,7 +164,7 @@ class Compiler:
         plain, world, lengths = None, None, [code.size()]
         if artifact.kind == "component":
             plain, lengths = _pair(reported)
-            world = believed_world(artifact, plain)
+            world = validated_world(artifact, plain)
         elif reported is not None:
             raise ProtocolError("a world for a core module")
         if not all(type(length) is int and length > 0 for length in lengths) or sum(lengths) != code.size():
@@ -195,16 +195,16 @@ class Compiler:
         Raise :class:`ProtocolError` for errors that compilation cannot cause, such as a guest's exit.
         """
         if isinstance(error, ArtifactError):
-            return ArtifactError(f"{self.what}: {error}")
+            return ArtifactError(f"{self.label}: {error}")
         if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
-            return too_large(self._options.compile_memory, self.what)
+            return too_large(self._options.compile_memory, self.label)
         if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
             raise ProtocolError(f"compilation failed with an impossible error ({error.kind})")
         return error
 
     def _breach(self, reason: object) -> WorkerCrashed:
         return WorkerCrashed(
-            f"{self.what}: the worker process that compiled it broke the protocol: {reason}", signal=0
+            f"{self.label}: the worker process that compiled it broke the protocol: {reason}", signal=0
         )  # fmt: skip
 
     def _died(self, worker: Worker, reason: ProtocolError) -> AegisError:
@@ -213,33 +213,33 @@ class Compiler:
             return self._breach(reason)
         crash = worker.crashed()
         if crash.signal == signal.SIGXCPU:
-            return too_long(self._options.compile_time or 0.0, self.what)
+            return too_long(self._options.compile_time or 0.0, self.label)
         memory = self._options.compile_memory
         if memory is not None and (worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)):
-            return too_large(memory, self.what)
+            return too_large(memory, self.label)
         return crash
 
 
-def too_long(allowed: float, what: str) -> DeadlineExceeded:
-    """Return the error for compilation that exceeded ``allowed`` seconds; ``what`` names the artifact."""
+def too_long(allowed: float, label: str) -> DeadlineExceeded:
+    """Return the error for compilation that exceeded ``allowed`` seconds; ``label`` names the artifact."""
     shown = format_seconds(allowed)
     message = (
-        f"{what}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
+        f"{label}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
         f"raise it with compile_time of isolation{TRUSTED}"
     )
     return DeadlineExceeded(message, limit="compile_time", used=allowed, allowed=allowed)
 
 
-def too_large(allowed: int, what: str) -> MemoryExceeded:
-    """Return the error for compilation that exceeded ``allowed`` bytes of memory; ``what`` names the artifact."""
+def too_large(allowed: int, label: str) -> MemoryExceeded:
+    """Return the error for compilation that exceeded ``allowed`` bytes of memory; ``label`` names the artifact."""
     message = (
-        f"{what}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
+        f"{label}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
         f"raise it with compile_memory of isolation{TRUSTED}"
     )
     return MemoryExceeded(message, limit="compile_memory", phase="compile", used=allowed, allowed=allowed)
 
 
-def believed_world(component: Any, reported: Any) -> World:
+def validated_world(component: Any, reported: Any) -> World:
     """Decode the world that a worker reports; raise :class:`ProtocolError` if it is malformed or not the component's.
 
     The parent has decoded the names of imports and exports itself, so it can compare them.

@@ -9,7 +9,7 @@ from aegis.component.planning.world import ImportedFunction
 from aegis.component.trampoline import refit
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import AegisError, CallError, HostError
-from aegis.isolation.parent.host_calls import DROP, UNFIT, HostFunctions
+from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, HostFunctions
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class ComponentFunctions(HostFunctions):
         if number == DROP:
             self.handles.drop_object(values[0] if values else None)
             return None
-        if number == UNFIT:
+        if number == RESULT_REJECTED:
             return self._refitted(door)
         function, signature = self._wanted[number], self._signature(number, door)
         arguments = signature.unpack(values)
@@ -111,7 +111,7 @@ class ComponentFunctions(HostFunctions):
         return made
 
     def label(self, number: int) -> str:
-        if number in (DROP, UNFIT):
+        if number in (DROP, RESULT_REJECTED):
             return "a resource's drop" if number == DROP else "a result"
         if number not in self._served:
             raise ProtocolError("unknown host function")

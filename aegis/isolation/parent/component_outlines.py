@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.planning.world import ImportedFunction, check_export, imported_functions, typed_export
 from aegis.engine.compile.config import EngineConfig
-from aegis.isolation.parent.outlines import in_the_worker
+from aegis.isolation.parent.outlines import provided_by_worker
 from aegis.limits import Limits
 from aegis.sandbox.link_component import Providers, served
 from aegis.values import Rows
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
     from aegis.wit.types import Function
 
-__all__ = ["ComponentOutline", "Embedders"]
+__all__ = ["ComponentOutline", "ParentProviders"]
 
 
-class Embedders(Providers):
+class ParentProviders(Providers):
     """Providers in the parent: the embedder, and interfaces that the index places there. The worker has all others."""
 
     deferred = False
 
     def serves(self, name: str) -> bool:
-        return super().serves(name) or _stays(name)
+        return super().serves(name) or _is_in_parent(name)
 
     def _offered(
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
-        return super()._offered(made, n, function, wasi) if _stays(function.interface) else in_the_worker
+        return super()._offered(made, n, function, wasi) if _is_in_parent(function.interface) else provided_by_worker
 
 
-def _stays(interface: str) -> bool:
+def _is_in_parent(interface: str) -> bool:
     """Return whether the parent implements an interface, because its state must outlive the worker."""
     row = served(interface)
     return row is not None and row.place == PARENT
@@ -51,7 +51,7 @@ class _OutlineExport:
         self.name, self.function = name, function
 
 
-def _names(interface: str, function: str) -> tuple[str, str]:
+def _remote_entry(interface: str, function: str) -> tuple[str, str]:
     """Return the entry for a function in :attr:`ComponentOutline.remote`."""
     return (interface, "") if interface else ("", function)
 
@@ -72,9 +72,11 @@ class ComponentOutline:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
         self.functions = imported_functions(component, providers.typed, providers.lacks)
         imports = component.world.imports.items()
-        self.remote = tuple(_names(name if isinstance(i, Interface) else "", name) for name, i in imports
+        self.remote = tuple(_remote_entry(name if isinstance(i, Interface) else "", name) for name, i in imports
                             if providers.serves(name))  # fmt: skip
-        self.served = frozenset(n for n, f in enumerate(self.functions) if _names(f.interface, f.name) in self.remote)
+        self.served = frozenset(
+            n for n, f in enumerate(self.functions) if _remote_entry(f.interface, f.name) in self.remote
+        )
         self._entries: dict[Any, _OutlineExport] = {}
 
     def entry(self, name: Any) -> _OutlineExport:

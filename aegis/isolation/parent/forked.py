@@ -29,7 +29,7 @@ from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import signal
-else:  # what the module signal wraps, without its enumerations
+else:  # the C module behind signal, without its enumerations
     import _signal as signal
 
 __all__ = ["fork_worker", "take_forked"]
@@ -53,7 +53,7 @@ def fork_worker() -> None:
     if sys.platform == "linux" and hasattr(os, "pidfd_open") and threading.active_count() == 1:
         # If SIGCHLD is ignored, which execve(2) inherits, the kernel discards the exit status of children.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _waiting.append(Worker(_Forked(), b""))
+        _waiting.append(Worker(_ForkedWorkerFactory(), b""))
 
 
 def take_forked() -> Worker | None:
@@ -61,7 +61,7 @@ def take_forked() -> Worker | None:
     return _waiting.pop() if _waiting and _waiting[0].waits() else None
 
 
-class _Forked:
+class _ForkedWorkerFactory:
     """The factory of the single worker that this process forks itself."""
 
     def __init__(self) -> None:

@@ -63,7 +63,7 @@ class ParentHandles:
             raise CallError("the handle is of another resource type")
         return int(value._native)
 
-    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+    def find(self, number: int, resource: Resource, *, own: bool) -> Any:
         if resource.key >= self._imported:
             if number in self.held:
                 raise ProtocolError("duplicate handle number")

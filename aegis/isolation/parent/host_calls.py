@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.isolation.parent.handles import ParentHandles
 
-__all__ = ["DEEP", "DROP", "UNFIT", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = ["DROP", "RESULT_REJECTED", "TOO_DEEP", "HostFunctions", "ModuleFunctions", "are_of"]
 
-DROP, UNFIT, DEEP = -1, -2, -3
+DROP, RESULT_REJECTED, TOO_DEEP = -1, -2, -3
 """Numbers for purposes other than functions: the guest dropped an object; the worker rejected the last result; and,
 never sent by a worker, a call that is nested too deep."""
 
@@ -48,7 +48,7 @@ class HostFunctions:
         except BaseException as error:
             if door.failure is None:
                 door.failure = error
-                if not isinstance(error, HostError) and number != DEEP:
+                if not isinstance(error, HostError) and number != TOO_DEEP:
                     door.serving = self.label(number)
             # The message of a PolicyError contains host paths, which a worker must not learn; the door has the error.
             if isinstance(error, AegisError) and not isinstance(error, PolicyError):
@@ -60,7 +60,7 @@ class HostFunctions:
 
         The supervisor reads the local variable ``label`` of this frame to name a host function that hangs.
         """
-        if number == DEEP:
+        if number == TOO_DEEP:
             raise RecursionError("calls between guest and host functions are nested too deep")
         label = self.label(number)
         answer = self.answer(door, number, values)

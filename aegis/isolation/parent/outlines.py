@@ -13,7 +13,7 @@ from aegis.values import FuncType, Rows
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
 
-__all__ = ["ModuleOutline", "check_count", "in_the_worker"]
+__all__ = ["ModuleOutline", "check_count", "provided_by_worker"]
 
 
 class ModuleOutline:
@@ -36,5 +36,5 @@ def check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
         raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
 
 
-def in_the_worker(*_: Any) -> Any:
+def provided_by_worker(*_: Any) -> Any:
     """Represent a host function of Aegis that the worker provides; never called in the parent."""

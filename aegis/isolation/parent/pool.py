@@ -28,7 +28,7 @@ from aegis.support.lean import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import signal
-else:  # what the module signal wraps, without its enumerations
+else:  # the C module behind signal, without its enumerations
     import _signal as signal
 
 __all__ = ["Pool", "Unsupported", "Worker", "fork_server"]

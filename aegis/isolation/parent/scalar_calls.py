@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["scalar_call"]
 
-_MISFIT = (struct.error, TypeError, ValueError, OverflowError, KeyError)
+_PACK_ERRORS = (struct.error, TypeError, ValueError, OverflowError, KeyError)
 """Errors of packing an argument that has the right class but is out of range."""
 _CHUNK_BYTES = 1024
 """Bytes received at once; no fixed answer is longer."""
@@ -68,7 +68,7 @@ def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, n
             store.asked = call_number = (store.asked + 1) % _CALL_NUMBERS
             try:
                 frame = pack(head, call_number, number, *(values if lower is None else lower(values)))
-            except _MISFIT:
+            except _PACK_ERRORS:
                 return general(values)
             try:
                 sent = send(frame, NO_SIGNAL)
@@ -109,14 +109,14 @@ def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, n
 
 def _push(store: CallingStore, rest: bytes) -> None:
     """Send the part of a frame that the socket did not accept at once."""
-    with store.failures_translated():
+    with store.translate_failures():
         store.worker.channel.push(rest, until=store.until(), stopped=store.stopped)
 
 
 def _received(store: CallingStore) -> bytes:
     """Return the next bytes from the worker; wait for them as long as the call may take."""
-    with store.failures_translated():
-        data: bytes = store.patiently(store.worker.channel.receive, store.until())
+    with store.translate_failures():
+        data: bytes = store.receive_with_grace(store.worker.channel.receive, store.until())
     return data
 
 
@@ -124,7 +124,7 @@ def _general_answer(store: CallingStore) -> Any:
     """Serve messages until a general answer arrives; return its value. The arguments are known to have their types."""
     mark = 0 if store.handles is None else store.handles.lent
     store.door.begin()
-    with store.failures_translated():
+    with store.translate_failures():
         kind, value = store.answer_to(message_budget(store.plan.limits), mark)
     try:
         return store.result_of("call", kind, value)
@@ -135,7 +135,7 @@ def _general_answer(store: CallingStore) -> Any:
 def _count(store: CallingStore, account: bytes) -> None:
     """Update the counters from an answer whose account changed."""
     store.door.begin()
-    store.understood(lambda: store.count(account))
+    store.validated(lambda: store.count(account))
 
 
 def _lifted(store: CallingStore, lift: Callable[[Sequence[Any]], Sequence[Any]], found: Sequence[Any]) -> Any:

@@ -75,10 +75,10 @@ class _WorkerSocket:
             self.close()
             raise
 
-    def hand_over(self, way: socket.socket, number: int) -> None:
+    def hand_over(self, transfer: socket.socket, number: int) -> None:
         """Pass the descriptors to the worker. The epoll instances live on when the parent closes its copies."""
         given = [poller.fileno() for poller in self._pollers] or [self.socket.fileno()]
-        socket.send_fds(way, [SOCKET_NUMBER.pack(number)], given)
+        socket.send_fds(transfer, [SOCKET_NUMBER.pack(number)], given)
         self._close_pollers()
 
     def _close_pollers(self) -> None:

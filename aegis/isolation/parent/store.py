@@ -26,7 +26,7 @@ from aegis.errors import (
 from aegis.isolation.parent import checked
 from aegis.isolation.parent.calls import ArgumentsRejected, ComponentCalls, CoreCalls, ExportCalls
 from aegis.isolation.parent.columns import ColumnCalls, call_rows, serve_rows
-from aegis.isolation.parent.host_calls import DEEP, UNFIT, are_of
+from aegis.isolation.parent.host_calls import RESULT_REJECTED, TOO_DEEP, are_of
 from aegis.isolation.parent.memory import RemoteMemory
 from aegis.isolation.parent.pool import REGION
 from aegis.isolation.parent.scalar_calls import scalar_call
@@ -109,7 +109,7 @@ class IsolatedStore:
             self.arm()
             self.preparing = True
             answer = self.ask(["setup", spec], descriptors)
-            self.layers = self.understood(lambda: checked.layers(answer))
+            self.layers = self.validated(lambda: checked.layers(answer))
         except BaseException:
             self._release_worker(clean=False)
             raise
@@ -298,7 +298,7 @@ class IsolatedStore:
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
         more = max(message[3], 0) if message[0] == "read" else 0  # bytes of memory that the embedder requests
-        with self.failures_translated():
+        with self.translate_failures():
             self._send(message, descriptors, self.until())
             if self.preparing and self.worker.pid:  # reading pid may have waited for the fork server to start
                 self.arm()
@@ -306,16 +306,16 @@ class IsolatedStore:
         return self.result_of(message[0], kind, value)
 
     @contextmanager
-    def failures_translated(self) -> Iterator[None]:
+    def translate_failures(self) -> Iterator[None]:
         """Translate failures of the channel to the error of the call, and end the worker."""
         try:
             yield
         except ChannelTimeout:
-            raise self._killed() from None
+            raise self._kill_late_worker() from None
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
         except OutputExceeded as error:
-            raise self._overrun(error) from None
+            raise self._release_with(error) from None
 
     def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
         """Serve the worker's requests until it answers; return the kind and value of the answer.
@@ -332,8 +332,8 @@ class IsolatedStore:
                 self.arm()
                 until = self.until()
                 continue
-            if self._served(reply, until):
-                until = self._pressed(until)
+            if self._serve(reply, until):
+                until = self._give_up_time(until)
                 continue
             kind, value, account, taken = reply
             self._update(account, taken, mark)
@@ -354,7 +354,7 @@ class IsolatedStore:
             self.door.ready_by = end
         return end + self._grace
 
-    def _pressed(self, until: float) -> float:
+    def _give_up_time(self, until: float) -> float:
         """Return when to give up on a worker that sends messages but no answer; raise :class:`ChannelTimeout` then."""
         now = time.monotonic()
         if self.door.stop is not None:
@@ -367,14 +367,14 @@ class IsolatedStore:
         """Return the result in an answer, or raise the error in it; ``request`` is the kind of the request."""
         if kind == "done":
             return value
-        if kind == "unfit":
+        if kind == "rejected":
             raise ArgumentsRejected
         if kind == "fault":
             if request not in ("read", "write"):
                 raise self.worker_failed(ProtocolError("memory fault in answer to another request"))
-            raise MemoryFault(self.understood(lambda: checked.text(value)))
+            raise MemoryFault(self.validated(lambda: checked.text(value)))
         failure = own_failure(self.door)
-        error = self.understood(lambda: from_plain(value))
+        error = self.validated(lambda: from_plain(value))
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
             error = out_of_memory(self._data_bytes)  # the worker does not know its limit
         if isinstance(error, GuestExit):
@@ -392,14 +392,14 @@ class IsolatedStore:
                 return reply
 
     def _next(self, until: float) -> Any:
-        """Return the next message; serve stdin meanwhile. Raise :class:`ChannelTimeout` as :meth:`patiently` does."""
+        """Return the next message; serve stdin meanwhile. Raise as :meth:`receive_with_grace` does."""
         channel, door = self.worker.channel, self.door
         while self.delivery.pending and not self.delivery.wait(channel, self._sender(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
-        return self.patiently(channel.recv, until)
+        return self.receive_with_grace(channel.recv, until)
 
-    def patiently(self, receive: Callable[..., Any], until: float) -> Any:
+    def receive_with_grace(self, receive: Callable[..., Any], until: float) -> Any:
         """Return the result of ``receive``; after a cancellation, wait up to the grace period for the call to end."""
         try:
             return receive(until, self.stopped)
@@ -408,7 +408,7 @@ class IsolatedStore:
                 raise
         return receive(min(until, time.monotonic() + self._grace))
 
-    def _served(self, message: Any, until: float) -> bool:
+    def _serve(self, message: Any, until: float) -> bool:
         """Serve a message that is not an answer; return whether it was one. Raise :class:`ProtocolError` if unknown."""
         kind = message[0] if isinstance(message, list) and message else None
         if kind == "host":
@@ -431,7 +431,7 @@ class IsolatedStore:
             self._socket(message)
         elif kind == "times":
             self._set_times(message)
-        elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
+        elif kind in ("done", "fail", "fault", "rejected") and len(message) == 4:
             return False
         else:
             raise ProtocolError("unknown kind of message")
@@ -460,13 +460,13 @@ class IsolatedStore:
         where.mode, self.owner = NESTED, get_ident()
         self._depth += 1
         if self._depth > _MAX_CALL_DEPTH:
-            number, values = DEEP, []
+            number, values = TOO_DEEP, []
         try:
             failed, answer = self.host.call(self.door, number, values)
             try:
                 self._answer(request, failed, answer)
             except TypeError:  # the result is not plain data: coerce it, or report its error
-                self._answer(request, *self.host.call(self.door, UNFIT, []))
+                self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
         finally:
             where.mode, self.owner = before, owner
             self._depth -= 1
@@ -500,31 +500,31 @@ class IsolatedStore:
         self._fuel, self._memory, self.written[1], self.written[2] = used
         self.account = account
 
-    def _left(self) -> bool:
+    def _count_left_account(self) -> bool:
         """Update the counters from those that a late worker left; return whether it ended its process itself."""
         account, ended = left_account(self.worker.shared, REGION)
         if account is not None:
             self.count(account)
         return ended
 
-    def understood(self, read: Callable[[], Any]) -> Any:
+    def validated(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
 
-    def _overrun(self, error: AegisError) -> AegisError:
+    def _release_with(self, error: AegisError) -> AegisError:
         """Release a worker that exceeded a limit; return ``error``, which all later requests raise too."""
         self._release_worker(clean=False)
         self._crash = error
         return error
 
-    def _killed(self) -> AegisError:
+    def _kill_late_worker(self) -> AegisError:
         """Kill a worker that did not end its call in time; return the error of the call."""
         self.worker.kill()
-        self._left()
+        self._count_left_account()
         self.delivery.deliver_rest(self.worker.channel)
-        return self._overrun(self.door.overdue() or self.door.timeout())
+        return self._release_with(self.door.overdue() or self.door.timeout())
 
     def worker_failed(self, reason: Exception) -> AegisError:
         """Release a worker that died or violated the protocol; return the error of the call."""
@@ -535,10 +535,10 @@ class IsolatedStore:
         crash = self.worker.crashed()
         if isinstance(reason, Disconnected):
             self.delivery.deliver_rest(self.worker.channel)
-            if self._left() and self.door.stop is None:
+            if self._count_left_account() and self.door.stop is None:
                 self.door.stop = self.door.timeout()
         if self.door.stop is not None:
-            return self._overrun(self.door.stop)
+            return self._release_with(self.door.stop)
         if crash.signal == 9 and not isinstance(reason, Disconnected):
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAM_MESSAGES", "Delivery"]
 
-Say = Callable[[list[Any]], None]
+Send = Callable[[list[Any]], None]
 """Sends a message to the worker; raises :class:`ChannelTimeout` if the worker does not receive it in time."""
 STREAM_MESSAGES = frozenset({"out", "in", "watch"})
 _MAX_READ_BYTES = 1 << 16
@@ -64,7 +64,7 @@ class Delivery:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def serve(self, message: list[Any], say: Say) -> None:
+    def serve(self, message: list[Any], send: Send) -> None:
         """Serve one of :data:`STREAM_MESSAGES`.
 
         Raise :class:`ProtocolError` for a malformed message, ``OutputExceeded`` if the worker sent more output than the
@@ -73,20 +73,20 @@ class Delivery:
         """
         match message:
             case ["out", int(stream), bytes(data), bool(confirm)] if type(stream) is int and stream in (1, 2):
-                self._deliver(stream, data, confirm, say)
+                self._deliver(stream, data, confirm, send)
             case ["in", int(count)] if self._may_read and type(count) is int and 0 < count <= _MAX_READ_BYTES:
                 self._wanted, self._watched = count, False
             case ["watch"] if self._may_read:
-                self._watch(say)
+                self._watch(send)
             case _:
                 raise ProtocolError("malformed message about standard streams")
 
-    def _deliver(self, stream: int, data: bytes, confirm: bool, say: Say) -> None:
+    def _deliver(self, stream: int, data: bytes, confirm: bool, send: Send) -> None:
         number = self._write(stream, data)
         if confirm:
-            say(["took", number])
+            send(["took", number])
         elif number:
-            say(["lost", stream])
+            send(["lost", stream])
 
     def _write(self, stream: int, data: bytes) -> int:
         """Write to a stream; return 0, or the error number of a failure."""
@@ -100,10 +100,10 @@ class Delivery:
             raise
         return 0
 
-    def _watch(self, say: Say) -> None:
+    def _watch(self, send: Send) -> None:
         ready = bool(_ready((self._descriptor,), 0))
         self._watched = not ready
-        say(["ready", ready])
+        send(["ready", ready])
 
     @property
     def _descriptor(self) -> int:
@@ -113,7 +113,7 @@ class Delivery:
 
     # -- stdin ---------------------------------------------------------------------------------
 
-    def wait(self, channel: Channel, say: Say) -> bool:
+    def wait(self, channel: Channel, send: Send) -> bool:
         """Wait at most :data:`CHECK_SECONDS` for stdin or a message; serve stdin; return whether a message waits."""
         if channel.waiting():
             return True
@@ -121,13 +121,13 @@ class Delivery:
         if channel.fileno() in ready:
             return True
         if self._descriptor in ready and self._wanted:
-            self._read(say)
+            self._read(send)
         elif self._descriptor in ready:
             self._watched = False
-            say(["ready", True])
+            send(["ready", True])
         return False
 
-    def _read(self, say: Say) -> None:
+    def _read(self, send: Send) -> None:
         data, number = b"", 0
         try:
             data = os.read(self._descriptor, self._wanted)
@@ -136,7 +136,7 @@ class Delivery:
         except OSError as error:
             number = error.errno or errno.EIO
         self._wanted = 0
-        say(["bytes", data, number])
+        send(["bytes", data, number])
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -144,11 +144,11 @@ class Delivery:
         """Deliver the output that the guest wrote before its worker ended, for at most :data:`_DRAIN_SECONDS`."""
         if self._stuck:  # an earlier part was lost; delivering the rest would hide the gap
             return
-        hurry = _DrainScope(time.monotonic() + _DRAIN_SECONDS)
-        self.stdio.stdout.scope = self.stdio.stderr.scope = hurry
+        drain = _DrainScope(time.monotonic() + _DRAIN_SECONDS)
+        self.stdio.stdout.scope = self.stdio.stderr.scope = drain
         with suppress(ProtocolError, ChannelTimeout, AegisError):
             while True:
-                match channel.recv(hurry.until):
+                match channel.recv(drain.until):
                     case ["out", int(stream), bytes(data), _] if stream in (1, 2):
                         self._write(stream, data)
 

@@ -1,10 +1,9 @@
-"""Late calls, which exceed their deadline or are cancelled: the worker leaves its counters where the parent can read
-them after killing it.
+"""Late calls: a worker leaves their counters in shared memory, where the parent reads them after killing the worker.
 
-Only the end of the process stops a guest without epoch checks, and a host function may never return. The parent kills
-such a worker, which then cannot answer. Therefore the ticker's thread writes the counters to a page of shared memory as
-soon as a call is late. If only the end of the process can stop the guest, that thread then ends it, so that the parent
-need not wait until the grace period is over.
+A call is late if it exceeds its deadline or is cancelled. Only the end of the process stops a guest without epoch
+checks, and a host function may never return. The parent kills such a worker, which then cannot answer. Therefore the
+ticker's thread writes the counters to a page of shared memory as soon as a call is late. If only the end of the process
+can stop the guest, that thread then ends it, so that the parent need not wait until the grace period is over.
 
 A compromised worker can write anything to the page: the parent validates the counters as it does those in messages.
 """
@@ -40,7 +39,7 @@ class LateCalls:
         self._lock = threading.Lock()
         self._run: Run | None = None
         self._thread = 0
-        self.entered = self.seen = 0
+        self.entered = self.late_ticks = 0
         """The number of running calls, one inside another; the number of ticks at which the innermost was late."""
         self._endless = False
 
@@ -60,7 +59,7 @@ class LateCalls:
 
     def __exit__(self, *_: object) -> None:
         self.entered -= 1
-        self.seen = 0
+        self.late_ticks = 0
 
     def check(self) -> None:
         """Write the counters of a late call, and end the process if nothing else ends the call; on the ticker's thread.
@@ -77,8 +76,8 @@ class LateCalls:
             if store is not None and not store.in_call():
                 return
             self._write(self._account())
-            self.seen += 1
-            if self.seen > 1 and self._is_stuck():
+            self.late_ticks += 1
+            if self.late_ticks > 1 and self._is_stuck():
                 self._write(self._account() + _ENDED)
                 os._exit(_EXIT)
 

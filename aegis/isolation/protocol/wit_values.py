@@ -56,7 +56,7 @@ class WireHandles(Protocol):
         """Return the number of a handle, or of the host object of a resource."""
         ...
 
-    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+    def find(self, number: int, resource: Resource, *, own: bool) -> Any:
         """Return the handle or object with this number; raise :class:`ProtocolError` if there is none."""
         ...
 
@@ -320,9 +320,9 @@ def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
             most, image = 1 << len(of.names), of.python or int
             return lambda data: image(_whole(data, 0, most))
         case Own(resource):
-            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=True)
+            return lambda data: handles.find(_whole(data, 0, 1 << 53), resource, own=True)
         case Borrow(resource):
-            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=False)
+            return lambda data: handles.find(_whole(data, 0, 1 << 53), resource, own=False)
 
 
 def _items(data: Any, count: int | None = None) -> list[Any]:

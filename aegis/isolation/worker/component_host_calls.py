@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aegis.component.planning.world import ImportedFunction
 from aegis.errors import CallError
-from aegis.isolation.parent.host_calls import UNFIT
+from aegis.isolation.parent.host_calls import RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.isolation.worker.host_calls import Ask
@@ -55,7 +55,7 @@ class WorkerHandles:
         self.kept[number] = value
         return number
 
-    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+    def find(self, number: int, resource: Resource, *, own: bool) -> Any:
         if resource.key < self.imported:
             return self.classes.get(resource.key, HostObject)(number, self.ask)
         if own:
@@ -154,7 +154,7 @@ def _component_function(
         try:
             answer = signature.unpack_result(answer)
         except ProtocolError:
-            answer = signature.unpack_result(handles.ask(UNFIT, []))
+            answer = signature.unpack_result(handles.ask(RESULT_REJECTED, []))
         return answer
 
     return call

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from aegis.errors import PolicyError
 from aegis.host.files.directory import is_state
-from aegis.isolation.confine import Begun, Confinement, Layer, LayerUnavailable, assemble_filter, confine
+from aegis.isolation.confine import Confinement, EarlyConfinement, Layer, LayerUnavailable, assemble_filter, confine
 from aegis.isolation.protocol.specs import Compile, SandboxSpec, WorkerSpec
 from aegis.support.lean import Any
 
@@ -35,9 +35,9 @@ def prepare_filters() -> None:
                 assemble_filter(_expected(WorkerSpec(reads=reads, writes=writes, network=network, listens=listens)))
 
 
-def begin_confinement(spec: WorkerSpec) -> Begun:
+def begin_confinement(spec: WorkerSpec) -> EarlyConfinement:
     """Apply the layers of confinement that depend only on the worker's specification, before its first sandbox."""
-    return Begun(_expected(spec), spec.skip)
+    return EarlyConfinement(_expected(spec), spec.skip)
 
 
 def _expected(spec: WorkerSpec) -> Confinement:
@@ -47,7 +47,7 @@ def _expected(spec: WorkerSpec) -> Confinement:
     )  # fmt: skip
 
 
-def confine_sandbox(spec: SandboxSpec, descriptors: Sequence[int], begun: Begun) -> list[Any]:
+def confine_sandbox(spec: SandboxSpec, descriptors: Sequence[int], early: EarlyConfinement) -> list[Any]:
     """Confine this process to the needs of one sandbox; return the outcome of each layer as plain data.
 
     Raise ``PolicyError`` if isolation is strict and a layer is missing.
@@ -69,7 +69,7 @@ def confine_sandbox(spec: SandboxSpec, descriptors: Sequence[int], begun: Begun)
         listens=network is not None and bool(network.listen),
         keep_fds=opened,
     )
-    layers = _reported(confine(wanted, skip=spec.skip, begun=begun), strict=spec.strict)
+    layers = _reported(confine(wanted, skip=spec.skip, early=early), strict=spec.strict)
     forbid_imports()
     return layers
 
@@ -91,7 +91,7 @@ def forbid_imports() -> None:
     sys.meta_path[:] = [*kept_finders, _NoImports]
 
 
-def confine_compiler(wanted: Compile, begun: Begun) -> list[Any]:
+def confine_compiler(wanted: Compile, early: EarlyConfinement) -> list[Any]:
     """Confine this process to compiling: no files, no network, and limits on memory and CPU time."""
     seconds = None if wanted.seconds is None else int(wanted.seconds) + 1
     opened = _open()
@@ -100,7 +100,7 @@ def confine_compiler(wanted: Compile, begun: Begun) -> list[Any]:
         # The code goes to a memfd, which only RLIMIT_FSIZE bounds.
         file_bytes=_FILE_BYTES if wanted.data_bytes is None else wanted.data_bytes, keep_fds=opened,
     )  # fmt: skip
-    return _reported(confine(closed, skip=wanted.skip, begun=begun), strict=False)
+    return _reported(confine(closed, skip=wanted.skip, early=early), strict=False)
 
 
 def _reported(layers: list[Layer], *, strict: bool) -> list[Any]:

@@ -11,7 +11,7 @@ import os
 
 from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.engine.threads.ticker import ticker
-from aegis.isolation.confine import Begun
+from aegis.isolation.confine import EarlyConfinement
 from aegis.isolation.parent.pool import SPEC_SIZE_BYTES
 from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError
 from aegis.isolation.protocol.errors import to_plain
@@ -47,7 +47,7 @@ def main(channel_end: int, cancel: int, stderr: int, spec: bytes | None, warmup:
     if not spec:  # the parent closed the socket: no sandbox will come
         os._exit(0)
     worker_spec: WorkerSpec = loads(spec)
-    begun = begin_confinement(worker_spec)
+    early = begin_confinement(worker_spec)
     if warmup is not None:
         if not _has_message(end):
             from aegis.isolation.worker.warmup import warm_up
@@ -62,8 +62,8 @@ def main(channel_end: int, cancel: int, stderr: int, spec: bytes | None, warmup:
         os._exit(0)
     wanted = unpack(message[1], worker_spec.known)
     if isinstance(wanted, Compile):
-        _compile(channel, wanted, descriptors, begun)
-    _run(Session(channel, wanted, descriptors, worker_spec.known), begun, cancel)
+        _compile(channel, wanted, descriptors, early)
+    _run(Session(channel, wanted, descriptors, worker_spec.known), early, cancel)
 
 
 def _received_spec(end: _socket.socket) -> bytes:
@@ -81,19 +81,19 @@ def _has_message(end: _socket.socket) -> bool:
     return True
 
 
-def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: Begun) -> NoReturn:
+def _compile(channel: Channel, wanted: Compile, descriptors: list[int], early: EarlyConfinement) -> NoReturn:
     """Compile one artifact, send the answer, which contains a component's world, and exit."""
     from aegis.isolation.parent.compiling import compile_here
 
     try:
-        layers = confine_compiler(wanted, begun)
+        layers = confine_compiler(wanted, early)
         channel.send(["done", compile_here(wanted, descriptors), layers])
     except BaseException as error:
         channel.send(["fail", to_plain(error), []])
     os._exit(0)
 
 
-def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
+def _run(session: Session, early: EarlyConfinement, cancel: int) -> NoReturn:
     try:
         if session.spec.kind == "component":
             for finder in kept_finders:
@@ -101,7 +101,7 @@ def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
         for name in (*session.spec.modules, *_needed(session.spec)):
             __import__(name)
         session.prepare()
-        session.layers = confine_sandbox(session.spec, session.descriptors, begun)
+        session.layers = confine_sandbox(session.spec, session.descriptors, early)
     except BaseException as error:
         session.refuse(error)
     ticker.at_tick.append(session.late.check)

@@ -50,7 +50,7 @@ class PreloadedFinder:
     """Finder and loader for ``sys.meta_path``, for modules whose code was read before confinement."""
 
     def __init__(self) -> None:
-        self._modules_by_name: dict[str, _PreloadedModule] = {}
+        self._held: dict[str, _PreloadedModule] = {}
         self._put((name, _file(_PACKAGE, name.split(".")[1:])) for name in LATE_AEGIS_MODULES)
         self._put((name, _file(_LIBRARY, name.split("."))) for name in LATE_STDLIB_MODULES)
 
@@ -64,28 +64,24 @@ class PreloadedFinder:
 
     def _put(self, found: Iterable[tuple[str, str]]) -> None:
         for name, path in found:
-            if name not in sys.modules and name not in self._modules_by_name:
+            if name not in sys.modules and name not in self._held:
                 with suppress(OSError):  # this version of Python does not have the module
-                    self._modules_by_name[name] = _PreloadedModule(path)
+                    self._held[name] = _PreloadedModule(path)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        module_code = self._modules_by_name.get(name)
-        if module_code is None:
+        held = self._held.get(name)
+        if held is None:
             return _builtins.find_spec(name) if name in sys.builtin_module_names else None
         kind: Any = type(sys.modules["aegis"].__spec__)
-        spec: ModuleSpec = kind(name, self, origin=module_code.path, is_package=module_code.package)
+        spec: ModuleSpec = kind(name, self, origin=held.path, is_package=held.package)
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return None  # the default
 
     def exec_module(self, module: ModuleType) -> None:
-        module_code = self._modules_by_name[module.__name__]
-        code: CodeType = (
-            marshal.loads(module_code.code)
-            if module_code.code
-            else compile(module_code.source, module_code.path, "exec")
-        )
+        held = self._held[module.__name__]
+        code: CodeType = marshal.loads(held.code) if held.code else compile(held.source, held.path, "exec")
         exec(code, module.__dict__)
 
 

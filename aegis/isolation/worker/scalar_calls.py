@@ -100,7 +100,7 @@ class ScalarExports:
                 session.answer(partial(_fail, error))
                 return
             late.entered -= 1
-            late.seen = 0
+            late.late_ticks = 0
             if channel.frames != before:
                 session.answer(lambda: general(value))
                 return

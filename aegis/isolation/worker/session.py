@@ -228,7 +228,7 @@ class Session:
         try:
             answer = ["done", operation()]
         except _ArgumentMismatch:
-            answer = ["unfit", None]
+            answer = ["rejected", None]
         except MemoryFault as fault:
             answer = ["fault", str(fault)]
         except ValueError as fault:

@@ -23,12 +23,12 @@ Ask = Callable[..., Any]
 class RemoteSockets:
     """Opens sockets for a :class:`~aegis.host.net.network.Network`; implements :class:`aegis.host.net.sockets.Opener`.
 
-    The parent passes descriptors on the socket ``way``. A TCP socket is a real socket, a UDP socket is a stand-in.
+    The parent passes descriptors on the socket ``transfer``. A TCP socket is a real socket, a UDP socket is a stand-in.
     ``notify`` sends a request that the parent does not answer.
     """
 
-    def __init__(self, way: int, ask: Ask, notify: Ask) -> None:
-        self._way, self._ask, self._notify = way, ask, notify
+    def __init__(self, transfer: int, ask: Ask, notify: Ask) -> None:
+        self._transfer, self._ask, self._notify = transfer, ask, notify
         self._numbers: dict[socket.socket, int] = {}
 
     def open(self, family: int, kind: int) -> socket.socket:
@@ -46,7 +46,7 @@ class RemoteSockets:
 
     def _given(self, number: int) -> list[int]:
         """Return the descriptors of a socket. Close those of earlier requests, whose calls were interrupted."""
-        with socket.socket(fileno=os.dup(self._way)) as end:
+        with socket.socket(fileno=os.dup(self._transfer)) as end:
             while True:
                 data, given, _, _ = socket.recv_fds(end, SOCKET_NUMBER.size, _MAX_DESCRIPTORS)
                 if SOCKET_NUMBER.unpack(data)[0] == number:
