@@ -10,8 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from aegis import Aegis, Module, Sandbox, WorkerCrashed
-from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.channel import REGION_BYTES, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.specs import ACCOUNT
 from tests.isolation.isolated import isolated
 
@@ -50,9 +49,9 @@ class Liar:
 
     def __init__(self, script: Script, *, begins: Script | None = None) -> None:
         near, far = socket.socketpair()
-        self.shared = SharedRegion.new(REGION)
-        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION, parent=True))
-        self._peer = Channel(far, *SharedRegion.pair(self.shared, REGION, parent=False), views=True, patient=True)
+        self.shared = SharedRegion.new(REGION_BYTES)
+        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION_BYTES, parent=True))
+        self._peer = Channel(far, *SharedRegion.pair(self.shared, REGION_BYTES, parent=False), views=True, patient=True)
         self._begins, self._script = begins or ready, script
         self.killed = threading.Event()
         self.thread = threading.Thread(target=self._speak, daemon=True)

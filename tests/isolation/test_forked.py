@@ -191,7 +191,8 @@ def test_every_layer_is_there_as_in_a_worker_of_a_fork_server(layers: list[str],
 BEFORE_CONFINEMENT = {
     "aegis.host.net.http.transport", "aegis.host.net.network", "aegis.host.files.preopens",
     "aegis.host.files.single_file",
-    "aegis.isolation.parent.compiling", "aegis.isolation.worker.warmup", "aegis.isolation.worker.sockets",
+    "aegis.isolation.parent.compiling", "aegis.isolation.worker.compiling", "aegis.isolation.worker.warmup",
+    "aegis.isolation.worker.sockets",
     "aegis.isolation.worker.preloaded_code",
     "aegis.observe.events",
 }  # fmt: skip

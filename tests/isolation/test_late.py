@@ -10,9 +10,8 @@ import pytest
 
 from aegis import Cancelled, DeadlineExceeded
 from aegis.engine.threads.guest_thread import run_on_guest_thread
-from aegis.isolation.parent.pool import REGION
 from aegis.isolation.protocol import late_calls
-from aegis.isolation.protocol.channel import PAGE, SharedRegion
+from aegis.isolation.protocol.channel import PAGE, REGION_BYTES, SharedRegion
 from aegis.isolation.protocol.late_calls import LateCalls, forget_account, left_account
 from aegis.isolation.protocol.specs import ACCOUNT
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
@@ -44,7 +43,7 @@ def silent(peer: Peer, message: Any) -> None:
 def test_a_page_of_lies_gives_no_more_than_the_limits(page: bytes, ends: bytes) -> None:
     sandbox, liar = lying(TEXT, silent, timeout="200ms", memory="1MiB", fuel=1000, isolation={"grace": "10ms"})
     with sandbox:
-        os.pwrite(liar.shared, page + ends, 2 * REGION)
+        os.pwrite(liar.shared, page + ends, 2 * REGION_BYTES)
         outcome = sandbox.run("f")
         used = outcome.usage
         assert type(outcome.error) is DeadlineExceeded
@@ -58,7 +57,7 @@ def test_a_page_of_lies_gives_no_more_than_the_limits(page: bytes, ends: bytes) 
 
 def test_a_worker_that_claims_lateness_by_exiting_is_believed_no_more_than_one_that_sends_it() -> None:
     def leave(peer: Peer, message: Any) -> None:
-        os.pwrite(liar.shared, account() + b"e", 2 * REGION)
+        os.pwrite(liar.shared, account() + b"e", 2 * REGION_BYTES)
         raise OSError
 
     sandbox, liar = lying(TEXT, leave, timeout="60s")

@@ -1,4 +1,4 @@
-"""Compilation in a worker: the worker's side, which compiles, and the parent's side, which bounds it.
+"""Compilation in a worker, the parent's side: bounds it and validates the result.
 
 A compile worker may be compromised by the bytes that it compiles, so the parent never loads its code. It seals the code
 and passes it only to workers of the same artifact.
@@ -6,12 +6,11 @@ and passes it only to workers of the same artifact.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Sequence
 
-from aegis.component.planning.plain_world import BadWorld, world_from_plain, world_to_plain
+from aegis.component.planning.plain_world import BadWorld, world_from_plain
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import (
@@ -28,7 +27,7 @@ from aegis.isolation.protocol.pickled import dumps
 from aegis.isolation.protocol.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.protocol.specs import Compile
 from aegis.limits import MIB, TRUSTED, format_seconds
-from aegis.support.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
@@ -36,54 +35,14 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.pool import Pool, Worker
     from aegis.policy.isolation import Isolation
 
-__all__ = ["Compiled", "Compiler", "compile_here", "too_large", "too_long", "validated_world"]
+__all__ = ["Compiled", "Compiler", "too_large", "too_long", "validated_world"]
 
-_CHUNK_BYTES = 1 << 20
 _REAP_SECONDS = 2.0
 """Time for the kernel to release the files of a killed worker."""
 _WORLD_BYTES, _WORLD_FACTOR = 64 * MIB, 16
 """Budget of parent memory for the answer of a compile worker, which contains the names and types of the artifact: a
 constant, plus this factor for each byte of the artifact."""
 _LINKED = ("func", "instance")
-
-
-# -- in the worker --------------------------------------------------------------------------------
-
-
-class _CodeOnlyModule(Artifact):
-    """A core module that is only compiled."""
-
-    kind: ClassVar[str] = "module"
-
-
-def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
-    """Compile core modules of the artifact in one descriptor; write their code to another.
-
-    For a component, return its world as plain data and the code length of each module; for a module, ``None``.
-    """
-    data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
-    world: Any = None
-    parts: dict[int, Any] = {}
-    if wanted.kind == "module":
-        parts[0] = _CodeOnlyModule(data, "", None, wanted.limits)
-    else:
-        from aegis.component.planning.artifact import Component, admit_component
-
-        record = admit_component(data, "", wanted.limits, None, "the component")
-        component = Component(data, record, "", None, wanted.limits)
-        world, parts = world_to_plain(component.validated()), component.modules
-    lengths: list[int] = []
-    for number in wanted.modules:
-        part = parts[number]
-        code = part._serialise(part.code(wanted.config).pointer or 0)
-        part._codes.clear()
-        for at in range(0, len(code), _CHUNK_BYTES):
-            os.pwrite(descriptors[wanted.code], code[at : at + _CHUNK_BYTES], sum(lengths) + at)
-        lengths.append(len(code))
-    return None if wanted.kind == "module" else [world, lengths]
-
-
-# -- in the parent --------------------------------------------------------------------------------
 
 
 class Compiled(NamedTuple):

@@ -17,12 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from aegis.errors import AegisError, WorkerCrashed
-from aegis.isolation.protocol.channel import CHECK_SECONDS, Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.channel import CHECK_SECONDS, REGION_BYTES, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
 from aegis.isolation.protocol.pickled import dumps
-from aegis.isolation.protocol.specs import WorkerSpec
+from aegis.isolation.protocol.specs import SPEC_SIZE_BYTES, WorkerSpec
 from aegis.isolation.worker.reserve import PASSED_VARIABLES
-from aegis.limits import MIB
 from aegis.support.descriptors import above_standard, bare_socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol
 
@@ -33,14 +32,10 @@ else:  # the C module behind signal, without its enumerations
 
 __all__ = ["Pool", "Unsupported", "Worker", "fork_server"]
 
-REGION = 256 * MIB
-"""Bytes of shared memory for each direction; the kernel allocates only pages that are written."""
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from aegis.isolation.worker.fork_server import main; main({}, {})"
 )
-SPEC_SIZE_BYTES = 4
-"""Bytes of the length before a pickled ``WorkerSpec`` on the socket of a forked worker."""
 _MAX_STDERR_BYTES = 65536
 _FORK_SERVER_SECONDS = 10.0
 """Time for the fork server to start, or to fork a worker."""
@@ -90,7 +85,7 @@ class Worker:
                 undo.callback(near_cancel.close), undo.callback(far_cancel.close)
                 self._stderr = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
                 undo.callback(os.close, self._stderr)
-                self.shared = SharedRegion.new(REGION)
+                self.shared = SharedRegion.new(REGION_BYTES)
                 undo.callback(os.close, self.shared)
             except OSError as error:  # too many open descriptors
                 raise Unsupported(f"no worker process can be started: {error.strerror}") from None
@@ -100,7 +95,7 @@ class Worker:
         far_cancel.close()
         self.cancel_socket = near_cancel
         near_cancel.setblocking(False)
-        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION, parent=True))
+        self.channel = Channel(near, *SharedRegion.pair(self.shared, REGION_BYTES, parent=True))
         self.served = 0
         self._status: int | None = None
         self._killed = self._hung_up = False

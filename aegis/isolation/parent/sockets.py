@@ -28,6 +28,7 @@ from aegis.host.net.network import shown
 from aegis.host.net.sockets import MAX_DATAGRAM_BYTES, Address, Purpose
 from aegis.host.net.verdicts import NetworkJudge
 from aegis.isolation.protocol.channel import ProtocolError
+from aegis.isolation.protocol.packets import SOCKET_NUMBER
 from aegis.support.descriptors import socket_above_standard, socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import Decision
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
     from aegis.limits import Limits
     from aegis.policy.network import NetworkCapability, NetworkVerdict
 
-__all__ = ["SOCKET_NUMBER", "SocketService"]
+__all__ = ["SocketService"]
 
-SOCKET_NUMBER = struct.Struct("<q")
-"""Content of a packet that passes descriptors: the number of their socket."""
 _MAX_PORT, _BACKLOG_LIMIT, _MAX_NAME_CHARACTERS = 65535, 4096, 253
 _LARGEST_UINT32 = (1 << 32) - 1
 _LARGEST_INT32 = (1 << 31) - 1

@@ -28,11 +28,10 @@ from aegis.isolation.parent.calls import ArgumentsRejected, ComponentCalls, Core
 from aegis.isolation.parent.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.parent.host_calls import RESULT_REJECTED, TOO_DEEP, are_of
 from aegis.isolation.parent.memory import RemoteMemory
-from aegis.isolation.parent.pool import REGION
 from aegis.isolation.parent.scalar_calls import scalar_call
 from aegis.isolation.parent.streams import STREAM_MESSAGES, Delivery
 from aegis.isolation.protocol.budgets import message_budget
-from aegis.isolation.protocol.channel import ChannelTimeout, Disconnected, ProtocolError
+from aegis.isolation.protocol.channel import REGION_BYTES, ChannelTimeout, Disconnected, ProtocolError
 from aegis.isolation.protocol.errors import from_plain, out_of_memory
 from aegis.isolation.protocol.late_calls import forget_account, left_account
 from aegis.isolation.protocol.scalar_frames import ScalarFrames
@@ -103,7 +102,7 @@ class IsolatedStore:
         """
         self._grace = grace
         if self.worker.served:
-            forget_account(self.worker.shared, REGION)
+            forget_account(self.worker.shared, REGION_BYTES)
         self.token.pop()
         try:
             self.arm()
@@ -502,7 +501,7 @@ class IsolatedStore:
 
     def _count_left_account(self) -> bool:
         """Update the counters from those that a late worker left; return whether it ended its process itself."""
-        account, ended = left_account(self.worker.shared, REGION)
+        account, ended = left_account(self.worker.shared, REGION_BYTES)
         if account is not None:
             self.count(account)
         return ended

@@ -43,6 +43,8 @@ _MAX_FRAME_BYTES = (1 << 32) - 1
 """The largest length that fits into the 32-bit prefix."""
 _UNBUDGETED_FRAME_BYTES = 1 << 28
 """The largest frame that is received on a channel without a budget."""
+REGION_BYTES = 256 << 20
+"""Bytes of shared memory for each direction; the kernel allocates only pages that are written."""
 PAGE = mmap.PAGESIZE
 """Bytes of a shared file after its two regions."""
 _CHUNK_BYTES = 1 << 16

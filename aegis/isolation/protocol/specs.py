@@ -14,11 +14,14 @@ from aegis.limits import Limits
 from aegis.policy import Policy
 from aegis.support.lean import Any, dataclass, field
 
-__all__ = ["ACCOUNT", "Compile", "Folder", "SandboxSpec", "WorkerSpec", "pack", "unpack"]
+__all__ = ["ACCOUNT", "SPEC_SIZE_BYTES", "Compile", "Folder", "SandboxSpec", "WorkerSpec", "pack", "unpack"]
 
 ACCOUNT = Struct("<qqqqqdqqqq")
 """The account: a sandbox's counters, sent with every answer. Host calls and bytes left, bytes in and out, denials,
 seconds in host calls, fuel left, bytes of memory, bytes written to stdout and to stderr."""
+
+SPEC_SIZE_BYTES = 4
+"""Bytes of the length before a pickled ``WorkerSpec`` on the socket of a forked worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

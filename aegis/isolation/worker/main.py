@@ -12,11 +12,10 @@ import os
 from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.confine import EarlyConfinement
-from aegis.isolation.parent.pool import SPEC_SIZE_BYTES
 from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError
 from aegis.isolation.protocol.errors import to_plain
 from aegis.isolation.protocol.pickled import loads
-from aegis.isolation.protocol.specs import Compile, SandboxSpec, WorkerSpec, unpack
+from aegis.isolation.protocol.specs import SPEC_SIZE_BYTES, Compile, SandboxSpec, WorkerSpec, unpack
 from aegis.isolation.worker.confinement import begin_confinement, confine_compiler, confine_sandbox, kept_finders
 from aegis.isolation.worker.session import Session
 from aegis.support.lean import TYPE_CHECKING, NoReturn
@@ -83,7 +82,7 @@ def _has_message(end: _socket.socket) -> bool:
 
 def _compile(channel: Channel, wanted: Compile, descriptors: list[int], early: EarlyConfinement) -> NoReturn:
     """Compile one artifact, send the answer, which contains a component's world, and exit."""
-    from aegis.isolation.parent.compiling import compile_here
+    from aegis.isolation.worker.compiling import compile_here
 
     try:
         layers = confine_compiler(wanted, early)

@@ -14,8 +14,7 @@ from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import Engine, engine_for
 from aegis.engine.native.signals import leave_to_ticks
 from aegis.errors import AegisError, AegisInternalError
-from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, REGION_BYTES, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.errors import from_plain, to_plain
 from aegis.isolation.protocol.late_calls import LateCalls
 from aegis.isolation.protocol.pickled import loads
@@ -54,8 +53,8 @@ class Session:
         self.channel, self.spec, self.descriptors = channel, spec, descriptors
         self._known = known
         self._shared = descriptors[spec.shared]
-        channel.outgoing, channel.incoming = SharedRegion.pair(self._shared, REGION, parent=False)
-        self.late = LateCalls(self._shared, REGION, self.account)
+        channel.outgoing, channel.incoming = SharedRegion.pair(self._shared, REGION_BYTES, parent=False)
+        self.late = LateCalls(self._shared, REGION_BYTES, self.account)
         self.signatures: dict[str, wit_values.Signature] = {}
         self.scalars = ScalarExports(self)
         self.handles: component_host_calls.WorkerHandles | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aegis.host.net.sockets import GUEST_CONNECTION, Address, Datagram, Purpose
-from aegis.isolation.parent.sockets import SOCKET_NUMBER
+from aegis.isolation.protocol.packets import SOCKET_NUMBER
 from aegis.support.lean import Any, cast
 
 __all__ = ["RemoteSockets"]

@@ -18,8 +18,7 @@ from aegis.engine.compile.config import EngineConfig
 from aegis.engine.threads.guest_thread import DIRECT, where
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.parent.code import Code, own_code
-from aegis.isolation.parent.pool import REGION
-from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, Channel, ProtocolError, SharedRegion
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, REGION_BYTES, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.specs import SandboxSpec, pack, unpack
 from aegis.policy import Policy
 from aegis.support.lean import Any, NamedTuple
@@ -53,7 +52,7 @@ class Warmup(NamedTuple):
 
 def warmup_of(sandboxes: Sequence[WarmupSandbox]) -> Warmup:
     """Return the warm-up with these sandboxes; called in the fork server."""
-    return Warmup(tuple(sandboxes), SharedRegion.new(REGION))
+    return Warmup(tuple(sandboxes), SharedRegion.new(REGION_BYTES))
 
 
 def warmup_sandbox(artifact: Artifact, config: EngineConfig, function: str, *values: Any) -> WarmupSandbox:
