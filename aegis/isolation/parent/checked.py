@@ -106,17 +106,17 @@ def decision(message: list[Any]) -> Decision:
 
 def line(message: list[Any]) -> tuple[str, str]:
     """Return the level and text of a line that the guest logged."""
-    level, said = _fields(message, 2)
-    return text(level, 32), text(said)
+    level, content = _fields(message, 2)
+    return text(level, 32), text(content)
 
 
 def log(message: list[Any]) -> tuple[str, str]:
     """Log a line of the guest to the logger ``aegis.guest``; return its level and text."""
     import logging
 
-    level, said = line(message)
-    logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", said, extra={"guest_level": level})
-    return level, said
+    level, content = line(message)
+    logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", content, extra={"guest_level": level})
+    return level, content
 
 
 _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}

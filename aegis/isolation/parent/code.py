@@ -137,9 +137,9 @@ class _CodeSearch:
         missing = [number for number in numbers.values() if not self._found(parts[number])]
         known = artifact.kind == "module" or self._known_world()
         apart = [number for number in missing if self._apart(parts[number])]
-        beside = [number for number in missing if number not in apart]
-        if artifact.kind == "component" and (beside or not known):
-            self._compile_component(artifact, parts, beside)
+        together = [number for number in missing if number not in apart]
+        if artifact.kind == "component" and (together or not known):
+            self._compile_component(artifact, parts, together)
         for number in apart:
             self._compile_alone(parts[number])
         artifact.cached = artifact.cached or (known and not missing and self._from_cache == len(numbers))

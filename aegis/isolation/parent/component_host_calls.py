@@ -43,7 +43,7 @@ class ComponentFunctions(HostFunctions):
             self.handles.drop_object(values[0] if values else None)
             return None
         if number == RESULT_REJECTED:
-            return self._refitted(door)
+            return self._coerce_rejected(door)
         function, signature = self._wanted[number], self._signature(number, door)
         arguments = signature.unpack(values)
         self.handles.taken.clear()
@@ -55,14 +55,14 @@ class ComponentFunctions(HostFunctions):
             refit(function, result, door)
         first = self.handles.next
         self._latest = number, result, first
-        return self._released(lambda: self._packed(signature, result, door), number, result, first)
+        return self._encode_or_release(lambda: self._encode(signature, result, door), number, result, first)
 
-    def _refitted(self, door: Door) -> Any:
+    def _coerce_rejected(self, door: Door) -> Any:
         if self._latest is None:
             raise ProtocolError("rejection of a result that was not sent")
-        return self._released(lambda: self._fitted(door), *self._latest)
+        return self._encode_or_release(lambda: self._coerce_latest(door), *self._latest)
 
-    def _released(self, pack: Callable[[], Any], number: int, result: Any, first: int) -> Any:
+    def _encode_or_release(self, pack: Callable[[], Any], number: int, result: Any, first: int) -> Any:
         """Encode a result with ``pack``; if that fails, release the result."""
         assert self.handles is not None
         function = self._wanted[number]
@@ -74,15 +74,15 @@ class ComponentFunctions(HostFunctions):
                 raise HostError(f"host function {function} broke its type: {error}") from None
             raise
 
-    def _packed(self, signature: Signature, result: Any, door: Door) -> Any:
+    def _encode(self, signature: Signature, result: Any, door: Door) -> Any:
         try:
             return signature.pack_result(result)
         except AegisError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
-            return self._fitted(door)
+            return self._coerce_latest(door)
 
-    def _fitted(self, door: Door) -> Any:
+    def _coerce_latest(self, door: Door) -> Any:
         """Coerce the latest result, which had another type, and encode it; raise ``HostError`` if that fails."""
         assert self._latest is not None
         assert self.handles is not None

@@ -35,7 +35,7 @@ else:  # the C module behind signal, without its enumerations
 __all__ = ["fork_worker", "take_forked"]
 
 _PARENT_DIES = 1  # PR_SET_PDEATHSIG
-_LEAST_CHARACTERS = 2
+_MIN_SECRET_CHARACTERS = 2
 """CPython shares the objects of shorter texts, which must not be overwritten."""
 _FREED_BYTES = 32
 """Bytes that malloc(3) overwrites at the start of a freed block: two pointers, or four in a large block."""
@@ -58,7 +58,7 @@ def fork_worker() -> None:
 
 def take_forked() -> Worker | None:
     """Return the forked worker on the first call, if it is alive; otherwise ``None``."""
-    return _waiting.pop() if _waiting and _waiting[0].waits() else None
+    return _waiting.pop() if _waiting and _waiting[0].is_idle() else None
 
 
 class _ForkedWorkerFactory:
@@ -98,10 +98,10 @@ class _ForkedWorkerFactory:
 
 def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
     """Run the worker in the forked child; never return to the command's code."""
-    code = 70
+    code = 70  # EX_SOFTWARE
     try:
         ctypes.CDLL(None).prctl(_PARENT_DIES, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # the command ended before prctl(2): no signal will come
             os._exit(code)
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -157,7 +157,7 @@ def forget() -> None:
     words = [*sys.orig_argv[1:], *sys.argv[1:]]  # distinct objects in both lists
     _forget_wide(sys.argv[1:])
     for raw in held:
-        if len(raw) >= _LEAST_CHARACTERS:
+        if len(raw) >= _MIN_SECRET_CHARACTERS:
             ctypes.memset(id(raw) + bytes.__basicsize__ - 1, 0, len(raw))
     for word in words:
         _overwrite(word)
@@ -167,7 +167,7 @@ def forget() -> None:
 
 def _overwrite(text: str) -> None:
     """Overwrite the characters of a ``str`` object in place; no code may use it afterwards."""
-    if len(text) < _LEAST_CHARACTERS:
+    if len(text) < _MIN_SECRET_CHARACTERS:
         return
     widest = max(map(ord, text))
     sample = "ab" if widest < 128 else "\xe9a" if widest < 256 else "\u0105a" if widest < 65536 else "\U0001f600a"
@@ -183,7 +183,7 @@ def _forget_wide(words: list[str]) -> None:
     """
     search: Any = ctypes.CDLL(None).memmem
     search.restype, search.argtypes = ctypes.c_size_t, [ctypes.c_size_t] * 2 + [ctypes.c_char_p, ctypes.c_size_t]
-    secret = {word for word in words if len(word) >= _LEAST_CHARACTERS and (word[0] != "-" or "=" in word)}
+    secret = {word for word in words if len(word) >= _MIN_SECRET_CHARACTERS and (word[0] != "-" or "=" in word)}
     for start, end in _heap():
         for word in secret - {"run"}:
             wide = word.encode("utf-32-le", "surrogatepass")

@@ -107,7 +107,7 @@ class Worker:
         self._server.wait_started(self._process)
         return self._process.pid
 
-    def waits(self) -> bool:
+    def is_idle(self) -> bool:
         """Return whether the worker is alive and has sent nothing."""
         try:
             self.channel.socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -457,7 +457,7 @@ class Pool:
             with self._lock:
                 while self._warm:
                     worker = self._warm.pop(0)
-                    if worker.waits():
+                    if worker.is_idle():
                         return worker
                     worker.discard()
         return Worker(fork_server(self._stack), self._spec)
@@ -471,7 +471,7 @@ class Pool:
                 worker = kept.pop()
                 if not kept:
                     del self._used[reuse_key]
-                if worker.waits():
+                if worker.is_idle():
                     return worker
                 worker.discard()
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aegis.component.planning.world import ImportedFunction
 from aegis.errors import CallError
-from aegis.isolation.parent.host_calls import RESULT_REJECTED
+from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.isolation.worker.host_calls import Ask
@@ -33,7 +33,7 @@ class HostObject:
         self.number, self._ask = number, ask
 
     def __drop__(self) -> None:
-        self._ask(-1, [self.number])
+        self._ask(DROP, [self.number])
 
 
 class WorkerHandles:
@@ -42,8 +42,10 @@ class WorkerHandles:
     def __init__(self, world: World) -> None:
         self.imported = world.imported
         self.classes: dict[int, type[HostObject]] = {}
+        """The class of each resource of the embedder, by its key."""
         self.kept: dict[int, ResourceHandle] = {}
-        self.given: list[int] = []
+        """Handles of the guest that the parent holds, by number."""
+        self.owned: list[int] = []
         """Numbers that the running call received for ``own`` parameters."""
         self.ask: Ask = _no_parent
         self._next = 1
@@ -59,7 +61,7 @@ class WorkerHandles:
         if resource.key < self.imported:
             return self.classes.get(resource.key, HostObject)(number, self.ask)
         if own:
-            self.given.append(number)
+            self.owned.append(number)
         handle = self.kept.get(number)
         if handle is None:
             raise CallError("the handle was dropped, or was moved into the guest by an earlier call")
@@ -67,10 +69,10 @@ class WorkerHandles:
 
     def consumed(self) -> list[int]:
         """Return the numbers of ``own`` parameters that the guest has taken, and remove them from the table."""
-        taken = [n for n in self.given if n in self.kept and self.kept[n]._native is None]
+        taken = [n for n in self.owned if n in self.kept and self.kept[n]._native is None]
         for number in taken:
             del self.kept[number]
-        self.given.clear()
+        self.owned.clear()
         return taken
 
 

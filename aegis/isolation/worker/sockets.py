@@ -36,7 +36,7 @@ class RemoteSockets:
         if isinstance(answer, int):
             raise OSError(answer, os.strerror(answer))
         number = answer[0]
-        given = self._given(number)
+        given = self._received_descriptors(number)
         if kind == socket.SOCK_DGRAM:
             made = cast(socket.socket, _Datagrams(number, given, self._ask))
         else:
@@ -44,7 +44,7 @@ class RemoteSockets:
         self._numbers[made] = number
         return made
 
-    def _given(self, number: int) -> list[int]:
+    def _received_descriptors(self, number: int) -> list[int]:
         """Return the descriptors of a socket. Close those of earlier requests, whose calls were interrupted."""
         with socket.socket(fileno=os.dup(self._transfer)) as end:
             while True:
