@@ -13,7 +13,7 @@ from typing import Any
 
 from aegis.component.conversion.layout import core_type
 from aegis.component.passage import Passage, Way, passage
-from aegis.component.planning.program import CoreItem, Lifted
+from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
 from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
 from aegis.engine.native.library import lib, number, pointer
@@ -33,7 +33,7 @@ class Callee:
     __slots__ = ("context", "entering", "function", "lifted", "numbers", "raw", "slots")
 
     def __init__(
-        self, lifted: Lifted, function: Function, context: int, numbers: Sequence[int] | None, *, raw: bool
+        self, lifted: CanonLift, function: Function, context: int, numbers: Sequence[int] | None, *, raw: bool
     ) -> None:
         self.lifted, self.function, self.context, self.numbers, self.raw = lifted, function, context, numbers, raw
         self.entering: tuple[int, ...] = ()

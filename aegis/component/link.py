@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aegis.component.call import Callee, ComponentEntry
 from aegis.component.conversion.layout import core_type
 from aegis.component.planning.artifact import Component
-from aegis.component.planning.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
+from aegis.component.planning.program import CanonLift, CanonLower, ContextPlan, CoreExport, Imported, Options
 from aegis.component.planning.world import (
     Lacking,
     Typing,
@@ -57,7 +57,7 @@ _RESOURCE_TYPES = {
 }  # fmt: skip
 
 
-class _Step(NamedTuple):
+class _LinkStep(NamedTuple):
     """The instantiation of one core module: the offset of its imports in the space for all, and their kinds."""
 
     number: int
@@ -85,7 +85,7 @@ class LinkSpace:
         start = ctypes.addressof(self._imports)
         self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
 
-    def _arguments(self, plan: ComponentPlan, step: _Step, at: int) -> tuple[Any, ...]:
+    def _arguments(self, plan: ComponentPlan, step: _LinkStep, at: int) -> tuple[Any, ...]:
         functions = [(plan.native_type(k), number(k), pointer(at + EXTERN * n + 8), k) for n, k in step.functions]
         exports = []
         for n, item in step.exports:
@@ -188,7 +188,7 @@ class ComponentPlan(BasePlan):
         for n, step in enumerate(self.program.steps):
             functions = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, int))
             exports = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, CoreExport))
-            yield _Step(n, offset, len(step.imports), functions, exports)
+            yield _LinkStep(n, offset, len(step.imports), functions, exports)
             offset += len(step.imports)
 
     # -- native space --------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class ComponentPlan(BasePlan):
         """Return the engine's image of a trampoline's type."""
         of = self.program.trampolines[trampoline]
         signature = (
-            core_type(of.function.type, lowered=True) if isinstance(of, Lowered) else _RESOURCE_TYPES[of.operation]
+            core_type(of.function.type, lowered=True) if isinstance(of, CanonLower) else _RESOURCE_TYPES[of.operation]
         )
         made = self._native_types.get(signature)
         if made is None:
@@ -237,9 +237,9 @@ class ComponentPlan(BasePlan):
 
     def _body(self, trampoline: int) -> Body:
         of = self.program.trampolines[trampoline]
-        if not isinstance(of, Lowered):
+        if not isinstance(of, CanonLower):
             return resource_body(of, self)
-        if isinstance(of.function, Lifted):
+        if isinstance(of.function, CanonLift):
             lifted = of.function
             if lifted.instance == of.instance:
                 return refused_body
@@ -262,9 +262,9 @@ class ComponentPlan(BasePlan):
 
     def _called(self, trampoline: int) -> str:
         of = self.program.trampolines[trampoline]
-        if isinstance(of, Lowered) and isinstance(of.function, Imported):
+        if isinstance(of, CanonLower) and isinstance(of.function, Imported):
             return str(self.functions[self._index(of.function)])
-        if isinstance(of, Lowered):
+        if isinstance(of, CanonLower):
             return "a function of another component"
         return "a resource's drop" if of.operation == "drop" else f"resource.{of.operation}"
 
@@ -298,7 +298,7 @@ class ComponentPlan(BasePlan):
     def _callee(self, interface: str, function: str, typed: Function) -> Callee:
         owner: Any = self.program.exports.get(interface, {}) if interface else self.program.exports
         lifted = owner.get(function) if isinstance(owner, Mapping) else None
-        if not isinstance(lifted, Lifted):
+        if not isinstance(lifted, CanonLift):
             name = f"{interface}#{function}" if interface else function
             raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
         context = self.context(lifted.instance, lifted.options, raw=False)

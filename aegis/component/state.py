@@ -16,7 +16,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import EXTERN, ComponentFrame, bind_guest
-from aegis.component.handles import Entry
+from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.shims.module import BATCH, realloc_batch
 from aegis.component.traps import trap
@@ -25,12 +25,12 @@ from aegis.engine.native.library import lib, number, pointer, take_error, view
 from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
-    from aegis.component.handles import Handles, Instance
+    from aegis.component.handles import Handles, InstanceState
     from aegis.engine.call.door import Door
     from aegis.engine.compile.code import NativeCode
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
+__all__ = ["EXTERN", "ComponentState", "CoreMemory", "GuestContext", "LiftLowerContext"]
 
 _INSTANCE, _SLOT = 16, 16
 """Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
@@ -41,7 +41,7 @@ _FOUR, _ONE = number(4), number(1)
 _NOTHING = memoryview(bytearray())  # writable, for blocks of no bytes are placed too
 
 
-class Memory:
+class CoreMemory:
     """A linear memory: a view of its bytes, as far as they were looked at."""
 
     __slots__ = ("_context", "_item", "view")
@@ -64,14 +64,14 @@ class Memory:
         return int(_memory_size(self._context, self._item))
 
 
-class Context:
+class LiftLowerContext:
     """How values of one set of canonical options cross between the host and one component instance."""
 
     __slots__ = (
         "_options", "_state", "door", "handles", "instance", "memory", "realloc", "realloc_many", "reallocate", "task",
     )  # fmt: skip
 
-    memory: Memory
+    memory: CoreMemory
     realloc: Callable[[int, int], int]
     """Take alignment and size in bytes; return an address in :attr:`memory` whose range is checked."""
     reallocate: Callable[[int, int, int, int], int]
@@ -79,7 +79,7 @@ class Context:
     realloc_many: Callable[[int, list[int]], list[int]]
     """Likewise, for many sizes at once."""
 
-    def __init__(self, state: ComponentState, instance: Instance, options: Options) -> None:
+    def __init__(self, state: ComponentState, instance: InstanceState, options: Options) -> None:
         self._state, self._options = state, options
         self.door, self.handles, self.instance = state.door, state.handles, instance
         self.task: list[int] = [0]
@@ -116,7 +116,7 @@ class Context:
         return self.handles.lower_borrow(self.instance, resource, value, self.task)
 
 
-class GuestContext(Context):
+class GuestContext(LiftLowerContext):
     """The same for values that pass from one component instance to another: resources pass as representations."""
 
     __slots__ = ()
@@ -131,7 +131,7 @@ class GuestContext(Context):
     def lower_own(self, resource: int, value: Any) -> int:
         if self.handles.hosted[resource]:
             self.handles.passing.pop(id(value), None)
-        return self.handles.add(self.instance, Entry(resource, value, True))
+        return self.handles.add(self.instance, HandleEntry(resource, value, True))
 
     def lower_borrow(self, resource: int, value: Any) -> int:
         handles = self.handles
@@ -143,7 +143,7 @@ class GuestContext(Context):
         return index
 
 
-class _Made(dict[int, Any]):
+class _LazyItems(dict[int, Any]):
     """What a state makes when it is first asked for, by its number in the plan."""
 
     __slots__ = ("state",)
@@ -161,20 +161,20 @@ class _Made(dict[int, Any]):
         return self.state
 
 
-class _Contexts(_Made):
+class _Contexts(_LazyItems):
     """The contexts of a state."""
 
     __slots__ = ()
 
-    def __missing__(self, index: int) -> Context:
+    def __missing__(self, index: int) -> LiftLowerContext:
         state = self._live()
         wanted: ContextPlan = state.plan.contexts[index]
-        make = GuestContext if wanted.raw else Context
+        make = GuestContext if wanted.raw else LiftLowerContext
         made = self[index] = make(state, state.handles.instances[wanted.instance], wanted.options)
         return made
 
 
-class _Callees(_Made):
+class _Callees(_LazyItems):
     """What calls a lifted function for another component instance."""
 
     __slots__ = ()
@@ -209,7 +209,7 @@ class ComponentState:
         self._store = weakref.ref(store)
         self._pointers = pointers
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
-        self._memories: dict[CoreExport, Memory] = {}
+        self._memories: dict[CoreExport, CoreMemory] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Make what few components need: calls between their instances."""
@@ -219,7 +219,7 @@ class ComponentState:
         made.state = self
         return made
 
-    def settle(self, instances: Any) -> None:
+    def keep_instances(self, instances: Any) -> None:
         """Linking is done: keep the core instances, and let go of the space that they were made in."""
         self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
         self._base, self._pointers = ctypes.addressof(self._kept), None
@@ -255,11 +255,11 @@ class ComponentState:
         self.item(item)
         return ctypes.addressof(self._items[item][1])
 
-    def memory(self, item: CoreExport) -> Memory:
+    def memory(self, item: CoreExport) -> CoreMemory:
         """Return a linear memory."""
         found = self._memories.get(item)
         if found is None:
-            found = self._memories[item] = Memory(self.context, self.item(item))
+            found = self._memories[item] = CoreMemory(self.context, self.item(item))
         return found
 
     def memory_sizes(self) -> list[int]:
@@ -268,7 +268,7 @@ class ComponentState:
 
     # -- contexts ------------------------------------------------------------------------------
 
-    def realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
+    def realloc(self, item: CoreItem, cx: LiftLowerContext) -> tuple[Any, Any]:
         """Return what calls a guest's realloc, and checks the range that it returns.
 
         The call is unchecked: the plan compared the function's type with (i32, i32, i32, i32) -> i32. While it runs,
@@ -317,7 +317,7 @@ class ComponentState:
 
         return realloc, reallocate
 
-    def realloc_many(self, item: CoreItem, cx: Context) -> Callable[[int, list[int]], list[int]]:
+    def realloc_many(self, item: CoreItem, cx: LiftLowerContext) -> Callable[[int, list[int]], list[int]]:
         """Return what calls a guest's realloc for many sizes, some at a time, by a module of Aegis.
 
         The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
@@ -353,7 +353,7 @@ class ComponentState:
 
         return many
 
-    def _check_ranges(self, memory: Memory, align: int, addresses: list[int], sizes: list[int]) -> None:
+    def _check_ranges(self, memory: CoreMemory, align: int, addresses: list[int], sizes: list[int]) -> None:
         if align > 1 and any(at & (align - 1) for at in addresses):
             raise trap("realloc returned an address that is not aligned")
         end = max(map(add, addresses, sizes))

@@ -14,8 +14,8 @@ from aegis.component.state import ComponentState
 from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
-from aegis.engine.store.store import Store
-from aegis.engine.threads.guest_thread import DIRECT, MAIN, where
+from aegis.engine.store.store import ModuleStore
+from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.errors import AegisError, SandboxStateError
 from aegis.values import Rows
 from aegis.wit.values import ResourceHandle
@@ -26,7 +26,7 @@ _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_
 _instance_new = lib.wasmtime_instance_new
 
 
-class ComponentStore(Store):
+class ComponentStore(ModuleStore):
     """One instance of a component. ``functions`` are callables, in the order of the plan's functions.
 
     ``classes`` gives the Python class of handles of the guest's resource with a key.
@@ -89,7 +89,7 @@ class ComponentStore(Store):
                 return error
             state.steps_done += 1
         if not plan.keeps_space:
-            state.settle(space.instances)
+            state.keep_instances(space.instances)
             plan.give_back(space)
             self._space = None
         return None
@@ -136,7 +136,7 @@ class ComponentStore(Store):
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return what drops a handle from the current thread, or ``None`` if it may not run guests."""
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE

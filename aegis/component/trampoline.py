@@ -24,9 +24,9 @@ from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
-from aegis.component.handles import Entry
+from aegis.component.handles import HandleEntry
 from aegis.component.passage import has_borrows
-from aegis.component.planning.program import Lowered, ResourceFunction
+from aegis.component.planning.program import CanonLower, ResourceFunction
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
@@ -78,7 +78,7 @@ def _fail(env: int, named: Callable[[int], str], error: BaseException) -> int | 
     try:
         door = slots[env >> SLOT_BITS][0]
         if isinstance(error, GuestExit):
-            error = door.overdue() or error  # an exit that comes too late is no success
+            error = door.stop_reason() or error  # an exit that comes too late is no success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
@@ -119,7 +119,9 @@ def body(state, address):
 """
 
 
-def host_body(function: ImportedFunction, index: int, lowered: Lowered, context: int, numbers: Sequence[int]) -> Body:
+def host_body(
+    function: ImportedFunction, index: int, lowered: CanonLower, context: int, numbers: Sequence[int]
+) -> Body:
     """Write what a call of an imported function does. ``index`` is its place among the host's functions."""
     types = tuple(t for _, t in function.type.params)
     result = function.type.result
@@ -384,7 +386,7 @@ def refused_body(state: Any, address: int) -> None:
     raise cannot_enter()
 
 
-def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int, ...]) -> Body:
+def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[int, ...]) -> Body:
     """Write what a call from one component instance into another does; ``entering`` are the instances it enters."""
     of = lowered.function.type
     types, result = tuple(t for _, t in of.params), of.result
@@ -429,7 +431,7 @@ def resource_body(function: ResourceFunction, state_plan: Any) -> Body:
         if not instance.may_leave:
             raise cannot_leave()
         view = words[address]
-        view[0] = handles.add(instance, Entry(resource, view[0], True))
+        view[0] = handles.add(instance, HandleEntry(resource, view[0], True))
 
     def rep(state: Any, address: int) -> None:
         view = words[address]

@@ -44,9 +44,9 @@ from aegis.engine.store.own_module import OwnModule
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
 if TYPE_CHECKING:
-    from aegis.component.handles import Instance
-    from aegis.component.planning.program import Lifted
-    from aegis.component.state import ComponentState, Context
+    from aegis.component.handles import InstanceState
+    from aegis.component.planning.program import CanonLift
+    from aegis.component.state import ComponentState, LiftLowerContext
 
 __all__ = ["SLOT", "VECTOR", "Block", "FusedCall", "Piece", "Shape", "Stage", "fuse", "module_text", "pieces"]
 
@@ -379,7 +379,7 @@ class Stage:
 
     __slots__ = ("buffer", "door", "handles", "lift_borrow", "lift_own", "memory", "view")
 
-    def __init__(self, cx: Context, buffer: Any, view: memoryview) -> None:
+    def __init__(self, cx: LiftLowerContext, buffer: Any, view: memoryview) -> None:
         self.door, self.handles, self.buffer, self.view = cx.door, cx.handles, buffer, view
         self.lift_own, self.lift_borrow = cx.lift_own, cx.lift_borrow
         self.memory = self
@@ -399,7 +399,7 @@ class FusedCall:
 
     __slots__ = ("_context", "_instance", "_phase", "_value", "_word", "function")
 
-    def __init__(self, state: ComponentState, instance: Instance, function: Any, phase: Any) -> None:
+    def __init__(self, state: ComponentState, instance: InstanceState, function: Any, phase: Any) -> None:
         self._context, self._instance, self.function, self._phase = state.context, instance, function, phase
         self._value = (ctypes.c_char * _VALUE_BYTES)()
         self._word = memoryview(self._value).cast("B")[8:12].cast("I")
@@ -425,7 +425,7 @@ def misplaced(state: ComponentState, status: int) -> BaseException:
     return state.realloc_out_of_bounds()
 
 
-def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape) -> FusedCall | None:
+def fuse(state: ComponentState, lifted: CanonLift, instance: InstanceState, shape: Shape) -> FusedCall | None:
     """Instantiate a fused module for a lifted function; return ``None`` if the store's instance limit is reached."""
     module, options = _module(shape, instance.leave is not None), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]

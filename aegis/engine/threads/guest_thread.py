@@ -24,7 +24,7 @@ from aegis.support.lean import Any
 
 __all__ = [
     "DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "start_thread",
-    "where",
+    "thread_state",
 ]  # fmt: skip
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
@@ -43,7 +43,7 @@ class ThreadState(threading.local):
     loop: Any = None
     """The event loop that awaits the call on this thread, or ``None``."""
 
-    def settle(self) -> int:
+    def detect_mode(self) -> int:
         """Return the mode of this thread; determine it on the first call."""
         if self.mode == UNKNOWN:
             if threading.current_thread() is threading.main_thread():
@@ -53,7 +53,7 @@ class ThreadState(threading.local):
         return self.mode
 
 
-where = ThreadState()
+thread_state = ThreadState()
 
 
 def _stack_size() -> int:
@@ -176,7 +176,7 @@ class _GuestThread:
         self._next.release()
 
     def _loop(self) -> None:
-        where.mode = DIRECT
+        thread_state.mode = DIRECT
         while True:
             self._next.acquire()
             job, self._job = self._job, None
@@ -200,7 +200,7 @@ _start_lock = threading.Lock()
 
 def on_enough_stack(function: Callable[[], Any]) -> Any:
     """Call ``function`` and return its result; use a guest thread if this thread's stack is too small to compile on."""
-    if where.settle() != SMALL:
+    if thread_state.detect_mode() != SMALL:
         return function()
     job = run_on_guest_thread(function)
     job.wait(None)
