@@ -1,4 +1,4 @@
-"""A store of one component: its core instances, its handles, its budgets."""
+"""Component stores: the core instances, the handle tables and the budgets of one component."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _instance_new = lib.wasmtime_instance_new
 
 
 class ComponentStore(ModuleStore):
-    """One instance of a component. ``functions`` are callables, in the order of the plan's functions.
+    """One instance of a component. ``functions`` are the host functions, in the order of the plan's functions.
 
-    ``classes`` gives the Python class of handles of the guest's resource with a key.
+    ``classes`` returns the Python class of handles to the guest resource with the given key.
     """
 
     handles: Handles
     state: ComponentState
     _space: Any = None
-    """Native space for linking the store, and for its core instances where they are few."""
+    """The ``LinkSpace`` of the store; a plan without imports leaves the core instances in it."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ComponentStore(ModuleStore):
         callback, context = plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
-            if made is not None:  # for each function, func_new(context, type, callback, number, None, where to)
+            if made is not None:  # for each function: func_new(context, type, callback, number, None, target)
                 natives, numbers, targets, _ = made
                 any(map(_func_new, repeat(context), natives, repeat(callback), numbers, repeat(None), targets))
             if exports is not None and not all(map(_export_get, repeat(context), *exports)):
@@ -113,13 +113,13 @@ class ComponentStore(ModuleStore):
         return next((size for size in self.state.memory_sizes() if size + 65536 > cap), None)
 
     def refused_growth(self) -> AegisError | None:
-        """Return the error for a guest that was refused memory; ``None`` if it was not."""
+        """Return the error for a guest that got no more memory; ``None`` if its memory could still grow."""
         return refused_growth("unreachable", self._evidence())
 
     # -- calls ---------------------------------------------------------------------------------
 
     def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
-        """Let ``closure`` be what calls a function from now on."""
+        """Use ``closure`` for calls of the function from now on."""
         self._closures[name, style] = closure
 
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ class ComponentStore(ModuleStore):
         return bind_component(self, frame.bind(self.state), style)
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
-        """Return what drops a handle from the current thread, or ``None`` if it may not run guests."""
+        """Return a closure that drops a handle, or ``None`` if the current thread may not run guests."""
         mode = thread_state.mode or thread_state.detect_mode()
         if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
             return None
@@ -152,7 +152,7 @@ class ComponentStore(ModuleStore):
         state.close()
 
     def close(self) -> None:
-        """Free the store."""
+        """Delete the store, and return its buffers to the plan."""
         was_open = self._pointer is not None
         super().close()
         space, self._space = self._space, None
@@ -162,13 +162,16 @@ class ComponentStore(ModuleStore):
             self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
-        """Bytes that its memories have; one that no module exports counts with its initial size."""
+        """Return the bytes of all memories.
+
+        Without accounting, a memory that is not exported counts with its initial size.
+        """
         if self.account is not None:
             return self.account.used
         return sum(self.state.memory_sizes()) + self.plan.artifact.hidden_memory  # type: ignore[no-any-return]
 
     def memory_reader(self) -> Callable[[], int]:
-        """Return what :meth:`memory_size` does."""
+        """Return :meth:`memory_size`: the memories of a component vary, so nothing can be looked up in advance."""
         return self.memory_size
 
 
@@ -182,5 +185,5 @@ _DROP = (
 
 @cache
 def _dropper(style: int) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` that drop a handle."""
+    """Return the function that creates closures of ``style`` that drop a handle."""
     return around(style, "handle", _DROP, "pass", {})

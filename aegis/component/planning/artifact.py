@@ -241,10 +241,8 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
     _check_features(structure, what)
     made = structure.totals.instances
     if limits.instances is not None and made > limits.instances:
-        raise MemoryExceeded(
-            f"{what}: {exceeded('instances', made, limits.instances)}",
-            limit="instances", phase="initial", used=made, allowed=limits.instances,
-        )  # fmt: skip
+        text = f"{what}: {exceeded('instances', made, limits.instances)}"
+        raise MemoryExceeded(text, limit="instances", phase="initial", used=made, allowed=limits.instances)
     try:
         return record or ComponentRecord(structure, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:

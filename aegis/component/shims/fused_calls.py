@@ -58,7 +58,7 @@ address; realloc returned a range beyond the memory."""
 _MAY_NOT_LEAVE, _MAY_LEAVE, _HAS_LEFT = range(3)
 """Values of the global ``phase``. The instance may not leave during realloc and post-return. The host stores
 ``_HAS_LEFT`` when the instance calls it. The first two equal the values of a may-leave flag."""
-_MAX_PIECES, _MAX_NESTING_DEPTH = 4, 8
+_MAX_RESULT_PARTS, _MAX_NESTING_DEPTH = 4, 8
 _VECTORS, _OPTIONAL_VECTORS = 64, 16
 """Vectors shared by all arguments, and by a result: each costs time whether or not it is used. Strings and lists that
 are present only in some cases, such as an error's text, share fewer."""
@@ -146,7 +146,7 @@ def pieces(of: WitType, encoding: str) -> tuple[Piece, ...] | None:
         _collect(of, 0, (), found)
     except _NotFusable:
         return None
-    return tuple(found) if len(found) <= _MAX_PIECES and layout(of).size <= 8 * VECTOR else None
+    return tuple(found) if len(found) <= _MAX_RESULT_PARTS and layout(of).size <= 8 * VECTOR else None
 
 
 def has_strings(of: WitType) -> bool:
@@ -161,7 +161,7 @@ class _NotFusable(Exception):
 def _collect(
     of: WitType, at: int, cases: tuple[tuple[int, int, int], ...], found: list[Piece], depth: int = 0
 ) -> None:  # fmt: skip
-    if depth > _MAX_NESTING_DEPTH or len(found) > _MAX_PIECES:
+    if depth > _MAX_NESTING_DEPTH or len(found) > _MAX_RESULT_PARTS:
         raise _NotFusable
     if of == "string":
         found.append(Piece(at, 1, 1, cases))

@@ -19,11 +19,12 @@ from aegis.engine.call.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.call.classify import Evidence, classify
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import free_slot, slots, take_slot
-from aegis.engine.native.library import lib, number, pointer, take_error
+from aegis.engine.native.library import lib, number, take_error
 from aegis.engine.native.signals import secure
 from aegis.engine.store.imports import Imports
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.memory_accounting import MemoryBudget
+from aegis.engine.store.workspace import WORKSPACES_KEPT, Workspace, workspaces
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import TICK, ticker
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
@@ -41,25 +42,10 @@ __all__ = ["ModuleStore", "PoolExhausted"]
 
 _EXTERN = 32
 """Bytes of ``wasmtime_extern_t``."""
-_WORKSPACES_KEPT = 64
 
 
 class PoolExhausted(Exception):
     """The engine's pool has no free slot; another engine can still run the module."""
-
-
-class _Workspace:
-    """The native buffer of one store: its instance, a trap pointer, and its exported memory. It is recycled."""
-
-    __slots__ = ("buffer", "extern", "instance", "item", "trap", "trap_pointer")
-
-    def __init__(self) -> None:
-        self.buffer = (ctypes.c_char * 128)()
-        base = ctypes.addressof(self.buffer)
-        self.instance = pointer(base)
-        self.trap_pointer = pointer(base + 16)
-        self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
-        self.extern, self.item = pointer(base + 32), pointer(base + 40)
 
 
 def _taken() -> SandboxStateError:
@@ -88,7 +74,6 @@ _instance_new = lib.wasmtime_instance_new
 _number = c_uint64.from_param
 _export_get = lib.wasmtime_instance_export_get
 
-_workspaces: list[_Workspace] = []
 _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
@@ -142,8 +127,8 @@ class ModuleStore:
     spent = False
     """Whether a call did not return normally: the state of the guest is unknown."""
     _instantiated = False
-    """Whether the workspace contains this store's instance. Until then it may contain that of a closed store, and asking
-    the engine for an export would abort the process."""
+    """Whether the workspace contains this store's instance. Until then it may contain that of a closed store, and
+    asking the engine for an export would abort the process."""
 
     def __init__(
         self,
@@ -163,7 +148,7 @@ class ModuleStore:
         self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
         self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
         self.context = context = _pointer(_store_context(native))
-        self._workspace = space = _workspaces.pop() if _workspaces else _Workspace()
+        self._workspace = space = workspaces.pop() if workspaces else Workspace()
         self.trap_pointer, self.trap = space.trap_pointer, space.trap
         _limiter(native, *plan.limiter)
         ticker.tokens[id(token)] = token
@@ -341,9 +326,9 @@ class ModuleStore:
                 self._beside.close()
         for frame in self._frames:
             frame.entry.give_back(frame)
-        if len(_workspaces) < _WORKSPACES_KEPT:
+        if len(workspaces) < WORKSPACES_KEPT:
             self.trap[0] = 0
-            _workspaces.append(self._workspace)
+            workspaces.append(self._workspace)
 
     def _ended(self) -> None:
         """Release data of this store before it is deleted, while its address is still unique. For subclasses."""

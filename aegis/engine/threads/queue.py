@@ -19,11 +19,11 @@ from aegis.engine.threads.ticker import ticker
 
 __all__ = ["GuestThreadPool", "pool"]
 
-MAX_RUNNING = max(32, 4 * (os.cpu_count() or 1))
+MAX_RUNNING_THREADS = max(32, 4 * (os.cpu_count() or 1))
 """Guests that run at once. More would compete for memory and the GIL without finishing sooner."""
 
 _MAX_THREADS_FACTOR = 4
-"""Maximum number of threads, including those that wait for the event loop, as a multiple of ``MAX_RUNNING``."""
+"""Maximum number of threads, including those that wait for the event loop, as a multiple of ``MAX_RUNNING_THREADS``."""
 
 STALL_SECONDS = 0.1
 """Time without a call that starts or ends, after which one more call starts."""
@@ -133,7 +133,7 @@ def _tell(work: Job) -> None:
     work.outcome().tell()
 
 
-pool = GuestThreadPool(MAX_RUNNING)
+pool = GuestThreadPool(MAX_RUNNING_THREADS)
 ticker.at_tick.append(pool.look)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool._reset)
