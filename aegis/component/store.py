@@ -54,13 +54,13 @@ class ComponentStore(ModuleStore):
 
     def _instantiate(self, functions: Any, observed: bool) -> int | None:
         room_for_callbacks()
-        if not self.plan.starts and self.account is None:
+        if not self.plan.starts and self.memory_budget is None:
             return self._link(functions, observed)
-        before = self._go_below()
+        before = self._enter_guest()
         try:
             return self._link(functions, observed)
         finally:
-            self._come_back(before)
+            self._leave_guest(before)
 
     def _link(self, functions: Any, observed: bool) -> int | None:
         """Instantiate the core modules in order; return the engine's error, if there is one."""
@@ -71,7 +71,7 @@ class ComponentStore(ModuleStore):
         if plan.links is not None:
             plan.links.attach(state)
         if plan.program.trampolines:
-            state.slot = self._serve(state, ())
+            state.slot = self._register(state, ())
             if space.store != state.slot:
                 space.give_numbers(state.slot)
         callback, context = plan.callback, self.context
@@ -104,7 +104,7 @@ class ComponentStore(ModuleStore):
         return ended if found is None else found
 
     def _evidence(self) -> Evidence:
-        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, lambda: None)
+        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None)
 
     def _memory_full(self) -> int | None:
         cap = self.plan.memory_cap
@@ -166,8 +166,8 @@ class ComponentStore(ModuleStore):
 
         Without accounting, a memory that is not exported counts with its initial size.
         """
-        if self.account is not None:
-            return self.account.used
+        if self.memory_budget is not None:
+            return self.memory_budget.used
         return sum(self.state.memory_sizes()) + self.plan.artifact.hidden_memory  # type: ignore[no-any-return]
 
     def memory_reader(self) -> Callable[[], int]:

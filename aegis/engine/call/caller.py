@@ -142,7 +142,7 @@ def make(store, frame):
 """
 _OUTER = """
         begun = now()
-        if begun - door.left > NEAR:
+        if begun - door.returned_at > NEAR:
             secure()
         if {elsewhere}:
             raise Elsewhere
@@ -180,7 +180,7 @@ _CALL = """
             return value
 """
 IN_TIME = """
-            door.left = left = now()
+            door.returned_at = left = now()
             if left >= door.deadline or door.stop is not None:
                 raise door.stop_reason() or door.timeout()
 """

@@ -61,13 +61,13 @@ class Evidence:
         self,
         door: Door,
         limits: Limits,
-        account: MemoryBudget | None,
+        memory_budget: MemoryBudget | None,
         memory_full: Callable[[], int | None],
         table_full: Callable[[], int | None],
     ) -> None:
         self.door = door
         self.limits = limits
-        self.account = account
+        self.memory_budget = memory_budget
         self.memory_full = memory_full
         self.table_full = table_full
 
@@ -129,11 +129,11 @@ def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     """
     if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
         return None
-    limits, account = evidence.limits, evidence.account
-    if account is not None:
-        if limits.memory is not None and account.refused:
-            unit = f"bytes, {account.refused:,} more were refused"
-            return _trapped("memory", account.used, limits.memory, unit)
+    limits, memory_budget = evidence.limits, evidence.memory_budget
+    if memory_budget is not None:
+        if limits.memory is not None and memory_budget.refused:
+            unit = f"bytes, {memory_budget.refused:,} more were refused"
+            return _trapped("memory", memory_budget.used, limits.memory, unit)
     elif limits.memory is not None and (used := evidence.memory_full()) is not None:
         return _trapped("memory", used, limits.memory, "bytes, no page more is admitted")
     if limits.table_elements is not None and (used := evidence.table_full()) is not None:

@@ -307,7 +307,7 @@ class RowLoops:
         try:
             stage = None if memory is None else self._made.get((name, id(memory)))
             if stage is None:
-                with store.beside_limits():
+                with store.without_limits():
                     if memory is None:
                         memory = _RowMemory(store.context)
                     stage = self._made[name, id(memory)] = RowLoop(store, entry, memory, functions)

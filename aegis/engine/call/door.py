@@ -73,7 +73,7 @@ class Door:
     deadline = math.inf
     ready_by = 0.0
     """Time until which a worker may prepare the call, before the call's own time starts (``time.monotonic``)."""
-    left = 0.0
+    returned_at = 0.0
     """Time at which the guest last returned to its caller (``time.monotonic``)."""
     stop: AegisError | None = None
     failure: BaseException | None = None

@@ -53,7 +53,7 @@ numbers of the imports that the guest has called. A component has its state inst
 
 _VACANT: Slot = (Door(Limits()), (), (), [])  # its door rejects every host call
 _VACANT[0].calls_left = 0
-_NOBODY = _VACANT[0], None, ImportName("?", "?")
+_UNKNOWN_IMPORT = _VACANT[0], None, ImportName("?", "?")
 slots: list[Slot] = [_VACANT]
 """Slots by number; calls with a free number are rejected. The number 0 is never taken."""
 _free: list[int] = []
@@ -70,7 +70,7 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
-class _Served(dict[int, tuple[Door, Any, Any]]):
+class _ImportTable(dict[int, tuple[Door, Any, Any]]):
     """Door, function and name by the number that the engine passes, added on the first call of each import."""
 
     __slots__ = ()
@@ -78,14 +78,14 @@ class _Served(dict[int, tuple[Door, Any, Any]]):
     def __missing__(self, env: int) -> tuple[Door, Any, Any]:
         door, functions, names, called = slots[env >> IMPORT_BITS]
         if not names:
-            return _NOBODY
+            return _UNKNOWN_IMPORT
         place = env & _MASK
         made = self[env] = door, functions[place], names[place]
         called.append(env)
         return made
 
 
-_served = _Served()
+_import_table = _ImportTable()
 
 
 def take_slot(slot: Slot) -> int:
@@ -105,7 +105,7 @@ def free_slot(number: int) -> None:
     called = slots[number][3]
     slots[number] = _VACANT
     for env in called:
-        _served.pop(env, None)
+        _import_table.pop(env, None)
     _free.append(number)
 
 
@@ -120,12 +120,12 @@ def host_callback(signature: FuncType, *, observed: bool, starting: bool = False
     made = _compiled.entries.get(key)
     if made is None:
         serve = _compile(signature, observed)
-        made = _CALLBACK(_noting(serve) if starting else serve)
+        made = _CALLBACK(_storing_caller(serve) if starting else serve)
         made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
     return made
 
 
-def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
+def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | None]:
     """Wrap a trampoline: keep the engine's caller in the door until the call returns, when it becomes invalid."""
 
     def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
@@ -201,7 +201,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _served, "views": views, "new_views": new_views, "fail": _fail,
+        "served": _import_table, "views": views, "new_views": new_views, "fail": _fail,
         "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,

@@ -86,7 +86,7 @@ class MemoryBudget:
             self.unfit, self.starved = size, True
             return None
         self._regions.append(region)
-        region.account = self
+        region.memory_budget = self
         self.used += size
         return region
 
@@ -125,13 +125,13 @@ class MemoryBudget:
 class _MemoryRegion:
     """The address space of one memory: a guard, the accessible bytes, space to grow, and a guard."""
 
-    __slots__ = ("account", "base", "capacity", "length", "size", "start")
+    __slots__ = ("base", "capacity", "length", "memory_budget", "size", "start")
 
     def __init__(self, start: int, length: int, guard: int) -> None:
         self.start, self.length = start, length
         self.base, self.capacity = start + guard, length - 2 * guard
         self.size = 0
-        self.account: MemoryBudget | None = None
+        self.memory_budget: MemoryBudget | None = None
 
     def extend(self, size: int) -> bool:
         """Make the first ``size`` bytes accessible, new ones as zero; return whether that succeeded."""
@@ -144,7 +144,7 @@ class _MemoryRegion:
 
     def clean(self) -> bool:
         """Replace the accessible bytes with new inaccessible address space; return whether that succeeded."""
-        size, self.size, self.account = self.size, 0, None
+        size, self.size, self.memory_budget = self.size, 0, None
         fresh = _FLAGS[sys.platform] | _FIXED
         return not size or _system().mmap(self.base, _whole(size), _NONE, fresh, -1, 0) == self.base
 
@@ -212,8 +212,8 @@ class _MemoryCreator(ctypes.Structure):
 def _new(env: int, kind: int, minimum: int, maximum: int, reserved: int, guard: int, out: int) -> int | None:
     """Create a memory of ``minimum`` bytes for the store that is being instantiated on this thread."""
     try:
-        account = thread_state.account
-        region = None if account is None else account.open(minimum, _whole(reserved), _whole(guard))
+        memory_budget = thread_state.memory_budget
+        region = None if memory_budget is None else memory_budget.open(minimum, _whole(reserved), _whole(guard))
         if region is not None:
             _regions[region.base] = region
             memory = _NativeMemory.from_address(out)
@@ -239,8 +239,8 @@ def _grow(base: int, size: int) -> int | None:
     """Grow a memory, or return an error, upon which ``memory.grow`` returns -1 to the guest."""
     try:
         region = _regions[base]
-        account = region.account
-        if account is not None and account.grow(region, size):
+        memory_budget = region.memory_budget
+        if memory_budget is not None and memory_budget.grow(region, size):
             return None
     except BaseException:
         pass

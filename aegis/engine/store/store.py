@@ -48,11 +48,11 @@ class PoolExhausted(Exception):
     """The engine's pool has no free slot; another engine can still run the module."""
 
 
-def _taken() -> SandboxStateError:
+def _busy() -> SandboxStateError:
     return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
 
 
-def _unknown() -> int | None:
+def _no_size() -> int | None:
     """Return no size: before instantiation the engine cannot be asked for an export."""
     return None
 
@@ -109,8 +109,8 @@ class ModuleStore:
     owner = 0
     armed = math.inf
     memory: LinearMemory | None = None
-    account: MemoryBudget | None = None
-    _beside: MemoryBudget | None = None
+    memory_budget: MemoryBudget | None = None
+    _own_budget: MemoryBudget | None = None
     """The budget of Aegis's own memories in this store, if Aegis allocates all memories."""
     _row_loops: RowLoops | None = None
     slot = 0
@@ -158,7 +158,7 @@ class ModuleStore:
                 self._calls_python = calls_python
                 self._watch()
                 if plan.counted:
-                    self.account = MemoryBudget(plan.limits.memory, door)
+                    self.memory_budget = MemoryBudget(plan.limits.memory, door)
             if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
                 mine = ref(self)  # weak: host functions refer to the memory, and the store refers to them
@@ -176,7 +176,7 @@ class ModuleStore:
                 with standard_reserved():  # the engine opens files for the initial memories
                     error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
-                raise self._refused(error)
+                raise self._instantiation_error(error)
             self._instantiated = True
             plan.mapped = not plan.counted
             if plan.limiter_at_rest is not None:
@@ -190,7 +190,7 @@ class ModuleStore:
     def watch(self) -> None:
         """Stop calls by a callback at each tick from now on, because a thread other than the main one will call."""
         if not self.take_token():
-            raise _taken()
+            raise _busy()
         try:
             self._watch()
         finally:
@@ -219,7 +219,7 @@ class ModuleStore:
         imports = self._imports = plan.imports(observed=observed)
         if not isinstance(functions, dict) and not isinstance(functions, Mapping):
             functions = [function.call for function in functions]
-        store, space = self._serve(functions, imports.names), imports.take_space()
+        store, space = self._register(functions, imports.names), imports.take_space()
         if space.store != store:
             space.give_numbers(store)
         # For each import: wasmtime_func_new_unchecked(context, type, callback, number, no finalizer, target). It
@@ -227,18 +227,18 @@ class ModuleStore:
         natives, callbacks = imports.natives, imports.callbacks
         any(map(_func_new, repeat(context), natives, callbacks, space.numbers, repeat(None), space.targets))
         room_for_callbacks()
-        before = self._go_below() if plan.starts or self.account is not None else None
+        before = self._enter_guest() if plan.starts or self.memory_budget is not None else None
         try:
             error: int | None = _instance_new(
                 context, plan.code_pointer, space.at, imports.count, self._workspace.instance, self.trap_pointer
             )
         finally:
             if before is not None:
-                self._come_back(before)
+                self._leave_guest(before)
         imports.give_back(space)
         return error
 
-    def _serve(self, functions: Any, names: Sequence[ImportName]) -> int:
+    def _register(self, functions: Any, names: Sequence[ImportName]) -> int:
         """Register these functions in the store's slot; return its number."""
         slot = self.slot
         if slot:
@@ -247,43 +247,43 @@ class ModuleStore:
             slot = self.slot = take_slot((self.door, functions, names, []))
         return slot
 
-    def _go_below(self) -> tuple[int, Any]:
+    def _enter_guest(self) -> tuple[int, Any]:
         """Mark this thread as running a guest, whose start function may call Python; return the previous state."""
-        before = thread_state.mode, thread_state.account
-        thread_state.mode, thread_state.account, self.owner = NESTED, self.account, get_ident()
+        before = thread_state.mode, thread_state.memory_budget
+        thread_state.mode, thread_state.memory_budget, self.owner = NESTED, self.memory_budget, get_ident()
         return before
 
-    def _come_back(self, before: tuple[int, Any]) -> None:
+    def _leave_guest(self, before: tuple[int, Any]) -> None:
         """Restore the state that :meth:`_go_below` returned."""
-        (thread_state.mode, thread_state.account), self.owner = before, 0
+        (thread_state.mode, thread_state.memory_budget), self.owner = before, 0
 
-    def _refused(self, error: int | None) -> BaseException:
+    def _instantiation_error(self, error: int | None) -> BaseException:
         """Return the error of a failed instantiation: that of the start function, or of a limit of the engine.
 
         The engine reports the latter only by a message (F40).
         """
-        if error is not None and self.account is not None and self.account.unfit:
-            return self._unfit(error, self.account)
+        if error is not None and self.memory_budget is not None and self.memory_budget.unfit:
+            return self._refused_memory(error, self.memory_budget)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
                 raise PoolExhausted
             if "memory" in message or "resource limit" in message or "mmap" in message:
                 used = sum(memory.minimum for memory in self.plan.artifact.info.memories) * PAGE
-                return self._starved(used, printable(message))
+                return self._no_system_memory(used, printable(message))
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
 
-    def _unfit(self, error: int, account: MemoryBudget) -> BaseException:
+    def _refused_memory(self, error: int, memory_budget: MemoryBudget) -> BaseException:
         """Return the error for a memory that Aegis could not allocate."""
         take_error(error)
-        wanted, limit = account.used + account.unfit, self.plan.limits.memory
-        if account.starved:
-            return self._starved(wanted, "the system has no address space left")
+        wanted, limit = memory_budget.used + memory_budget.unfit, self.plan.limits.memory
+        if memory_budget.starved:
+            return self._no_system_memory(wanted, "the system has no address space left")
         text = exceeded("memory", wanted, limit, unit=f"bytes that the {self.plan.artifact.kind} begins with")
         return MemoryExceeded(text, limit="memory", phase="initial", used=wanted, allowed=limit)
 
-    def _starved(self, used: int, reason: str) -> MemoryExceeded:
+    def _no_system_memory(self, used: int, reason: str) -> MemoryExceeded:
         """Return the error for memory that the limit permits but the system refuses to the process."""
         limit, kind = self.plan.limits.memory, self.plan.artifact.kind
         allowed = "no limit" if limit is None else f"{limit:,}"
@@ -320,10 +320,10 @@ class ModuleStore:
             free_slot(self.slot)
             self.slot = 0
         _store_delete(native)  # from here on, a new store may get the same address
-        if self.account is not None:
-            self.account.close()
-            if self._beside is not None:
-                self._beside.close()
+        if self.memory_budget is not None:
+            self.memory_budget.close()
+            if self._own_budget is not None:
+                self._own_budget.close()
         for frame in self._frames:
             frame.entry.give_back(frame)
         if len(workspaces) < WORKSPACES_KEPT:
@@ -361,7 +361,7 @@ class ModuleStore:
             yield
             return
         if not self.take_token():
-            raise _taken()
+            raise _busy()
         try:
             yield
         finally:
@@ -408,7 +408,7 @@ class ModuleStore:
             # Like held(), but faster, because every short-lived sandbox passes here: no other thread may close the
             # store while the export is looked up.
             if not self.take_token():
-                raise _taken()
+                raise _busy()
             try:
                 made = self._bind(entry, style)
             finally:
@@ -438,14 +438,14 @@ class ModuleStore:
 
     def _evidence(self) -> Evidence:
         if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.account, _unknown, _unknown)
-        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, self._table_full)
+            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size)
+        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full)
 
     def busy(self) -> Exception:
         """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""
         if self._pointer is None:
             return Elsewhere()
-        return _taken()
+        return _busy()
 
     def cancel(self) -> None:
         """Stop the current call, from any thread. A call that ends at the same time is not stopped."""
@@ -468,21 +468,21 @@ class ModuleStore:
     # -- modules of Aegis ----------------------------------------------------------------------
 
     @contextmanager
-    def beside_limits(self) -> Iterator[None]:
+    def without_limits(self) -> Iterator[None]:
         """Lift the guest's limits while Aegis creates instances of its own modules, and memory for them.
 
         Creating these runs no code of the guest.
         """
-        before = thread_state.account
-        if self.account is not None:
-            self._beside = thread_state.account = self._beside or MemoryBudget(None, self.door)
+        before = thread_state.memory_budget
+        if self.memory_budget is not None:
+            self._own_budget = thread_state.memory_budget = self._own_budget or MemoryBudget(None, self.door)
         _limiter(self._pointer, *_UNLIMITED)
         try:
             with standard_reserved():
                 yield
         finally:
             _limiter(self._pointer, *(self.plan.limiter_at_rest or self.plan.limiter))
-            thread_state.account = before
+            thread_state.memory_budget = before
 
     def row_loops(self) -> RowLoops:
         """Return the loop instances of this store (:mod:`aegis.engine.call.columns`)."""
@@ -500,7 +500,7 @@ class ModuleStore:
         if self._instantiated:
             return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
         if self.door.caller is None:
-            raise _taken()
+            raise _busy()
         return bool(lib.wasmtime_caller_export_get(self.door.caller, raw, len(raw), out))
 
     def find_memory(self) -> tuple[Any, Any]:
@@ -539,12 +539,12 @@ class ModuleStore:
 
         Without accounting, a memory that is not exported counts with its initial size.
         """
-        return sum(self._sizes()) if self.account is None else self.account.used
+        return sum(self._sizes()) if self.memory_budget is None else self.memory_budget.used
 
     def memory_reader(self) -> Callable[[], int]:
         """Return a faster :meth:`memory_size`, for which everything constant is looked up now."""
-        artifact, account = self.plan.artifact, self.account
-        if account is not None or len(artifact.info.memories) > 1:
+        artifact, memory_budget = self.plan.artifact, self.memory_budget
+        if memory_budget is not None or len(artifact.info.memories) > 1:
             return self.memory_size
         if not artifact.memory_exports:
             size = self.memory_size()

@@ -38,8 +38,8 @@ class ThreadState(threading.local):
     """State of the current thread; ``mode`` says whether it may run guests, as one of this module's constants."""
 
     mode = UNKNOWN
-    account: Any = None
-    """The memory account of the store that is being instantiated on this thread."""
+    memory_budget: Any = None
+    """The memory budget of the store that is being instantiated on this thread."""
     loop: Any = None
     """The event loop that awaits the call on this thread, or ``None``."""
 
@@ -123,9 +123,9 @@ class Job:
         self.left = True
         self._then.append(then)
         if self.ended:
-            self.tell()
+            self.run_callbacks()
 
-    def tell(self) -> None:
+    def run_callbacks(self) -> None:
         """Call the registered callbacks. Two threads may do so at once: ``pop`` ensures that each runs once."""
         while self._then:
             try:
@@ -187,7 +187,7 @@ class _GuestThread:
             keep = keep and not job.left
             if keep:
                 _idle.append(self)  # before the callbacks, which may start another job on this thread
-            job.tell()
+            job.run_callbacks()
             if not keep:
                 return
             del job

@@ -101,7 +101,7 @@ class GuestThreadPool:
                     self._running -= 1
                     return job
                 following = self._queue.popleft()
-            job.tell()
+            job.run_callbacks()
             job = following
 
     @contextmanager
@@ -130,7 +130,7 @@ class GuestThreadPool:
 
 
 def _tell(work: Job) -> None:
-    work.outcome().tell()
+    work.outcome().run_callbacks()
 
 
 pool = GuestThreadPool(MAX_RUNNING_THREADS)
