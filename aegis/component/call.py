@@ -166,7 +166,7 @@ def _item(state: Any, item: CoreItem, space: tuple[Any, Any]) -> Any:
         return state.item(item)
     raw, length = state.plan.raw_names[item.name]
     if not _export_get(state.context, state.instance_pointer(item.step), raw, length, space[0]):
-        raise state.plan.vanished(item.name)
+        raise state.plan.missing_export(item.name)
     return space[1]
 
 

@@ -225,9 +225,9 @@ class ComponentPlan(BasePlan):
         env = state.slot << SLOT_BITS | trampoline
         _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
 
-    def vanished(self, name: str) -> BaseException:
+    def missing_export(self, name: str) -> BaseException:
         """Return the error for an export that the engine does not find."""
-        return AegisInternalError(f"the core export {printable(name)!r} vanished")
+        return AegisInternalError(f"the engine did not find the core export {printable(name)!r}")
 
     # -- trampolines ---------------------------------------------------------------------------
 

@@ -238,7 +238,7 @@ class ComponentState:
         """Write the ``wasmtime_extern_t`` of an exported item to the address ``target``."""
         raw, length = self.plan.raw_names[item.name]
         if not _export_get(self.context, self.instance_pointer(item.step), raw, length, pointer(target)):
-            raise self.plan.vanished(item.name)
+            raise self.plan.missing_export(item.name)
 
     def item(self, item: CoreItem) -> Any:
         """Return the address of a core item, as the engine's functions take it."""
@@ -399,7 +399,7 @@ class ComponentState:
             target = base + made + given + place * EXTERN
             raw, length = self.plan.raw_names[name]
             if not _export_get(self.context, instance, raw, length, pointer(target)):
-                raise self.plan.vanished(name)
+                raise self.plan.missing_export(name)
             found.append(pointer(target + 8))
         self._owned += ((code, held),)
         return found

@@ -83,7 +83,7 @@ class ComponentStore(ModuleStore):
             if exports is not None and not all(map(_export_get, repeat(context), *exports)):
                 names = [item.name for _, item in plan.linking[state.steps_done].exports]
                 found = map(_export_get, repeat(context), *exports)
-                raise plan.vanished(next(name for name, one in zip(names, found, strict=True) if not one))
+                raise plan.missing_export(next(name for name, one in zip(names, found, strict=True) if not one))
             error: int | None = _instance_new(context, code, imports, count, instance, trapped)
             if error is not None or trap[0]:
                 return error

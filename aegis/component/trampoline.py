@@ -272,7 +272,7 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
 
 
 def _broken(function: ImportedFunction, wrong: CallError) -> HostError:
-    return HostError(f"host function {function} broke its type: {wrong}")
+    return HostError(f"host function {function} returned an invalid result: {wrong}")
 
 
 def refit(function: ImportedFunction, result: Any, door: Door) -> Any:

@@ -199,7 +199,7 @@ def test_an_instantiation_bomb_is_refused_before_it_is_compiled() -> None:
 def test_memories_of_a_component_count_together() -> None:
     many = " ".join(f"(core module $m{n} (memory 300)) (core instance (instantiate $m{n}))" for n in range(4))
     runtime = Aegis(cache=False, pooled=False, memory="64MiB")
-    with pytest.raises(MemoryExceeded, match=r"\(78,643,200/67,108,864 bytes that the component begins with\)"):
+    with pytest.raises(MemoryExceeded, match=r"\(78,643,200/67,108,864 bytes of initial memory of the component\)"):
         runtime.sandbox(runtime.load_wat(f"(component {many})"))
 
 

@@ -101,7 +101,7 @@ def breach(state: ComponentState) -> BaseException | None:
 
 def _breaches() -> dict[str, Callable[[], BaseException]]:
     texts = {
-        "char": "a char is no Unicode scalar value", "case": "invalid variant discriminant",
+        "char": "a char is not a Unicode scalar value", "case": "invalid variant discriminant",
         "realloc misaligned": "realloc returned an address that is not aligned", "utf8": "a string is not valid UTF-8",
         "utf16": "a string is not valid UTF-16", "too long": "a string is too long",
     }  # fmt: skip

@@ -45,8 +45,8 @@ _TEXTS = {
     "integer-division-by-zero": "an integer division by zero",
     "bad-conversion-to-integer": "an invalid conversion of a float to an integer",
     "unreachable": "an unreachable instruction was executed",
-    "cannot-enter-instance": "it was entered while a call into it was under way, or after a trap",
-    "cannot-leave-instance": "it called out while it may not leave, from a realloc or a post-return",
+    "cannot-enter-instance": "it was entered again during a call, or after a trap",
+    "cannot-leave-instance": "it called out during realloc or post-return, which the component model forbids",
 }
 _FRAMES_KEPT = 32
 """Frames of a trap's backtrace that an exception holds, innermost first."""
@@ -135,9 +135,9 @@ def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
             unit = f"bytes, {memory_budget.refused:,} more were refused"
             return _trapped("memory", memory_budget.used, limits.memory, unit)
     elif limits.memory is not None and (used := evidence.memory_full()) is not None:
-        return _trapped("memory", used, limits.memory, "bytes, no page more is admitted")
+        return _trapped("memory", used, limits.memory, "bytes, no room for another page")
     if limits.table_elements is not None and (used := evidence.table_full()) is not None:
-        return _trapped("table_elements", used, limits.table_elements, "elements, no more are admitted")
+        return _trapped("table_elements", used, limits.table_elements, "elements, no room for another one")
     return None
 
 

@@ -205,7 +205,7 @@ def _memory_type() -> Any:
     made = ctypes.c_void_p()
     error = lib.wasmtime_memorytype_new(_PAGES, True, _PAGES, False, False, 16, ctypes.byref(made))
     if error is not None:
-        raise AegisInternalError(f"the engine refused a memory's type: {take_error(error)}")
+        raise AegisInternalError(f"the engine rejected the type of the memory for rows: {take_error(error)}")
     return pointer(made.value or 0)
 
 
@@ -219,7 +219,7 @@ class _RowMemory:
         item = pointer(ctypes.addressof(self.held) + 8)
         error = _memory_new(context, _memory_type(), item)
         if error is not None:
-            raise AegisInternalError(f"the engine made no memory for rows: {take_error(error)}")
+            raise AegisInternalError(f"the engine could not create the memory for rows: {take_error(error)}")
         self.view = view(lib.wasmtime_memory_data(context, item), _MEMORY_BYTES)
         self.words = self.view[:_HEADER].cast("I")
 
@@ -261,7 +261,7 @@ class RowLoop:
         if error is not None:
             raise _no_instance(take_error(error))
         if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
-            raise AegisInternalError("the loop over rows vanished")
+            raise AegisInternalError("the engine did not find the export of the loop over rows")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
         self.words = memoryview(self._held).cast("B")[-2 * _SLOT :].cast("I")
         widths, offsets = [of.width for of in shape.params], shape.offsets()
@@ -284,11 +284,11 @@ def _no_instance(message: str) -> Exception:
     """Return the error for a loop that the engine could not instantiate."""
     if "maximum concurrent" in message:
         return SandboxStateError(
-            "the engine's pool has no room for a call over columns: close sandboxes, or make the runtime without a "
-            "pool (pooled=False)",
+            "the engine's pool has no room for a call over columns: close sandboxes, or create the runtime without "
+            "a pool (pooled=False)",
             state="pool",
         )
-    return AegisInternalError(f"the engine made no instance for rows: {printable(message, 400)}")
+    return AegisInternalError(f"the engine could not instantiate the loop over rows: {printable(message, 400)}")
 
 
 class RowLoops:

@@ -248,7 +248,7 @@ def _lower(value_type: str, value: object, door: Door, module: str, name: str) -
     try:
         return coerce(value_type, value, f"the result of {module}.{name}")
     except CallError as error:
-        raise HostError(f"host function {module}.{name} broke its type: {error}") from None
+        raise HostError(f"host function {module}.{name} returned an invalid result: {error}") from None
 
 
 def _refuse_result(door: Door, module: str, name: str, result: object) -> None:

@@ -280,7 +280,7 @@ class ModuleStore:
         wanted, limit = memory_budget.used + memory_budget.unfit, self.plan.limits.memory
         if memory_budget.starved:
             return self._no_system_memory(wanted, "the system has no address space left")
-        text = exceeded("memory", wanted, limit, unit=f"bytes that the {self.plan.artifact.kind} begins with")
+        text = exceeded("memory", wanted, limit, unit=f"bytes of initial memory of the {self.plan.artifact.kind}")
         return MemoryExceeded(text, limit="memory", phase="initial", used=wanted, allowed=limit)
 
     def _no_system_memory(self, used: int, reason: str) -> MemoryExceeded:
@@ -288,8 +288,8 @@ class ModuleStore:
         limit, kind = self.plan.limits.memory, self.plan.artifact.kind
         allowed = "no limit" if limit is None else f"{limit:,}"
         text = (
-            f"the process cannot have the memory that the {kind} begins with ({used:,}/{allowed} bytes), although "
-            f"memory and --memory-limit permit it: give the process more memory ({reason})"
+            f"the system refuses the initial memory of the {kind} ({used:,}/{allowed} bytes), although memory and "
+            f"--memory-limit permit it: give the process more memory ({reason})"
         )
         return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=limit)
 
@@ -396,7 +396,7 @@ class ModuleStore:
         """Return the closure for ``name`` on the current thread, which is a guest thread."""
         made = self.closure_here(name)
         if made is None:
-            raise AegisInternalError("a guest thread may not run guests")
+            raise AegisInternalError("the current guest thread cannot run this guest")
         return made
 
     def _closure(self, name: str, style: int) -> Callable[..., Any]:
@@ -423,7 +423,7 @@ class ModuleStore:
 
     def _bound(self, entry: Any, frame: Any, style: int) -> Callable[..., Any]:
         if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
-            raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
+            raise AegisInternalError(f"the engine did not find the export {printable(entry.name)!r}")
         return bind(self, frame, style)
 
     def failed(self, error: int | None) -> BaseException:
@@ -509,7 +509,7 @@ class ModuleStore:
         if not self._instantiated:
             return self.context, self._pointer_to(self.plan.artifact.memory_name)
         if not _export_get(self.context, space.instance, *name, space.extern):
-            raise AegisInternalError("the exported memory vanished")
+            raise AegisInternalError("the engine did not find the exported memory")
         return self.context, space.item
 
     def _pointer_to(self, name: str) -> Any:
@@ -520,7 +520,7 @@ class ModuleStore:
         if made is None:
             held = (ctypes.c_char * _EXTERN)()
             if not self._export(name, ctypes.byref(held)):
-                raise AegisInternalError(f"the export {printable(name)!r} vanished")
+                raise AegisInternalError(f"the engine did not find the export {printable(name)!r}")
             made = self._pointers[name] = ctypes.byref(held, 8)  # which keeps `held` alive
         return made
 

@@ -84,7 +84,7 @@ class GuestThreadPool:
     def _begin(self, job: Job) -> None:
         try:
             held = [job]  # popped by the thread, so that the closure does not keep the first job alive
-            run_on_guest_thread(lambda: self._work(held.pop()), _tell)
+            run_on_guest_thread(lambda: self._work(held.pop()), _run_callbacks)
         except RuntimeError:
             with self._lock:
                 self._running -= 1
@@ -119,7 +119,7 @@ class GuestThreadPool:
                 self._running += 1
                 self._away -= 1
 
-    def look(self) -> None:
+    def check_stall(self) -> None:
         """Start one more job if the pool is stalled. The ticker calls this at each tick."""
         if self._queue and time.monotonic() - self._moved > STALL_SECONDS:
             self._moved = time.monotonic()
@@ -129,11 +129,11 @@ class GuestThreadPool:
                     self._begin(job)
 
 
-def _tell(work: Job) -> None:
+def _run_callbacks(work: Job) -> None:
     work.outcome().run_callbacks()
 
 
 pool = GuestThreadPool(MAX_RUNNING_THREADS)
-ticker.at_tick.append(pool.look)
+ticker.at_tick.append(pool.check_stall)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool._reset)
