@@ -212,8 +212,8 @@ def test_a_start_that_traps_or_spins_ends() -> None:
 
 
 ASYNC = [
-    ('(component (import "f" (func async)))', "the import f needs async functions"),
-    ('(component (type $s (stream u8)) (import "f" (func (result $s))))', "the import f needs streams"),
+    ('(component (import "f" (func async)))', "the import f uses async functions"),
+    ('(component (type $s (stream u8)) (import "f" (func (result $s))))', "the import f uses streams"),
     ('(component (type $s (future)) (import "a:b/c@0.3.0" (instance (export "g" (func (param "x" $s))))))', "futures"),
 ]
 
