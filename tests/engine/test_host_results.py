@@ -9,7 +9,7 @@ import pytest
 
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import fit_result
-from aegis.engine.threads import event_loop
+from aegis.engine.threads import await_result
 from aegis.errors import HostError
 from aegis.limits import Limits
 from aegis.values import FuncType, HostFunction
@@ -28,7 +28,8 @@ class Waited:
 @pytest.fixture(autouse=True)
 def loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Awaiting requires a call that an event loop waits for; here the value is available at once."""
-    monkeypatch.setattr(event_loop, "await_on_loop", lambda door, name, awaitable: awaitable.value)
+    # The attribute of the lazy module, because that keeps a function that an earlier test used.
+    monkeypatch.setattr(await_result.event_loop, "await_on_loop", lambda door, name, awaitable: awaitable.value)
 
 
 def _fit(results: tuple[str, ...], result: Any) -> Any:
