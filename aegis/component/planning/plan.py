@@ -3,7 +3,7 @@
 Instantiation is static (Explainer.md, "Instance Definitions"): the bytes alone determine which definition each index
 refers to, which argument satisfies each import, and which instance each resource type belongs to. The planner
 therefore instantiates every component once, with symbolic items in place of functions and memories. The result is a
-flat list of steps, a :class:`~aegis.component.planning.program.Program`.
+flat list of steps, a :class:`~aegis.component.planning.program.ComponentProgram`.
 
 The component is untrusted and may be invalid: the engine validates it only later
 (:mod:`aegis.component.planning.skeleton`). An index that does not resolve raises ``ArtifactError``, and so does a plan

@@ -56,7 +56,7 @@ _DEEPEST = 40
 
 
 class IsolatedStore:
-    """What :class:`aegis.engine.store.store.Store` is, for a guest in a worker. One call at a time."""
+    """What :class:`aegis.engine.store.store.ModuleStore` is, for a guest in a worker. One call at a time."""
 
     armed, owner, spent = 0.0, 0, False
 
