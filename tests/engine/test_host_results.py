@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +29,8 @@ class Waited:
 @pytest.fixture(autouse=True)
 def loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Awaiting requires a call that an event loop waits for; here the value is available at once."""
-    # The attribute of the lazy module, because that keeps a function that an earlier test used.
-    monkeypatch.setattr(await_result.event_loop, "await_on_loop", lambda door, name, awaitable: awaitable.value)
+    direct = SimpleNamespace(await_on_loop=lambda door, name, awaitable: awaitable.value)
+    monkeypatch.setattr(await_result, "event_loop", direct)
 
 
 def _fit(results: tuple[str, ...], result: Any) -> Any:

@@ -254,7 +254,7 @@ class ModuleStore:
         return before
 
     def _leave_guest(self, before: tuple[int, Any]) -> None:
-        """Restore the state that :meth:`_go_below` returned."""
+        """Restore the state that :meth:`_enter_guest` returned."""
         (thread_state.mode, thread_state.memory_budget), self.owner = before, 0
 
     def _instantiation_error(self, error: int | None) -> BaseException:
