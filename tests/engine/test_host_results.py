@@ -50,8 +50,8 @@ def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], giv
     ("results", "given", "reported"),
     [
         ((), 3, "returned int, but the import has no result; return None"),
-        (("i32",), "x", "broke its type"),
-        (("i32",), 2**32, "broke its type"),
+        (("i32",), "x", "returned an invalid result"),
+        (("i32",), 2**32, "returned an invalid result"),
         (("i32", "i32"), (1,), "env.f"),
         (("i32", "i32"), 7, "env.f"),
     ],

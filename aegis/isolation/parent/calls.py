@@ -111,11 +111,11 @@ class ComponentCalls:
                 value = store.ask(self._message(fitted), mark=mark)
         except CallError:
             # The guest was not entered: what was to be its own is the caller's still.
-            handles.settle((), mark)
+            handles.release_loans((), mark)
             store.understood(lambda: handles.withdraw(first))
             raise
         finally:
-            handles.settle((), mark)
+            handles.release_loans((), mark)
         return self.result(value)
 
     def result(self, value: Any) -> Any:

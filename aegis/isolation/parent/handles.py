@@ -90,7 +90,7 @@ class ParentHandles:
             self._pop(number)
         self.next = first
 
-    def settle(self, taken: Any, mark: int) -> None:
+    def release_loans(self, taken: Any, mark: int) -> None:
         """A call ended: the guest took these handles of its own, and what was lent since ``mark`` came back."""
         for number in taken:
             handle = self.held.pop(number, None) if type(number) is int else None

@@ -11,7 +11,7 @@ from threading import get_ident
 
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.call.classify import own_failure
-from aegis.engine.threads.guest_thread import MAIN, NESTED, where
+from aegis.engine.threads.guest_thread import MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.errors import (
     AegisError,
@@ -56,7 +56,7 @@ _DEEPEST = 40
 
 
 class IsolatedStore:
-    """What :class:`aegis.engine.store.store.Store` is, for a guest in a worker. One call at a time."""
+    """What :class:`aegis.engine.store.store.ModuleStore` is, for a guest in a worker. One call at a time."""
 
     armed, owner, spent = 0.0, 0, False
 
@@ -189,7 +189,7 @@ class IsolatedStore:
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
         """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode == NESTED:
             return self._inner(name) if self.owner == get_ident() else None
         if mode == MAIN and not self.alone:
@@ -259,7 +259,7 @@ class IsolatedStore:
 
     def outside(self) -> bool:
         """Tell whether this thread may wait for a guest with host functions, and is in none."""
-        return (where.mode or where.settle()) not in (MAIN, NESTED)
+        return (thread_state.mode or thread_state.detect_mode()) not in (MAIN, NESTED)
 
     def call_message(self, name: str, values: list[Any]) -> list[Any]:
         """Return the message that calls an export; with its number, if fixed frames call it later."""
@@ -268,7 +268,7 @@ class IsolatedStore:
 
     def in_time(self) -> None:
         """Refuse a result that came after the deadline, whatever the worker thought of the time."""
-        reason = self.door.overdue()
+        reason = self.door.stop_reason()
         if reason is not None:
             raise reason
 
@@ -448,8 +448,8 @@ class IsolatedStore:
         if len(message) != 4 or type(message[1]) is not int:
             raise Broken("a host call that cannot be read")
         _, mine, number, values = message
-        before, owner = where.mode, self.owner
-        where.mode, self.owner = NESTED, get_ident()
+        before, owner = thread_state.mode, self.owner
+        thread_state.mode, self.owner = NESTED, get_ident()
         self._depth += 1
         if self._depth > _DEEPEST:
             number, values = DEEP, []
@@ -460,7 +460,7 @@ class IsolatedStore:
             except TypeError:  # what the function returned is not plain data: it is told what is wrong with it
                 self._answer(mine, *self.host.call(self.door, UNFIT, []))
         finally:
-            where.mode, self.owner = before, owner
+            thread_state.mode, self.owner = before, owner
             self._depth -= 1
 
     def _answer(self, mine: int, failed: bool, answer: Any) -> None:
@@ -484,7 +484,7 @@ class IsolatedStore:
         if type(taken) is not list:
             raise Broken("handles that cannot be read")
         if self.handles is not None:
-            self.handles.settle(taken, mark)
+            self.handles.release_loans(taken, mark)
 
     def count(self, account: Any) -> None:
         """Take over the counters that the worker tells."""
@@ -516,7 +516,7 @@ class IsolatedStore:
         self.worker.kill()
         self._left()
         self.delivery.last_words(self.worker.channel)
-        return self._overrun(self.door.overdue() or self.door.timeout())
+        return self._overrun(self.door.stop_reason() or self.door.timeout())
 
     def worker_failed(self, reason: Exception) -> AegisError:
         """End a worker that died or gave an impossible answer; return the error of the call."""
@@ -548,7 +548,7 @@ class IsolatedStore:
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode == MAIN and not self.alone:
             return None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.call.columns import Shape
+from aegis.engine.call.columns import LoopShape
 from aegis.errors import CallError
 from aegis.isolation.protocol.channel import Broken
 from aegis.isolation.protocol.errors import to_plain
@@ -133,7 +133,7 @@ class RemoteBatch:
     __slots__ = ("_ask", "_pending", "_tell", "begun", "done", "params", "row_bytes", "rows")
 
     def __init__(
-        self, rows: int, shape: Shape, ask: Callable[[int, bytes, int], Any], tell: Callable[[int, bytes], None]
+        self, rows: int, shape: LoopShape, ask: Callable[[int, bytes, int], Any], tell: Callable[[int, bytes], None]
     ) -> None:
         self.rows, self.params, self.row_bytes = rows, shape.params, shape.row_bytes()
         self._ask, self._tell = ask, tell

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from aegis.engine.call.door import MOST_REFUSED
+from aegis.engine.call.door import MAX_KEPT_DENIALS
 from aegis.engine.compile.artifact import Module
 from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import Engine, engine_for
@@ -430,7 +430,7 @@ class Session:
     def denied(self, decision: Decision) -> None:
         """Tell of a denial: of all if somebody hears of them, else of as many as an outcome keeps."""
         self.told += 1
-        if self.setup.denials or self.told <= MOST_REFUSED:
+        if self.setup.denials or self.told <= MAX_KEPT_DENIALS:
             self.decided(*decision)
 
     def decided(self, *fields: Any) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.threads.guest_thread import DIRECT, where
+from aegis.engine.threads.guest_thread import DIRECT, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.parent.code import Code, own_code
 from aegis.isolation.parent.pool import REGION
@@ -70,10 +70,10 @@ def scene_of(artifact: Artifact, config: EngineConfig, function: str, *values: A
 
 def rehearse(script: Script) -> None:
     """Play it, in a worker's only thread: everything but the closing of doors."""
-    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
+    before, thread_state.mode, ticker.now = thread_state.mode, DIRECT, time.monotonic()
     for scene in script.scenes:
         _play(scene, script.shared)
-    where.mode, ticker.now = before, math.nan
+    thread_state.mode, ticker.now = before, math.nan
 
 
 def _play(scene: Scene, shared: int) -> None:
