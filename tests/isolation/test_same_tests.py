@@ -51,4 +51,4 @@ def test_rules_that_hold_in_process_hold_in_a_worker(path: str) -> None:
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     reported = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
     assert reported is not None
-    assert int(reported[1]) > 10
+    assert int(reported[1]) > 0
