@@ -224,7 +224,7 @@ def test_an_awaited_value_of_the_wrong_type_is_refused(runtime: Aegis, kind: str
         return "text"
 
     async def main() -> None:
-        with box(runtime, kind, f) as sandbox, pytest.raises(HostError, match="broke its type"):
+        with box(runtime, kind, f) as sandbox, pytest.raises(HostError, match="returned an invalid result"):
             await sandbox.acall("go", 1)
 
     asyncio.run(main())

@@ -739,7 +739,7 @@ def test_a_store_whose_memories_are_counted_has_room_for_the_loop() -> None:
     text = """(module (memory (export "memory") 1) (memory 1) (memory 1)
       (func (export "grow") (param i32) (result i32) (memory.grow 1 (local.get 0))))"""
     with Aegis(memory="256KiB", cache=False).sandbox(Aegis(cache=False).load_wat(text)) as box:
-        assert box._run.store.account is not None  # type: ignore[union-attr]
+        assert box._run.store.memory_budget is not None  # type: ignore[union-attr]
         used = box._run.store.memory_size()  # type: ignore[union-attr]
         assert box.call_many("grow", [array("i", [0, 1, 1])]).tolist() == [1, 1, -1]
         assert box._run.store.memory_size() == used + 65536  # type: ignore[union-attr]

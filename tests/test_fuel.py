@@ -11,7 +11,7 @@ import pytest
 
 from aegis import Aegis, AegisError, Cancelled, DeadlineExceeded, GuestTrap, Limits, OutOfFuel, Policy
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.store.plan import Plan
+from aegis.engine.store.plan import ModulePlan
 from aegis.errors import AegisInternalError
 from aegis.observe import CollectingSubscriber, FuelConsumed
 from tests.isolation.isolated import PLACES, runtime
@@ -252,7 +252,7 @@ def test_a_limit_of_fuel_and_code_that_does_not_count_it_never_meet(limits: Limi
     module: Any = runtime("in-process").load_wat("(module)")
     other = EngineConfig(stack=limits.stack, fuel=limits.fuel is None)
     with pytest.raises(AegisInternalError):
-        Plan(module, other, limits)
+        ModulePlan(module, other, limits)
 
 
 def test_an_error_of_a_limit_is_of_the_limit_that_is_there() -> None:

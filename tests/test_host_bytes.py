@@ -167,7 +167,7 @@ def test_a_call_checks_its_deadline_however_much_the_call_before_it_copied() -> 
 def test_copying_checks_the_deadline_each_128_kib() -> None:
     door = Door(Limits())
     asked: list[int] = []
-    door.overdue = lambda: asked.append(1)  # type: ignore[method-assign, assignment, func-returns-value]
+    door.stop_reason = lambda: asked.append(1)  # type: ignore[method-assign, assignment, func-returns-value]
     for _ in range(160):
         door.charge(1 << 14)
     assert 15 <= len(asked) <= 20

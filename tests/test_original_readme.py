@@ -187,7 +187,7 @@ def test_paths_are_granted_one_by_one_and_as_lists(tmp_path: Path, writes: bool)
 
 @pytest.mark.parametrize("wrong", [5, None, b"/data", [b"/data"], [["/data"]], [None]])
 def test_an_invalid_path_is_refused_in_a_list_too(wrong: object) -> None:
-    with pytest.raises(PolicyError, match="a path is text, not"):
+    with pytest.raises(PolicyError, match="a path must be text, not"):
         FilesystemCapability.read_only(wrong)  # type: ignore[arg-type]
 
 

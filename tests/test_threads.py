@@ -283,7 +283,7 @@ class Host:
             assert result == self.who * 1000 + x
         elif how == "wrong":
             assert isinstance(result, HostError)
-            assert "broke its type" in str(result)
+            assert "returned an invalid result" in str(result)
         elif issubclass(how, Exception) or loop:
             assert isinstance(result, HostError)
             assert (type(result.__cause__), result.__cause__.args) == (how, (self.who, x))  # type: ignore[union-attr]

@@ -1,8 +1,8 @@
-"""Calls into a component: one closure an exported function, written for its type (D4).
+"""Calls into a component: one closure for each exported function, generated for its type (D4).
 
-The passage into the guest is that of core functions (:mod:`aegis.engine.call.caller`). In it: lower the arguments,
-call, lift the result, call post-return. The call is unchecked, for the plan compared the core function's type with
-the one that the function's type flattens to.
+The steps around the call are those of core functions (:mod:`aegis.engine.call.caller`). The closure lowers the
+arguments, calls, lifts the result, and calls post-return. The call is unchecked, because the plan has compared the core
+function's type with the flattened type of the component function.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from aegis.component.conversion.layout import core_type
 from aegis.component.passage import Passage, Way, passage
-from aegis.component.planning.program import CoreItem, Lifted
+from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
 from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
 from aegis.engine.native.library import lib, number, pointer
@@ -28,21 +28,21 @@ EXTERN = 32
 
 
 class Callee:
-    """A lifted function under one plan: where its code is, and the context of its values."""
+    """A lifted function under one plan: its core function, its type, and the context for its values."""
 
     __slots__ = ("context", "entering", "function", "lifted", "numbers", "raw", "slots")
 
     def __init__(
-        self, lifted: Lifted, function: Function, context: int, numbers: Sequence[int] | None, *, raw: bool
+        self, lifted: CanonLift, function: Function, context: int, numbers: Sequence[int] | None, *, raw: bool
     ) -> None:
         self.lifted, self.function, self.context, self.numbers, self.raw = lifted, function, context, numbers, raw
         self.entering: tuple[int, ...] = ()
-        """Component instances that the host enters by the call, where one of them could be entered again."""
+        """Component instances that a call by the host enters; empty if no instance can be re-entered."""
         signature = core_type(function, lowered=False)
         self.slots = max(len(signature.params), len(signature.results), 1)
 
     def passage(self, style: int | None, way: Way = Way.PLAIN) -> Passage:
-        """Return what makes closures; the style ``None`` stands for a call from another component instance."""
+        """Return the passage for ``style``; ``None`` is the style of calls from another component instance."""
         types = [t for _, t in self.function.params]
         if self.function.result is not None:
             types.append(self.function.result)
@@ -54,7 +54,7 @@ class Callee:
 
 
 def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
-    """Return the resources in ``types``: the key and the number of each, which are the same without ``numbers``."""
+    """Return key and number of each resource in ``types``; without ``numbers``, the number equals the key."""
     found: dict[int, int] = {}
     left = list(types)
     while left:
@@ -67,7 +67,7 @@ def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[
 
 
 class ComponentEntry:
-    """One exported function of the world under one plan, and the frames of ended stores."""
+    """An exported function of the world under one plan, with the cached frames of closed stores."""
 
     __slots__ = ("_free", "_passages", "callee", "function", "name")
 
@@ -77,28 +77,28 @@ class ComponentEntry:
         self._passages: dict[tuple[int, Way], Passage] = {}
 
     def passage(self, style: int, way: Way) -> Passage:
-        """Return what makes closures of ``style``."""
+        """Return the passage for ``style`` and ``way``, generated once."""
         made = self._passages.get((style, way))
         if made is None:
             made = self._passages[style, way] = self.callee.passage(style, way)
         return made
 
     def take_frame(self) -> ComponentFrame:
-        """Return a frame, one that an ended store gave back if there is one."""
+        """Return a frame, reusing one of a closed store if possible."""
         try:
             return self._free.pop()
         except IndexError:
             return ComponentFrame(self.callee, self)
 
     def give_back(self, frame: ComponentFrame) -> None:
-        """Keep the frame of an ended store for the next one."""
+        """Cache the frame of a closed store for the next store."""
         frame.func = frame.cx = frame.post = None
         if len(self._free) < 16:
             self._free.append(frame)
 
 
 class _Views(dict[str, memoryview]):
-    """Views of a frame by their format, made when a function's code first asks for them: each uses few."""
+    """Typed views of a frame by format, created on first access, because each function uses few of them."""
 
     __slots__ = ("_block",)
 
@@ -112,7 +112,7 @@ class _Views(dict[str, memoryview]):
 
 
 class ComponentFrame:
-    """Native space for one bound function: its core arguments and results."""
+    """The native buffer of one bound function: its core arguments and results, and its looked-up core items."""
 
     __slots__ = ("_core_at", "_post_at", "args", "buffer", "callee", "count", "cx", "entry", "func", "post", "views")
 
@@ -132,7 +132,7 @@ class ComponentFrame:
         self.func = self.cx = self.post = None
 
     def bind(self, state: Any) -> ComponentFrame:
-        """Look up in a store what the function needs."""
+        """Look up the function, its post-return function and its context in a store."""
         callee = self.callee
         post = callee.lifted.options.post_return
         self.func = _item(state, callee.lifted.core, self._core_at)
@@ -141,13 +141,14 @@ class ComponentFrame:
         return self
 
     def forget(self) -> None:
-        """Let go of a store's own."""
+        """Drop the references to items of a store."""
         self.func = self.cx = self.post = None
 
     def fuse(self, store: Any, style: int) -> bool:
-        """Have a store call the function through a fused module from now on; tell whether it does.
+        """Replace the store's closure for the function by one with a fused module; return whether that succeeded.
 
-        The call that asks for it has returned: what is wrong with the module must not take its result.
+        This runs after a call has returned. A failure to compile or instantiate the fused module must not discard the
+        result of that call, so it is ignored.
         """
         try:
             made = bind_fused(store, self, style)
@@ -160,17 +161,17 @@ class ComponentFrame:
 
 
 def _item(state: Any, item: CoreItem, space: tuple[Any, Any]) -> Any:
-    """Return the address of a core item in a store; an export is looked up into ``space``: an extern and its item."""
+    """Return the address of a core item in a store; an export is written to ``space`` (extern, item)."""
     if isinstance(item, int):
         return state.item(item)
     raw, length = state.plan.raw_names[item.name]
     if not _export_get(state.context, state.instance_pointer(item.step), raw, length, space[0]):
-        raise state.plan.vanished(item.name)
+        raise state.plan.missing_export(item.name)
     return space[1]
 
 
 class FusedFrame(ComponentFrame):
-    """Native space for one function of one store that is called through a fused module."""
+    """The native buffer of a function that is called through a fused module, bound to one store."""
 
     __slots__ = ("leaving", "stage")
 
@@ -181,7 +182,7 @@ class FusedFrame(ComponentFrame):
 
 
 def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any]:
-    """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
+    """Return a closure that calls the function in ``frame``; it takes the arguments by position."""
     assert frame.entry is not None
     plan = store.plan
     way = Way.COUNTING if plan.fuses else Way.PLAIN
@@ -189,7 +190,7 @@ def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..
 
 
 def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any] | None:
-    """Return the closure that calls the function in ``frame`` through a fused module; ``None`` without one."""
+    """Return a closure that calls the function through a fused module; ``None`` if there can be none."""
     assert frame.entry is not None
     make, shape = frame.entry.passage(style | store.plan.metered, Way.FUSED)
     leaving = None if shape is None else fuse(store.state, frame.callee.lifted, frame.cx.instance, shape)
@@ -199,6 +200,6 @@ def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., A
 
 
 def bind_guest(state: Any, frame: ComponentFrame) -> Callable[..., Any]:
-    """Return what calls the function in ``frame`` for another component instance, with values in raw form."""
+    """Return a closure that calls the function in ``frame`` for another component instance, with values in raw form."""
     made: Callable[..., Any] = frame.callee.passage(None).make(state, frame, state.failed, _invoke)
     return made

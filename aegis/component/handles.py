@@ -21,13 +21,13 @@ from aegis.limits import exceeded
 from aegis.wit.types import WitType
 from aegis.wit.values import ResourceHandle
 
-__all__ = ["Entry", "Handles", "Instance"]
+__all__ = ["HandleEntry", "Handles", "InstanceState"]
 
 
 _TWICE = "the handle is given away in a call that uses it twice"
 
 
-class Entry:
+class HandleEntry:
     """One handle in a table: ``own`` or borrow, its rep, and its lend count ``lends``.
 
     For a borrow, ``task`` is the borrow count of its call, which must be 0 when the call returns.
@@ -40,7 +40,7 @@ class Entry:
         self.lends = 0
 
 
-class Instance:
+class InstanceState:
     """The state of one component instance: its handle table, may-enter flag and may-leave flag."""
 
     __slots__ = ("free", "may_enter", "may_leave", "table")
@@ -49,11 +49,11 @@ class Instance:
     """The global that holds the may-leave flag, if adapters share it (:mod:`aegis.component.shims.adapters`)."""
 
     def __init__(self) -> None:
-        self.table: list[Entry | None] = [None]
+        self.table: list[HandleEntry | None] = [None]
         self.free: list[int] = []
         self.may_enter = self.may_leave = True
 
-    def get(self, index: int, resource: int) -> Entry:
+    def get(self, index: int, resource: int) -> HandleEntry:
         """Return the entry at ``index``; trap if there is none or it has another resource type."""
         try:
             entry = self.table[index]
@@ -65,7 +65,7 @@ class Instance:
             raise trap(f"handle index {index} is of another resource type")
         return entry
 
-    def remove(self, index: int, entry: Entry) -> None:
+    def remove(self, index: int, entry: HandleEntry) -> None:
         """Remove the entry at ``index`` and free the index."""
         self.table[index] = None
         self.free.append(index)
@@ -85,7 +85,7 @@ class Handles:
     hosted: Sequence[bool] = ()
 
     def __init__(self, plan: Any, classes: Callable[[int], Callable[..., Any]]) -> None:
-        self.instances = [Instance() for _ in plan.program.parents]
+        self.instances = [InstanceState() for _ in plan.program.parents]
         self._classes = classes
         if plan.hosted:  # without resource types there are no handles
             self._prepare(plan)
@@ -95,11 +95,11 @@ class Handles:
         self.hosted = plan.hosted
         self.homes: Sequence[int | None] = plan.homes
         self.keys: Sequence[int] = plan.keys
-        self.objects: dict[Entry, None] = {}
+        self.objects: dict[HandleEntry, None] = {}
         """Owned handles to host objects, oldest first: closing the sandbox drops them in reverse order."""
-        self.lent: list[Entry] = []
+        self.lent: list[HandleEntry] = []
         """Entries lent to calls in progress, innermost call last; an entry appears once for each loan."""
-        self.undo: list[tuple[Instance, int, Entry]] = []
+        self.undo: list[tuple[InstanceState, int, HandleEntry]] = []
         """Entries added to tables while lowering the current values; removed again if lowering fails."""
         self.moved: list[ResourceHandle] = []
         """Embedder handles whose ownership the current values move into the guest, once lowering succeeds."""
@@ -127,7 +127,7 @@ class Handles:
                 limit="handles", used=number, allowed=self.limit,
             )  # fmt: skip
 
-    def add(self, instance: Instance, entry: Entry) -> int:
+    def add(self, instance: InstanceState, entry: HandleEntry) -> int:
         """Add an entry to an instance's table and return its index; raise ``QuotaExceeded`` at the limit."""
         if self.limit is not None and self.used >= self.limit:
             self.count()
@@ -141,7 +141,7 @@ class Handles:
         instance.table.append(entry)
         return len(instance.table) - 1
 
-    def remove(self, instance: Instance, index: int, entry: Entry) -> None:
+    def remove(self, instance: InstanceState, index: int, entry: HandleEntry) -> None:
         """Remove an entry from an instance's table."""
         instance.remove(index, entry)
         self.used -= 1
@@ -150,7 +150,7 @@ class Handles:
 
     # -- lifting: out of an instance's table ----------------------------------------------------
 
-    def take(self, instance: Instance, resource: int, index: int) -> Any:
+    def take(self, instance: InstanceState, resource: int, index: int) -> Any:
         """Remove an owned handle from a table and return its rep; trap if it is lent or borrowed (``lift_own``)."""
         entry = instance.get(index, resource)
         if entry.lends:
@@ -160,7 +160,7 @@ class Handles:
         self.remove(instance, index, entry)
         return entry.rep
 
-    def lift_own(self, instance: Instance, resource: int, index: int) -> Any:
+    def lift_own(self, instance: InstanceState, resource: int, index: int) -> Any:
         """Lift an ``own`` for the host: return the host object, or a new embedder handle to the guest resource."""
         rep = self.take(instance, resource, index)
         if self.hosted[resource]:
@@ -171,7 +171,7 @@ class Handles:
         key = self.keys[resource]
         return self._classes(key)(rep, key, self)
 
-    def lift_borrow(self, instance: Instance, resource: int, index: int) -> Any:
+    def lift_borrow(self, instance: InstanceState, resource: int, index: int) -> Any:
         """Return the rep of a handle and lend it until the call ends (``lift_borrow``)."""
         entry = instance.get(index, resource)
         entry.lends += 1
@@ -193,7 +193,7 @@ class Handles:
 
     # -- lowering: into an instance's table -----------------------------------------------------
 
-    def lower_own(self, instance: Instance, resource: int, value: Any) -> int:
+    def lower_own(self, instance: InstanceState, resource: int, value: Any) -> int:
         """Add an ``own`` handle to a table: of a host object, or of a guest resource that the embedder gives back."""
         if self.hosted[resource]:
             rep = _host_object(value)
@@ -203,12 +203,12 @@ class Handles:
                 raise CallError(_TWICE)
             self.moved.append(value)
             self.used -= 1
-        entry = Entry(resource, rep, True)
+        entry = HandleEntry(resource, rep, True)
         index = self.add(instance, entry)
         self.undo.append((instance, index, entry))
         return index
 
-    def lower_borrow(self, instance: Instance, resource: int, value: Any, task: list[int]) -> int:
+    def lower_borrow(self, instance: InstanceState, resource: int, value: Any, task: list[int]) -> int:
         """Add a ``borrow`` handle for the duration of a call to a table (``lower_borrow``).
 
         The instance that defines the resource receives the rep itself.
@@ -222,9 +222,9 @@ class Handles:
                 return int(rep)
         return self.put_borrowed(instance, resource, rep, task)
 
-    def put_borrowed(self, instance: Instance, resource: int, rep: Any, task: list[int]) -> int:
+    def put_borrowed(self, instance: InstanceState, resource: int, rep: Any, task: list[int]) -> int:
         """Add a borrow of ``rep`` to a table and count it for its call."""
-        entry = Entry(resource, rep, False, task)
+        entry = HandleEntry(resource, rep, False, task)
         index = self.add(instance, entry)
         task[0] += 1
         self.undo.append((instance, index, entry))
@@ -270,7 +270,7 @@ class Handles:
 
     # -- dropping ------------------------------------------------------------------------------
 
-    def drop(self, instance: Instance, resource: int, index: int) -> Entry:
+    def drop(self, instance: InstanceState, resource: int, index: int) -> HandleEntry:
         """Remove a handle (``canon resource.drop``) and return its entry; the caller runs the destructor."""
         entry = instance.get(index, resource)
         if entry.lends:

@@ -1,7 +1,7 @@
-"""Linking: what creating a store of one component needs, worked out once, and the instantiation of its core modules.
+"""Component plans: the data for creating stores of one component, computed once, and the linking of its core modules.
 
-A plan belongs to a component under given limits and bindings, and serves every sandbox of it: what a host function
-does comes from the store that calls it, not from the plan.
+A plan belongs to a component under given limits and bindings, and all sandboxes of that component share it. It contains
+no host functions: those belong to the store that makes the call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aegis.component.call import Callee, ComponentEntry
 from aegis.component.conversion.layout import core_type
 from aegis.component.planning.artifact import Component
-from aegis.component.planning.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
+from aegis.component.planning.program import CanonLift, CanonLower, ContextPlan, CoreExport, Imported, Options
 from aegis.component.planning.world import (
     Lacking,
     Typing,
@@ -50,26 +50,28 @@ __all__ = ["ComponentPlan", "LinkSpace"]
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
 _INSTANCE = 16
+"""Bytes of ``wasmtime_instance_t``."""
 _SPACES_KEPT = 16
-_STACK_TO_FUSE = 128 * KIB
+_MIN_FUSED_STACK_BYTES = 128 * KIB
 _RESOURCE_TYPES = {
     "new": FuncType(("i32",), ("i32",)), "rep": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()),
 }  # fmt: skip
 
 
-class _Step(NamedTuple):
-    """The instantiation of one core module: the offset of its imports in the space for all, and their kinds."""
+class _LinkStep(NamedTuple):
+    """The instantiation of one core module: the offset and the kinds of its imports in the shared array."""
 
     number: int
     offset: int
     size: int
     functions: tuple[tuple[int, int], ...]
-    """Imports that are trampolines: their places among the imports, and their numbers."""
+    """Imports that are trampolines: their index among the imports, and their number in the program."""
     exports: tuple[tuple[int, CoreExport], ...]
+    """Imports that are exports of earlier core instances: their index among the imports, and the export."""
 
 
 class LinkSpace:
-    """Native space for linking one store: all imports, all core instances, and the arguments that point to them."""
+    """The native buffers for linking one store: all imports, all core instances, and arguments that point to them."""
 
     __slots__ = ("_imports", "instances", "pointers", "steps", "store")
 
@@ -79,25 +81,25 @@ class LinkSpace:
         self.instances = (ctypes.c_char * (_INSTANCE * max(1, len(plan.linking))))()
         base = ctypes.addressof(self.instances)
         self.pointers = [pointer(base + _INSTANCE * n) for n in range(len(plan.linking))]
-        """Where each core instance is."""
+        """The address of each core instance."""
         self.store = 0
-        """The store whose numbers the functions have."""
+        """The slot of the store for which the numbers of the functions were computed."""
         start = ctypes.addressof(self._imports)
         self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
 
-    def _arguments(self, plan: ComponentPlan, step: _Step, at: int) -> tuple[Any, ...]:
+    def _arguments(self, plan: ComponentPlan, step: _LinkStep, at: int) -> tuple[Any, ...]:
         functions = [(plan.native_type(k), number(k), pointer(at + EXTERN * n + 8), k) for n, k in step.functions]
         exports = []
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
             exports.append((self.pointers[item.step], raw, length, pointer(at + EXTERN * n)))
         code = plan.parts[plan.program.steps[step.number].module].pointer or 0
-        # As columns, for loops without Python code: a large component has thousands.
+        # As columns, which map() consumes without Python code: a large component has thousands of imports.
         made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
         return made, taken, pointer(code), pointer(at), number(step.size), self.pointers[step.number]
 
     def give_numbers(self, store: int) -> None:
-        """Give the functions the numbers that they have in a store."""
+        """Compute the numbers that the engine passes to the callback for the store in this slot."""
         base, self.store = store << SLOT_BITS, store
         for made, *_ in self.steps:
             if made is not None:
@@ -105,7 +107,7 @@ class LinkSpace:
 
 
 class ComponentPlan(BasePlan):
-    """Ready arguments for stores of ``component``; ``typed`` gives its functions the Python classes of their values."""
+    """Engine arguments for stores of ``component``; ``typed`` adds the Python classes to the types of a function."""
 
     __slots__ = (
         "__weakref__",
@@ -162,12 +164,13 @@ class ComponentPlan(BasePlan):
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = self.counted or bool(program.trampolines if self.links is None else uses_host(program))
         self.direct = not (self.functions or self.calls_python or self.starts)
-        """Whether instantiating it needs no functions of the host and runs no code of the guest, nor Python code."""
-        self.fuses = not self.metered and config.epochs and limits.stack >= _STACK_TO_FUSE
-        """Whether functions that are called often get modules of their own.
+        """Whether instantiation needs no host functions, and runs neither guest code nor Python code."""
+        self.fuses = not self.metered and config.epochs and limits.stack >= _MIN_FUSED_STACK_BYTES
+        """Whether functions that are called often get a fused module.
 
-        Not with fuel, which would depend on how often; not with a small stack, for the vectors take some of it; and not
-        in workers, which have little memory to compile in, and whose calls take long for other reasons.
+        Not if fuel is limited, because the fuel of a call would depend on the number of earlier calls. Not with a small
+        stack, because the vectors occupy some of it. Not in workers, which have little memory for compiling, and whose
+        calls are dominated by other costs.
         """
         self.hosted = tuple(of.instance is None for of in program.resources)
         self.homes = tuple(of.instance for of in program.resources)
@@ -177,7 +180,7 @@ class ComponentPlan(BasePlan):
         self.raw_names: dict[str, tuple[Any, Any]] = _Names()
         self.linking = list(self._link())
         self.keeps_space = not any(step.size for step in self.linking)
-        """Whether stores keep the space in which they were linked: without imports there is nothing but instances."""
+        """Whether a store keeps its ``LinkSpace``: without imports, it contains only the core instances."""
         self._native_types: dict[FuncType, NativeType] = {}
         self._spaces: list[LinkSpace] = []
         self._bodies: list[Body | None] = [None] * len(program.trampolines)
@@ -188,32 +191,32 @@ class ComponentPlan(BasePlan):
         for n, step in enumerate(self.program.steps):
             functions = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, int))
             exports = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, CoreExport))
-            yield _Step(n, offset, len(step.imports), functions, exports)
+            yield _LinkStep(n, offset, len(step.imports), functions, exports)
             offset += len(step.imports)
 
     # -- native space --------------------------------------------------------------------------
 
     def take_space(self) -> LinkSpace:
-        """Return space for linking, that of an ended store if there is one."""
+        """Return buffers for linking, reusing those of a closed store if possible."""
         try:
             return self._spaces.pop()
         except IndexError:
             return LinkSpace(self)
 
     def give_back(self, space: LinkSpace) -> None:
-        """Keep the space of an ended store for the next one."""
+        """Cache the buffers of a closed store for the next store."""
         if len(self._spaces) < _SPACES_KEPT:
             self._spaces.append(space)
 
     def native_type(self, trampoline: int) -> Any:
-        """Return the engine's image of a trampoline's type."""
+        """Return the engine's type of a trampoline."""
         of = self.program.trampolines[trampoline]
         signature = (
-            core_type(of.function.type, lowered=True) if isinstance(of, Lowered) else _RESOURCE_TYPES[of.operation]
+            core_type(of.function.type, lowered=True) if isinstance(of, CanonLower) else _RESOURCE_TYPES[of.operation]
         )
         made = self._native_types.get(signature)
         if made is None:
-            # Of two threads that both make one, the second gets the first one's: what is replaced would be freed.
+            # If two threads create one, both must use the same: replacing it would delete the type that the other uses.
             made = self._native_types.setdefault(signature, NativeType(signature))
         return made.pointer
 
@@ -222,24 +225,24 @@ class ComponentPlan(BasePlan):
         env = state.slot << SLOT_BITS | trampoline
         _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
 
-    def vanished(self, name: str) -> BaseException:
+    def missing_export(self, name: str) -> BaseException:
         """Return the error for an export that the engine does not find."""
-        return AegisInternalError(f"the core export {printable(name)!r} vanished")
+        return AegisInternalError(f"the engine did not find the core export {printable(name)!r}")
 
     # -- trampolines ---------------------------------------------------------------------------
 
     def context(self, instance: int, options: Options, *, raw: bool) -> int:
-        """Return the index of a context; equal ones are one."""
+        """Return the index of a conversion context; equal contexts share an index."""
         wanted = ContextPlan(instance, options._replace(post_return=None), raw)
         if wanted not in self.contexts:
             self.contexts.append(wanted)
-        return self.contexts.index(wanted)  # another thread may have appended one too, so it need not be the last
+        return self.contexts.index(wanted)  # not the last index: another thread may have appended too
 
     def _body(self, trampoline: int) -> Body:
         of = self.program.trampolines[trampoline]
-        if not isinstance(of, Lowered):
+        if not isinstance(of, CanonLower):
             return resource_body(of, self)
-        if isinstance(of.function, Lifted):
+        if isinstance(of.function, CanonLift):
             lifted = of.function
             if lifted.instance == of.instance:
                 return refused_body
@@ -247,7 +250,7 @@ class ComponentPlan(BasePlan):
                 lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
             )
             self.callees.append(callee)
-            place = self.callees.index(callee)  # not the last one, if another thread appended its own
+            place = self.callees.index(callee)  # not the last index: another thread may have appended too
             context = self.context(of.instance, of.options, raw=True)
             return guest_body(of, context, place, self.entering(lifted.instance, of.instance))
         index = self._index(of.function)
@@ -262,24 +265,24 @@ class ComponentPlan(BasePlan):
 
     def _called(self, trampoline: int) -> str:
         of = self.program.trampolines[trampoline]
-        if isinstance(of, Lowered) and isinstance(of.function, Imported):
+        if isinstance(of, CanonLower) and isinstance(of.function, Imported):
             return str(self.functions[self._index(of.function)])
-        if isinstance(of, Lowered):
+        if isinstance(of, CanonLower):
             return "a function of another component"
         return "a resource's drop" if of.operation == "drop" else f"resource.{of.operation}"
 
     def entering(self, instance: int, caller: int | None) -> tuple[int, ...]:
-        """Return the instances that a call enters (CanonicalABI.md, ``entering_set``)."""
+        """Return the component instances that a call enters (CanonicalABI.md, ``entering_set``)."""
         return entering_set(self.program, instance, caller)
 
     # -- exports -------------------------------------------------------------------------------
 
     def entry(self, name: Any) -> Any:
-        """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called.
+        """Return the entry of the exported function ``name``; raise ``CallError`` if it cannot be called.
 
-        ``name`` is a function of the world, or ``interface#function``; the interface's version may be left
-        out where it is plain which is meant. With an attribute ``table``, its values are of the classes there.
-        :class:`~aegis.values.Rows` of a name stands for its calls over columns.
+        ``name`` is a function of the world, or ``interface#function``; the interface's version may be omitted if that
+        is unambiguous. If ``name`` has an attribute ``table``, values are instances of the classes in it. The entry for
+        :class:`~aegis.values.Rows` of a name is for calls over columns.
         """
         made = self.entries.get(name)
         if made is None:
@@ -298,9 +301,9 @@ class ComponentPlan(BasePlan):
     def _callee(self, interface: str, function: str, typed: Function) -> Callee:
         owner: Any = self.program.exports.get(interface, {}) if interface else self.program.exports
         lifted = owner.get(function) if isinstance(owner, Mapping) else None
-        if not isinstance(lifted, Lifted):
+        if not isinstance(lifted, CanonLift):
             name = f"{interface}#{function}" if interface else function
-            raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
+            raise CallError(f"the export {printable(name)!r} is a type, which cannot be called")
         context = self.context(lifted.instance, lifted.options, raw=False)
         callee = Callee(lifted, typed, context, self.numbers, raw=False)
         if self.reenters:
@@ -308,12 +311,12 @@ class ComponentPlan(BasePlan):
         return callee
 
     def check(self, interface: str, function: str, table: Interface) -> None:
-        """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+        """Raise ``LinkError`` unless an exported function has the type that the bindings declare."""
         check_export(self.artifact, interface, function, table)
 
 
 class _Names(dict[str, tuple[Any, Any]]):
-    """Names as arguments of the engine's functions: the bytes and their length."""
+    """Names as ctypes arguments: the bytes and their length."""
 
     def __missing__(self, name: str) -> tuple[Any, Any]:
         raw = name.encode()
@@ -322,15 +325,16 @@ class _Names(dict[str, tuple[Any, Any]]):
 
 
 def _numbered(component: Component) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the program's number of each resource of the world by its key, and the key of each number.
+    """Return the program's number of each resource by its key in the world, and the key of each number.
 
-    Both descriptions of the same functions are walked in step. A resource in no function's type is never passed.
+    This walks the world's and the program's types of the same functions in parallel. A resource that occurs in no
+    function's type is never passed; its number is -1.
     """
     world, program = component.world, component.program
     numbers = [-1] * len(world.resources)
     keys = [-1] * len(program.resources)
-    for ours, theirs in _pairs(component):
-        stack: list[tuple[Any, Any]] = [*zip(_types(ours), _types(theirs), strict=True)]
+    for of_world, of_program in _pairs(component):
+        stack: list[tuple[Any, Any]] = [*zip(_types(of_world), _types(of_program), strict=True)]
         while stack:
             a, b = stack.pop()
             if isinstance(a, (Own, Borrow)):
@@ -344,7 +348,7 @@ def _types(of: Function) -> Sequence[WitType]:
 
 
 def _pairs(component: Component) -> Any:
-    """Yield the world's type of each imported and exported function, with the program's."""
+    """Yield each imported and exported function's type in the world with its type in the program."""
     program, world = component.program, component.world
     imported = {(f.interface, f.name): f.type for f in program.imported}
     for name, item in world.imports.items():

@@ -1,8 +1,8 @@
-"""Source of the calls into a component: lower the arguments, call, lift the result, call post-return ("canon lift").
+"""Source of calls into a component: lower the arguments, call, lift the result, call post-return ("canon lift").
 
-A call is written in one of three ways. The plain one enters the guest for each of these steps; the counting one does
-the same, and has itself replaced once it was called often; the fused one, which replaces it, enters the guest once
-(:mod:`aegis.component.shims.fused_calls`), and goes the plain way with values that are too large for that.
+The generator writes a call in one of three ways. A plain call enters the guest for each of these steps. A counting call
+does the same, and has itself replaced after a number of calls. The fused call that replaces it enters the guest only
+once (:mod:`aegis.component.shims.fused_calls`), but handles values that are too large for that like a plain call.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from aegis.wit.values import Err
 __all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "passage"]
 
 MAKER_PARTS_KEPT = 8192
-"""Parts of types of functions whose makers are kept for the process."""
+"""Parts of the types of functions whose passages are cached for the process."""
 _CALLS_COUNTED = 256
-"""Calls after which a function is worth a module of its own: compiling that takes as long as some thousand calls save,
-once for a process, and instantiating it as long as twenty."""
+"""Calls after which a function gets a fused module. Compiling it, once for the process, takes as long as some thousand
+fused calls save; instantiating it takes as long as twenty calls save."""
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 _ONE, _NONE = number(1), number(0)
 _MANY_LINES = 12
-"""Lines of the first phase from which they are not written twice."""
+"""Lines of the first phase above which the source has them once, in a loop, instead of twice."""
 _ABSENT = 0xFFFF_FFFF
-"""The size of a block that a fused module need not place."""
+"""The size that marks a block which the fused module need not place."""
 
 
 class Way(IntEnum):
-    """How a call is written."""
+    """The way in which a call is written."""
 
     PLAIN = auto()
     COUNTING = auto()
@@ -61,14 +61,14 @@ class Way(IntEnum):
 
 
 class Passage(NamedTuple):
-    """What makes the closures of a function, and what a fused module for it looks like, if one helps."""
+    """The function that creates the closures of a call, and the shape of its fused module, if one saves time."""
 
     make: Callable[..., Any]
     shape: Shape | None
 
 
 def has_borrows(of: WitType) -> bool:
-    """Tell whether a value can hold borrowed handles."""
+    """Return whether values of a type can contain borrowed handles."""
     return isinstance(of, Borrow) or any(map(has_borrows, children(of)))
 
 
@@ -77,10 +77,10 @@ def passage(
     function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
     numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...], way: Way,
 ) -> Passage:  # fmt: skip
-    """Write a function's call; ``style`` is ``None`` for one from another component instance.
+    """Generate the call of a function; ``style`` is ``None`` for a call from another component instance.
 
-    ``images`` are the Python classes of its types, ``numbers`` the resources in them, ``entering`` the component
-    instances that it enters, where one of them could be entered again.
+    ``images`` are the Python classes of its types, which are part of the cache key. ``numbers`` are the resources in
+    these types. ``entering`` are the component instances that the call enters, if one of them can be re-entered.
     """
     del images
     lower = Lower(encoding, raw=raw, numbers=numbers)
@@ -135,7 +135,7 @@ def _in_memory(function: Function) -> bool:
 
 
 def _prepared(function: Function, lift: Lift) -> list[str]:
-    """Tell a lift what it reads; return the lines before its value."""
+    """Configure a lift for the result of a function; return the lines that precede the value."""
     of = function.result
     lift.outward = not lift.raw
     if isinstance(of, Result) and not lift.raw:
@@ -168,7 +168,7 @@ def _lift_result(function: Function, lift: Lift, lower: Lower) -> list[str]:
 
 
 def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
-    """Return the lines that read a result in memory from the vectors of a fused module into ``value``."""
+    """Return the lines that read a result from the vectors of a fused module into ``value``."""
     of = function.result
     assert of is not None
     lines = _prepared(function, lift)
@@ -180,7 +180,7 @@ def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
 
 
 def _shape(function: Function, lower: Lower, post: bool) -> Shape | None:
-    """Return what a fused module for a function looks like; ``None`` if it would save nothing."""
+    """Return the shape of the fused module for a function; ``None`` if it would not save an entry into the guest."""
     signature, types = core_type(function, lowered=False), tuple(t for _, t in function.params)
     placed = [_block(b, signature.params, lower.encoding) for b in lower.blocks]
     blocks = () if _spilled(types) or len(placed) > 4 or None in placed else tuple(b for b in placed if b is not None)
@@ -198,7 +198,7 @@ def _shape(function: Function, lower: Lower, post: bool) -> Shape | None:
 
 
 def _block(of: FlatBlock, params: Sequence[str], encoding: str) -> Block | None:
-    """Return what a fused module needs of an argument; ``None`` for one with pointers in it, or placed otherwise."""
+    """Return the block of an argument for a fused module; ``None`` if it contains pointers or must be encoded."""
     if of.of == "string" and encoding != "utf8":
         return None
     if isinstance(of.of, List):
@@ -208,7 +208,7 @@ def _block(of: FlatBlock, params: Sequence[str], encoding: str) -> Block | None:
     return Block(of.slot, params[of.slot], 1, of.optional)
 
 
-# -- the whole -------------------------------------------------------------------------------------
+# -- the text of a call ----------------------------------------------------------------------------------
 
 _CHECKED = """try:
 {first}except CallError: raise
@@ -255,7 +255,7 @@ _SPENT = """try:
     store.spent = True
     raise
 """
-"""Without room before the guest was entered nothing has happened; later the guest is in an unknown state."""
+"""A ``RecursionError`` from here on leaves the guest in an unknown state; before, the guest was not entered."""
 _BARE = """
 def make(state, frame, failed, invoke):
     context, trapped, trap, door = state.context, state.trap_pointer, state.trap, state.door
@@ -273,7 +273,7 @@ def _indented(lines: Sequence[str], levels: int) -> str:
 
 
 class _Text(NamedTuple):
-    """The parts of a call, to be put together."""
+    """The parts of a call, from which :meth:`compiled` assembles its source."""
 
     function: Function
     lower: Lower
@@ -286,7 +286,7 @@ class _Text(NamedTuple):
     entering: tuple[int, ...]
 
     def compiled(self, way: Way) -> Callable[..., Any]:
-        """Return what makes closures."""
+        """Return the function that creates closures."""
         body = self._body(way)
         names = ", ".join(f"a{n}" for n in range(len(self.function.params)))
         views = self._views(body, way)
@@ -299,7 +299,7 @@ class _Text(NamedTuple):
         return self.lower.module(text)["make"]  # type: ignore[no-any-return]
 
     def _views(self, body: str, way: Way) -> str:
-        """Return the line that looks up what the body uses."""
+        """Return the line that binds the names that the body uses."""
         views = [
             "cx, post = frame.cx, frame.post",
             *(f"v{f} = frame.views[{f!r}]" for f in self.lower.formats),
@@ -323,7 +323,7 @@ class _Text(NamedTuple):
         types = [t for _, t in function.params]
         every = (*types, *([function.result] if function.result is not None else ()))
         plain = all(isinstance(t, str) and t != "string" for t in every)
-        # A guest that calls Python starts its budget in the passage.
+        # For a guest that can call Python, around_text() writes the call of begin().
         body = _COUNTED if way is Way.COUNTING else ""
         body += "" if plain or self.raw or self.style in Style.NESTINGS else "begin()\n"
         if any(map(has_pointers, types)):
@@ -339,7 +339,7 @@ class _Text(NamedTuple):
         return body + (inside if self.raw else _SPENT.format(textwrap.indent(inside, "    ")))
 
     def _entered(self) -> str:
-        """Return the second phase of lowering, and the call."""
+        """Return the text of the second phase of lowering, and of the call."""
         later = _indented(self.lower.later, 0)
         enter = _ENTER.format(self.entering) if self.entering else ""
         if self.shape is None:
@@ -347,7 +347,7 @@ class _Text(NamedTuple):
         return (_staged(self.lower, self.shape, later) if self.shape.blocks else later) + enter + _FUSED
 
     def _ended(self) -> str:
-        """Return what follows the call, until the result is given to the caller."""
+        """Return the text after the call, up to returning the result."""
         function = self.function
         returned = _POST if self.post else ""
         if any(has_borrows(t) for _, t in function.params):
@@ -377,13 +377,13 @@ class _Text(NamedTuple):
 
 
 def _unless_done(returned: str) -> str:
-    """Return the text that calls post-return if the fused module has not."""
+    """Return the text that calls post-return unless the fused module has done so."""
     before, post, _ = returned.partition(_POST)
     return before + "if status:\n" + textwrap.indent(post, "    ")
 
 
 def _staged(lower: Lower, shape: Shape, later: str) -> str:
-    """Return the text that hands blocks to a fused module, or places them if one is too large for it."""
+    """Return the text that passes blocks to a fused module, or places them in memory if one is too large for it."""
     most = shape.block_vectors * VECTOR
     sizes, fits, lines = [], [], []
     for n, block in enumerate(lower.blocks):

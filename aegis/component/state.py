@@ -1,9 +1,9 @@
 """The run-time state of one instantiated component: core instances, memories, and the contexts of conversions.
 
-Raw pointers: the context and the handles of core items belong to the engine and live as long as the store; buffers
-that the engine fills are kept by the objects here. A view of linear memory is made of the engine's base address and
-its present size. Memories never move (``memory_may_move`` is off) and never shrink, so a view stays valid until the
-store is deleted; :meth:`ComponentState.close` drops every view before that.
+Ownership of raw pointers: the store context and the handles of core items belong to the engine and are valid until the
+store is deleted. Buffers that the engine writes belong to the objects of this module. A view of linear memory consists
+of the engine's base address and the current size. Memories never move (``memory_may_move`` is off) and never shrink, so
+a view stays valid until the store is deleted; :meth:`ComponentState.close` drops all views before that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import EXTERN, ComponentFrame, bind_guest
-from aegis.component.handles import Entry
+from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.shims.module import BATCH, realloc_batch
 from aegis.component.traps import trap
@@ -25,12 +25,12 @@ from aegis.engine.native.library import lib, number, pointer, take_error, view
 from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
-    from aegis.component.handles import Handles, Instance
+    from aegis.component.handles import Handles, InstanceState
     from aegis.engine.call.door import Door
     from aegis.engine.compile.code import NativeCode
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
+__all__ = ["EXTERN", "ComponentState", "CoreMemory", "GuestContext", "LiftLowerContext"]
 
 _INSTANCE, _SLOT = 16, 16
 """Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
@@ -38,11 +38,11 @@ _export_get = lib.wasmtime_instance_export_get
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
 _FOUR, _ONE = number(4), number(1)
-_NOTHING = memoryview(bytearray())  # writable, for blocks of no bytes are placed too
+_NOTHING = memoryview(bytearray())  # writable, so that writing zero bytes succeeds
 
 
-class Memory:
-    """A linear memory: a view of its bytes, as far as they were looked at."""
+class CoreMemory:
+    """A linear memory of a component, with a view that :meth:`need` extends when a larger range is accessed."""
 
     __slots__ = ("_context", "_item", "view")
 
@@ -60,32 +60,35 @@ class Memory:
         return self.view
 
     def size(self) -> int:
-        """Return the memory's present size in bytes."""
+        """Return the memory's current size in bytes."""
         return int(_memory_size(self._context, self._item))
 
 
-class Context:
-    """How values of one set of canonical options cross between the host and one component instance."""
+class LiftLowerContext:
+    """The context of conversions between the host and one component instance under one set of canonical options.
+
+    It corresponds to ``LiftLowerContext`` in CanonicalABI.md.
+    """
 
     __slots__ = (
         "_options", "_state", "door", "handles", "instance", "memory", "realloc", "realloc_many", "reallocate", "task",
     )  # fmt: skip
 
-    memory: Memory
+    memory: CoreMemory
     realloc: Callable[[int, int], int]
-    """Take alignment and size in bytes; return an address in :attr:`memory` whose range is checked."""
+    """Allocate: take alignment and size in bytes; return an address whose range in :attr:`memory` has been checked."""
     reallocate: Callable[[int, int, int, int], int]
-    """Likewise, with the address and size that a range had, before the alignment."""
+    """Reallocate: take old address, old size, alignment and new size; return an address as :attr:`realloc` does."""
     realloc_many: Callable[[int, list[int]], list[int]]
-    """Likewise, for many sizes at once."""
+    """Allocate many ranges: take the alignment and a list of sizes; return their addresses."""
 
-    def __init__(self, state: ComponentState, instance: Instance, options: Options) -> None:
+    def __init__(self, state: ComponentState, instance: InstanceState, options: Options) -> None:
         self._state, self._options = state, options
         self.door, self.handles, self.instance = state.door, state.handles, instance
         self.task: list[int] = [0]
 
     def __getattr__(self, name: str) -> Any:
-        """Look up the memory or the realloc when a value first needs it: calls of numbers need neither."""
+        """Look up the memory or realloc on the first access, because calls that pass only numbers need neither."""
         if name == "memory":
             assert self._options.memory is not None
             self.memory = self._state.memory(self._options.memory)
@@ -100,24 +103,24 @@ class Context:
         return getattr(self, name)
 
     def lift_own(self, resource: int, index: int) -> Any:
-        """Return what the guest gave up."""
+        """Take an ``own`` handle from the guest; return the resource that it refers to."""
         return self.handles.lift_own(self.instance, resource, index)
 
     def lift_borrow(self, resource: int, index: int) -> Any:
-        """Return what the guest lends."""
+        """Return the resource of a handle that the guest lends to the host."""
         return self.handles.lift_borrow(self.instance, resource, index)
 
     def lower_own(self, resource: int, value: Any) -> int:
-        """Give the guest a resource."""
+        """Give the guest ownership of a resource; return the handle's index."""
         return self.handles.lower_own(self.instance, resource, value)
 
     def lower_borrow(self, resource: int, value: Any) -> int:
-        """Lend the guest a resource for the call under way."""
+        """Lend the guest a resource until the current call returns; return the handle's index."""
         return self.handles.lower_borrow(self.instance, resource, value, self.task)
 
 
-class GuestContext(Context):
-    """The same for values that pass from one component instance to another: resources pass as representations."""
+class GuestContext(LiftLowerContext):
+    """The context of conversions between two component instances, where a resource is passed as its representation."""
 
     __slots__ = ()
 
@@ -131,7 +134,7 @@ class GuestContext(Context):
     def lower_own(self, resource: int, value: Any) -> int:
         if self.handles.hosted[resource]:
             self.handles.passing.pop(id(value), None)
-        return self.handles.add(self.instance, Entry(resource, value, True))
+        return self.handles.add(self.instance, HandleEntry(resource, value, True))
 
     def lower_borrow(self, resource: int, value: Any) -> int:
         handles = self.handles
@@ -143,15 +146,15 @@ class GuestContext(Context):
         return index
 
 
-class _Made(dict[int, Any]):
-    """What a state makes when it is first asked for, by its number in the plan."""
+class _LazyItems(dict[int, Any]):
+    """Objects of a state by their number in the plan, created on first access."""
 
     __slots__ = ("state",)
 
     state: ComponentState | None
 
     def close(self) -> None:
-        """Forget what was made, and the state, which refers to this: only the collector would free both."""
+        """Drop the objects and the reference to the state, which would otherwise form a reference cycle."""
         self.clear()
         self.state = None
 
@@ -161,21 +164,21 @@ class _Made(dict[int, Any]):
         return self.state
 
 
-class _Contexts(_Made):
-    """The contexts of a state."""
+class _Contexts(_LazyItems):
+    """The conversion contexts of a state."""
 
     __slots__ = ()
 
-    def __missing__(self, index: int) -> Context:
+    def __missing__(self, index: int) -> LiftLowerContext:
         state = self._live()
         wanted: ContextPlan = state.plan.contexts[index]
-        make = GuestContext if wanted.raw else Context
+        make = GuestContext if wanted.raw else LiftLowerContext
         made = self[index] = make(state, state.handles.instances[wanted.instance], wanted.options)
         return made
 
 
-class _Callees(_Made):
-    """What calls a lifted function for another component instance."""
+class _Callees(_LazyItems):
+    """Closures that call a lifted function for another component instance."""
 
     __slots__ = ()
 
@@ -186,20 +189,20 @@ class _Callees(_Made):
 
 
 class ComponentState:
-    """Everything of one store that trampolines and calls need. It does not refer to the store, which owns it."""
+    """The data of one store that trampolines and calls use. It has only a weak reference to the store, its owner."""
 
     slot = 0
-    """The number by which trampolines find this state."""
+    """The number with which trampolines find this state."""
     steps_done = 0
-    """How many core instances exist."""
+    """Number of core modules instantiated so far."""
     callees: _Callees
     _owned: tuple[Any, ...] = ()
-    """Native space of instances of modules of Aegis, and their code."""
+    """Buffers and code of instances of Aegis's own modules, kept until the store is deleted."""
 
     def __init__(
         self, store: Any, plan: Any, handles: Handles, pointers: Any, functions: Any = (), *, observed: bool = False
     ) -> None:
-        """``pointers`` are those of the core instances in the space for linking, which the store keeps until then."""
+        """Create the state before linking; ``pointers`` point to the core instances in the store's ``LinkSpace``."""
         self.plan, self.handles = plan, handles
         self.door: Door = store.door
         self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
@@ -209,25 +212,25 @@ class ComponentState:
         self._store = weakref.ref(store)
         self._pointers = pointers
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
-        self._memories: dict[CoreExport, Memory] = {}
+        self._memories: dict[CoreExport, CoreMemory] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Make what few components need: calls between their instances."""
+        """Create ``callees`` on first access, because few components make calls between their instances."""
         if name != "callees":
             raise AttributeError(name)
         made = self.callees = _Callees()
         made.state = self
         return made
 
-    def settle(self, instances: Any) -> None:
-        """Linking is done: keep the core instances, and let go of the space that they were made in."""
+    def keep_instances(self, instances: Any) -> None:
+        """Copy the core instances after linking, so that the ``LinkSpace`` can be reused."""
         self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
         self._base, self._pointers = ctypes.addressof(self._kept), None
 
     # -- core items ----------------------------------------------------------------------------
 
     def instance_pointer(self, step: int) -> Any:
-        """Return where the core instance that ``step`` makes is, or will be."""
+        """Return the address of the core instance of ``step``, which need not exist yet."""
         known = self._pointers
         return pointer(self._base + _INSTANCE * step) if known is None else known[step]
 
@@ -235,7 +238,7 @@ class ComponentState:
         """Write the ``wasmtime_extern_t`` of an exported item to the address ``target``."""
         raw, length = self.plan.raw_names[item.name]
         if not _export_get(self.context, self.instance_pointer(item.step), raw, length, pointer(target)):
-            raise self.plan.vanished(item.name)
+            raise self.plan.missing_export(item.name)
 
     def item(self, item: CoreItem) -> Any:
         """Return the address of a core item, as the engine's functions take it."""
@@ -255,11 +258,11 @@ class ComponentState:
         self.item(item)
         return ctypes.addressof(self._items[item][1])
 
-    def memory(self, item: CoreExport) -> Memory:
+    def memory(self, item: CoreExport) -> CoreMemory:
         """Return a linear memory."""
         found = self._memories.get(item)
         if found is None:
-            found = self._memories[item] = Memory(self.context, self.item(item))
+            found = self._memories[item] = CoreMemory(self.context, self.item(item))
         return found
 
     def memory_sizes(self) -> list[int]:
@@ -268,11 +271,11 @@ class ComponentState:
 
     # -- contexts ------------------------------------------------------------------------------
 
-    def realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
-        """Return what calls a guest's realloc, and checks the range that it returns.
+    def realloc(self, item: CoreItem, cx: LiftLowerContext) -> tuple[Any, Any]:
+        """Return closures that call a guest's realloc and check the range that it returns.
 
-        The call is unchecked: the plan compared the function's type with (i32, i32, i32, i32) -> i32. While it runs,
-        the instance may not call out (CanonicalABI.md, ``reallocate``).
+        The call is unchecked, because the plan has compared the function's type with (i32, i32, i32, i32) -> i32. The
+        instance may not call out during realloc (CanonicalABI.md, ``reallocate``).
         """
         buffer = (ctypes.c_char * 64)()
         words = memoryview(buffer).cast("B").cast("I")
@@ -317,11 +320,11 @@ class ComponentState:
 
         return realloc, reallocate
 
-    def realloc_many(self, item: CoreItem, cx: Context) -> Callable[[int, list[int]], list[int]]:
-        """Return what calls a guest's realloc for many sizes, some at a time, by a module of Aegis.
+    def realloc_many(self, item: CoreItem, cx: LiftLowerContext) -> Callable[[int, list[int]], list[int]]:
+        """Return a closure that calls a guest's realloc for many sizes, in batches through a module of Aegis.
 
-        The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
-        unchecked, with as many values as the module says.
+        The engine checks the type of realloc when it instantiates that module. The module's export is called unchecked,
+        with the number of values that the module defines.
         """
         batch: list[Any] = []
         context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
@@ -332,7 +335,7 @@ class ComponentState:
             found: list[int] = []
             full = len(sizes) - len(sizes) % BATCH
             if full:
-                if not batch:  # an instance that short lists, which are most, do without
+                if not batch:  # instantiated only now, because most lists are shorter than a batch
                     batch.extend(self._batch(item))
                 function, arguments, count, words = batch
                 if function is None:
@@ -353,7 +356,7 @@ class ComponentState:
 
         return many
 
-    def _check_ranges(self, memory: Memory, align: int, addresses: list[int], sizes: list[int]) -> None:
+    def _check_ranges(self, memory: CoreMemory, align: int, addresses: list[int], sizes: list[int]) -> None:
         if align > 1 and any(at & (align - 1) for at in addresses):
             raise trap("realloc returned an address that is not aligned")
         end = max(map(add, addresses, sizes))
@@ -363,21 +366,21 @@ class ComponentState:
             memory.need(end)
 
     def _batch(self, item: CoreItem) -> tuple[Any, Any, Any, memoryview]:
-        """Instantiate the module of batched reallocations with a guest's realloc.
+        """Instantiate the module for batches with a guest's realloc.
 
-        Return its function, or ``None`` where there may be no more instances; the address and the number of its
-        arguments; and the words there.
+        Return its function (``None`` if the store may not have another instance), the address of the arguments, their
+        number, and a view of the arguments as 32-bit words.
         """
         found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
         values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
         words = memoryview(values).cast("B").cast("I")
-        arguments = pointer(ctypes.addressof(values))  # which the words keep
+        arguments = pointer(ctypes.addressof(values))  # kept alive by `words`
         return None if found is None else found[0], arguments, number(BATCH + 1), words
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
-        """Instantiate a module of Aegis, whose imports are ``items`` in their order; return its exports ``names``.
+        """Instantiate a module of Aegis with the imports ``items``, in order; return its exports ``names``.
 
-        Return ``None`` if the store may have no more instances. The engine compares the types of the imports.
+        Return ``None`` if the store may not have another instance. The engine checks the types of the imports.
         """
         made, given = _INSTANCE, max(1, len(items)) * EXTERN
         held = (ctypes.c_char * (made + given + len(names) * EXTERN))()
@@ -396,7 +399,7 @@ class ComponentState:
             target = base + made + given + place * EXTERN
             raw, length = self.plan.raw_names[name]
             if not _export_get(self.context, instance, raw, length, pointer(target)):
-                raise self.plan.vanished(name)
+                raise self.plan.missing_export(name)
             found.append(pointer(target + 8))
         self._owned += ((code, held),)
         return found
@@ -404,7 +407,7 @@ class ComponentState:
     # -- resources -----------------------------------------------------------------------------
 
     def destroy(self, destructor: CoreItem, rep: int) -> None:
-        """Run a destructor, whose type the plan compared with (i32) -> ()."""
+        """Call a destructor unchecked: the plan has compared its type with (i32) -> ()."""
         room_inside()
         words = (ctypes.c_uint32 * 4)(rep)
         error = _invoke(self.context, self.item(destructor), pointer(ctypes.addressof(words)), _ONE, self.trap_pointer)
@@ -412,7 +415,7 @@ class ComponentState:
             raise self.failed(error)
 
     def drop_handle(self, handle: ResourceHandle) -> None:
-        """Drop a handle of the guest's resource that the embedder holds."""
+        """Drop a handle to a guest resource that the embedder holds, and run the destructor."""
         resource = self.plan.numbers[handle._type]
         destructor = self.plan.program.resources[resource].destructor
         rep, handle._native = handle._native, None
@@ -423,20 +426,20 @@ class ComponentState:
     # -- failures ------------------------------------------------------------------------------
 
     def failed(self, error: int | None) -> BaseException:
-        """Return why a core call ended, from the engine's error or trap."""
+        """Return the exception for a failed core call, from the engine's error or trap."""
         store = self._store()
-        assert store is not None  # it is entered
+        assert store is not None  # a call is in progress
         return store.failed(error)  # type: ignore[no-any-return]
 
     def realloc_out_of_bounds(self) -> BaseException:
-        """Return the trap for an address beyond the memory: an allocator that was refused memory gives such a one."""
+        """Return the error for an address beyond the memory, which an allocator returns if its growth was refused."""
         store = self._store()
         assert store is not None
         refused: BaseException | None = store.refused_growth()
         return refused or trap("realloc returned an address beyond its memory")
 
     def close(self) -> None:
-        """Drop every view of the guest's memory: the store is deleted next."""
+        """Drop all views of the guest's memory before the store is deleted."""
         for memory in self._memories.values():
             memory.view = _NOTHING
         self.contexts.close()

@@ -1,4 +1,4 @@
-"""A store of one component: its core instances, its handles, its budgets."""
+"""Component stores: the core instances, the handle tables and the budgets of one component."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aegis.component.state import ComponentState
 from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
-from aegis.engine.store.store import Store
-from aegis.engine.threads.guest_thread import DIRECT, MAIN, where
+from aegis.engine.store.store import ModuleStore
+from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.errors import AegisError, SandboxStateError
 from aegis.values import Rows
 from aegis.wit.values import ResourceHandle
@@ -26,16 +26,16 @@ _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_
 _instance_new = lib.wasmtime_instance_new
 
 
-class ComponentStore(Store):
-    """One instance of a component. ``functions`` are callables, in the order of the plan's functions.
+class ComponentStore(ModuleStore):
+    """One instance of a component. ``functions`` are the host functions, in the order of the plan's functions.
 
-    ``classes`` gives the Python class of handles of the guest's resource with a key.
+    ``classes`` returns the Python class of handles to the guest resource with the given key.
     """
 
     handles: Handles
     state: ComponentState
     _space: Any = None
-    """Native space for linking the store, and for its core instances where they are few."""
+    """The ``LinkSpace`` of the store; a plan without imports leaves the core instances in it."""
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class ComponentStore(Store):
 
     def _instantiate(self, functions: Any, observed: bool) -> int | None:
         room_for_callbacks()
-        if not self.plan.starts and self.account is None:
+        if not self.plan.starts and self.memory_budget is None:
             return self._link(functions, observed)
-        before = self._go_below()
+        before = self._enter_guest()
         try:
             return self._link(functions, observed)
         finally:
-            self._come_back(before)
+            self._leave_guest(before)
 
     def _link(self, functions: Any, observed: bool) -> int | None:
         """Instantiate the core modules in order; return the engine's error, if there is one."""
@@ -71,25 +71,25 @@ class ComponentStore(Store):
         if plan.links is not None:
             plan.links.attach(state)
         if plan.program.trampolines:
-            state.slot = self._serve(state, ())
+            state.slot = self._register(state, ())
             if space.store != state.slot:
                 space.give_numbers(state.slot)
         callback, context = plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
-            if made is not None:  # for each function, func_new(context, type, callback, number, None, where to)
+            if made is not None:  # for each function: func_new(context, type, callback, number, None, target)
                 natives, numbers, targets, _ = made
                 any(map(_func_new, repeat(context), natives, repeat(callback), numbers, repeat(None), targets))
             if exports is not None and not all(map(_export_get, repeat(context), *exports)):
                 names = [item.name for _, item in plan.linking[state.steps_done].exports]
                 found = map(_export_get, repeat(context), *exports)
-                raise plan.vanished(next(name for name, one in zip(names, found, strict=True) if not one))
+                raise plan.missing_export(next(name for name, one in zip(names, found, strict=True) if not one))
             error: int | None = _instance_new(context, code, imports, count, instance, trapped)
             if error is not None or trap[0]:
                 return error
             state.steps_done += 1
         if not plan.keeps_space:
-            state.settle(space.instances)
+            state.keep_instances(space.instances)
             plan.give_back(space)
             self._space = None
         return None
@@ -104,7 +104,7 @@ class ComponentStore(Store):
         return ended if found is None else found
 
     def _evidence(self) -> Evidence:
-        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, lambda: None)
+        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None)
 
     def _memory_full(self) -> int | None:
         cap = self.plan.memory_cap
@@ -113,13 +113,13 @@ class ComponentStore(Store):
         return next((size for size in self.state.memory_sizes() if size + 65536 > cap), None)
 
     def refused_growth(self) -> AegisError | None:
-        """Return the error for a guest that was refused memory; ``None`` if it was not."""
+        """Return the error for a guest that got no more memory; ``None`` if its memory could still grow."""
         return refused_growth("unreachable", self._evidence())
 
     # -- calls ---------------------------------------------------------------------------------
 
     def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
-        """Let ``closure`` be what calls a function from now on."""
+        """Use ``closure`` for calls of the function from now on."""
         self._closures[name, style] = closure
 
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
@@ -135,8 +135,8 @@ class ComponentStore(Store):
         return bind_component(self, frame.bind(self.state), style)
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
-        """Return what drops a handle from the current thread, or ``None`` if it may not run guests."""
-        mode = where.mode or where.settle()
+        """Return a closure that drops a handle, or ``None`` if the current thread may not run guests."""
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
@@ -152,7 +152,7 @@ class ComponentStore(Store):
         state.close()
 
     def close(self) -> None:
-        """Free the store."""
+        """Delete the store, and return its buffers to the plan."""
         was_open = self._pointer is not None
         super().close()
         space, self._space = self._space, None
@@ -162,13 +162,16 @@ class ComponentStore(Store):
             self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
-        """Bytes that its memories have; one that no module exports counts with its initial size."""
-        if self.account is not None:
-            return self.account.used
+        """Return the bytes of all memories.
+
+        Without accounting, a memory that is not exported counts with its initial size.
+        """
+        if self.memory_budget is not None:
+            return self.memory_budget.used
         return sum(self.state.memory_sizes()) + self.plan.artifact.hidden_memory  # type: ignore[no-any-return]
 
     def memory_reader(self) -> Callable[[], int]:
-        """Return what :meth:`memory_size` does."""
+        """Return :meth:`memory_size`: the memories of a component vary, so nothing can be looked up in advance."""
         return self.memory_size
 
 
@@ -182,5 +185,5 @@ _DROP = (
 
 @cache
 def _dropper(style: int) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` that drop a handle."""
+    """Return the function that creates closures of ``style`` that drop a handle."""
     return around(style, "handle", _DROP, "pass", {})

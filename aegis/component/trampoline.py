@@ -1,9 +1,9 @@
-"""The component's side of the trampoline: every call from a component instance out of it comes through here.
+"""Trampolines of components: every call out of a component instance passes through one.
 
-For a function of the host, in this order, as for modules: budget, deadline, event (start), lift, policy, call,
-validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a plan: the
-number that it is given says which store calls and which trampoline. The code of a trampoline is written when it is
-first called, for a component imports far more than it uses.
+The steps for a host function are those for modules, in this order: budget, deadline, event (start), lift, policy, call,
+validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a plan; the
+number that the engine passes identifies store and trampoline. The code of a trampoline is generated at its first call,
+because a component imports far more functions than it uses.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
-from aegis.component.handles import Entry
+from aegis.component.handles import HandleEntry
 from aegis.component.passage import has_borrows
-from aegis.component.planning.program import Lowered, ResourceFunction
+from aegis.component.planning.program import CanonLower, ResourceFunction
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
@@ -43,10 +43,10 @@ from aegis.wit.values import Err, Ok
 __all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "refused_body", "resource_body"]
 
 Body = Callable[[Any, int], None]
-"""Serves a trampoline: takes the state of the component that calls, and the address of the core values."""
+"""The code of a trampoline: takes the state of the calling component, and the address of the core values."""
 
 SLOT_BITS = 16
-"""The lowest bits of the number that the engine passes on: which trampoline. The others: which store."""
+"""Width of the trampoline's index in the number that the engine passes; the upper bits are the store's slot."""
 _MASK = (1 << SLOT_BITS) - 1
 _SLOT = 16
 _VIEWS_KEPT = 128
@@ -57,7 +57,7 @@ _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct
 
 
 def native_callback(bodies: list[Body | None], make: Callable[[int], Body], named: Callable[[int], str]) -> Any:
-    """Return the native callback of a plan. ``make`` writes the body of a trampoline, ``named`` names it in errors."""
+    """Return the native callback of a plan. ``make`` generates the body of a trampoline; ``named`` returns its name."""
 
     def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
         try:
@@ -74,11 +74,11 @@ def native_callback(bodies: list[Body | None], make: Callable[[int], Body], name
 
 
 def _fail(env: int, named: Callable[[int], str], error: BaseException) -> int | None:
-    """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
+    """Store the exception in the door and return a trap. No exception may leave this function."""
     try:
         door = slots[env >> SLOT_BITS][0]
         if isinstance(error, GuestExit):
-            error = door.overdue() or error  # an exit that comes too late is no success
+            error = door.stop_reason() or error  # an exit after the deadline is not a success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
@@ -119,8 +119,10 @@ def body(state, address):
 """
 
 
-def host_body(function: ImportedFunction, index: int, lowered: Lowered, context: int, numbers: Sequence[int]) -> Body:
-    """Write what a call of an imported function does. ``index`` is its place among the host's functions."""
+def host_body(
+    function: ImportedFunction, index: int, lowered: CanonLower, context: int, numbers: Sequence[int]
+) -> Body:
+    """Generate the body for an imported function; ``index`` is its index among the store's host functions."""
     types = tuple(t for _, t in function.type.params)
     result = function.type.result
     numbered = numbering((*types, *(() if result is None else (result,))), numbers)
@@ -156,9 +158,9 @@ def _indented(lines: Sequence[str]) -> str:
 
 
 def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) -> str:
-    """Bind what opens views of the core values at an address; return their names, each with a comma.
+    """Add the function that opens views of the core values at an address; return the view names, each with a comma.
 
-    Calls from one depth of the guest's stack have the same address, so few are kept.
+    Calls from the same depth of the guest's stack pass the same address, so a small cache of views suffices.
     """
     count = sum(len(flat(t)) for t in types)
     size = _SLOT * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
@@ -193,7 +195,7 @@ def _lift_arguments(
         unpack = lift.name(Struct(form[: form.rindex(all_formats[-1]) + 1]).unpack_from)
         lines.append(f"{', '.join(all_words)}, = {unpack}(frame)")
     plain = all(isinstance(t, str) and t != "string" for t in types)
-    # Values between instances share one allowance: those of an outer call are alive while an inner one is made.
+    # Between instances, nested calls share one budget, because the values of an outer call are alive during inner ones.
     reading: list[str] = [] if plain or lift.raw else ["door.value_left = door.value_limit"]
     names = [f"a{n}" for n in range(len(types))]
     if spilled:
@@ -224,7 +226,7 @@ _RESULT = """try:
 {first}except CallError as wrong:
     raise broken(function, wrong) from None
 except UNFIT:
-    result = fitted(settled(result, door))
+    result = fitted(awaited(result, door))
     returned = now()
 {again}{in_time}"""
 _RESULT_HANDLES = """try:
@@ -233,7 +235,7 @@ _RESULT_HANDLES = """try:
         raise
     except UNFIT:
         cx.handles.take_back()
-        result = settled(result, door)
+        result = awaited(result, door)
         result = fitted(result)
 {again}{in_time}except BaseException as wrong:
     cx.handles.withdraw({type}, result, {every})
@@ -243,12 +245,12 @@ _RESULT_HANDLES = """try:
 
 
 def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tuple[str, str]:
-    """Return the text that converts and checks the result, and the text that gives it to the guest."""
+    """Return the text that converts and checks the result, and the text that stores it for the guest."""
     of = function.type.result
-    lower.uses(refit=_refit(function), settled=_settling(function), fitted=_fitting(function), store_at=store_at)
+    lower.uses(refit=_refit(function), awaited=_awaiting(function), fitted=_fitting(function), store_at=store_at)
     if of is None:
         return f"if result is not None: refit(result, door)\n{_IN_TIME.format('now()')}", ""
-    # Lowering can take long, but not that of a number.
+    # Lowering a number takes no time, so the clock need not be read again.
     in_time = _IN_TIME.format("returned" if isinstance(of, str) and of != "string" else "now()")
     if has_pointers(of):
         lower.say("door.lower_left = door.lower_limit")
@@ -270,25 +272,25 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
 
 
 def _broken(function: ImportedFunction, wrong: CallError) -> HostError:
-    return HostError(f"host function {function} broke its type: {wrong}")
+    return HostError(f"host function {function} returned an invalid result: {wrong}")
 
 
 def refit(function: ImportedFunction, result: Any, door: Door) -> Any:
-    """Return a host function's result made fit; raise ``HostError`` that says what is wrong with it."""
+    """Await and convert a host function's result; raise ``HostError`` if it does not match the type."""
     return _refit(function)(result, door)
 
 
 def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
-    """Return what makes a result fit that did not, or says what is wrong with it."""
-    settled, fitted = _settling(function), _fitting(function)
-    return lambda result, door: fitted(settled(result, door))
+    """Return the function that awaits and converts a result which the direct path could not lower."""
+    awaited, fitted = _awaiting(function), _fitting(function)
+    return lambda result, door: fitted(awaited(result, door))
 
 
-def _settling(function: ImportedFunction) -> Callable[[Any, Door], Any]:
-    """Return what awaits a result that is to be awaited."""
+def _awaiting(function: ImportedFunction) -> Callable[[Any, Door], Any]:
+    """Return the function that awaits a result if it is awaitable."""
     fallible, name = isinstance(function.type.result, Result), str(function)
 
-    def settled(result: Any, door: Door) -> Any:
+    def awaited(result: Any, door: Door) -> Any:
         try:
             return await_result(door, result, name)
         except Err as declared:
@@ -296,11 +298,11 @@ def _settling(function: ImportedFunction) -> Callable[[Any, Door], Any]:
                 raise
             return declared
 
-    return settled
+    return awaited
 
 
 def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
-    """Return what makes a settled result of its type; it raises ``HostError`` for one that cannot be."""
+    """Return the function that converts an awaited result to its type, or raises ``HostError``."""
     of = function.type.result
 
     def fitted(result: Any) -> Any:
@@ -319,7 +321,7 @@ def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
 
 
 def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
-    """Return what calls a host function with the clock running, and reports the call."""
+    """Return the function that calls a host function, measures its time, and reports the call."""
     module, name = function.interface or "(world)", function.name
     fallible = isinstance(function.type.result, Result)
 
@@ -380,12 +382,12 @@ def body(state, address):
 
 
 def refused_body(state: Any, address: int) -> None:
-    """Trap for a call of an instance's own function, which it lifted and lowered: it was entered before."""
+    """Trap: the instance calls its own function, which it both lifted and lowered, and so re-enters itself."""
     raise cannot_enter()
 
 
-def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int, ...]) -> Body:
-    """Write what a call from one component instance into another does; ``entering`` are the instances it enters."""
+def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[int, ...]) -> Body:
+    """Generate the body for a call to another component instance; ``entering`` are the instances that it enters."""
     of = lowered.function.type
     types, result = tuple(t for _, t in of.params), of.result
     numbered = numbering((*types, *(() if result is None else (result,))), None)
@@ -417,7 +419,7 @@ def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int,
 
 
 def resource_body(function: ResourceFunction, state_plan: Any) -> Body:
-    """Return what a resource's canonical function does (CanonicalABI.md, ``canon resource.*``)."""
+    """Return the body for a canonical function of a resource (CanonicalABI.md, ``canon resource.*``)."""
     resource, home = function.resource, function.instance
     if function.operation == "drop":
         return _drop_body(resource, home, state_plan)
@@ -429,7 +431,7 @@ def resource_body(function: ResourceFunction, state_plan: Any) -> Body:
         if not instance.may_leave:
             raise cannot_leave()
         view = words[address]
-        view[0] = handles.add(instance, Entry(resource, view[0], True))
+        view[0] = handles.add(instance, HandleEntry(resource, view[0], True))
 
     def rep(state: Any, address: int) -> None:
         view = words[address]

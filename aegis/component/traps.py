@@ -26,16 +26,16 @@ def bad_case(*_: object) -> NoReturn:
 
 def bad_char() -> GuestTrap:
     """Return the trap for an integer that is not a Unicode scalar value (CanonicalABI.md, ``convert_i32_to_char``)."""
-    return trap("a char is no Unicode scalar value")
+    return trap("a char is not a Unicode scalar value")
 
 
 def cannot_leave() -> GuestTrap:
     """Return the trap for a call out of an instance whose may-leave flag is clear, during realloc or post-return."""
-    text = "it called out while it may not leave, from a realloc or a post-return"
+    text = "it called out during realloc or post-return, which the component model forbids"
     return GuestTrap(f"the guest trapped: {text}", code="cannot-leave-instance", frames=())
 
 
 def cannot_enter() -> GuestTrap:
     """Return the trap for a call into an instance whose may-enter flag is clear: reentrance, or a call after a trap."""
-    text = "it was entered while a call into it was under way, or after a trap"
+    text = "it was entered again during a call, or after a trap"
     return GuestTrap(f"the guest trapped: {text}", code="cannot-enter-instance", frames=())

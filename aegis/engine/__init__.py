@@ -1,9 +1,13 @@
-"""The engine: the only part that knows wasmtime. Core WebAssembly: compiling, stores, calls and traps.
+"""The engine: compiling, stores, calls and traps of core WebAssembly. Only this package uses wasmtime.
 
-``native`` binds the library; ``config``, ``code``, ``artifact`` and ``cache`` turn bytes into code; ``plan`` and
-``store`` run it; ``caller`` and ``trampoline`` are the two directions across the boundary, with ``abi``, ``memory`` and
-``door`` between them; ``ticker`` and ``threads`` keep time and place; ``classify`` says why a call ended.
-``validator`` and ``reflect`` ask the engine about components, which it never runs.
+native              the library's functions, its signal handlers, and its known vulnerabilities
+compile             from bytes to native code: configuration, artifacts, and the cache on disk
+store               stores, their plans, imports and memories
+call                calls in both directions between host and guest, and the exceptions for failed calls
+threads             threads that may run guests, deadlines, and the event loop
+
+The engine validates components and reports their types (``compile.validator``, ``compile.reflect``), but never runs
+them: :mod:`aegis.component` does so with core modules.
 """
 
 from aegis.engine.compile.artifact import Module as Module

@@ -176,7 +176,7 @@ _PARENTS: Mapping[str, Any] = {
     "sources": (), "filesystem": FilesystemCapability(), "environment": EnvironmentCapability(), "imports": (),
     "stdio": StdioCapability(), "keyvalue": None,
 }  # fmt: skip
-"""What no worker is told, for the parent serves it or hands over what it opened."""
+"""The parts of a policy that no worker receives: the parent serves them, or hands over descriptors."""
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:

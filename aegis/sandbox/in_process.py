@@ -9,8 +9,8 @@ from aegis import host
 from aegis.engine.call.door import Door, budgets_of
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory import LinearMemory
-from aegis.engine.store.plan import Plan, plan_for
-from aegis.engine.store.store import PoolExhausted, Store
+from aegis.engine.store.plan import ModulePlan, plan_for
+from aegis.engine.store.store import ModuleStore, PoolExhausted
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.policy import Policy
 from aegis.sandbox.link_module import served_by_host, wants_host
@@ -102,9 +102,9 @@ class InProcessBackend(BaseBackend):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
 
-    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> ModulePlan:
         """Return what stores of ``module`` need, from the pool or without it; ``watched`` if its memory is."""
-        plan: Plan | None = module.plan
+        plan: ModulePlan | None = module.plan
         if (
             plan is not None and plan.config is self.config and plan.limits is self.policy.limits
             and pooled and not (watched and module.counted(plan.limits, watched=True))
@@ -145,16 +145,16 @@ class InProcessBackend(BaseBackend):
             return None
         return host.host_calls(run.acquired(), memory, run.door, self.policy.limits, wanted)
 
-    def plain_store(self, run: Run, module: Module) -> Store:
+    def plain_store(self, run: Run, module: Module) -> ModuleStore:
         """Instantiate a module that imports nothing and starts nothing, unobserved."""
         try:
-            return Store(self.plan(module), run.door)
+            return ModuleStore(self.plan(module), run.door)
         except PoolExhausted:
-            return Store(self.plan(module, pooled=False), run.door)
+            return ModuleStore(self.plan(module, pooled=False), run.door)
 
-    def module_store(self, run: Run, plan: Plan, functions: Any) -> Store:
+    def module_store(self, run: Run, plan: ModulePlan, functions: Any) -> ModuleStore:
         """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
-        return Store(plan, run.door, functions, run.memory, observed=run.observed)
+        return ModuleStore(plan, run.door, functions, run.memory, observed=run.observed)
 
     def component_store(
         self, run: Run, plan: ComponentPlan, functions: Any, *, classes: Callable[[int], Callable[..., ResourceHandle]]

@@ -7,7 +7,7 @@ from functools import cache, partial
 from weakref import ref
 
 from aegis.engine.store.store import PoolExhausted
-from aegis.engine.threads.guest_thread import DIRECT, MAIN, where
+from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _supervised_if_it_runs(run: Run, make: Callable[[Any], Store], functions: An
     """
     limits = run.backend.policy.limits
     alone = not functions and not calls and limits.timeout is not None
-    if where.settle() != DIRECT and not (alone and where.mode == MAIN):
+    if thread_state.detect_mode() != DIRECT and not (alone and thread_state.mode == MAIN):
         return run.supervised(lambda: make(functions))  # type: ignore[no-any-return]
     return make(functions)
 

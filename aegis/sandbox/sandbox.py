@@ -128,8 +128,8 @@ class Sandbox:
         run = self._run
         run.live()
         mark = run.meter.mark()
-        door, before, component = run.door, run.door.refused, run.component
-        door.refused = ()
+        door, before, component = run.door, run.door.first_denials, run.component
+        door.first_denials = ()
         value, ended = None, None
         try:
             value = self.call(name, *args)
@@ -142,7 +142,7 @@ class Sandbox:
         except AegisError as error:
             ended = error
         finally:
-            denials, door.refused = door.refused, before
+            denials, door.first_denials = door.first_denials, before
         used = run.meter.since(mark)
         if ended is not None:
             return Outcome.from_error(ended, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)

@@ -205,7 +205,7 @@ def test_lines_of_a_corpus_that_are_no_cases_are_skipped(here: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--out", "--corpus", "--replay"])
 def test_an_empty_name_is_not_the_current_directory(here: Path, option: str) -> None:
-    assert "the path is empty" in failed(here, 125, "fuzz", "--runs=1", option, "", str(guest("hello")))
+    assert "the name is empty" in failed(here, 125, "fuzz", "--runs=1", option, "", str(guest("hello")))
 
 
 @pytest.mark.parametrize(("path", "why"), [("fifo", "neither"), ("", "empty"), ("gone", "no such file")])

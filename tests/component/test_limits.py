@@ -126,7 +126,7 @@ def test_a_long_list_is_read_under_the_deadline(of: str) -> None:
     with runtime.sandbox(runtime.load_wat(lists(of, 200_000))) as sandbox:
         door = sandbox._run.door
         in_time = iter([None, None])
-        door.overdue = lambda: next(in_time, door.timeout())  # type: ignore[method-assign, assignment, return-value]
+        door.stop_reason = lambda: next(in_time, door.timeout())  # type: ignore[method-assign, assignment, return-value]
         with pytest.raises(DeadlineExceeded):
             sandbox.call("f")
 
@@ -138,7 +138,7 @@ def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
             sandbox.call("put", 64 + 8 * n, 4096)
             sandbox.call("put", 68 + 8 * n, 1000)
         assert sandbox.call("f") == [[""] * 1000] * 200
-        sandbox._run.door.overdue = sandbox._run.door.timeout  # type: ignore[method-assign]
+        sandbox._run.door.stop_reason = sandbox._run.door.timeout  # type: ignore[method-assign]
         with pytest.raises(DeadlineExceeded):
             sandbox.call("f")
 

@@ -157,7 +157,7 @@ def test_a_trap_behind_a_link_has_the_frames_of_guests_alone() -> None:
     assert isinstance(linked, GuestTrap)
     assert isinstance(other, GuestTrap)
     assert (linked.frames, linked.code, str(linked)) == (other.frames, other.code, str(other)) == (
-        (), "abi", "the guest trapped: a char is no Unicode scalar value",
+        (), "abi", "the guest trapped: a char is not a Unicode scalar value",
     )  # fmt: skip
 
 
@@ -178,4 +178,4 @@ def test_a_breach_in_a_start_function_ends_the_instantiation_with_the_same_words
         with way(), pytest.raises(GuestTrap) as caught:
             RUNTIME.sandbox(RUNTIME.load_wat(text))
         found.append(str(caught.value))
-    assert found == ["the guest trapped: a char is no Unicode scalar value"] * 2
+    assert found == ["the guest trapped: a char is not a Unicode scalar value"] * 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis
-from aegis.engine.threads.guest_thread import guest_thread
+from aegis.engine.threads import guest_thread
 
 TWO = """(component
   (import "f" (func $f (result u32)))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
     CoreExport,
     CoreStep,
     Imported,
-    Lifted,
-    Lowered,
     Options,
-    Program,
     ResourceFunction,
     ResourceType,
 )
@@ -42,7 +42,7 @@ from tests.echo import echo_component, own_echo_component
 from tests.wit.strategies import wit_types
 
 
-def planned(text: str) -> Program:
+def planned(text: str) -> ComponentProgram:
     return plan(component(text)[1])
 
 
@@ -60,7 +60,7 @@ MEMORY, REALLOC = CoreExport(0, "m", "memory"), CoreExport(0, "r", "func")
 
 
 def test_an_empty_component_does_nothing() -> None:
-    assert planned("(component)") == Program((), (), (), (), (), {}, (None,))
+    assert planned("(component)") == ComponentProgram((), (), (), (), (), {}, (None,))
 
 
 def test_a_function_is_lifted_with_its_options() -> None:
@@ -72,7 +72,7 @@ def test_a_function_is_lifted_with_its_options() -> None:
           (realloc (core func $libc "r")) (post-return (core func $m "p")))))""")
     options = Options("latin1+utf16", MEMORY, REALLOC, CoreExport(1, "p", "func"))
     of = Function((("name", "string"),), "string")
-    assert program.exports == {"greet": Lifted(CoreExport(1, "g", "func"), options, of, 0)}
+    assert program.exports == {"greet": CanonLift(CoreExport(1, "g", "func"), options, of, 0)}
     assert program.steps == (CoreStep(0, (), 0), CoreStep(1, (), 0))
 
 
@@ -96,7 +96,7 @@ def test_core_imports_are_in_the_order_of_the_module() -> None:
     x = CoreExport(0, "x", "func")
     memory, table, number = CoreExport(0, "m", "memory"), CoreExport(0, "t", "table"), CoreExport(0, "g", "global")
     assert program.steps[1] == CoreStep(1, (0, memory, x, table, number, x), 0)
-    assert program.trampolines == (Lowered(Imported("", "h", Function()), Options(), 0),)
+    assert program.trampolines == (CanonLower(Imported("", "h", Function()), Options(), 0),)
 
 
 def test_each_imported_function_is_there_once_in_its_order() -> None:
@@ -112,7 +112,7 @@ def test_each_imported_function_is_there_once_in_its_order() -> None:
     z = Imported("a:a/a@1.0.0", "z", Function((), Own(r)))
     y = Imported("a:a/a@1.0.0", "y", Function((("self", Borrow(r)),)))
     assert program.imported == (b, z, y)
-    assert [t.function for t in program.trampolines if isinstance(t, Lowered)] == [z, b, z]
+    assert [t.function for t in program.trampolines if isinstance(t, CanonLower)] == [z, b, z]
     assert program.resources == (ResourceType("r", None, None),)
 
 
@@ -140,10 +140,10 @@ def test_components_within_are_instantiated_each_time_in_order() -> None:
     program = planned(NESTED)
     assert program.parents == (None, 0, 1, 1)
     log = Imported("", "log", Function((("x", "u32"),)))
-    first = Lifted(CoreExport(1, "go", "func"), Options(), log.type, 2)
-    second = Lifted(CoreExport(2, "go", "func"), Options(), log.type, 3)
+    first = CanonLift(CoreExport(1, "go", "func"), Options(), log.type, 2)
+    second = CanonLift(CoreExport(2, "go", "func"), Options(), log.type, 3)
     assert program.steps == (CoreStep(1, (), 0), CoreStep(0, (0,), 2), CoreStep(0, (1,), 3))
-    assert program.trampolines == (Lowered(log, Options(), 2), Lowered(first, Options(), 3))
+    assert program.trampolines == (CanonLower(log, Options(), 2), CanonLower(first, Options(), 3))
     assert program.exports == {"go": second}
 
 
@@ -158,7 +158,7 @@ def test_a_component_is_an_argument_and_its_outer_aliases_stay() -> None:
       (export "f" (func $x "f")))""")
     assert program.parents == (None, 0, 1, 1)
     assert [step.module for step in program.steps] == [0, 0]
-    assert program.exports == {"f": Lifted(CoreExport(1, "f", "func"), Options(), Function(), 3)}
+    assert program.exports == {"f": CanonLift(CoreExport(1, "f", "func"), Options(), Function(), 3)}
 
 
 def test_a_core_module_is_an_argument() -> None:
@@ -181,7 +181,7 @@ def test_instances_are_passed_exported_and_made_inline() -> None:
         (export "again" (instance $i)))
       (instance $c (instantiate $c (with "i" (instance $inline))))
       (export "direct" (instance $inline)) (export "passed" (instance $c "again")))""")
-    lifted = Lifted(CoreExport(0, "f", "func"), Options(), Function((("x", "u32"),)), 0)
+    lifted = CanonLift(CoreExport(0, "f", "func"), Options(), Function((("x", "u32"),)), 0)
     direct = program.exports["direct"]
     assert isinstance(direct, dict)
     assert direct == {"f": lifted, "g": lifted}
@@ -194,7 +194,7 @@ def test_an_export_adds_to_its_index_space() -> None:
       (type $r (resource (rep i32) (dtor (core func $libc "drop")))) (export $s "thing" (type $r))
       (func $f (param "x" (own $s)) (canon lift (core func $libc "f")))
       (export $g "f" (func $f)) (export "h" (func $g)))""")
-    f = Lifted(CoreExport(0, "f", "func"), Options(), Function((("x", Own(Resource("thing", 0))),)), 0)
+    f = CanonLift(CoreExport(0, "f", "func"), Options(), Function((("x", Own(Resource("thing", 0))),)), 0)
     assert program.exports == {"f": f, "h": f}
     assert program.resources == (ResourceType("thing", 0, CoreExport(0, "drop", "func")),)
 
@@ -387,7 +387,7 @@ def test_any_type_is_planned_as_it_was_stated(of: WitType) -> None:
     """Oracle: the functions of a component generated for a type have that type, as imports and as exports."""
     (imported,) = planned(echo_component(of)).imported
     exported = planned(own_echo_component(of)).exports["echo-back"]
-    assert isinstance(exported, Lifted)
+    assert isinstance(exported, CanonLift)
     for function in (imported.type, exported.type):
         assert unnamed(function.result) == unnamed(of) == unnamed(function.params[0][1])
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import pytest
 
 from aegis.component.planning.plan import plan
-from aegis.component.planning.program import Imported, Lifted, Program
+from aegis.component.planning.program import CanonLift, ComponentProgram, Imported
 from aegis.component.planning.skeleton import skeleton
 from aegis.engine.compile.validator import World, validate_skeleton
 from aegis.errors import ArtifactError
@@ -77,7 +77,7 @@ def functions_alike(world: Function, planned: Function, resources: Resources) ->
     )
 
 
-def compare(world: World, program: Program, types: Collection[str] = ()) -> None:
+def compare(world: World, program: ComponentProgram, types: Collection[str] = ()) -> None:
     """Compare a world with a plan. ``types`` are exported types, which the world represents by the types they alias."""
     resources = Resources()
     imported = {
@@ -95,7 +95,7 @@ def compare(world: World, program: Program, types: Collection[str] = ()) -> None
             continue
         found = program.exports[name]
         if isinstance(item, Function):
-            assert isinstance(found, (Lifted, Imported))
+            assert isinstance(found, (CanonLift, Imported))
             assert functions_alike(item, found.type, resources), name
             continue
         for member, function in item.functions.items():

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from aegis.component.conversion.layout import core_type
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
     CoreExport,
     CoreStep,
-    Lifted,
-    Lowered,
     Options,
-    Program,
     ResourceFunction,
     ResourceType,
 )
@@ -218,29 +218,29 @@ EXPORTS = {
 F, G = CoreExport(0, "f", "func"), CoreExport(0, "g", "global")
 
 
-def program(**parts: object) -> Program:
-    plain = Program((), (CoreStep(0, (), 0),), (), (), (), {}, (None,))
+def program(**parts: object) -> ComponentProgram:
+    plain = ComponentProgram((), (CoreStep(0, (), 0),), (), (), (), {}, (None,))
     return plain._replace(**parts)  # type: ignore[arg-type]
 
 
 def test_a_program_without_fault_passes() -> None:
-    check_signatures(program(exports={"f": Lifted(F, Options(), Function(), 0)}), lambda _: EXPORTS)
+    check_signatures(program(exports={"f": CanonLift(F, Options(), Function(), 0)}), lambda _: EXPORTS)
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        {"exports": {"f": Lifted(CoreExport(0, "none", "func"), Options(), Function(), 0)}},
-        {"exports": {"f": Lifted(G, Options(), Function(), 0)}},
-        {"exports": {"f": Lifted(CoreExport(0, "m", "memory"), Options(), Function(), 0)}},
-        {"exports": {"i": {"f": Lifted(F, Options(), Function((), "u8"), 0)}}},
-        {"exports": {"f": Lifted(F, Options(memory=CoreExport(0, "none", "memory")), Function(), 0)}},
-        {"exports": {"f": Lifted(F, Options(memory=G), Function(), 0)}},
-        {"exports": {"f": Lifted(F, Options("utf8", CoreExport(0, "m", "memory"), F), Function(), 0)}},
-        {"exports": {"f": Lifted(F, Options(post_return=G), Function(), 0)}},
-        {"trampolines": (Lowered(Lifted(F, Options(), Function((("x", "u8"),)), 0), Options(), 0),)},
-        {"trampolines": (Lowered(Lifted(F, Options(), Function(), 0), Options(realloc=F), 0),)},
-        {"trampolines": (Lowered(Lifted(F, Options(), Function((("x", List("u8")),)), 0), Options(), 0),)},
+        {"exports": {"f": CanonLift(CoreExport(0, "none", "func"), Options(), Function(), 0)}},
+        {"exports": {"f": CanonLift(G, Options(), Function(), 0)}},
+        {"exports": {"f": CanonLift(CoreExport(0, "m", "memory"), Options(), Function(), 0)}},
+        {"exports": {"i": {"f": CanonLift(F, Options(), Function((), "u8"), 0)}}},
+        {"exports": {"f": CanonLift(F, Options(memory=CoreExport(0, "none", "memory")), Function(), 0)}},
+        {"exports": {"f": CanonLift(F, Options(memory=G), Function(), 0)}},
+        {"exports": {"f": CanonLift(F, Options("utf8", CoreExport(0, "m", "memory"), F), Function(), 0)}},
+        {"exports": {"f": CanonLift(F, Options(post_return=G), Function(), 0)}},
+        {"trampolines": (CanonLower(CanonLift(F, Options(), Function((("x", "u8"),)), 0), Options(), 0),)},
+        {"trampolines": (CanonLower(CanonLift(F, Options(), Function(), 0), Options(realloc=F), 0),)},
+        {"trampolines": (CanonLower(CanonLift(F, Options(), Function((("x", List("u8")),)), 0), Options(), 0),)},
         {"resources": (ResourceType("r", 0, F),)},
         {"resources": (ResourceType("r", 0, G),)},
         {"trampolines": (ResourceFunction("new", 0, 0),), "resources": (ResourceType("r", 0, 0),)},

@@ -200,7 +200,7 @@ def test_the_sum_never_exceeds_the_limit_and_equals_the_guests_view(
             assert sandbox.usage.peak_memory == sum(sizes) * PAGE
 
 
-def test_threads_do_not_share_an_account() -> None:
+def test_threads_do_not_share_a_budget() -> None:
     runtime = Aegis(cache=False, memory=100 * PAGE)
     artifact = runtime.load_wat(module(["1", "1"]))
     wrong: list[Any] = []
@@ -220,7 +220,7 @@ def test_threads_do_not_share_an_account() -> None:
     assert not wrong
 
 
-def test_a_guest_inside_a_guest_has_its_own_account() -> None:
+def test_a_guest_inside_a_guest_has_its_own_budget() -> None:
     runtime = Aegis(cache=False, memory=100 * PAGE)
     inner = runtime.load_wat(module(["1", "1"]))
     outer = runtime.load_wat(
@@ -251,7 +251,7 @@ def test_a_thousand_sandboxes_leave_nothing() -> None:
         return Path("/proc/self/maps").read_text().count("\n")
 
     together = [runtime.sandbox(artifact) for _ in range(40)]
-    assert len({region.base for s in together for region in s._run.store.account._regions}) == 80  # type: ignore[union-attr]
+    assert len({region.base for s in together for region in s._run.store.memory_budget._regions}) == 80  # type: ignore[union-attr]
     for sandbox in together:
         sandbox.close()
     before, known = maps(), len(memory_accounting._regions)
@@ -262,7 +262,7 @@ def test_a_thousand_sandboxes_leave_nothing() -> None:
     assert maps() <= before + 8
 
 
-def test_a_store_without_an_account_gets_no_memory() -> None:
+def test_a_store_without_a_budget_gets_no_memory() -> None:
     assert memory_accounting._new(0, 0, PAGE, PAGE, 1 << 32, 1 << 25, 0) is not None
 
 
@@ -312,7 +312,7 @@ def test_a_guest_that_never_stops_asking_is_stopped() -> None:
     text = module(["1", "1"], start='(func (export "ask") (loop $l (drop (memory.grow 0 (i32.const 999))) (br $l)))')
     runtime = Aegis(cache=False, memory=100 * PAGE, fuel=None, host_calls=1000)
     with runtime.sandbox(runtime.load_wat(text)) as sandbox:
-        with pytest.raises(MemoryExceeded, match="1,000 times, as often as the guest may call the host") as caught:
+        with pytest.raises(MemoryExceeded, match="1,000 times, the limit of host calls") as caught:
             sandbox.call("ask")
         assert caught.value.phase == "grown"
 

@@ -15,8 +15,9 @@ import aegis
 from aegis import Aegis
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.config import ADMITTED, REFUSED, EngineConfig
+from aegis.engine.native import advisories
 from aegis.engine.native.advisories import ADVISORIES, TABLE_DATE, Advisory, engine_facts
-from aegis.engine.native.library import MAJOR, advisories, built_version, library_version
+from aegis.engine.native.library import MAJOR, built_version, library_version
 from aegis.errors import ArtifactError, PolicyError, QuotaExceeded
 from aegis.limits import Limits
 from aegis.sandbox.artifacts import validate_artifact

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, MemoryExceeded
 from aegis.engine.call import columns
-from aegis.engine.call.columns import Shape, module_text
+from aegis.engine.call.columns import LoopShape, module_text
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.support.buffers import SCALARS
 from aegis.wasm.binary import read_module
 
 SCALAR = st.sampled_from(list(SCALARS.values()))
-SHAPES = st.builds(Shape, st.lists(SCALAR, max_size=20).map(tuple), st.none() | SCALAR, st.booleans())
+SHAPES = st.builds(LoopShape, st.lists(SCALAR, max_size=20).map(tuple), st.none() | SCALAR, st.booleans())
 MEMORY = 8 << 16
 
 
 @given(SHAPES)
-def test_columns_lie_in_the_memory_behind_the_header_and_apart(shape: Shape) -> None:
+def test_columns_lie_in_the_memory_behind_the_header_and_apart(shape: LoopShape) -> None:
     """Oracle: intervals. Columns hold as many elements as the loop may be asked for, with few bytes left over."""
-    offsets, most = shape.offsets(), shape.most()
+    offsets, most = shape.offsets(), shape.max_rows()
     widths = [of.width for of in (*shape.params, *([] if shape.result is None else [shape.result]))]
     ends = [at + width * most for at, width in zip(offsets, widths, strict=True)]
     assert all(at >= 64 and at % 8 == 0 for at in offsets)
@@ -35,7 +35,7 @@ def test_columns_lie_in_the_memory_behind_the_header_and_apart(shape: Shape) -> 
 
 
 @given(SHAPES)
-def test_the_module_imports_the_function_and_the_memory_and_exports_the_loop(shape: Shape) -> None:
+def test_the_module_imports_the_function_and_the_memory_and_exports_the_loop(shape: LoopShape) -> None:
     """Oracle: the function's own types; the engine validates the module when it assembles the text."""
     info = read_module(text_to_binary(module_text(shape)))
     imports = {of.name: of.type for of in info.imports}

@@ -151,7 +151,7 @@ def test_nothing_escapes_from_a_host_call_of_a_start_function() -> None:
 
     number = trampoline.take_slot((door, (print,), (ImportName("env", "f"),), []))
     try:
-        answer = trampoline._noting(serve)(number << trampoline.IMPORT_BITS, 7, 0, 0)
+        answer = trampoline._storing_caller(serve)(number << trampoline.IMPORT_BITS, 7, 0, 0)
     finally:
         trampoline.free_slot(number)
     assert answer

@@ -12,24 +12,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
-COMPONENT = "tests/component"
-SUITES = {
-    "a sandbox": ["tests/test_sandbox.py"],
-    "embedding": ["tests/test_embedding.py"],
-    "deadlines": ["tests/test_deadlines.py"],
-    "values and handles": [
-        f"{COMPONENT}/test_echo.py",
-        f"{COMPONENT}/test_guest_resources.py",
-        f"{COMPONENT}/test_imported_resources.py",
-        f"{COMPONENT}/test_world_resources.py",
-        f"{COMPONENT}/test_host_resources.py",
-    ],
-    "components": ["tests/guests/test_components.py", "tests/guests/test_component_text.py"],
-    "hostile guests": [
-        "tests/security/test_components.py",
-        "tests/security/test_canonical_abi.py",
-    ],
-}
+SUITES = (
+    "tests/test_sandbox.py",
+    "tests/test_embedding.py",
+    "tests/test_deadlines.py",
+    "tests/component/test_echo.py",
+    "tests/component/test_guest_resources.py",
+    "tests/component/test_imported_resources.py",
+    "tests/component/test_world_resources.py",
+    "tests/component/test_host_resources.py",
+    "tests/guests/test_components.py",
+    "tests/guests/test_component_text.py",
+    "tests/security/test_components.py",
+    "tests/security/test_canonical_abi.py",
+)
+"""One process for each file, so that the test runner can spread them over its own processes."""
 LOOKS_INSIDE = {
     "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
@@ -42,16 +39,16 @@ LOOKS_INSIDE = {
 """Tests of behaviour that an embedder does not see."""
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_rules_that_hold_in_process_hold_in_a_worker(name: str) -> None:
+@pytest.mark.parametrize("path", SUITES)
+def test_rules_that_hold_in_process_hold_in_a_worker(path: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.isolate_all", "-p", "no:cacheprovider"]
     chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
-        [*command, "-n", "0", "-k", chosen, *SUITES[name]],
+        [*command, "-n", "0", "-k", chosen, path],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     reported = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
     assert reported is not None
-    assert int(reported[1]) > 10
+    assert int(reported[1]) > 0

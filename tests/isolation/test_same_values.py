@@ -30,7 +30,7 @@ from tests.wit.misfits import ODD, Make, distorted
 from tests.wit.strategies import typed_values
 
 pytestmark = only_where_there_are_workers
-EXAMPLES = int(os.environ.get("AEGIS_EXAMPLES", "10"))
+EXAMPLES = round(10 * float(os.environ.get("AEGIS_EXAMPLES") or 1))
 """Components of the property test, each with 20 types and 6 values of each."""
 TYPES, VALUES = 20, 6
 _ADDRESS = re.compile("0x[0-9a-f]+")

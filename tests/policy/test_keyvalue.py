@@ -99,8 +99,8 @@ def test_a_bucket_that_cannot_be_is_an_error(buckets: Any, message: str) -> None
     ("line", "message"),
     [
         ('buckets = { a = "disk" }', "the store of 'a' is 'disk'"),
-        ("buckets = { a = 1 }", "'a' is text in quotes, not a number"),
-        ('buckets = ["a"]', "'buckets' is a table, not a list"),
+        ("buckets = { a = 1 }", "'a' must be text in quotes, not a number"),
+        ('buckets = ["a"]', "'buckets' must be a table, not a list"),
         ("max_keys = -1", "max_keys"),
         ('max_bytes = "much"', "max_bytes"),
         ("max_value = 3", "did you mean 'max_value_bytes'?"),

@@ -199,7 +199,7 @@ def test_an_instantiation_bomb_is_refused_before_it_is_compiled() -> None:
 def test_memories_of_a_component_count_together() -> None:
     many = " ".join(f"(core module $m{n} (memory 300)) (core instance (instantiate $m{n}))" for n in range(4))
     runtime = Aegis(cache=False, pooled=False, memory="64MiB")
-    with pytest.raises(MemoryExceeded, match=r"\(78,643,200/67,108,864 bytes that the component begins with\)"):
+    with pytest.raises(MemoryExceeded, match=r"\(78,643,200/67,108,864 bytes of initial memory of the component\)"):
         runtime.sandbox(runtime.load_wat(f"(component {many})"))
 
 
@@ -212,8 +212,8 @@ def test_a_start_that_traps_or_spins_ends() -> None:
 
 
 ASYNC = [
-    ('(component (import "f" (func async)))', "the import f needs async functions"),
-    ('(component (type $s (stream u8)) (import "f" (func (result $s))))', "the import f needs streams"),
+    ('(component (import "f" (func async)))', "the import f uses async functions"),
+    ('(component (type $s (stream u8)) (import "f" (func (result $s))))', "the import f uses streams"),
     ('(component (type $s (future)) (import "a:b/c@0.3.0" (instance (export "g" (func (param "x" $s))))))', "futures"),
 ]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aegis import Aegis, AegisInternalError, LinkError, Policy
-from aegis.bindgen.plan import carried
+from aegis.bindgen.plan import provided_module
 from aegis.bindings import index
 from aegis.isolation.parent.component_modules import modules_of
 from aegis.policy.remedies import NEEDS
@@ -122,8 +122,8 @@ def test_each_capability_is_a_field_of_the_policy_with_a_line_for_people() -> No
 def test_bindgen_takes_from_the_package_what_the_index_lists() -> None:
     for one in index.INDEX.rows:
         exported = one.place == GUEST
-        assert carried(one.name, not exported, exported) == one.bindings
-        assert carried(one.name, True, True) == ""
+        assert provided_module(one.name, not exported, exported) == one.bindings
+        assert provided_module(one.name, True, True) == ""
 
 
 def interfaces_named(tree: ast.AST) -> Iterator[str]:

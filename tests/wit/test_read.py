@@ -151,7 +151,7 @@ def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
     ],
 )
 def test_an_invalid_name_does_not_become_code(parts: dict[str, Any]) -> None:
-    with pytest.raises(ArtifactError, match="is no WIT name"):
+    with pytest.raises(ArtifactError, match="is not a WIT name"):
         read_document(empty(**parts))
 
 

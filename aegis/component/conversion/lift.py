@@ -8,7 +8,7 @@ have payloads, its leaf is the payload as bytes, which the code of each case unp
 strings and lists: it first checks each range against the memory's current size and then, before allocating, charges
 ``host_bytes`` for the bytes copied and ``value_bytes`` for the Python objects.
 
-The expressions use ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
+The expressions use ``cx``, the context of the call (:class:`~aegis.component.state.LiftLowerContext`).
 """
 
 from __future__ import annotations

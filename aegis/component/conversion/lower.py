@@ -8,7 +8,7 @@ specification's order of reallocs: a list before the strings and lists in its el
 Until the second phase, a block that contains pointers has *holes*: a hole is the offset of a pointer and length in the
 block, the function that places the data, and the data (:data:`~aegis.component.conversion.blocks.Hole`).
 
-The source uses ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
+The source uses ``cx``, the context of the call (:class:`~aegis.component.state.LiftLowerContext`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ __all__ = ["ENCODINGS", "Source", "code_of", "offer_code", "take_new_code"]
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 _MAX_SOURCE_CHARACTERS = 8 << 20
 """Characters of source whose code objects the process caches; a code object takes about one byte a character."""
-_MAX_NEW_CODES, _MAX_OFFERED_CODES = 2048, 16384
+_MAX_NEW_ENTRIES, _MAX_OFFERED_ENTRIES = 2048, 16384
 """Code objects waiting to be stored in the cache on disk, and marshalled ones from there waiting to be used."""
 _compiled: WeightedCache[CodeType] = WeightedCache(_MAX_SOURCE_CHARACTERS)
 
@@ -45,7 +45,7 @@ def code_of(text: str) -> CodeType:
             made = marshal.loads(kept)
         else:
             made = compile(text, "<aegis converter>", "exec")
-            if len(_new) < _MAX_NEW_CODES:
+            if len(_new) < _MAX_NEW_ENTRIES:
                 _new[digest] = made
         made = _compiled.keep(text, made, len(text))
     return made
@@ -53,7 +53,7 @@ def code_of(text: str) -> CodeType:
 
 def offer_code(kept: dict[bytes, bytes]) -> None:
     """Offer marshalled code of an earlier process. The caller must have authenticated it: it will be executed."""
-    if len(_offered) + len(kept) <= _MAX_OFFERED_CODES:
+    if len(_offered) + len(kept) <= _MAX_OFFERED_ENTRIES:
         _offered.update(kept)
 
 

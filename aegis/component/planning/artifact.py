@@ -27,13 +27,13 @@ from aegis.wasm.structure import ComponentStructure, structure_of
 from aegis.wit.python_types import function_with_python_types
 from aegis.wit.types import Function, Interface
 
-__all__ = ["Component", "ComponentCode", "EmbeddedModule", "admit_component"]
+__all__ = ["Component", "ComponentCode", "EmbeddedModuleArtifact", "admit_component"]
 
 _PLANS_KEPT = 32
 _WASI_0_3 = ", WASI 0.3 features that Aegis does not support: build the component for WASI 0.2"
 
 
-class EmbeddedModule(Artifact):
+class EmbeddedModuleArtifact(Artifact):
     """A core module that a component embeds and instantiates."""
 
     kind: ClassVar[str] = "module"
@@ -100,7 +100,7 @@ class Component(Artifact):
         self._images: dict[Any, Any] = {}
         self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
-        self.modules = {n: EmbeddedModule(data, *self.program.modules[n], cache, limits) for n in used}
+        self.modules = {n: EmbeddedModuleArtifact(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
 
     def planned(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -138,7 +138,7 @@ class Component(Artifact):
         world = validate_skeleton(skeleton(self._data))
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
-            EmbeddedModule(self._data, start, end, None, self._limits).validate()
+            EmbeddedModuleArtifact(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
             keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.structure, self.program, world))
         return world
@@ -241,10 +241,8 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
     _check_features(structure, what)
     made = structure.totals.instances
     if limits.instances is not None and made > limits.instances:
-        raise MemoryExceeded(
-            f"{what}: {exceeded('instances', made, limits.instances)}",
-            limit="instances", phase="initial", used=made, allowed=limits.instances,
-        )  # fmt: skip
+        text = f"{what}: {exceeded('instances', made, limits.instances)}"
+        raise MemoryExceeded(text, limit="instances", phase="initial", used=made, allowed=limits.instances)
     try:
         return record or ComponentRecord(structure, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:

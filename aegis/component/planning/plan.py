@@ -3,7 +3,7 @@
 Instantiation is static (Explainer.md, "Instance Definitions"): the bytes alone determine which definition each index
 refers to, which argument satisfies each import, and which instance each resource type belongs to. The planner
 therefore instantiates every component once, with symbolic items in place of functions and memories. The result is a
-flat list of steps, a :class:`~aegis.component.planning.program.Program`.
+flat list of steps, a :class:`~aegis.component.planning.program.ComponentProgram`.
 
 The component is untrusted and may be invalid: the engine validates it only later
 (:mod:`aegis.component.planning.skeleton`). An index that does not resolve raises ``ArtifactError``, and so does a plan
@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
     CoreExport,
     CoreItem,
     CoreStep,
     Imported,
-    Lifted,
-    Lowered,
     Options,
-    Program,
     ResourceFunction,
     ResourceType,
     Trampoline,
@@ -86,7 +86,7 @@ MAX_WORK_BYTES = 4 << 20
 """Bytes of definitions executed; a component's bytes count once for each instantiation."""
 
 
-def plan(binary: ComponentBinary) -> Program:
+def plan(binary: ComponentBinary) -> ComponentProgram:
     """Return the program that instantiates a component.
 
     Raise ``ArtifactError`` if a definition does not resolve, the component uses an unsupported feature, or a limit of
@@ -120,7 +120,7 @@ class _FunctionItem:
     ) -> None:
         self.type, self.interface, self.name = of, interface, name
         self.core, self.options, self.instance = core, options, instance
-        self.made: Imported | Lifted | None = None
+        self.made: Imported | CanonLift | None = None
 
 
 class _Closure:
@@ -128,7 +128,7 @@ class _Closure:
 
     __slots__ = ("definition", "scope")
 
-    def __init__(self, definition: ComponentDefinition, scope: _ComponentInstance) -> None:
+    def __init__(self, definition: ComponentDefinition, scope: _SymbolicInstance) -> None:
         self.definition, self.scope = definition, scope
 
 
@@ -170,10 +170,10 @@ class _Planner:
             found = self._export_types[module] = self.binary.modules[module].export_types()
         return found
 
-    def run(self) -> Program:
+    def run(self) -> ComponentProgram:
         """Instantiate the root component and, depth first, each nested one when its definition is reached."""
         # An explicit stack: a hostile component nests deeper than Python recurses.
-        root = _ComponentInstance(self, self.binary.root, None, None, None)
+        root = _SymbolicInstance(self, self.binary.root, None, None, None)
         stack = [root]
         while stack:
             inner = stack[-1].proceed()
@@ -245,7 +245,7 @@ class _Planner:
 
     # -- the program ---------------------------------------------------------------------------
 
-    def finish(self, root: _ComponentInstance) -> Program:
+    def finish(self, root: _SymbolicInstance) -> ComponentProgram:
         imported = tuple([self.imported_function(f) for f in self.imported])
         trampolines = tuple([self.finished(made) for made in self.lowered])
         exports: dict[str, Any] = {}
@@ -254,7 +254,7 @@ class _Planner:
                 exports[name] = self.function(item, f"the export {printable(name, 120)}")
             elif sort == "instance":
                 exports[name] = self.exported_instance(name, item)
-        program = Program(
+        program = ComponentProgram(
             modules=tuple([(module.start, module.end) for module in self.binary.modules]),
             steps=tuple(self.steps),
             trampolines=trampolines,
@@ -266,7 +266,7 @@ class _Planner:
         check_signatures(program, self.export_types)
         return program
 
-    def exported_instance(self, name: str, item: object) -> dict[str, Lifted | Imported]:
+    def exported_instance(self, name: str, item: object) -> dict[str, CanonLift | Imported]:
         assert isinstance(item, dict)
         functions = [(member, f) for member, (sort, f) in item.items() if sort == "func"]
         where = f"the export {printable(name, 120)}"
@@ -277,7 +277,7 @@ class _Planner:
             return made
         function, options, instance = made
         self.count(function.type)
-        return Lowered(self.function(function, "a function between its components"), options, instance)
+        return CanonLower(self.function(function, "a function between its components"), options, instance)
 
     def imported_function(self, function: _FunctionItem) -> Imported:
         name = printable(function.interface or function.name, 120)
@@ -286,7 +286,7 @@ class _Planner:
         assert isinstance(made, Imported)
         return made
 
-    def function(self, function: object, where: str) -> Imported | Lifted:
+    def function(self, function: object, where: str) -> Imported | CanonLift:
         assert isinstance(function, _FunctionItem)
         if function.made is None:
             self.count(function.type)
@@ -295,7 +295,7 @@ class _Planner:
                 function.made = Imported(function.interface, function.name, of)
             else:
                 options = function.options if function.options is not None else Options()
-                function.made = Lifted(function.core, options, of, function.instance)
+                function.made = CanonLift(function.core, options, of, function.instance)
         return function.made
 
     def count(self, of: FunctionNode) -> None:
@@ -318,7 +318,7 @@ def _bound_type(scope: TypeScope, extern: Extern) -> object:
     return scope.at(scope.types, _index(extern), "type", object)
 
 
-class _ComponentInstance(TypeScope):
+class _SymbolicInstance(TypeScope):
     """One symbolic instantiation of a component: its index spaces, and the definitions not yet executed."""
 
     __slots__ = ("arguments", "core", "exports", "number", "pending", "planner", "spaces")
@@ -344,7 +344,7 @@ class _ComponentInstance(TypeScope):
         self.core: dict[str, list[Any]] = {"func": [], "table": [], "memory": [], "global": [], "instance": []}
         self.pending = iter(definition.definitions)
 
-    def proceed(self) -> _ComponentInstance | None:
+    def proceed(self) -> _SymbolicInstance | None:
         """Execute definitions up to the next component instantiation and return it; ``None`` after the last one."""
         for definition in self.pending:
             inner = _RUN[type(definition)](self, definition)
@@ -449,13 +449,13 @@ class _ComponentInstance(TypeScope):
     def component(self, definition: ComponentDefinition) -> None:
         self.spaces["component"].append(_Closure(definition, self))
 
-    def instance(self, definition: InstanceDefinition) -> _ComponentInstance | None:
+    def instance(self, definition: InstanceDefinition) -> _SymbolicInstance | None:
         items: dict[str, Item] = {name: (sort, self.get(sort, index)) for name, sort, index in definition.items}
         if definition.component is None:
             self.instances.append(items)
             return None
         closure: _Closure = self.get("component", definition.component, _Closure)
-        return _ComponentInstance(self.planner, closure.definition, closure.scope, items, self.number)
+        return _SymbolicInstance(self.planner, closure.definition, closure.scope, items, self.number)
 
     def alias(self, definition: Alias) -> None:
         sort = definition.sort
@@ -466,7 +466,7 @@ class _ComponentInstance(TypeScope):
             self._core_space(sort).append(self.core_export(instance, definition.name, sort))
         elif sort != "core type":  # only the engine's validation reads core types
             outer = self.outer(definition.levels)
-            assert isinstance(outer, _ComponentInstance)
+            assert isinstance(outer, _SymbolicInstance)
             self.space(sort).append(outer.get(sort, definition.item))
 
     def imported(self, definition: ImportDefinition) -> None:
@@ -491,7 +491,7 @@ class _ComponentInstance(TypeScope):
         self.spaces[definition.sort].append(item)
 
 
-def _ignore(_: _ComponentInstance, __: Definition) -> None:
+def _ignore(_: _SymbolicInstance, __: Definition) -> None:
     """Skip a core type definition: only the engine's validation needs it."""
 
 
@@ -499,19 +499,19 @@ def _refuse_values(*_: object) -> NoReturn:
     raise ArtifactError("the component uses value definitions or a start function, which Aegis does not support")
 
 
-_RUN: dict[type[Any], Callable[[_ComponentInstance, Any], _ComponentInstance | None]] = {
-    ModuleDefinition: _ComponentInstance.module,
-    ComponentDefinition: _ComponentInstance.component,
-    CoreInstanceDefinition: _ComponentInstance.core_instance,
+_RUN: dict[type[Any], Callable[[_SymbolicInstance, Any], _SymbolicInstance | None]] = {
+    ModuleDefinition: _SymbolicInstance.module,
+    ComponentDefinition: _SymbolicInstance.component,
+    CoreInstanceDefinition: _SymbolicInstance.core_instance,
     CoreTypeDefinition: _ignore,
-    InstanceDefinition: _ComponentInstance.instance,
-    Alias: _ComponentInstance.alias,
-    TypeDefinition: _ComponentInstance.type,
-    LiftDefinition: _ComponentInstance.lift,
-    LowerDefinition: _ComponentInstance.lower,
-    Builtin: _ComponentInstance.builtin,
+    InstanceDefinition: _SymbolicInstance.instance,
+    Alias: _SymbolicInstance.alias,
+    TypeDefinition: _SymbolicInstance.type,
+    LiftDefinition: _SymbolicInstance.lift,
+    LowerDefinition: _SymbolicInstance.lower,
+    Builtin: _SymbolicInstance.builtin,
     StartFunction: _refuse_values,
     ValueDefinition: _refuse_values,
-    ImportDefinition: _ComponentInstance.imported,
-    ExportDefinition: _ComponentInstance.exported_item,
+    ImportDefinition: _SymbolicInstance.imported,
+    ExportDefinition: _SymbolicInstance.exported_item,
 }

@@ -1,11 +1,13 @@
 """The program of a component: every step of its instantiation, as data, resolved before anything runs.
 
 Component instantiation is static: the bytes alone determine which core module is instantiated with which imports,
-which functions are lifted or lowered with which options, and which resource types exist. A :class:`Program` holds all
-of this as flat lists; nested components, inline instances and aliases have been resolved away.
+which functions are lifted or lowered with which options, and which resource types exist. A
+:class:`ComponentProgram` holds all of this as flat lists; nested components, inline instances and aliases have been
+resolved away.
 
-Resource types are numbered: ``Resource.key`` in every type here is an index into :attr:`Program.resources`. Component
-instances are numbered in the order in which their instantiation begins; the root is 0.
+Resource types are numbered: ``Resource.key`` in every type here is an index into
+:attr:`ComponentProgram.resources`. Component instances are numbered in the order in which their instantiation begins;
+the root is 0.
 
 Source: the component model's Explainer.md, "Instance Definitions" and "Canonical Definitions".
 """
@@ -18,8 +20,18 @@ from typing import NamedTuple, TypeAlias
 from aegis.wit.types import Function
 
 __all__ = [
-    "ContextPlan", "CoreExport", "CoreItem", "CoreStep", "Imported", "Lifted", "Lowered", "Options", "Program",
-    "ResourceFunction", "ResourceType", "Trampoline",
+    "CanonLift",
+    "CanonLower",
+    "ComponentProgram",
+    "ContextPlan",
+    "CoreExport",
+    "CoreItem",
+    "CoreStep",
+    "Imported",
+    "Options",
+    "ResourceFunction",
+    "ResourceType",
+    "Trampoline",
 ]  # fmt: skip
 
 
@@ -66,7 +78,7 @@ class Imported(NamedTuple):
     type: Function
 
 
-class Lifted(NamedTuple):
+class CanonLift(NamedTuple):
     """A component function made from a core function of the component instance ``instance`` (``canon lift``)."""
 
     core: CoreItem
@@ -75,10 +87,10 @@ class Lifted(NamedTuple):
     instance: int
 
 
-class Lowered(NamedTuple):
+class CanonLower(NamedTuple):
     """A core function made from a component function, for the component instance ``instance`` (``canon lower``)."""
 
-    function: Imported | Lifted
+    function: Imported | CanonLift
     options: Options
     instance: int
 
@@ -91,7 +103,7 @@ class ResourceFunction(NamedTuple):
     instance: int
 
 
-Trampoline: TypeAlias = "Lowered | ResourceFunction"
+Trampoline: TypeAlias = "CanonLower | ResourceFunction"
 """A core function that the host implements."""
 
 
@@ -111,7 +123,7 @@ class CoreStep(NamedTuple):
     instance: int
 
 
-class Program(NamedTuple):
+class ComponentProgram(NamedTuple):
     """Everything needed to instantiate and call a component, except the code of its core modules."""
 
     modules: tuple[tuple[int, int], ...]
@@ -121,7 +133,7 @@ class Program(NamedTuple):
     resources: tuple[ResourceType, ...]
     imported: tuple[Imported, ...]
     """Each function that the component imports, once, in declaration order."""
-    exports: Mapping[str, Lifted | Imported | Mapping[str, Lifted | Imported]]
+    exports: Mapping[str, CanonLift | Imported | Mapping[str, CanonLift | Imported]]
     """Exported functions by name; an exported instance is a mapping of its functions. A component may re-export an
     imported function."""
     parents: tuple[int | None, ...]

@@ -14,7 +14,7 @@ import sys
 from typing import NamedTuple
 
 from aegis.component.conversion.source import offer_code, take_new_code
-from aegis.component.planning.program import Program
+from aegis.component.planning.program import ComponentProgram
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
@@ -25,7 +25,7 @@ __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
 
 _MAX_CODE_ENTRIES = 4096
 """Generated source texts whose code is cached with one component."""
-_FORMAT = 3
+_FORMAT = 4
 """Version of the entries: increment it when a class that is pickled in a record changes."""
 
 
@@ -33,7 +33,7 @@ class ComponentRecord(NamedTuple):
     """The structure, program and world of a component; ``world`` is ``None`` until this process validates it."""
 
     structure: ComponentStructure
-    program: Program
+    program: ComponentProgram
     world: World | None
 
 

@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_pointers
 from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
     CoreExport,
     CoreItem,
     Imported,
-    Lifted,
-    Lowered,
     Options,
-    Program,
     ResourceFunction,
 )
 from aegis.errors import ArtifactError
@@ -39,7 +39,7 @@ _RESOURCE_FUNCTIONS = {
 }  # fmt: skip
 
 
-def check_signatures(program: Program, export_types: ExportTypes) -> None:
+def check_signatures(program: ComponentProgram, export_types: ExportTypes) -> None:
     """Raise ``ArtifactError`` unless each core function has the signature that Aegis calls it with."""
     checker = _Checker(program, export_types)
     seen: set[int] = set()
@@ -48,26 +48,26 @@ def check_signatures(program: Program, export_types: ExportTypes) -> None:
             seen.add(id(lifted))
             checker.lifted(lifted)
     for trampoline in program.trampolines:
-        if isinstance(trampoline, Lowered):
+        if isinstance(trampoline, CanonLower):
             checker.lowered(trampoline)
     for resource in program.resources:
         if resource.destructor is not None:
             checker.function(resource.destructor, _DESTRUCTOR, "a destructor")
 
 
-def lifted_functions(program: Program) -> Iterator[Lifted]:
+def lifted_functions(program: ComponentProgram) -> Iterator[CanonLift]:
     """Yield every use of a lifted function, by another component instance or by the host; duplicates included."""
     for trampoline in program.trampolines:
-        if isinstance(trampoline, Lowered) and isinstance(trampoline.function, Lifted):
+        if isinstance(trampoline, CanonLower) and isinstance(trampoline.function, CanonLift):
             yield trampoline.function
     for item in program.exports.values():
-        for function in (item,) if isinstance(item, (Lifted, Imported)) else item.values():
-            if isinstance(function, Lifted):
+        for function in (item,) if isinstance(item, (CanonLift, Imported)) else item.values():
+            if isinstance(function, CanonLift):
                 yield function
 
 
 class _Checker:
-    def __init__(self, program: Program, export_types: ExportTypes) -> None:
+    def __init__(self, program: ComponentProgram, export_types: ExportTypes) -> None:
         self.program, self.export_types = program, export_types
 
     def type_of(self, item: CoreItem) -> ExternType | None:
@@ -88,7 +88,7 @@ class _Checker:
                 f"{expected}"
             )
 
-    def lifted(self, lifted: Lifted) -> None:
+    def lifted(self, lifted: CanonLift) -> None:
         of, options = lifted.type, lifted.options
         expected = core_type(of, lowered=False)
         self.function(lifted.core, expected, "its lifted type")
@@ -98,7 +98,7 @@ class _Checker:
         gives = of.result is not None and (len(flat(of.result)) > MAX_FLAT_RESULTS or has_pointers(of.result))
         self.options(options, memory=takes or gives, realloc=takes)
 
-    def lowered(self, lowered: Lowered) -> None:
+    def lowered(self, lowered: CanonLower) -> None:
         of, options = lowered.function.type, lowered.options
         if options.post_return is not None:
             raise ArtifactError("not a valid WebAssembly component: canon lower has the option post-return")

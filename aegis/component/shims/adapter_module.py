@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aegis.component.planning.program import CoreExport, Options
 from aegis.engine.call.classify import OWN_MODULE
 
-__all__ = ["FLAGS", "REASONS", "AdapterModule", "LineBudget", "Side", "TooLarge", "flags_text"]
+__all__ = ["FLAGS", "REASONS", "AdapterModule", "AdapterSide", "LineBudget", "TooLarge", "flags_text"]
 
 FLAGS = -1
 """Placeholder for the step of the flags module, until the steps are renumbered."""
@@ -33,7 +33,7 @@ class TooLarge(Exception):
     """An adapter exceeds the limits of this module; its call goes through the host."""
 
 
-class Side(NamedTuple):
+class AdapterSide(NamedTuple):
     """One of the two component instances of a link, with its canonical options.
 
     ``flagged``: its may-leave flag is a global that adapters read and write.
@@ -119,7 +119,7 @@ class AdapterModule:
         types = "".join(f" (param {core})" for core in params) + "".join(f" (result {core})" for core in results)
         return self._import(item, f"func {{}}{types}", "g")
 
-    def memory(self, side: Side) -> str:
+    def memory(self, side: AdapterSide) -> str:
         """Import a side's linear memory; return its name."""
         item = side.options.memory
         assert item is not None
@@ -158,7 +158,7 @@ class AdapterModule:
 
         return self.function(("need", memory), write)
 
-    def realloc(self, side: Side) -> str:
+    def realloc(self, side: AdapterSide) -> str:
         """Return the function that calls a guest's realloc and checks the address that it returns.
 
         As in CanonicalABI.md: the may-leave flag is cleared during the call; the address must be aligned, and the

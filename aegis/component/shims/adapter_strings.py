@@ -11,7 +11,7 @@ the worst case, ``$done`` the code units already copied.
 
 from __future__ import annotations
 
-from aegis.component.shims.adapter_module import AdapterModule, Side
+from aegis.component.shims.adapter_module import AdapterModule, AdapterSide
 
 __all__ = ["text_helper"]
 
@@ -22,7 +22,7 @@ _MAX_UTF8_BYTES = {"utf8": 1, "utf16": 3, "latin1": 2}
 """Bytes of UTF-8 that one code unit of the source can become."""
 
 
-def text_helper(module: AdapterModule, source: Side, target: Side) -> str:
+def text_helper(module: AdapterModule, source: AdapterSide, target: AdapterSide) -> str:
     """Return the name of the function that copies a string from the source side to the target side."""
     key = ("text", source, target)
     return module.function(key, lambda name: _Strings(module, source, target).write(name))
@@ -31,7 +31,7 @@ def text_helper(module: AdapterModule, source: Side, target: Side) -> str:
 class _Strings:
     """Writes the functions that copy strings between one pair of sides."""
 
-    def __init__(self, module: AdapterModule, source: Side, target: Side) -> None:
+    def __init__(self, module: AdapterModule, source: AdapterSide, target: AdapterSide) -> None:
         self.module, self.source, self.target = module, source, target
         self.read, self.write_to = module.memory(source), module.memory(target)
 

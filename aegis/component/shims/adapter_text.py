@@ -35,8 +35,8 @@ from aegis.component.conversion.layout import (
     parts,
     payload_offset,
 )
-from aegis.component.planning.program import CoreExport, Lifted, Lowered
-from aegis.component.shims.adapter_module import AdapterModule, Side
+from aegis.component.planning.program import CanonLift, CanonLower, CoreExport
+from aegis.component.shims.adapter_module import AdapterModule, AdapterSide
 from aegis.component.shims.adapter_strings import text_helper
 from aegis.values import FuncType
 from aegis.wit.types import Enum, Flags, List, Tuple, WitType
@@ -79,8 +79,8 @@ class Link(NamedTuple):
     """
 
     trampoline: int
-    lowered: Lowered
-    lifted: Lifted
+    lowered: CanonLower
+    lifted: CanonLift
     entering: tuple[int, ...]
 
 
@@ -128,8 +128,8 @@ def _passes_on(link: Link) -> bool:
 def write_adapter(module: AdapterModule, link: Link, leaves: frozenset[int]) -> None:
     """Add the adapter of a link to a module, exported under the trampoline's number."""
     lowered, lifted = link.lowered, link.lifted
-    caller = Side(lowered.instance, lowered.options, lowered.instance in leaves)
-    callee = Side(lifted.instance, lifted.options, lifted.instance in leaves)
+    caller = AdapterSide(lowered.instance, lowered.options, lowered.instance in leaves)
+    callee = AdapterSide(lifted.instance, lifted.options, lifted.instance in leaves)
     _AdapterWriter(module, link, caller, callee).write()
 
 
@@ -174,7 +174,7 @@ class _Body:
 class _Converter(_Body):
     """Writes the lines that lift values from the source side and lower them into the target side."""
 
-    def __init__(self, module: AdapterModule, source: Side, target: Side) -> None:
+    def __init__(self, module: AdapterModule, source: AdapterSide, target: AdapterSide) -> None:
         super().__init__(module)
         self.source, self.target = source, target
 
@@ -361,7 +361,7 @@ def _write_list(module: AdapterModule, name: str, element: WitType, by: _Convert
 class _AdapterWriter:
     """Writes one adapter function; see the module for its steps."""
 
-    def __init__(self, module: AdapterModule, link: Link, caller: Side, callee: Side) -> None:
+    def __init__(self, module: AdapterModule, link: Link, caller: AdapterSide, callee: AdapterSide) -> None:
         self.module, self.link, self.lifted, self.caller, self.callee = module, link, link.lifted, caller, callee
         self.there = _Converter(module, caller, callee)
         self.back = _Converter(module, callee, caller)
@@ -462,7 +462,7 @@ class _AdapterWriter:
         body.convert(of, _FlatValues([f"(local.get {raw})"], cores), _FlatValues([made], cores))
         return made
 
-    def _area(self, body: _Converter, side: Side, at: str, of: WitType) -> _InMemory:
+    def _area(self, body: _Converter, side: AdapterSide, at: str, of: WitType) -> _InMemory:
         """Trap unless the address ``at`` is aligned for the type and the value is within the side's memory."""
         module, made = self.module, layout(of)
         memory = module.memory(side)

@@ -29,14 +29,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.component.conversion.layout import has_handles
 from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
     CoreExport,
     CoreItem,
     CoreStep,
     Imported,
-    Lifted,
-    Lowered,
     Options,
-    Program,
     ResourceFunction,
 )
 from aegis.component.shims.adapter_module import FLAGS, AdapterModule, LineBudget, flags_text
@@ -77,7 +77,7 @@ class Links(NamedTuple):
     ``leaves`` and ``enters`` are the instances whose may-leave and may-enter flags are globals.
     """
 
-    program: Program
+    program: ComponentProgram
     parts: Mapping[int, NativeCode]
     steps: tuple[int, ...]
     leaves: frozenset[int]
@@ -103,7 +103,7 @@ def _linkable(of: object) -> bool:
 
     Its core items must be exports, because an adapter cannot import a trampoline of the host.
     """
-    if not isinstance(of, Lowered) or not isinstance(of.function, Lifted):
+    if not isinstance(of, CanonLower) or not isinstance(of.function, CanonLift):
         return False
     lifted, outer = of.function, of.options
     if lifted.instance == of.instance:
@@ -121,7 +121,7 @@ def _items(link: Link) -> list[CoreExport]:
     return [item for item in found if isinstance(item, CoreExport)]
 
 
-def _leaving(program: Program, links: Sequence[Link]) -> frozenset[int]:
+def _leaving(program: ComponentProgram, links: Sequence[Link]) -> frozenset[int]:
     """Return the linked instances whose may-leave flag can be clear when a call leaves them."""
     concerned = {n for link in links for n in (link.lowered.instance, link.lifted.instance)}
     return frozenset(concerned & {of.instance for of in program.trampolines} & restricted(program))
@@ -147,7 +147,7 @@ class _Adapters(NamedTuple):
     enters: frozenset[int]
 
 
-def _adapters(program: Program) -> _Adapters:
+def _adapters(program: ComponentProgram) -> _Adapters:
     """Write all adapters, in the order of the steps that import them, and determine which flags they maintain."""
     linkable = {n: of for n, of in enumerate(program.trampolines) if _linkable(of)}
     if len(linkable) > _MAX_LINKS:
@@ -155,8 +155,8 @@ def _adapters(program: Program) -> _Adapters:
     reenters = bool(linkable) and can_reenter(program)
     links = {}
     for n, of in linkable.items():
-        assert isinstance(of, Lowered)
-        assert isinstance(of.function, Lifted)
+        assert isinstance(of, CanonLower)
+        assert isinstance(of.function, CanonLift)
         entering = entering_set(program, of.function.instance, of.instance) if reenters else ()
         links[n] = Link(n, of, of.function, entering)
     made = _Adapters([], {}, _leaving(program, list(links.values())), frozenset())
@@ -177,7 +177,7 @@ def _adapters(program: Program) -> _Adapters:
     return made._replace(enters=frozenset(n for group in made.groups for link in group.links for n in link.entering))
 
 
-def adapter_texts(program: Program) -> list[str]:
+def adapter_texts(program: ComponentProgram) -> list[str]:
     """Return the text of each adapter module of a program."""
     return [group.module.text() for group in _adapters(program).groups]
 
@@ -221,7 +221,7 @@ def _make(component: Component, config: EngineConfig) -> Links | None:
     return Links(linked, parts, steps, made.leaves, made.enters)
 
 
-def _numbered_anew(program: Program, made: _Adapters) -> tuple[Program, tuple[int, ...]]:
+def _numbered_anew(program: ComponentProgram, made: _Adapters) -> tuple[ComponentProgram, tuple[int, ...]]:
     """Return the program with the steps of its adapter modules inserted, and the new number of each old step."""
     groups = {group.step: n for n, group in enumerate(made.groups)}
     steps, count = [], 1 if groups else 0
@@ -246,11 +246,11 @@ def _numbered_anew(program: Program, made: _Adapters) -> tuple[Program, tuple[in
 
 
 class _StepRenumberer:
-    """Renumbers the steps in a program's items. A :class:`Lifted` that was shared stays one shared object."""
+    """Renumbers the steps in a program's items. A :class:`CanonLift` that was shared stays one shared object."""
 
     def __init__(self, steps: Sequence[int]) -> None:
         self._steps = steps
-        self._lifted: dict[int, Lifted] = {}
+        self._lifted: dict[int, CanonLift] = {}
 
     def export(self, item: CoreExport) -> CoreExport:
         return item._replace(step=0 if item.step == FLAGS else self._steps[item.step])
@@ -261,7 +261,7 @@ class _StepRenumberer:
     def options(self, of: Options) -> Options:
         return Options(of.encoding, self.item(of.memory), self.item(of.realloc), self.item(of.post_return))
 
-    def function(self, of: Imported | Lifted) -> Any:
+    def function(self, of: Imported | CanonLift) -> Any:
         if isinstance(of, Imported):
             return of
         made = self._lifted.get(id(of))
@@ -270,17 +270,17 @@ class _StepRenumberer:
             self._lifted[id(of)] = made
         return made
 
-    def trampoline(self, of: Lowered | ResourceFunction) -> Any:
+    def trampoline(self, of: CanonLower | ResourceFunction) -> Any:
         if isinstance(of, ResourceFunction):
             return of
         return of._replace(function=self.function(of.function), options=self.options(of.options))
 
     def exported(self, of: Any) -> Any:
-        if isinstance(of, (Imported, Lifted)):
+        if isinstance(of, (Imported, CanonLift)):
             return self.function(of)
         return {name: self.function(function) for name, function in of.items()}
 
-    def program(self, of: Program) -> Program:
+    def program(self, of: ComponentProgram) -> ComponentProgram:
         return of._replace(
             trampolines=tuple(map(self.trampoline, of.trampolines)),
             resources=tuple(r._replace(destructor=self.item(r.destructor)) for r in of.resources),

@@ -20,9 +20,9 @@ from aegis.engine.call.columns import (
     BAD_RESULT,
     CALLING,
     HAS_LEFT,
+    LoopShape,
     Room,
-    Shape,
-    Stage,
+    RowLoop,
     call_rows,
     column_closure,
     loop_code,
@@ -34,7 +34,7 @@ from aegis.values import Rows
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
-    from aegis.component.handles import Instance
+    from aegis.component.handles import InstanceState
 
 __all__ = ["ComponentColumnEntry", "bind_columns", "shape_of"]
 
@@ -42,10 +42,10 @@ _invoke = lib.wasmtime_func_call_unchecked
 _ONE, _NONE = number(1), number(0)
 
 
-def shape_of(function: Function, *, post: bool, flagged: bool = False) -> Shape:
+def shape_of(function: Function, *, post: bool, flagged: bool = False) -> LoopShape:
     """Return the row shape of a function whose values are all primitives of a fixed size."""
     kinds = [SCALARS[str(of)] for _, of in function.params]
-    return Shape(
+    return LoopShape(
         tuple(kinds), None if function.result is None else SCALARS[str(function.result)], post, post and flagged
     )
 
@@ -60,16 +60,16 @@ class ComponentColumnEntry:
         self.shape = shape_of(callee.function, post=callee.lifted.options.post_return is not None, flagged=flagged)
         self.code = loop_code(self.shape, config)
 
-    def take_frame(self) -> _Frame:
+    def take_frame(self) -> _ColumnFrame:
         """Return a new frame."""
-        return _Frame(self)
+        return _ColumnFrame(self)
 
-    def give_back(self, frame: _Frame) -> None:
+    def give_back(self, frame: _ColumnFrame) -> None:
         """Drop the frame's references to a closed store."""
         frame.forget()
 
 
-class _Frame(ComponentFrame):
+class _ColumnFrame(ComponentFrame):
     """The call frame of the function in one store."""
 
     __slots__ = ("columns", "shape")
@@ -84,7 +84,7 @@ class _MayLeave:
 
     __slots__ = ("_instance", "_words")
 
-    def __init__(self, instance: Instance, words: memoryview) -> None:
+    def __init__(self, instance: InstanceState, words: memoryview) -> None:
         self._instance, self._words = instance, words
 
     def __bool__(self) -> bool:
@@ -100,7 +100,7 @@ class _Rules:
 
     __slots__ = ("_entering", "_frame", "_leaving", "_stage", "_store")
 
-    def __init__(self, store: Any, frame: _Frame, stage: Stage) -> None:
+    def __init__(self, store: Any, frame: _ColumnFrame, stage: RowLoop) -> None:
         self._store, self._frame, self._stage = store, frame, stage
         instances = frame.cx.handles.instances
         self._entering = [instances[n] for n in frame.callee.entering]
@@ -140,14 +140,14 @@ class _Rules:
         return self._stage.memory.words[2:4].tobytes()
 
 
-def _drive(store: Any, frame: _Frame, batch: ColumnBatch, room: Room) -> None:
+def _drive(store: Any, frame: _ColumnFrame, batch: ColumnBatch, room: Room) -> None:
     lifted, state = frame.callee.lifted, store.state
     items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
     items += [frame.cx.instance.leave] if frame.shape.flagged else []
-    with store.stages().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
+    with store.row_loops().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
         call_rows(store, stage, batch, room, _Rules(store, frame, stage))
 
 
-def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:
+def bind_columns(store: Any, frame: _ColumnFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame`` once for each row of a batch."""
     return column_closure(style | store.plan.metered, _drive)(store, frame)  # type: ignore[no-any-return]

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, flat, has_pointers
-from aegis.component.planning.program import CoreItem, Lifted, Lowered, Program, ResourceFunction
+from aegis.component.planning.program import (
+    CanonLift,
+    CanonLower,
+    ComponentProgram,
+    CoreItem,
+    ResourceFunction,
+)
 from aegis.component.planning.signatures import lifted_functions
 from aegis.wit.types import WitType
 
 __all__ = ["can_reenter", "entering_set", "restricted", "uses_host"]
 
 
-def _around(program: Program, instance: int | None) -> list[int]:
+def _around(program: ComponentProgram, instance: int | None) -> list[int]:
     """Return an instance and its ancestors, innermost first."""
     found = []
     while instance is not None:
@@ -25,7 +31,7 @@ def _around(program: Program, instance: int | None) -> list[int]:
     return found
 
 
-def entering_set(program: Program, instance: int, caller: int | None) -> tuple[int, ...]:
+def entering_set(program: ComponentProgram, instance: int, caller: int | None) -> tuple[int, ...]:
     """Return the callee and its ancestors, except those that also contain the caller.
 
     These are the instances that the call enters (CanonicalABI.md, ``entering_set``).
@@ -34,10 +40,10 @@ def entering_set(program: Program, instance: int, caller: int | None) -> tuple[i
     return tuple(n for n in _around(program, instance) if n not in inside)
 
 
-def _calls(program: Program) -> Iterator[tuple[int, int]]:
+def _calls(program: ComponentProgram) -> Iterator[tuple[int, int]]:
     """Yield caller and callee of each call between instances; dropping a resource calls its destructor."""
     for of in program.trampolines:
-        if isinstance(of, Lowered) and isinstance(of.function, Lifted):
+        if isinstance(of, CanonLower) and isinstance(of.function, CanonLift):
             yield of.instance, of.function.instance
         elif isinstance(of, ResourceFunction) and of.operation == "drop":
             home = program.resources[of.resource].instance
@@ -45,7 +51,7 @@ def _calls(program: Program) -> Iterator[tuple[int, int]]:
                 yield of.instance, home
 
 
-def can_reenter(program: Program) -> bool:
+def can_reenter(program: ComponentProgram) -> bool:
     """Return whether an instance calls one of its ancestors.
 
     Only then can an instance be re-entered: every other callee was complete before its caller was created, so calls
@@ -54,23 +60,23 @@ def can_reenter(program: Program) -> bool:
     return any(inner != outer and outer in _around(program, inner) for inner, outer in _calls(program))
 
 
-def uses_host(program: Program) -> bool:
+def uses_host(program: ComponentProgram) -> bool:
     """Return whether any code of the component can call a trampoline of the host."""
     items: list[CoreItem | None] = [item for step in program.steps for item in step.imports]
     items += [resource.destructor for resource in program.resources]
     for lifted in lifted_functions(program):
         items += [lifted.core, lifted.options.realloc, lifted.options.post_return]
     for of in program.trampolines:
-        if isinstance(of, Lowered):
+        if isinstance(of, CanonLower):
             items.append(of.options.realloc)
     return any(isinstance(item, int) for item in items)
 
 
-def restricted(program: Program) -> set[int]:
+def restricted(program: ComponentProgram) -> set[int]:
     """Return the instances whose realloc or post-return can be called; they may not leave during such a call."""
     found = set()
     for of in program.trampolines:
-        if isinstance(of, Lowered):
+        if isinstance(of, CanonLower):
             result = of.function.type.result
             if of.options.realloc is not None and result is not None and has_pointers(result):
                 found.add(of.instance)

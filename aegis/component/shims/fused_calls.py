@@ -44,9 +44,9 @@ from aegis.engine.store.own_module import OwnModule
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
 if TYPE_CHECKING:
-    from aegis.component.handles import Instance
-    from aegis.component.planning.program import Lifted
-    from aegis.component.state import ComponentState, Context
+    from aegis.component.handles import InstanceState
+    from aegis.component.planning.program import CanonLift
+    from aegis.component.state import ComponentState, LiftLowerContext
 
 __all__ = ["SLOT", "VECTOR", "Block", "FusedCall", "Piece", "Shape", "Stage", "fuse", "module_text", "pieces"]
 
@@ -58,7 +58,7 @@ address; realloc returned a range beyond the memory."""
 _MAY_NOT_LEAVE, _MAY_LEAVE, _HAS_LEFT = range(3)
 """Values of the global ``phase``. The instance may not leave during realloc and post-return. The host stores
 ``_HAS_LEFT`` when the instance calls it. The first two equal the values of a may-leave flag."""
-_MAX_PIECES, _MAX_NESTING_DEPTH = 4, 8
+_MAX_RESULT_PARTS, _MAX_NESTING_DEPTH = 4, 8
 _VECTORS, _OPTIONAL_VECTORS = 64, 16
 """Vectors shared by all arguments, and by a result: each costs time whether or not it is used. Strings and lists that
 are present only in some cases, such as an error's text, share fewer."""
@@ -146,7 +146,7 @@ def pieces(of: WitType, encoding: str) -> tuple[Piece, ...] | None:
         _collect(of, 0, (), found)
     except _NotFusable:
         return None
-    return tuple(found) if len(found) <= _MAX_PIECES and layout(of).size <= 8 * VECTOR else None
+    return tuple(found) if len(found) <= _MAX_RESULT_PARTS and layout(of).size <= 8 * VECTOR else None
 
 
 def has_strings(of: WitType) -> bool:
@@ -161,7 +161,7 @@ class _NotFusable(Exception):
 def _collect(
     of: WitType, at: int, cases: tuple[tuple[int, int, int], ...], found: list[Piece], depth: int = 0
 ) -> None:  # fmt: skip
-    if depth > _MAX_NESTING_DEPTH or len(found) > _MAX_PIECES:
+    if depth > _MAX_NESTING_DEPTH or len(found) > _MAX_RESULT_PARTS:
         raise _NotFusable
     if of == "string":
         found.append(Piece(at, 1, 1, cases))
@@ -379,7 +379,7 @@ class Stage:
 
     __slots__ = ("buffer", "door", "handles", "lift_borrow", "lift_own", "memory", "view")
 
-    def __init__(self, cx: Context, buffer: Any, view: memoryview) -> None:
+    def __init__(self, cx: LiftLowerContext, buffer: Any, view: memoryview) -> None:
         self.door, self.handles, self.buffer, self.view = cx.door, cx.handles, buffer, view
         self.lift_own, self.lift_borrow = cx.lift_own, cx.lift_borrow
         self.memory = self
@@ -399,7 +399,7 @@ class FusedCall:
 
     __slots__ = ("_context", "_instance", "_phase", "_value", "_word", "function")
 
-    def __init__(self, state: ComponentState, instance: Instance, function: Any, phase: Any) -> None:
+    def __init__(self, state: ComponentState, instance: InstanceState, function: Any, phase: Any) -> None:
         self._context, self._instance, self.function, self._phase = state.context, instance, function, phase
         self._value = (ctypes.c_char * _VALUE_BYTES)()
         self._word = memoryview(self._value).cast("B")[8:12].cast("I")
@@ -425,7 +425,7 @@ def misplaced(state: ComponentState, status: int) -> BaseException:
     return state.realloc_out_of_bounds()
 
 
-def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape) -> FusedCall | None:
+def fuse(state: ComponentState, lifted: CanonLift, instance: InstanceState, shape: Shape) -> FusedCall | None:
     """Instantiate a fused module for a lifted function; return ``None`` if the store's instance limit is reached."""
     module, options = _module(shape, instance.leave is not None), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aegis.component.handles import Instance
+from aegis.component.handles import InstanceState
 from aegis.component.planning.program import CoreExport
 from aegis.component.shims.adapter_module import REASONS
 from aegis.component.traps import cannot_enter, cannot_leave, trap, unaligned
@@ -28,7 +28,7 @@ _VALUE_BYTES = 32
 """Size of ``wasmtime_val_t``: the kind is at offset 0, the value at 8. The kind of an i32 is 0, as in a new buffer."""
 
 
-class LinkedInstance(Instance):
+class LinkedInstance(InstanceState):
     """A component instance whose flags are globals that adapters also read and write.
 
     The first step creates the globals, before any guest code runs; each is looked up on first access.
@@ -101,7 +101,7 @@ def breach(state: ComponentState) -> BaseException | None:
 
 def _breaches() -> dict[str, Callable[[], BaseException]]:
     texts = {
-        "char": "a char is no Unicode scalar value", "case": "invalid variant discriminant",
+        "char": "a char is not a Unicode scalar value", "case": "invalid variant discriminant",
         "realloc misaligned": "realloc returned an address that is not aligned", "utf8": "a string is not valid UTF-8",
         "utf16": "a string is not valid UTF-16", "too long": "a string is too long",
     }  # fmt: skip

@@ -1,6 +1,6 @@
-"""One call: into the guest (``caller``), out of it (``trampoline``), and the state that both share (``door``).
+"""Calls into the guest (``caller``), calls from the guest to the host (``trampoline``), and their state (``door``).
 
-core_values         core values at the C boundary
-classify            why a call ended: trap codes and messages of the engine
-columns             one call for each row, by a loop in WebAssembly
+core_values         conversion of core values at the C boundary
+classify            exceptions for failed calls, from trap codes and the state of the door
+columns             calls over columns, by a loop in WebAssembly
 """

@@ -1,8 +1,11 @@
-"""The raw call path from the host into a guest: one closure an export, written for its signature (D4).
+"""The call path from the host into a guest: one closure for each export, generated for its signature (D4).
 
-A closure does, in this order: is this thread right, is there room to be called back, is the sandbox free,
-start the budget of bytes (where the guest can call the host), arm the deadline, arm the fuel (where it is counted),
-lower the arguments, call, look at the trap, lift the result. Nothing else is on this path.
+A closure performs these steps in order, and nothing else:
+
+1. Check that this thread may run the guest, and that the Python stack has room for callbacks.
+2. Take the store's token; fail if the sandbox is busy.
+3. Start the byte budget (only if the guest can call the host), the deadline, and the fuel (only if it is limited).
+4. Lower the arguments, call the function, check for a trap, lift the result, and check the deadline again.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from threading import get_ident, main_thread
 from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native.library import lib, number, pointer
 from aegis.engine.native.signals import NEAR, secure
-from aegis.engine.threads.guest_thread import DIRECT, NESTED, where
+from aegis.engine.threads.guest_thread import DIRECT, NESTED, thread_state
 from aegis.engine.threads.ticker import TICK, ticker
 from aegis.errors import StackExhausted
 from aegis.support.bounded_cache import memoised
@@ -25,8 +28,8 @@ from aegis.values import FuncType
 
 if TYPE_CHECKING:
 
-    class Callee(Protocol):
-        """What a closure needs of its store."""
+    class CallableStore(Protocol):
+        """The parts of a store that a closure uses."""
 
         armed: float
         owner: int
@@ -44,22 +47,25 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "around_text", "bind", "compile_caller", "passage_names",
-    "room_for_callbacks", "room_inside",
+    "IN_TIME", "CallFrame", "Elsewhere", "ExportEntry", "Style", "around_text", "bind", "compile_caller",
+    "passage_names", "room_for_callbacks", "room_inside",
 ]  # fmt: skip
 
 _EXTERN = 32
-_MOST_TYPES_KEPT = 4096
-"""Parameters and results of signatures whose closures are kept for the process."""
+"""Bytes of ``wasmtime_extern_t``."""
+_MAX_CACHED_VALUES = 4096
+"""Parameters and results of the signatures whose compiled closures are cached for the process."""
+_MAX_FREE_FRAMES = 16
+"""Frames of closed stores that are cached for each export."""
 _MAIN_THREAD = main_thread().ident
 
 
 class Elsewhere(Exception):
-    """This closure may not run on this thread now; the sandbox finds another way."""
+    """Signal that this closure cannot serve the call; the sandbox retries on another thread, store or closure."""
 
 
-class Entry:
-    """One exported function of a module under one plan: what binding it needs, worked out once."""
+class ExportEntry:
+    """An exported function of a module under one plan: the data for binding it, computed once for all stores."""
 
     __slots__ = ("_free", "_makers", "name", "name_length", "raw_name", "signature")
 
@@ -72,19 +78,19 @@ class Entry:
         self._makers: list[Callable[..., Any] | None] = [None] * (2 * Style.METERED)
 
     def take_frame(self) -> CallFrame:
-        """Return a frame, one that an ended store gave back if there is one."""
+        """Return a frame, reusing one of a closed store if possible."""
         try:
             return self._free.pop()
         except IndexError:
             return CallFrame(self)
 
     def give_back(self, frame: CallFrame) -> None:
-        """Keep the frame of an ended store for the next one."""
-        if len(self._free) < 16:
+        """Cache the frame of a closed store for the next store."""
+        if len(self._free) < _MAX_FREE_FRAMES:
             self._free.append(frame)
 
     def maker(self, style: int) -> Callable[..., Any]:
-        """Return what makes closures of ``style``."""
+        """Return the function that creates closures of ``style``."""
         made = self._makers[style]
         if made is None:
             made = self._makers[style] = compile_caller(self.signature, style)
@@ -92,11 +98,11 @@ class Entry:
 
 
 class CallFrame:
-    """Native space for one bound function: its handle, then its arguments and results."""
+    """The native buffer of one bound function: its ``wasmtime_extern_t``, then its arguments and results."""
 
     __slots__ = ("args", "buffer", "count", "entry", "extern", "func", "views")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: ExportEntry) -> None:
         signature = entry.signature
         slots = max(len(signature.params), len(signature.results), 1)
         self.entry = entry
@@ -111,12 +117,12 @@ class CallFrame:
 
 
 class Style:
-    """How a closure treats its thread.
+    """Constants for the kind of thread and guest that a closure is generated for.
 
-    ``MAIN_ALONE``: on the main thread, for a guest that cannot call into Python; the engine's own epoch
-    deadline ends it. ``ALONE``: on another thread, same guest. ``NESTING``: a guest with host functions,
-    which may call back into guests. ``INNER``: the call inside a host function of the same sandbox.
-    ``METERED`` is added to any of them where fuel is counted: each call then begins with all of it.
+    ``MAIN_ALONE``: on the main thread, for a guest that cannot call into Python; the engine's own epoch deadline
+    stops it. ``ALONE``: the same guest on another thread. ``NESTING``: a guest with host functions, which may call
+    back into guests. ``INNER``: a call made inside a host function of the same sandbox. ``METERED`` is added to any
+    of them if fuel is limited: each call then starts with the full amount.
     """
 
     MAIN_ALONE, ALONE, NESTING, INNER = range(4)
@@ -136,7 +142,7 @@ def make(store, frame):
 """
 _OUTER = """
         begun = now()
-        if begun - door.left > NEAR:
+        if begun - door.returned_at > NEAR:
             secure()
         if {elsewhere}:
             raise Elsewhere
@@ -145,7 +151,7 @@ _OUTER = """
             take()
         except IndexError:
             raise store.busy() from None
-        except BaseException:  # a signal's handler raised as soon as the token was taken
+        except BaseException:  # a signal handler raised immediately after the token was taken
             give(None)
             raise
         {enter}
@@ -174,11 +180,11 @@ _CALL = """
             return value
 """
 IN_TIME = """
-            door.left = left = now()
+            door.returned_at = left = now()
             if left >= door.deadline or door.stop is not None:
-                raise door.overdue() or door.timeout()
+                raise door.stop_reason() or door.timeout()
 """
-"""Closes each passage: a result that came too late is no result, whatever made it late."""
+"""Ends every call: discard the result and raise if the deadline has passed, even if the guest returned normally."""
 
 
 def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
@@ -195,25 +201,26 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
 
 
 def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
-    """Return what makes closures of ``style``, with the names of ``scope`` (see :func:`around_text`)."""
+    """Compile the text of :func:`around_text`, with the names of ``scope``; return its ``make`` function."""
     scope |= passage_names(style)
     exec(around_text(style, params, inner, views), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 
 def passage_names(style: int) -> dict[str, Any]:
-    """Return the names that the text of a passage of ``style`` uses."""
+    """Return the names that the text of :func:`around_text` uses for ``style``, with their values."""
     return {
         "now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD,
-        "Elsewhere": Elsewhere, "where": where, "ticker": ticker, "get_ident": get_ident, "set_fuel": _set_fuel,
-        "invoke": _invoke, "room": _ROOMS[style % Style.METERED],
+        "Elsewhere": Elsewhere, "thread_state": thread_state, "ticker": ticker, "get_ident": get_ident,
+        "set_fuel": _set_fuel, "invoke": _invoke, "room": _ROOMS[style % Style.METERED],
     }  # fmt: skip
 
 
 def around_text(style: int, params: str, inner: str, views: str) -> str:
-    """Return the text of ``make``, which makes closures of ``style``: the passage into the guest, around ``inner``.
+    """Return the source of ``make``, which creates closures of ``style``: the steps of a call around ``inner``.
 
-    ``inner`` lowers, calls and lifts, indented by twelve; ``views`` names what it needs of its frame.
+    ``inner`` is the source that lowers the arguments, calls and lifts the result, indented by twelve spaces. ``views``
+    is a line that binds the views of the frame that ``inner`` uses.
     """
     metered, style = style & Style.METERED, style % Style.METERED
     nesting = style == Style.NESTING
@@ -221,12 +228,12 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
         body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
-            elsewhere="get_ident() != MAIN_THREAD" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
+            elsewhere="get_ident() != MAIN_THREAD" if style == Style.MAIN_ALONE else f"thread_state.mode != {DIRECT}",
             room="" if style == Style.MAIN_ALONE else "room()",
-            enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
+            enter=f"thread_state.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
             begin="begin()" if nesting else "",
             refuel="set_fuel(context, fuel)" if metered else "",
-            leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
+            leave=f"thread_state.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
     names = {
@@ -248,6 +255,9 @@ def _result(results: tuple[str, ...]) -> str:
     return "None" if not reads else reads[0] if len(reads) == 1 else f"({', '.join(reads)})"
 
 
+# Each probe calls the next one, so that calling _four fails unless that many more Python frames fit.
+
+
 def _one() -> None:
     return None
 
@@ -265,40 +275,47 @@ def _four() -> None:
 
 
 def room_for_callbacks() -> None:
-    """Raise ``RecursionError`` unless a native callback can be entered and answer from here.
+    """Raise ``RecursionError`` unless the Python stack has room for a native callback and its error handling.
 
-    At the very limit of Python's recursion a callback fails before its first instruction, where nothing
-    can catch it, and the engine would be given whatever lay on the stack. A trampoline needs itself, its
-    way to fail, and what those call; the epoch's callback needs only itself, for what fails inside it
-    stops the guest.
+    At Python's recursion limit a callback fails before its first instruction. Nothing can catch that error, and the
+    engine would use an undefined return value. A trampoline needs frames for itself, for its failure path, and for the
+    functions that these call. The epoch callback needs only its own frame: if it fails inside, it stops the guest.
     """
     _four()
 
 
 def room_inside() -> None:
-    """The same for a call inside a host call, or of a component's realloc, where the guest chose how deep it is."""
+    """Raise ``StackExhausted`` if a nested call has no room for a native callback on the Python stack.
+
+    This is :func:`room_for_callbacks` for a call inside a host function and for a component's realloc, where the guest
+    controls the depth.
+    """
     try:
         _four()
     except RecursionError:
-        most = sys.getrecursionlimit()
-        raise StackExhausted(
-            f"Python's recursion limit exceeded ({most:,}/{most:,} frames) by calls between guest and host inside one "
-            "another: nest fewer, or raise it with sys.setrecursionlimit",
-            limit="stack",
-        ) from None
+        raise StackExhausted(_recursion_text(), limit="stack") from None
+
+
+def _recursion_text() -> str:
+    """Return the message for Python's own recursion limit, which no limit of Aegis can raise."""
+    frames = sys.getrecursionlimit()
+    return (
+        f"Python's recursion limit exceeded ({frames:,}/{frames:,} frames) by nested calls between guest and host: "
+        "nest fewer calls, or raise it with sys.setrecursionlimit"
+    )
 
 
 _ROOMS = (None, _one, room_for_callbacks, room_inside)
 
 
-@memoised(_MOST_TYPES_KEPT, lambda signature, _: 1 + len(signature.params) + len(signature.results))
+@memoised(_MAX_CACHED_VALUES, lambda signature, _: 1 + len(signature.params) + len(signature.results))
 def compile_caller(signature: FuncType, style: int) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` for functions of ``signature``."""
+    """Return the function that creates closures of ``style`` for functions of ``signature``, compiled once."""
     return _compile(signature, style)
 
 
-def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
-    """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
+def bind(store: CallableStore, frame: CallFrame, style: int) -> Callable[..., Any]:
+    """Return a closure that calls the function in ``frame``; it takes the arguments by position."""
     return frame.entry.maker(style | store.plan.metered)(store, frame)  # type: ignore[no-any-return]
 
 

@@ -1,7 +1,7 @@
-"""Why a call ended: the one place that reads trap codes and engine messages (F11, F40).
+"""Classification of failed calls: the only code that reads trap codes and engine messages (F11, F40).
 
-Evidence comes in this order: our own failure slot, our own stop flag, the trap code, the fuel that is
-left. A message decides nothing here for core modules; it is shown, cut and escaped.
+The reason is taken from the first of these that has one: the exception kept in the door, the door's stop reason, the
+trap code. The text of an engine message never decides; it is only shown, truncated and escaped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ctypes import c_uint8, c_void_p
 
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import ByteVec, lib, take_bytes, take_error
-from aegis.engine.store.memory_accounting import Account
-from aegis.engine.threads.guest_thread import where
+from aegis.engine.store.memory_accounting import MemoryBudget
+from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import (
     AegisError,
     AegisInternalError,
@@ -45,55 +45,57 @@ _TEXTS = {
     "integer-division-by-zero": "an integer division by zero",
     "bad-conversion-to-integer": "an invalid conversion of a float to an integer",
     "unreachable": "an unreachable instruction was executed",
-    "cannot-enter-instance": "it was entered while a call into it was under way, or after a trap",
-    "cannot-leave-instance": "it called out while it may not leave, from a realloc or a post-return",
+    "cannot-enter-instance": "it was entered again during a call, or after a trap",
+    "cannot-leave-instance": "it called out during realloc or post-return, which the component model forbids",
 }
 _FRAMES_KEPT = 32
+"""Frames of a trap's backtrace that an exception holds, innermost first."""
 OWN_MODULE = "aegis:between"
-"""The name of modules of Aegis, between the host and the guest: their frames are none of the guest's."""
+"""The name of Aegis's own modules, which run between host and guest: backtraces of the guest omit their frames."""
 
 
 class Evidence:
-    """What the store can say about its own end; each field is asked only when it is needed."""
+    """State of a store from which :func:`classify` derives the reason of a failure; callables run only if needed."""
 
     def __init__(
         self,
         door: Door,
         limits: Limits,
-        account: Account | None,
+        memory_budget: MemoryBudget | None,
         memory_full: Callable[[], int | None],
         table_full: Callable[[], int | None],
     ) -> None:
         self.door = door
         self.limits = limits
-        self.account = account
+        self.memory_budget = memory_budget
         self.memory_full = memory_full
         self.table_full = table_full
 
 
 def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseException:
-    """Return the exception for a call that ended with an engine ``error`` or ``trap``, and free those.
+    """Return the exception for a call that ended with an engine ``error`` or ``trap``; free both.
 
-    It is an :class:`~aegis.errors.AegisError`, or what a host function raised that no one may catch on
-    its way (``KeyboardInterrupt``, ``SystemExit``); where an event loop waits for the call that is a ``HostError`` too.
+    It is an :class:`~aegis.errors.AegisError`, or a ``KeyboardInterrupt`` or ``SystemExit`` that a host function
+    raised. If an event loop awaits the call, these two become a :class:`~aegis.errors.HostError` as well.
     """
     code, message, frames = _take_trap(trap) if trap else (None, "", ())
     if error:
         message = take_error(error)
-    ours = own_failure(evidence.door)
-    if ours is not None:
-        return ours
+    failure = own_failure(evidence.door)
+    if failure is not None:
+        return failure
     return _from_code(code, message, frames, evidence)
 
 
 def own_failure(door: Door) -> BaseException | None:
-    """Take what a host function raised, or why the call was stopped; ``None`` when neither is so."""
+    """Take the exception that a host function raised, or return the stop reason; ``None`` if there is neither."""
     failure, door.failure = door.failure, None
     serving, door.serving = door.serving, None
     if failure is None:
         return door.stop
-    # A loop that waits for the call would be ended by what no one may catch; a thread's caller knows best.
-    if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or where.loop is not None):
+    # KeyboardInterrupt or SystemExit would end an event loop that awaits the call, so wrap it there. On a thread
+    # without a loop, it passes to the caller unchanged.
+    if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or thread_state.loop is not None):
         return failure
     wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {shown(failure, 200, str)}")
     wrapped.__cause__ = failure
@@ -120,18 +122,22 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
 
 
 def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
-    """A refused growth is told only to the guest (F28); full to the last page, a trap is its answer."""
+    """Return the error for a trap that a refused growth caused; ``None`` if no growth was refused.
+
+    The engine reports a refused growth only to the guest (F28). So a trap of a guest whose memory or table has no room
+    for another page or element is attributed to that limit.
+    """
     if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
         return None
-    limits, account = evidence.limits, evidence.account
-    if account is not None:
-        if limits.memory is not None and account.refused:
-            unit = f"bytes, {account.refused:,} more were refused"
-            return _trapped("memory", account.used, limits.memory, unit)
+    limits, memory_budget = evidence.limits, evidence.memory_budget
+    if memory_budget is not None:
+        if limits.memory is not None and memory_budget.refused:
+            unit = f"bytes, {memory_budget.refused:,} more were refused"
+            return _trapped("memory", memory_budget.used, limits.memory, unit)
     elif limits.memory is not None and (used := evidence.memory_full()) is not None:
-        return _trapped("memory", used, limits.memory, "bytes, no page more is admitted")
+        return _trapped("memory", used, limits.memory, "bytes, no room for another page")
     if limits.table_elements is not None and (used := evidence.table_full()) is not None:
-        return _trapped("table_elements", used, limits.table_elements, "elements, no more are admitted")
+        return _trapped("table_elements", used, limits.table_elements, "elements, no room for another one")
     return None
 
 

@@ -1,18 +1,19 @@
-"""Calls over columns: a loop of Aegis in WebAssembly that calls a guest's function once for each row.
+"""Calls over columns: a loop in WebAssembly that calls a guest's function once for each row.
 
-An entry into WebAssembly from Python costs some hundred times what a call within WebAssembly does. So a small module
-of Aegis imports the function and a memory, and exports ``run(row, rows)``. The host copies the arguments of some
-thousand rows into the memory, column by column, enters once, and copies the results out. The module is trusted code;
-the engine compares the type of the function that it imports as it instantiates it, and bounds each access to the
-memory. It is compiled as the guest is, so that epochs and fuel end the loop too: a row costs some units of fuel.
+Entering WebAssembly from Python costs about a hundred times as much as a call within WebAssembly. So a small module of
+Aegis imports the function and a memory, and exports ``run(row, rows)``. The host copies the arguments of some thousand
+rows into the memory, column by column, enters the loop once, and copies the results out. The module is trusted code.
+At instantiation the engine checks the type of the imported function, and it bounds every memory access. The module is
+compiled with the guest's configuration, so epochs and fuel stop the loop as well; each row costs a few units of fuel.
 
-The memory is Aegis's own, of fixed size, made beside the limits of the store: no function of the guest can reach it,
-and it does not count towards the guest's memory. Its first word is the row under way, which says after a trap how far
-the loop came. One memory serves one call; a call inside a host function of the same guest gets another.
+The memory belongs to Aegis and has a fixed size. It is created outside the store's limits: no guest function can
+access it, and it does not count towards the guest's memory. Its first word is the index of the current row, from which
+the host learns after a trap how many rows are done. Each memory serves one call at a time; a call inside a host
+function of the same guest gets another one.
 
-The whole call passes into the guest once, as a call of one row does (:mod:`aegis.engine.call.caller`): one token, one
-deadline, one measure of fuel. Signals and a cancellation are noticed between two entries, and the number of rows of an
-entry is chosen so that it takes some milliseconds.
+A call over columns counts as one call (:mod:`aegis.engine.call.caller`): one token, one deadline, one amount of fuel.
+Signals and cancellation take effect between two entries of the loop, so Aegis chooses the number of rows such that an
+entry takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from functools import cache
 from time import monotonic
 
-from aegis.engine.call.caller import IN_TIME, Entry, Style, around
+from aegis.engine.call.caller import IN_TIME, ExportEntry, Style, around
 from aegis.engine.call.classify import OWN_MODULE
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.code import NativeCode
@@ -37,34 +38,48 @@ from aegis.support.lean import Any, NamedTuple, Protocol
 from aegis.text import printable
 from aegis.values import FuncType, Rows
 
-__all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "Room", "RowRules", "Shape", "Stages",
-           "call_rows", "column_closure", "loop_code", "module_text"]  # fmt: skip
+__all__ = [
+    "BAD_RESULT",
+    "CALLING",
+    "HAS_LEFT",
+    "POST_RETURN",
+    "ColumnEntry",
+    "LoopShape",
+    "Room",
+    "RowLoops",
+    "RowRules",
+    "call_rows",
+    "column_closure",
+    "loop_code",
+    "module_text",
+]  # fmt: skip
 
 _PAGES = 8
 _PAGE = 1 << 16
 _MEMORY_BYTES = _PAGES * _PAGE
 _HEADER = 64
-"""Bytes before the first column: the row under way, the phase of its call, and its result where it left."""
+"""Bytes before the first column: the current row, the phase of its call, and its result if the host ends the row."""
 _PHASE_AT, _VALUE_AT = 4, 8
 CALLING, POST_RETURN, HAS_LEFT = 0, 1, 2
-"""Phases: the function runs; post-return runs; the function called the host, so the host ends the row."""
+"""Phases of a row: the function runs; post-return runs; the function called the host, so the host ends the row."""
 DONE, BAD_RESULT, LEFT = 0, 1, 2
-"""What ``run`` returns: all rows are done; the row's result is no value of its type; the host ends the row."""
-_MOST_ROWS = 1 << 16
+"""Status from ``run``: all rows are done; the row's result is invalid for its type; the host must end the row."""
+_MAX_ROWS = 1 << 16
 _FIRST_ROWS = 64
-_SHORT, _LONG = 0.002, 0.01
-"""Seconds of an entry below which the next one has more rows, and above which it has fewer."""
+_GROW_BELOW_SECONDS, _SHRINK_ABOVE_SECONDS = 0.002, 0.01
+"""Duration of an entry below which the next entry gets more rows, and above which it gets fewer."""
 _PARTS_KEPT = 4096
+"""Parameters and results of the shapes whose loops are cached for the process."""
 
 
 Room = Callable[[], None] | None
-"""Raises at the limit of Python's recursion; ``None`` where the guest calls no Python."""
+"""Raises if the Python stack has no room for a native callback; ``None`` if the guest cannot call Python."""
 
 
-class Shape(NamedTuple):
-    """The types of a function as the loop sees it; ``post``: the loop calls post-return after each row.
+class LoopShape(NamedTuple):
+    """The column types of a function. ``post``: the loop calls post-return after each row.
 
-    ``flagged``: whether the instance may leave is in a global, which the loop then sets.
+    ``flagged``: the instance's may-leave flag is a global, which the loop sets around post-return.
     """
 
     params: tuple[Scalar, ...]
@@ -72,29 +87,29 @@ class Shape(NamedTuple):
     post: bool = False
     flagged: bool = False
 
-    def most(self) -> int:
-        """Return how many rows fit into the memory."""
+    def max_rows(self) -> int:
+        """Return the number of rows that fit into the memory."""
         padding = _HEADER + 8 * (len(self.params) + 1)
-        return min(_MOST_ROWS, (_MEMORY_BYTES - padding) // max(1, self.row_bytes()))
+        return min(_MAX_ROWS, (_MEMORY_BYTES - padding) // max(1, self.row_bytes()))
 
     def row_bytes(self) -> int:
-        """Return how many bytes the arguments and the result of one row have."""
+        """Return the size in bytes of the arguments and the result of one row."""
         return sum(of.width for of in self.params) + (0 if self.result is None else self.result.width)
 
     def offsets(self) -> list[int]:
-        """Return where each column begins, the results last."""
-        found, at, most = [], _HEADER, self.most()
+        """Return the offset of each column in the memory, with the results last."""
+        found, at, rows = [], _HEADER, self.max_rows()
         for of in (*self.params, *(() if self.result is None else (self.result,))):
             found.append(at)
-            at += -(-of.width * most // 8) * 8
+            at += -(-of.width * rows // 8) * 8
         return found
 
 
 # -- the module ------------------------------------------------------------------------------------
 
 
-def module_text(shape: Shape) -> str:
-    """Return the module of a shape as text."""
+def module_text(shape: LoopShape) -> str:
+    """Return the loop module of a shape in the WebAssembly text format."""
     params = "".join(f" {of.core}" for of in shape.params)
     result = "" if shape.result is None else shape.result.core
     offsets = shape.offsets()
@@ -122,13 +137,13 @@ def module_text(shape: Shape) -> str:
 
 
 def _at(width: int) -> str:
-    """Return the address of the row's element in a column at 0."""
+    """Return the expression for the offset of the current row in a column."""
     shift = width.bit_length() - 1
     return f"(i32.shl (local.get $row) (i32.const {shift}))" if shift else "(local.get $row)"
 
 
 def _loaded(of: Scalar, offset: int) -> str:
-    """Return the row's argument as a core value. A bool is 0 or 1 whatever its byte is ("Flat Lowering")."""
+    """Return the expression that loads an argument; a bool becomes 0 or 1 (CanonicalABI.md, "Flat Lowering")."""
     narrow = of.width < 4
     sign = "_s" if of.family == "signed" else "_u"
     load = f"{of.core}.load{f'{8 * of.width}{sign}' if narrow else ''} offset={offset}"
@@ -137,7 +152,7 @@ def _loaded(of: Scalar, offset: int) -> str:
 
 
 def _stored(of: Scalar, offset: int) -> list[str]:
-    """Store the row's result: its low bits; of a bool whether it is zero; a character only if it is one."""
+    """Return the lines that store a result: its low bits, a bool as 0 or 1, and a char only if it is valid."""
     value = "(local.get $value)"
     if of.family == "bool":
         value = f"(i32.ne {value} (i32.const 0))"
@@ -150,8 +165,8 @@ def _stored(of: Scalar, offset: int) -> list[str]:
     return lines
 
 
-def _returned(shape: Shape) -> list[str]:
-    """Call post-return, or leave that to the host where the function called the host."""
+def _returned(shape: LoopShape) -> list[str]:
+    """Return the lines that call post-return, or that leave this to the host if the function called the host."""
     value = "" if shape.result is None else "(local.get $value)"
     keep = "" if shape.result is None else f"({shape.result.core}.store (i32.const {_VALUE_AT}) {value})"
     if shape.flagged:
@@ -166,12 +181,12 @@ def _returned(shape: Shape) -> list[str]:
 
 
 @memoised(_PARTS_KEPT, lambda shape: 2 + len(shape.params))
-def _module(shape: Shape) -> OwnModule:
+def _module(shape: LoopShape) -> OwnModule:
     return OwnModule(text_to_binary(module_text(shape), "a loop over rows"))
 
 
-def loop_code(shape: Shape, config: EngineConfig) -> NativeCode:
-    """Return the code of a shape's loop. Compiling takes milliseconds, so it is done before a call's time begins."""
+def loop_code(shape: LoopShape, config: EngineConfig) -> NativeCode:
+    """Return the compiled loop of a shape. This takes milliseconds, so do it before the deadline of a call starts."""
     return _module(shape).code(config)
 
 
@@ -186,16 +201,16 @@ _export_get, _memory_new = lib.wasmtime_instance_export_get, lib.wasmtime_memory
 
 @cache
 def _memory_type() -> Any:
-    """Return the engine's image of the memory's type, kept for the process."""
+    """Return the engine's type of the memory, which is kept for the process."""
     made = ctypes.c_void_p()
     error = lib.wasmtime_memorytype_new(_PAGES, True, _PAGES, False, False, 16, ctypes.byref(made))
     if error is not None:
-        raise AegisInternalError(f"the engine refused a memory's type: {take_error(error)}")
+        raise AegisInternalError(f"the engine rejected the type of the memory for rows: {take_error(error)}")
     return pointer(made.value or 0)
 
 
-class _Memory:
-    """A linear memory of Aegis in a store: its ``wasmtime_extern_t``, and a view that holds until the store goes."""
+class _RowMemory:
+    """A linear memory of Aegis in a store: its ``wasmtime_extern_t``, and a view valid until the store is deleted."""
 
     __slots__ = ("held", "view", "words")
 
@@ -204,35 +219,35 @@ class _Memory:
         item = pointer(ctypes.addressof(self.held) + 8)
         error = _memory_new(context, _memory_type(), item)
         if error is not None:
-            raise AegisInternalError(f"the engine made no memory for rows: {take_error(error)}")
+            raise AegisInternalError(f"the engine could not create the memory for rows: {take_error(error)}")
         self.view = view(lib.wasmtime_memory_data(context, item), _MEMORY_BYTES)
         self.words = self.view[:_HEADER].cast("I")
 
     def close(self) -> None:
-        """Let go of the views: the store is deleted next, and an error's frames may hold them."""
+        """Release the views before the store is deleted; a traceback may still refer to this object."""
         self.words.release()
         self.view.release()
 
 
 class LoopEntry(Protocol):
-    """What a loop needs to know of its function."""
+    """The data of a function from which its loop is instantiated."""
 
     @property
     def name(self) -> Any: ...
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> LoopShape: ...
     @property
     def code(self) -> NativeCode: ...
 
 
-class Stage:
-    """The loop over the rows of one function in a store, instantiated with one memory."""
+class RowLoop:
+    """An instance of the loop of one function in a store, with one memory."""
 
-    __slots__ = ("_held", "arguments", "code", "columns", "function", "memory", "most", "results", "words")
+    __slots__ = ("_held", "arguments", "code", "columns", "function", "max_rows", "memory", "results", "words")
 
-    def __init__(self, store: Any, entry: LoopEntry, memory: _Memory, functions: Sequence[int]) -> None:
+    def __init__(self, store: Any, entry: LoopEntry, memory: _RowMemory, functions: Sequence[int]) -> None:
         shape = entry.shape
-        self.memory, self.most, self.code = memory, shape.most(), entry.code
+        self.memory, self.max_rows, self.code = memory, shape.max_rows(), entry.code
         given = len(functions) + 1
         self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * _SLOT))()
         base = ctypes.addressof(self._held)
@@ -246,7 +261,7 @@ class Stage:
         if error is not None:
             raise _no_instance(take_error(error))
         if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
-            raise AegisInternalError("the loop over rows vanished")
+            raise AegisInternalError("the engine did not find the export of the loop over rows")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
         self.words = memoryview(self._held).cast("B")[-2 * _SLOT :].cast("I")
         widths, offsets = [of.width for of in shape.params], shape.offsets()
@@ -254,7 +269,7 @@ class Stage:
         self.results = None if shape.result is None else (shape.result.width, offsets[-1])
 
     def targets(self, rows: int) -> list[memoryview]:
-        """Return where the arguments of so many rows go."""
+        """Return the views into which the caller copies the arguments of ``rows`` rows."""
         return [self.memory.view[at : at + rows * width] for width, at in self.columns]
 
     def taken(self, rows: int) -> memoryview:
@@ -266,44 +281,44 @@ class Stage:
 
 
 def _no_instance(message: str) -> Exception:
-    """Return the error for a loop that the engine did not instantiate."""
+    """Return the error for a loop that the engine could not instantiate."""
     if "maximum concurrent" in message:
         return SandboxStateError(
-            "the engine's pool has no room for a call over columns: close sandboxes, or make the runtime without a "
-            "pool (pooled=False)",
+            "the engine's pool has no room for a call over columns: close sandboxes, or create the runtime without "
+            "a pool (pooled=False)",
             state="pool",
         )
-    return AegisInternalError(f"the engine made no instance for rows: {printable(message, 400)}")
+    return AegisInternalError(f"the engine could not instantiate the loop over rows: {printable(message, 400)}")
 
 
-class Stages:
-    """The memories and loops of one store."""
+class RowLoops:
+    """The loop instances of one store, with their memories."""
 
     __slots__ = ("_free", "_made")
 
     def __init__(self) -> None:
-        self._free: list[_Memory] = []
-        self._made: dict[tuple[Any, int], Stage] = {}
+        self._free: list[_RowMemory] = []
+        self._made: dict[tuple[Any, int], RowLoop] = {}
 
     @contextmanager
-    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[int]) -> Iterator[Stage]:
-        """Lend the loop of a function; ``functions`` are the addresses of what it imports."""
+    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[int]) -> Iterator[RowLoop]:
+        """Lend a loop instance for one call; ``functions`` are the addresses of its imported ``wasmtime_extern_t``."""
         name, memory = entry.name, self._free.pop() if self._free else None
         try:
             stage = None if memory is None else self._made.get((name, id(memory)))
             if stage is None:
-                with store.beside_limits():
+                with store.without_limits():
                     if memory is None:
-                        memory = _Memory(store.context)
-                    stage = self._made[name, id(memory)] = Stage(store, entry, memory, functions)
+                        memory = _RowMemory(store.context)
+                    stage = self._made[name, id(memory)] = RowLoop(store, entry, memory, functions)
             yield stage
         finally:
             if memory is not None:
                 self._free.append(memory)
 
     def close(self) -> None:
-        """Forget the views of memories: their store is deleted next."""
-        for memory in self._free:  # no call is under way, so these are all
+        """Release the views of the memories before their store is deleted."""
+        for memory in self._free:  # all memories: no call is active
             memory.close()
         self._free.clear()
         self._made.clear()
@@ -313,28 +328,28 @@ class Stages:
 
 
 class RowRules(Protocol):
-    """What the component model asks for around the rows of an entry."""
+    """The rules of the component model for calls of a loop."""
 
     def enter(self) -> None:
-        """Begin an entry."""
+        """Prepare the entry into the loop."""
 
     def left(self, status: int) -> None:
-        """End a row that the loop did not: ``status`` says why. Raise the trap if it is one."""
+        """Finish the row at which the loop stopped with ``status``; raise if the status is a trap."""
 
     def leave(self) -> None:
-        """End an entry whose rows are done."""
+        """Finish an entry whose rows are all done."""
 
 
-def call_rows(store: Any, stage: Stage, batch: ColumnBatch, room: Room, rules: RowRules | None = None) -> None:
-    """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``.
+def call_rows(store: Any, stage: RowLoop, batch: ColumnBatch, room: Room, rules: RowRules | None = None) -> None:
+    """Call the function for all rows. If a row fails, ``batch`` contains the results of the rows before it.
 
-    ``room`` raises unless a native callback can be entered from where it is called.
+    ``room`` raises unless the Python stack has room for a native callback.
     """
     if room is not None:
         _room_below(room)
     batch.begun = True
-    metered = store.plan.metered  # an entry costs fuel, and how much a call costs must not depend on the time
-    door, size, words = store.door, min(_FIRST_ROWS, stage.most), stage.memory.words
+    metered = store.plan.metered  # an entry costs fuel, so the number of entries must not depend on their duration
+    door, size, words = store.door, min(_FIRST_ROWS, stage.max_rows), stage.memory.words
     while batch.done < batch.rows:
         rows = min(size, batch.rows - batch.done)
         door.charge(rows * batch.row_bytes)
@@ -342,7 +357,7 @@ def call_rows(store: Any, stage: Stage, batch: ColumnBatch, room: Room, rules: R
         try:
             batch.load(batch.done, rows, targets)
         except CallError:
-            store.spent = True  # rows before these have run
+            store.spent = True  # earlier rows have run
             raise
         finally:
             for target in targets:
@@ -362,14 +377,14 @@ def call_rows(store: Any, stage: Stage, batch: ColumnBatch, room: Room, rules: R
             with stage.taken(done) as results:
                 batch.store(done, results)
         seconds = monotonic() - began
-        if metered or seconds < _SHORT:
-            size = min(4 * size, stage.most)
-        elif seconds > _LONG:
+        if metered or seconds < _GROW_BELOW_SECONDS:
+            size = min(4 * size, stage.max_rows)
+        elif seconds > _SHRINK_ABOVE_SECONDS:
             size = max(1, size // 2)
 
 
 def _room_below(room: Callable[[], None]) -> None:
-    """Look for room two frames deeper: as deep as what enters the loop, and ends rows for it."""
+    """Call ``room`` two frames deeper, at the depth of the functions that enter the loop and finish its rows."""
     _deeper(room)
 
 
@@ -377,8 +392,8 @@ def _deeper(room: Callable[[], None]) -> None:
     room()
 
 
-def _enter(store: Any, stage: Stage, first: int, rows: int) -> int:
-    """Enter the loop at the row ``first``; return why it ended."""
+def _enter(store: Any, stage: RowLoop, first: int, rows: int) -> int:
+    """Enter the loop at the row ``first``; return its status."""
     words = stage.words
     words[0], words[4] = first, rows
     error = _invoke(store.context, stage.function, stage.arguments, _ARGUMENTS, store.trap_pointer)
@@ -387,7 +402,7 @@ def _enter(store: Any, stage: Stage, first: int, rows: int) -> int:
     return words[0]
 
 
-def _enter_by_rules(store: Any, stage: Stage, rows: int, rules: RowRules) -> None:
+def _enter_by_rules(store: Any, stage: RowLoop, rows: int, rules: RowRules) -> None:
     first = 0
     while first < rows:
         rules.enter()
@@ -411,20 +426,20 @@ _PASSAGE = """
 
 @memoised(256, lambda *_: 1)
 def column_closure(style: int, drive: Callable[[Any, Any, ColumnBatch, Room], None]) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` that take a batch and give it to ``drive``, with store and frame."""
+    """Return the function that creates closures of ``style``, which pass a batch to ``drive`` with store and frame."""
     inner = style % Style.METERED == Style.INNER
-    begin = "pass" if inner or style in Style.NESTINGS else "begin()"  # the passage does, or the outer call has
+    begin = "pass" if inner or style in Style.NESTINGS else "begin()"  # otherwise around() or the outer call does it
     return around(style, "batch", _PASSAGE.format(begin=begin) + IN_TIME, "pass", {"drive": drive})
 
 
 def _drive(store: Any, frame: Any, batch: ColumnBatch, room: Room) -> None:
     entry = frame.entry
-    with store.stages().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
+    with store.row_loops().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
         call_rows(store, stage, batch, room)
 
 
-class ColumnEntry(Entry):
-    """An exported function of a module as a call over columns needs it."""
+class ColumnEntry(ExportEntry):
+    """An exported function of a module, prepared for calls over columns."""
 
     __slots__ = ("code", "shape")
 
@@ -432,9 +447,9 @@ class ColumnEntry(Entry):
         super().__init__(str(name), signature)
         self.name = name  # type: ignore[assignment]
         results = [SCALARS[of] for of in signature.results]
-        self.shape = Shape(tuple(SCALARS[of] for of in signature.params), results[0] if results else None)
+        self.shape = LoopShape(tuple(SCALARS[of] for of in signature.params), results[0] if results else None)
         self.code = loop_code(self.shape, config)
 
     def maker(self, style: int) -> Callable[..., Any]:
-        """Return what makes closures of ``style``."""
+        """Return the function that creates closures of ``style``."""
         return column_closure(style, _drive)

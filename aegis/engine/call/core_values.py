@@ -1,7 +1,7 @@
-"""Core values at the C boundary: where each lies in the raw argument array, and its checked range.
+"""Conversion of core values at the C boundary: their positions in the raw argument array, and range checks.
 
-``wasmtime_val_raw_t`` is 16 bytes; a value sits at its start. Storing through a typed view checks type
-and range for free, so a value is never cut silently (F6).
+``wasmtime_val_raw_t`` has 16 bytes, and the value is at its start. Storing through a typed ``memoryview`` checks type
+and range at no extra cost, so a value is never silently truncated (F6).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BITS = {"i32": 32, "i64": 64}
 _SINGLE = Struct("<f")
 LARGEST_SINGLE = 3.4028234663852886e38
 scalar_types = frozenset(_FORMATS)
-"""The value types that cross between Python and a guest."""
+"""The value types that Python can pass to a guest and receive from it."""
 
 
 def view_name(value_type: str) -> str:
@@ -30,19 +30,21 @@ def view_name(value_type: str) -> str:
 
 
 def index_of(value_type: str, slot: int) -> int:
-    """Return the index of ``slot`` in that view."""
+    """Return the index of the argument ``slot`` in the typed view of ``value_type``."""
     return slot * _FORMATS[value_type][1]
 
 
 def formats(signature: FuncType) -> tuple[str, ...]:
-    """Return the formats of the views that calls of ``signature`` need."""
+    """Return the formats of the typed views that calls of ``signature`` need."""
     return tuple(dict.fromkeys(view_name(t) for t in (*signature.params, *signature.results)))
 
 
 def coerced(value_type: str, value: str, otherwise: str) -> str:
-    """Return the expression that stores ``value`` in its view, or ``otherwise``, which judges what the view cannot.
+    """Return the source of an expression that can be stored in the typed view: ``value``, or else ``otherwise``.
 
-    A view of floats takes whatever Python can turn into a float, and makes a large number an infinite f32.
+    For integers, storing checks type and range. A view of floats does not: it accepts every object that Python can
+    convert to a float, and turns a number beyond the range of f32 into infinity. The expression evaluates
+    ``otherwise``, which checks the value, for everything but an in-range ``float``.
     """
     if value_type in _BITS:
         return value
@@ -51,11 +53,11 @@ def coerced(value_type: str, value: str, otherwise: str) -> str:
 
 
 def coerce(value_type: str, value: Any, what: str) -> int | float:
-    """Return ``value`` as the view of ``value_type`` takes it.
+    """Convert ``value`` to the number that the typed view of ``value_type`` stores.
 
-    Integers are accepted signed or unsigned, within the type's width, and an ``int`` in place of a float. An f32 is
-    rounded, and never made infinite.
-    Raise :class:`~aegis.errors.CallError` for anything else, naming ``what``.
+    An integer may be signed or unsigned, within the width of the type. A float may be given as an ``int``. An f32 is
+    rounded; a number beyond its range is rejected, not turned into infinity.
+    Raise :class:`~aegis.errors.CallError` for any other value; the message names it ``what``.
     """
     if value_type in _BITS:
         bits = _BITS[value_type]

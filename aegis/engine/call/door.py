@@ -1,8 +1,8 @@
-"""The state of the one door between a guest and its host: budgets, deadline, and the failure slot.
+"""The door: the call context of one sandbox, with its budgets, its deadline and its failure slot.
 
-The trampoline and the memory read and write these fields at every crossing, so they are plain
-attributes. A host's exception is kept here, never in a global (F8): an exception belongs to one
-sandbox from the moment it is raised.
+The trampoline and the memory read and write these fields on every call between guest and host, so they are plain
+attributes. An exception of a host function is kept here, never in a global (F8): it belongs to one sandbox from the
+moment it is raised.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["Budgets", "Door", "budgets_of"]
 
 _UNLIMITED = 1 << 62
 _DEADLINE_CHECK_BYTES = 1 << 17
-"""Bytes that may be copied between two checks of the deadline: some hundred microseconds of converting."""
+"""Bytes that may be copied between two checks of the deadline; converting them takes some hundred microseconds."""
 _MEMORY_BYTES = 1 << 32
-"""Bytes of the largest linear memory."""
+"""Bytes of the largest possible linear memory."""
 _waking = threading.Lock()
-"""Held while a wake-up pipe is made, written or closed: a descriptor that was closed may be somebody else's."""
+"""Held while a wake-up pipe is created, written or closed: the kernel reuses the number of a closed descriptor."""
 
 
 def _renew() -> None:
-    """In a forked child: nobody is left to release what another thread held."""
+    """After fork, in the child: replace the lock, which a thread that does not exist there may hold."""
     global _waking
     _waking = threading.Lock()
 
@@ -44,127 +44,129 @@ if hasattr(os, "register_at_fork"):
 
 
 Budgets = tuple[int, int, int, int, int]
-"""A door begins with: host calls, bytes that may be copied, bytes of one value, bytes of the guest's memory, and the
-bytes below which copying checks the deadline."""
+"""The initial budgets of a door: host calls, bytes that may be copied, bytes of one value, bytes of the guest's memory,
+and the number of bytes left below which copying checks the deadline."""
 
 
 def budgets_of(limits: Limits) -> Budgets:
-    """Return the budgets of doors under ``limits``."""
+    """Return the initial budgets of a door under ``limits``."""
     wanted = limits.host_calls, limits.host_bytes, limits.value_bytes
     calls, copied, value = (_UNLIMITED if most is None else most for most in wanted)
     memory = _MEMORY_BYTES if limits.memory is None else limits.memory
     return calls, copied, value, memory, max(copied - _DEADLINE_CHECK_BYTES, 0)
 
 
-MOST_REFUSED = 16
-"""Denials of one call that are kept for its outcome; all are counted, and told to whoever listens."""
+MAX_KEPT_DENIALS = 16
+"""Denials of one call that its outcome lists; all are counted, and reported to subscribers."""
 
 
 class Door:
-    """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`.
+    """The call context of one sandbox. It implements :class:`aegis.values.CallScope`.
 
-    Two budgets are in bytes. ``host_bytes`` is for one call of the embedder's: :meth:`begin` starts it anew, the calls
-    inside it share it, and :meth:`charge` takes from it. ``value_bytes`` is for one value, the arguments of one call
-    together or its result: ``door.value_left = door.value_limit`` starts it anew, and :meth:`hold` takes from it.
+    Two budgets are in bytes. ``host_bytes`` applies to one call by the embedder: :meth:`begin` resets it, the calls
+    nested inside share it, and :meth:`charge` consumes it. ``value_bytes`` applies to one value (the arguments of one
+    call together, or its result): ``door.value_left = door.value_limit`` resets it, and :meth:`hold` consumes it.
     """
 
-    # Class attributes are the state of a new door: making one stores only what differs.
+    # The class attributes are the state of a new door, so that creating one stores only the differences.
     bytes_in = bytes_out = denials = 0
     deadline = math.inf
     ready_by = 0.0
-    """Until when a worker may get ready before the call's own time begins (``time.monotonic``)."""
-    left = 0.0
-    """When the guest last returned to its caller (``time.monotonic``)."""
+    """Time until which a worker may prepare the call, before the call's own time starts (``time.monotonic``)."""
+    returned_at = 0.0
+    """Time at which the guest last returned to its caller (``time.monotonic``)."""
     stop: AegisError | None = None
     failure: BaseException | None = None
     serving: str | None = None
     host_seconds = 0.0
     listens = False
-    refused: tuple[Decision, ...] = ()
-    """The first denials of the call under way."""
+    first_denials: tuple[Decision, ...] = ()
+    """The first denials of the current call, at most ``MAX_KEPT_DENIALS``."""
     explain: Callable[[Decision], Decision] | None = None
-    """Makes a decision fit to be shown; ``None`` in a worker, whose parent does that."""
+    """Adds the text that users see to a decision; ``None`` in a worker, because the parent does this."""
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
     faults: Callable[[str, str, Any, Callable[[], Any]], Any] | None = None
-    """Asked instead of each host function, which it may call or not: a test's way to have the host fail."""
+    """Called instead of each host function, which it may call or not; tests use it to inject failures of the host."""
     caller: int | None = None
-    """The engine's view of the instance that makes a host call, noted while there is no other way to its memory."""
+    """The engine's ``wasmtime_caller_t`` while a start function calls the host: the only access to the memory until the
+    instance exists. The engine owns it, and it is valid only until the host function returns."""
     keep: Callable[[memoryview], Any] = bytes
-    """Copies the bytes of a list in an exported function's result; a worker copies them to where its parent reads."""
+    """Copies the bytes of a list in an exported function's result; in a worker, to memory shared with its parent."""
     handles: Any = None
-    """The resources of a component's store; set by the store."""
+    """The handle tables of a component's store; set by the store."""
     _wake_up: threading.Event | None = None
     _wake_pipe: tuple[int, int] | None = None
     _forgotten: Callable[[], object]
-    """Closes the pipe."""
+    """Finalizer that closes the pipe."""
 
     def __init__(self, limits: Limits, budgets: Budgets | None = None) -> None:
-        """Make the door of a new sandbox; ``budgets`` are those of ``limits``, where they are known already."""
+        """Create the door of a new sandbox; pass ``budgets`` if those of ``limits`` were computed before."""
         self.limits = limits
         self.calls_left, copied, value, memory, check = budgets or budgets_of(limits)
         self.bytes_limit = self.bytes_left = copied
         self.first_check = self.check_below = check
-        """Bytes that may still be copied in this call; the deadline is checked once fewer than the latter are left."""
+        """Copying checks the deadline as soon as ``bytes_left`` is below ``check_below``."""
         self.lower_left = self.lower_limit = memory
-        """Bytes that the value being lowered may still take in the guest's memory."""
+        """Bytes that the value being lowered may still occupy in the guest's memory."""
         self.value_left = self.value_limit = value
-        """Bytes that the value being converted may still make the host hold."""
+        """Bytes of host memory that the value being converted may still occupy."""
 
     def begin(self) -> None:
-        """Start the budget of a call that the embedder makes; a call inside a host function shares it.
+        """Reset the byte budgets for a call by the embedder; a call inside a host function shares the outer budgets.
 
-        A guest without host functions copies nothing, and its calls need not do this.
+        A guest without host functions copies nothing, so its calls skip this.
         """
         self.bytes_left = self.bytes_limit
         self.check_below = self.first_check
         self.value_left = self.value_limit
 
-    # -- what ends a call ----------------------------------------------------------------------
+    # -- ending a call -------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait.
+        """Stop the current call at its next tick, host call or wait.
 
-        One that is past its deadline already, and had no occasion to notice, has reached its deadline.
+        A call whose deadline has already passed, without a check since, ends with ``DeadlineExceeded`` instead.
         """
-        if self.overdue() is None:
+        if self.stop_reason() is None:
             self.stop = Cancelled("the run was cancelled")
         event = self._wake_up
         if event is not None:
             event.set()
         with _waking:
             if self._wake_pipe is not None:
-                with suppress(BlockingIOError):  # full: whoever reads it is woken already
+                with suppress(BlockingIOError):  # the pipe is full, so its reader is awake already
                     os.write(self._wake_pipe[1], b"x")
 
     def expire(self) -> None:
-        """End the call under way as past its deadline: its caller has waited so long, and it may have begun late."""
+        """Stop the current call with ``DeadlineExceeded``: its caller has waited too long, even if it started late."""
         if self.stop is None:
             self.stop = self.timeout()
 
-    def overdue(self) -> AegisError | None:
-        """Return why the call must end now, or ``None``."""
+    def stop_reason(self) -> AegisError | None:
+        """Return the error with which the current call must end now, or ``None``."""
         if self.stop is None and time.monotonic() >= self.deadline:
             self.stop = self.timeout()
         return self.stop
 
     def late(self, name: str) -> AegisError:
-        """Return why the call ends although its host function ``name`` returned: in time is part of the answer."""
+        """Return the error for a host function ``name`` that returned after the deadline; its result is discarded."""
         before, self.serving = self.serving, name
-        reason = self.overdue() or self.timeout()
+        reason = self.stop_reason() or self.timeout()
         self.serving = before
         return reason
 
     def timeout(self) -> DeadlineExceeded:
+        """Return the error for an exceeded deadline, naming the host function that is running."""
         allowed = self.limits.timeout or 0.0
         inside = f" in the host call {self.serving}" if self.serving else ""
         message = exceeded("timeout", allowed, allowed, after=inside)
         return DeadlineExceeded(message, limit="timeout", used=allowed, allowed=allowed)
 
     def refused_call(self) -> AegisError:
-        """Return why this host call may not happen."""
-        reason = self.overdue()
+        """Return the error for a host call that is not allowed: the stop reason, or the host-call limit."""
+        reason = self.stop_reason()
         return reason if reason is not None else self._quota("host_calls", self.limits.host_calls or 0)
 
     def _quota(self, name: str, used: int) -> QuotaExceeded:
@@ -172,22 +174,25 @@ class Door:
         return QuotaExceeded(exceeded(name, used, allowed), limit=name, used=used, allowed=allowed)
 
     def charge(self, count: int) -> None:
-        """Take ``count`` bytes from what may be copied in this call; now and then check the deadline."""
+        """Take ``count`` bytes from the budget of this call; check the deadline from time to time."""
         self.bytes_left = left = self.bytes_left - count
         if left < self.check_below:
             self.check()
 
     def check(self) -> None:
-        """Copying much takes long, and no epoch stops it."""
+        """Raise if the byte budget is exceeded or the deadline has passed: epochs do not interrupt Python code."""
         if self.bytes_left < 0:
             raise self.overdrawn()
         self.check_below = max(self.bytes_left - _DEADLINE_CHECK_BYTES, 0)
-        reason = self.overdue()
+        reason = self.stop_reason()
         if reason is not None:
             raise reason
 
     def lower(self, count: int) -> None:
-        """Reject an argument or result of more bytes than the guest's memory may have; nothing is allocated for it."""
+        """Take ``count`` bytes of guest memory for a value, before allocating them.
+
+        Raise ``CallError`` if the value is larger than the guest's memory may become.
+        """
         self.lower_left = left = self.lower_left - count
         if left < 0:
             used, allowed = self.lower_limit - left, self.lower_limit
@@ -197,21 +202,21 @@ class Door:
             )
 
     def check_time(self) -> None:
-        """Raise if the call must end now: converting much takes long, and no epoch stops it."""
-        reason = self.overdue()
+        """Raise if the call must end now. Conversion calls this because epochs do not interrupt Python code."""
+        reason = self.stop_reason()
         if reason is not None:
             raise reason
 
     def overdrawn(self) -> QuotaExceeded:
-        """Return why no more bytes may be copied; what the last copy wanted is given back."""
+        """Return the error for an exceeded byte budget, and set the budget to 0: the last copy did not take place."""
         used = self.bytes_limit - self.bytes_left
         self.bytes_left = 0
         return self._quota("host_bytes", used)
 
     def hold(self, count: int) -> None:
-        """Take ``count`` bytes from what the value being converted may make the host hold; before they are allocated.
+        """Take ``count`` bytes from the ``value_bytes`` budget of the value being converted, before allocating them.
 
-        Raise ``QuotaExceeded`` when that is more than ``value_bytes`` with what it holds already.
+        Raise ``QuotaExceeded`` if the value would exceed the budget.
         """
         self.value_left = left = self.value_left - count
         if left < 0:
@@ -220,7 +225,7 @@ class Door:
     # -- CallScope ------------------------------------------------------------------------------
 
     def remaining(self) -> float | None:
-        reason = self.overdue()
+        reason = self.stop_reason()
         if reason is not None:
             raise reason
         return None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
@@ -249,7 +254,7 @@ class Door:
         self._wake_up = None
 
     def wait_until(self, done: Callable[[], bool], news: threading.Event) -> None:
-        """Wait until ``done``, of which ``news`` tells from another thread; raise as :meth:`wait` does."""
+        """Wait until ``done()``; another thread sets ``news`` when to check again. Raise as :meth:`wait` does."""
         self._wake_up = news
         try:
             while not done():
@@ -262,15 +267,15 @@ class Door:
     def _poll(self, span: float, read: Sequence[int], write: Sequence[int]) -> tuple[list[int], list[int]]:
         pipe = self._wake_pipe or self._new_pipe()
         if self.stop is not None:
-            return [], []  # a cancellation that came before the pipe was there
+            return [], []  # cancelled before the pipe existed
         poller = select.poll()
         for descriptor in {*read, *write}:
             events = (select.POLLIN if descriptor in read else 0) | (select.POLLOUT if descriptor in write else 0)
             poller.register(descriptor, events)
         poller.register(pipe[0], select.POLLIN)
-        # The system's call takes whole milliseconds in 31 bits; the loop above asks again.
+        # poll() takes milliseconds as a 31-bit integer; for a longer time the loop in wait() polls again.
         hits = dict(poller.poll(min(math.ceil(span * 1000) if span != math.inf else 1 << 30, 1 << 30)))
-        # A hang-up or an error on either side is news for whoever reads or writes.
+        # A hang-up or an error makes a descriptor ready for reading as well as for writing.
         broken = select.POLLHUP | select.POLLERR | select.POLLNVAL
         if hits.get(pipe[0]):
             os.read(pipe[0], 64)
@@ -283,18 +288,18 @@ class Door:
         with standard_reserved():
             made = os.pipe()
         os.set_blocking(made[1], False)
-        self._forgotten = weakref.finalize(self, _close_all, made)  # a sandbox may be dropped without being closed
+        self._forgotten = weakref.finalize(self, _close_all, made)  # the sandbox may be collected without being closed
         with _waking:
             self._wake_pipe = made
         return made
 
     def decided(self, decision: Decision) -> None:
-        kept = not decision.allowed and len(self.refused) < MOST_REFUSED
+        kept = not decision.allowed and len(self.first_denials) < MAX_KEPT_DENIALS
         self.denials += not decision.allowed
         if self.explain is not None and (kept or self.on_decision is not None):
             decision = self.explain(decision)
         if kept:
-            self.refused += (decision,)
+            self.first_denials += (decision,)
         if self.on_decision is not None:
             self.on_decision(decision)
 
@@ -303,7 +308,7 @@ class Door:
             self.on_log(level, message)
 
     def close(self) -> None:
-        """Let go of what waiting needed; nobody waits any more."""
+        """Close the wake-up pipe. No thread waits on this door any more."""
         if self._wake_pipe is None:
             return
         with _waking:

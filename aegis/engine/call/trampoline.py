@@ -1,13 +1,14 @@
-"""The trampoline: every call from a guest into the host comes through here.
+"""Trampolines: every call from a guest module to the host passes through one.
 
-In this order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event
-(complete), deadline again: what a host function answers too late does not reach the guest. Lifting is reading the
-typed view; the policy is the function itself, which holds the grants of one sandbox and nothing else.
-``BaseException`` is caught around everything, for what leaves a native callback is lost or fatal (F8 to F10); the
-exception goes to the sandbox's own slot, and the guest gets a trap, never a value.
+Steps, in order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event (complete),
+deadline again, so that a late result does not reach the guest. Lifting means reading the typed view. The policy is the
+host function itself, which holds only the grants of one sandbox.
 
-A trampoline is compiled once for a signature and shared by every sandbox in the process. Which function of which
-sandbox is meant comes from the engine as a number: an index into :data:`slots`, and below it the import's number.
+A trampoline catches ``BaseException`` around everything, because an exception that leaves a native callback is lost or
+fatal (F8 to F10). It stores the exception in the door of the sandbox and returns a trap, never a value.
+
+Trampolines are compiled once for each signature and shared by all sandboxes of the process. The engine passes a number
+that identifies sandbox and function: the upper bits are an index into :data:`slots`, the lower bits the import's index.
 """
 
 from __future__ import annotations
@@ -32,36 +33,36 @@ from aegis.values import FuncType, HostFunction, ImportName
 
 __all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
 
-# Bound and prepared now: a failing call may have no room to do it.
+# Looked up and converted at import time: a failing call may have no room for it on the Python stack.
 _trap_new = lib.wasmtime_trap_new
 _TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
 _CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
 _VIEWS_KEPT = 128
-_MOST_TYPES_KEPT = 2048
-"""Parameters and results of signatures whose trampolines are kept for the process, each with its views."""
+"""Addresses for which a trampoline keeps typed views."""
+_MAX_CACHED_VALUES = 2048
+"""Parameters and results of the signatures whose trampolines, with their views, are cached for the process."""
 
 IMPORT_BITS = 20
-"""The lowest bits of the number that the engine passes on: which import. No module has more; the engine's limit is a
-million. The others: which store."""
+"""Width of the import's index in the number that the engine passes to a callback; the upper bits are the store's slot.
+A module has at most a million imports, which is the engine's limit."""
 _MASK = (1 << IMPORT_BITS) - 1
 
 Slot = tuple[Door, Any, Any, list[int]]
-"""Of one store: its door; what answers its imports by their numbers; their modules and names by their numbers; and the
-numbers, as the engine passes them on, of those that its guest called. Of a component: its state in place of the
-functions, and no names."""
+"""Entry of a store in :data:`slots`: its door, its host functions by import index, their names by import index, and the
+numbers of the imports that the guest has called. A component has its state instead of functions, and no names."""
 
-_VACANT: Slot = (Door(Limits()), (), (), [])  # its door lets nothing through
+_VACANT: Slot = (Door(Limits()), (), (), [])  # its door rejects every host call
 _VACANT[0].calls_left = 0
-_NOBODY = _VACANT[0], None, ImportName("?", "?")
+_UNKNOWN_IMPORT = _VACANT[0], None, ImportName("?", "?")
 slots: list[Slot] = [_VACANT]
-"""Slots by number; what a number that is not taken means is refused. Zero never is taken."""
+"""Slots by number; calls with a free number are rejected. The number 0 is never taken."""
 _free: list[int] = []
 _lock = threading.Lock()
-_compiled: WeightedCache[Any] = WeightedCache(_MOST_TYPES_KEPT)
+_compiled: WeightedCache[Any] = WeightedCache(_MAX_CACHED_VALUES)
 
 
 def _renew() -> None:
-    """In a forked child: nobody is left to release what another thread held."""
+    """After fork, in the child: replace the lock, which a thread that does not exist there may hold."""
     global _lock
     _lock = threading.Lock()
 
@@ -69,28 +70,28 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
-class _Served(dict[int, tuple[Door, Any, Any]]):
-    """Door, function and name by the number that the engine passes on, from the guest's first call of an import on."""
+class _ImportTable(dict[int, tuple[Door, Any, Any]]):
+    """Door, function and name by the number that the engine passes, added on the first call of each import."""
 
     __slots__ = ()
 
     def __missing__(self, env: int) -> tuple[Door, Any, Any]:
         door, functions, names, called = slots[env >> IMPORT_BITS]
         if not names:
-            return _NOBODY
+            return _UNKNOWN_IMPORT
         place = env & _MASK
         made = self[env] = door, functions[place], names[place]
         called.append(env)
         return made
 
 
-_served = _Served()
+_import_table = _ImportTable()
 
 
 def take_slot(slot: Slot) -> int:
-    """Give ``slot`` a number, never zero."""
+    """Store ``slot`` in :data:`slots`; return its number, never 0."""
     try:
-        number = _free.pop()  # of two threads, each gets another one, or none
+        number = _free.pop()  # atomic: two threads never get the same number
     except IndexError:
         with _lock:
             slots.append(slot)
@@ -100,31 +101,32 @@ def take_slot(slot: Slot) -> int:
 
 
 def free_slot(number: int) -> None:
-    """Forget the slot of a store that is going, and what its guest called."""
+    """Free the slot of a closing store, and the cached functions of the imports that its guest called."""
     called = slots[number][3]
     slots[number] = _VACANT
     for env in called:
-        _served.pop(env, None)
+        _import_table.pop(env, None)
     _free.append(number)
 
 
 def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
-    """Return the native callback for functions of ``signature``; whoever has it called keeps it.
+    """Return the native callback for functions of ``signature``. The caller must keep a reference while stores use it.
 
-    ``observed`` adds what events and host time cost: two readings of the clock a call. ``starting`` is for modules
-    with a start function, which calls the host before there is an instance: then the door knows the caller.
+    ``observed``: report events and measure host time, which costs two clock readings for each call. ``starting``: the
+    module has a start function, which can call the host before the instance exists; the callback then stores the
+    engine's caller in the door.
     """
     key = (signature, observed, starting)
     made = _compiled.entries.get(key)
     if made is None:
         serve = _compile(signature, observed)
-        made = _CALLBACK(_noting(serve) if starting else serve)
+        made = _CALLBACK(_storing_caller(serve) if starting else serve)
         made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
     return made
 
 
-def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Return a trampoline that notes the caller for as long as the engine lends it."""
+def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Wrap a trampoline: keep the engine's caller in the door until the call returns, when it becomes invalid."""
 
     def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
         try:
@@ -181,7 +183,7 @@ _OBSERVED = """
 
 
 def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
-    """Write the trampoline of one signature: a loop over the types would cost more than the call."""
+    """Generate and compile the trampoline of a signature: a loop over the types would cost more than the call."""
     names = formats(signature)
     size = SLOT * max(len(signature.params), len(signature.results), 1)
     array = c_char * size
@@ -199,7 +201,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _served, "views": views, "new_views": new_views, "fail": _fail,
+        "served": _import_table, "views": views, "new_views": new_views, "fail": _fail,
         "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
@@ -231,7 +233,7 @@ def _store(results: tuple[str, ...]) -> str:
 
 
 def fit_result(function: HostFunction, result: Any, door: Door) -> Any:
-    """Return what a host function returned as its type says; raise ``HostError`` for what is not of it."""
+    """Convert the ``result`` of a host function to core values; raise ``HostError`` if it does not match the type."""
     results, module, name = function.type.results, function.module, function.name
     if not results:
         return None if result is None else _refuse_result(door, module, name, result)
@@ -246,7 +248,7 @@ def _lower(value_type: str, value: object, door: Door, module: str, name: str) -
     try:
         return coerce(value_type, value, f"the result of {module}.{name}")
     except CallError as error:
-        raise HostError(f"host function {module}.{name} broke its type: {error}") from None
+        raise HostError(f"host function {module}.{name} returned an invalid result: {error}") from None
 
 
 def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
@@ -272,11 +274,11 @@ def _observe(door: Door, name: ImportName, started: float, error: BaseException 
 
 
 def _fail(env: int, error: BaseException) -> int | None:
-    """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
+    """Store the exception in the door and return a trap. No exception may leave this function."""
     try:
         door, _, names, _ = slots[env >> IMPORT_BITS]
         if isinstance(error, GuestExit):
-            error = door.overdue() or error  # an exit that comes too late is no success
+            error = door.stop_reason() or error  # an exit after the deadline is not a success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):

@@ -32,7 +32,7 @@ class Module(Artifact):
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
         self.plan: Any = None  # the latest plan of aegis.engine.store.plan; stored here to be freed with the module
-        self.plan_before: Any = None  # the one before it, likewise
+        self.plan_before: Any = None  # the plan before the latest
         self.served: Any = None  # the imports, if Aegis implements all (aegis.sandbox.link_module); False otherwise
         self.info = info
         self.memory_exports = tuple(info.memory_exports)

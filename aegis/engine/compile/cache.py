@@ -35,7 +35,7 @@ __all__ = ["Cache", "default_folder"]
 _MAGIC = b"aegis-code-2\n"
 _STAMP = b"aegis-file-2\n"
 _MIN_MAPPED_BYTES = 1 << 20
-"""Code from this size on gets a file of its own."""
+"""Code of at least this size is stored in a separate file."""
 _TAG_BYTES = 32
 _KEY = "key"
 _MAX_FILES = 512

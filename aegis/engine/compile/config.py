@@ -33,7 +33,7 @@ ADMITTED = (
     "simd",
     "tail_call",
 )
-"""Enabled proposals. None gives a module access to more of the host or weakens a limit."""
+"""Enabled proposals. None of them gives a module access to more of the host or weakens a limit."""
 
 REFUSED = (
     "component_model_async", "custom_page_sizes", "exceptions", "function_references", "gc", "memory64",

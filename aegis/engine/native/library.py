@@ -271,7 +271,7 @@ def _copier() -> Any:
 _copy = _copier()
 _MAX_WINDOW_BYTES = 1024
 """Size up to which reading through a window is faster than ``PyBytes_FromStringAndSize``."""
-_MAX_CACHED_WINDOWS = 4096
+_MAX_CACHED_TYPES = 4096
 
 
 class _Windows(dict[int, Any]):
@@ -279,7 +279,7 @@ class _Windows(dict[int, Any]):
 
     def __missing__(self, size: int) -> Any:
         made = (c_char * size).from_address
-        if len(self) < _MAX_CACHED_WINDOWS:  # guests choose the sizes
+        if len(self) < _MAX_CACHED_TYPES:  # guests choose the sizes
             self[size] = made
         return made
 

@@ -88,7 +88,7 @@ _watched = _UNWATCHED
 """The data that :func:`secure` needs, in the form that it uses fastest, since every call of a sandbox runs it: the
 function that unblocks the signals, its arguments, the signals, and the addresses of their handlers."""
 _between_ticks = _watched
-"""The same for :func:`secure_at_tick`, in a process where only ticks compare the handlers."""
+"""The data that :func:`secure_at_tick` needs, which stays when only ticks compare the handlers."""
 _logged: set[str] = set()
 """Signals for which a replaced handler was already logged."""
 
@@ -158,7 +158,7 @@ def secure() -> None:
 
 
 def leave_to_ticks() -> None:
-    """Do the same now, on the one thread that runs guests, and from now on at ticks only.
+    """Call :func:`secure` now, on the only thread that runs guests; from now on, only ticks compare the handlers.
 
     For a worker process: it runs no code of an embedder, so nothing replaces a handler or blocks a signal between two
     calls. The five system calls take a tenth of the time of a call from the parent.

@@ -1,1 +1,1 @@
-"""The only owners of native run-time state: stores, their memories, and what creating one needs."""
+"""Stores, their memories and their plans: the only owners of native run-time state."""

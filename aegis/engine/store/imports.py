@@ -1,7 +1,8 @@
-"""The host functions of a module's stores: what making them needs, worked out once for all stores.
+"""Native host functions: the data for creating them, computed once for all stores of a module.
 
-A store gets one native function for each import. All of them carry the store's number, and each that of its import
-(:data:`~aegis.engine.call.trampoline.IMPORT_BITS`), so that what a function does is looked up when the guest calls it.
+A store gets one native function for each import. The number that the engine passes to its callback combines the
+store's slot with the import's index (:data:`~aegis.engine.call.trampoline.IMPORT_BITS`). The trampoline uses it to look
+up the Python function when the guest makes the call.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from aegis.wasm.binary import ModuleInfo
 __all__ = ["ImportSpace", "Imports", "NativeType"]
 
 _EXTERN = 32
+"""Bytes of ``wasmtime_extern_t``."""
 _SPACES_KEPT = 16
 _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 
 class NativeType:
-    """The engine's image of a signature; freed with the last plan that refers to it."""
+    """The engine's type of a function (``wasm_functype_t``); deleted with the last plan that refers to it."""
 
     __slots__ = ("pointer",)
 
@@ -34,12 +36,12 @@ class NativeType:
             vectors.append(_new_vector(len(types), pointers))
         self.pointer = pointer(lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors)))
 
-    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
+    def __del__(self, library: Any = lib) -> None:  # a default, because at exit the global may be gone
         library.wasm_functype_delete(self.pointer)
 
 
 def _new_vector(count: int, pointers: Any) -> Any:
-    """The engine takes the vector's memory over, so it has to come from the engine's allocator."""
+    """Return a vector of types from the engine's allocator: ``wasm_functype_new`` takes ownership of its memory."""
     from aegis.engine.native.library import ByteVec
 
     vector = ByteVec()
@@ -48,30 +50,30 @@ def _new_vector(count: int, pointers: Any) -> Any:
 
 
 class ImportSpace:
-    """Native space for the imports of one store while it is instantiated, which copies them."""
+    """The native array of imports that one store is instantiated with; instantiation copies it, so it is reused."""
 
     __slots__ = ("_array", "at", "numbers", "store", "targets")
 
     def __init__(self, imports: Imports) -> None:
         count = len(imports.names)
-        self._array = (ctypes.c_char * (_EXTERN * count))()  # zero is the kind of functions
+        self._array = (ctypes.c_char * (_EXTERN * count))()  # kind 0 is a function
         base = ctypes.addressof(self._array)
         self.at = pointer(base)
         self.targets = [pointer(base + n * _EXTERN + 8) for n in range(count)]
-        """Where each function goes."""
+        """The address to which the engine writes each function."""
         self.give_numbers(0)
 
     def give_numbers(self, store: int) -> None:
-        """Make the numbers that the engine passes on to the callbacks of the store with this number."""
+        """Compute the numbers that the engine passes to the callbacks of the store in this slot."""
         base = store << IMPORT_BITS
         self.numbers = [number(base + n) for n in range(len(self.targets))]
         self.store = store
 
 
 class Imports:
-    """The imports of one module, all of them functions: their native types, callbacks and names.
+    """The imports of one module, which are all functions: their native types, callbacks and names.
 
-    Its stores keep it, for the engine calls the callbacks as long as they live.
+    Each store keeps a reference, because the engine may call the callbacks until the store is deleted.
     """
 
     __slots__ = ("_kept", "_spaces", "_types", "callbacks", "count", "names", "natives")
@@ -84,10 +86,10 @@ class Imports:
         self._spaces: list[ImportSpace] = []
         self.natives: list[Any] = []
         self.callbacks: list[Any] = []
-        """Of each import, in the module's order, the type and the callback as the engine takes them."""
+        """With ``natives``: the callback and the native type of each import, in the module's order."""
         for wanted in info.imports:
             signature = wanted.type
-            assert isinstance(signature, FuncType)  # linking refused all others
+            assert isinstance(signature, FuncType)  # linking rejects all other imports
             callback = host_callback(signature, observed=observed, starting=info.has_start)
             self._kept.append(callback)
             if signature not in self._types:
@@ -96,13 +98,13 @@ class Imports:
             self.callbacks.append(pointer(ctypes.cast(callback, c_void_p).value or 0))
 
     def take_space(self) -> ImportSpace:
-        """Return space for instantiating one store."""
+        """Return an array for instantiating one store, reusing a cached one if possible."""
         try:
             return self._spaces.pop()
         except IndexError:
             return ImportSpace(self)
 
     def give_back(self, space: ImportSpace) -> None:
-        """Keep space that a store was instantiated from for the next one."""
+        """Cache the array after an instantiation for the next store."""
         if len(self._spaces) < _SPACES_KEPT:
             self._spaces.append(space)

@@ -1,8 +1,7 @@
-"""A guest's linear memory: bounded, copying access. No view of it ever leaves this module.
+"""Access to a guest's linear memory: bounds-checked and copying. No view of the memory leaves this module.
 
-The base address holds for the life of the instance (the engine may not move memories), the size only
-grows; so a view of the size last seen is right for every range inside it, and only a range beyond it
-asks the engine again.
+The base address is constant for the life of the instance (``memory_may_move`` is off), and a memory never shrinks. So a
+view of the size last seen is valid for every range within it, and only a range beyond it requires asking the engine.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from aegis.values import MemoryFault
 __all__ = ["LinearMemory"]
 
 Handle = tuple[Any, Any]
-"""A store's context and the address of a ``wasmtime_memory_t`` in it, as ready arguments."""
+"""A store's context and the address of a ``wasmtime_memory_t`` in it, as ctypes arguments."""
 
 _data, _size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
-_EMPTY = memoryview(bytearray())  # writable, for blocks of no bytes are written too
+_EMPTY = memoryview(bytearray())  # writable, so that writing zero bytes succeeds
 
 
 class LinearMemory:
-    """One memory of a live instance; offsets and lengths in bytes.
+    """The memory of a live instance; offsets and lengths are in bytes.
 
-    It implements :class:`aegis.values.GuestMemory`. Where a ``door`` is given, copies are charged to ``host_bytes``,
-    and one read is one value, which ``value_bytes`` bounds; an embedder's own reading and writing is neither.
+    It implements :class:`aegis.values.GuestMemory`. With a ``door``, copies are charged to ``host_bytes``, and
+    ``value_bytes`` limits each read. Without one, for access by the embedder, neither limit applies.
     """
 
     _view: memoryview | None = _EMPTY
@@ -39,16 +38,16 @@ class LinearMemory:
         self._door = door
 
     def attach(self, find: Callable[[], Handle]) -> None:
-        """Serve the memory whose handle ``find`` returns; it is asked for at the first use."""
+        """Use the memory whose handle ``find`` returns; it is called on the first access."""
         self._find = find
         self._view = _EMPTY
 
     def detach(self) -> None:
-        """Refuse every later access: the store is going away."""
+        """Reject every later access: the store is about to be deleted."""
         self._view = self._find = self._handle = None
 
     def size(self) -> int:
-        """Return the present size in bytes, 0 when the guest exports no memory."""
+        """Return the current size in bytes; 0 if the guest exports no memory."""
         if self._view is None:
             raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
         if self._handle is None:
@@ -59,7 +58,7 @@ class LinearMemory:
         return size
 
     def _refresh(self, offset: int, length: int) -> memoryview:
-        """Return a view that holds the range, of the memory's present size."""
+        """Return a view of the whole memory at its current size; raise ``MemoryFault`` if the range is outside."""
         size = self.size()
         if offset < 0 or length < 0 or offset + length > size:
             raise MemoryFault(f"{length} bytes at {offset} do not lie within the {size} bytes of memory")

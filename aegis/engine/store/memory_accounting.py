@@ -1,12 +1,12 @@
-"""Linear memories of our own making, so that the bytes of one store are counted all together.
+"""Accounting of linear memories: Aegis allocates them itself and limits the total bytes of a store.
 
-The engine's own limit is for each memory alone, and it tells nobody of a growth (F28). An engine that is
-*counted* asks here for every memory and every growth instead: the store's account says yes or no. That has
-its price: no pool, data copied rather than mapped, and callbacks into Python, so that a guest whose memory
+The engine's own limit applies to each memory separately, and the engine does not report a growth (F28). An engine with
+``counted`` memories calls this module to create and to grow each memory, and the store's budget decides. The costs: no
+instance pool, initial data that is copied rather than mapped, and callbacks into Python, so that a guest whose memory
 grows may not run directly on the main thread (F9).
 
-Nothing here may fail towards the engine: what cannot be done is refused, and where a memory lies and how
-large it is, is always known.
+No exception may leave a callback: a request that fails is answered with an engine error. A memory's address and size
+are always known, so the callback that returns them cannot fail.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from functools import cache
 
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib
-from aegis.engine.threads.guest_thread import where
+from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import MemoryExceeded
 from aegis.limits import exceeded
 from aegis.support.lean import Any
 
-__all__ = ["Account", "available", "install"]
+__all__ = ["MemoryBudget", "available", "install"]
 
 _NONE, _READ_WRITE = 0, 3
-_FLAGS = {"linux": 0x02 | 0x20 | 0x4000, "darwin": 0x02 | 0x1000 | 0x40}  # private, anonymous, not reserved
+_FLAGS = {"linux": 0x02 | 0x20 | 0x4000, "darwin": 0x02 | 0x1000 | 0x40}  # private, anonymous, no swap reserved
 _FIXED = 0x10
 _FAILED = c_void_p(-1).value
 _SPARE_KEPT = 16
+"""Regions of freed memories that are cached for the next stores."""
 _UNLIMITED = 1 << 62
 
-_error_new: Any = None  # bound before the first engine that asks: a refusal may have no room to do it
+_error_new: Any = None  # looked up by install(): a refusal may have no room for that on the Python stack
 _REFUSED = ctypes.c_char_p.from_param(b"the memory limit of the store")
 
 
 @cache
 def _system() -> Any:
-    """Return the C library with what maps memory, or ``None`` where that is not to be had."""
+    """Return the C library with ``mmap``, ``mprotect`` and ``munmap`` declared; ``None`` on an unsupported system."""
     if sys.platform not in _FLAGS or ctypes.sizeof(c_size_t) != 8:
         return None
     library = ctypes.CDLL(None)
@@ -53,29 +54,30 @@ def _system() -> Any:
 
 
 def available() -> bool:
-    """Tell whether memories can be counted here: on 64-bit Linux and macOS."""
+    """Return whether Aegis can account for memories on this system: 64-bit Linux and macOS."""
     return _system() is not None
 
 
-class Account:
-    """The linear memories of one store. ``used`` is in bytes; memories never shrink, so it is the peak too.
+class MemoryBudget:
+    """The memory budget of one store, and its linear memories.
 
-    ``refused`` are the bytes of the latest request if the limit refused it, or 0; ``unfit`` those of a memory
-    that could not be made, and ``starved`` tells that the system, not the limit, was why.
+    ``used`` is the current total in bytes, and also the peak, because memories never shrink. ``refused`` is the size in
+    bytes of the latest growth if the limit refused it, otherwise 0. ``unfit`` is the size of a memory that could not be
+    created; ``starved``: the system refused it, not the limit.
     """
 
-    __slots__ = ("_door", "_patience", "_regions", "limit", "refused", "starved", "unfit", "used")
+    __slots__ = ("_door", "_refusals_left", "_regions", "limit", "refused", "starved", "unfit", "used")
 
     def __init__(self, limit: int | None, door: Door) -> None:
         self.limit = _UNLIMITED if limit is None else limit
         self._door = door
-        self._patience = door.limits.host_calls or _UNLIMITED
+        self._refusals_left = door.limits.host_calls or _UNLIMITED
         self.used = self.refused = self.unfit = 0
         self.starved = False
-        self._regions: list[_Region] = []
+        self._regions: list[_MemoryRegion] = []
 
-    def open(self, size: int, capacity: int, guard: int) -> _Region | None:
-        """Return a new memory of ``size`` bytes that can grow to ``capacity``, or ``None``."""
+    def open(self, size: int, capacity: int, guard: int) -> _MemoryRegion | None:
+        """Create a memory of ``size`` bytes that can grow to ``capacity``; ``None`` if it is refused."""
         if not self._admits(size):
             self.unfit = size
             return None
@@ -84,12 +86,12 @@ class Account:
             self.unfit, self.starved = size, True
             return None
         self._regions.append(region)
-        region.account = self
+        region.memory_budget = self
         self.used += size
         return region
 
-    def grow(self, region: _Region, size: int) -> bool:
-        """Let a memory grow to ``size`` bytes; tell whether it did."""
+    def grow(self, region: _MemoryRegion, size: int) -> bool:
+        """Grow a memory to ``size`` bytes; return whether it grew."""
         more = size - region.size
         if not self._admits(more) or not region.extend(size):
             return False
@@ -104,35 +106,35 @@ class Account:
         return fits
 
     def _refuse(self) -> None:
-        """A refusal costs about what a host call costs, and so there may be as many; then the next tick ends it."""
-        self._patience -= 1
-        if self._patience < 0 and self._door.stop is None:
+        """Count a refusal. It costs about as much as a host call, so stop the guest after ``host_calls`` refusals."""
+        self._refusals_left -= 1
+        if self._refusals_left < 0 and self._door.stop is None:
             times = self._door.limits.host_calls or 0
-            after = f" {times:,} times, as often as the guest may call the host"
+            after = f" {times:,} times, the limit of host calls"
             self._door.stop = MemoryExceeded(
                 exceeded("memory", self.used, self.limit, after=after),
                 limit="memory", phase="grown", used=self.used, allowed=self.limit,
             )  # fmt: skip
 
     def close(self) -> None:
-        """Free the memories. Their store is gone."""
+        """Free the memories. Call this after the store is deleted."""
         while self._regions:
             _give_back(self._regions.pop())
 
 
-class _Region:
-    """Address space of one memory: a guard, its bytes, room to grow, a guard."""
+class _MemoryRegion:
+    """The address space of one memory: a guard, the accessible bytes, space to grow, and a guard."""
 
-    __slots__ = ("account", "base", "capacity", "length", "size", "start")
+    __slots__ = ("base", "capacity", "length", "memory_budget", "size", "start")
 
     def __init__(self, start: int, length: int, guard: int) -> None:
         self.start, self.length = start, length
         self.base, self.capacity = start + guard, length - 2 * guard
         self.size = 0
-        self.account: Account | None = None
+        self.memory_budget: MemoryBudget | None = None
 
     def extend(self, size: int) -> bool:
-        """Make the first ``size`` bytes accessible; those that were not read as zero."""
+        """Make the first ``size`` bytes accessible, new ones as zero; return whether that succeeded."""
         if not self.size <= size <= self.capacity:
             return False
         if size > self.size and _system().mprotect(self.base + self.size, _whole(size - self.size), _READ_WRITE):
@@ -141,23 +143,23 @@ class _Region:
         return True
 
     def clean(self) -> bool:
-        """Replace what was accessible by fresh address space; tell whether that worked."""
-        size, self.size, self.account = self.size, 0, None
+        """Replace the accessible bytes with new inaccessible address space; return whether that succeeded."""
+        size, self.size, self.memory_budget = self.size, 0, None
         fresh = _FLAGS[sys.platform] | _FIXED
         return not size or _system().mmap(self.base, _whole(size), _NONE, fresh, -1, 0) == self.base
 
 
 def _whole(size: int) -> int:
-    """Round up to the system's largest page."""
+    """Round up to a multiple of the largest page size of supported systems."""
     return -(-size // 65536) * 65536
 
 
-_regions: dict[int, _Region] = {}
-"""Memories in use, by their first byte's address: what the engine names them by."""
-_spare: list[_Region] = []
+_regions: dict[int, _MemoryRegion] = {}
+"""Memories in use by the address of their first byte, which the engine passes to the callbacks."""
+_spare: list[_MemoryRegion] = []
 
 
-def _take(capacity: int, guard: int) -> _Region | None:
+def _take(capacity: int, guard: int) -> _MemoryRegion | None:
     try:
         region = _spare.pop()
     except IndexError:
@@ -168,15 +170,15 @@ def _take(capacity: int, guard: int) -> _Region | None:
     return _reserve(capacity, guard)
 
 
-def _reserve(capacity: int, guard: int) -> _Region | None:
-    # The engine asks for a guard behind a memory. Before it there is one too, as before its own.
+def _reserve(capacity: int, guard: int) -> _MemoryRegion | None:
+    # The engine requests a guard after a memory. Add one before it too, as the engine does for its own memories.
     length = capacity + 2 * guard
     start = _system().mmap(0, length, _NONE, _FLAGS[sys.platform], -1, 0)
-    return None if start == _FAILED else _Region(start, length, guard)
+    return None if start == _FAILED else _MemoryRegion(start, length, guard)
 
 
-def _give_back(region: _Region) -> None:
-    """Keep a region for the next memory, as clean as a new one, or unmap it."""
+def _give_back(region: _MemoryRegion) -> None:
+    """Clear a region and cache it for the next memory, or unmap it."""
     _regions.pop(region.base, None)
     if region.clean() and len(_spare) < _SPARE_KEPT:
         _spare.append(region)
@@ -184,37 +186,37 @@ def _give_back(region: _Region) -> None:
         _unmap(region)
 
 
-def _unmap(region: _Region) -> None:
+def _unmap(region: _MemoryRegion) -> None:
     _system().munmap(region.start, region.length)
 
 
-# -- what the engine calls --------------------------------------------------------------------------
+# -- engine callbacks -----------------------------------------------------------------------------
 
 _GET = ctypes.CFUNCTYPE(c_size_t, c_size_t, c_size_t, c_size_t)
 _GROW = ctypes.CFUNCTYPE(c_void_p, c_size_t, c_size_t)
 _NEW = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_size_t, c_size_t)
 
 
-class _Memory(ctypes.Structure):
-    """``wasmtime_linear_memory_t``, without a finalizer: a store's memories are freed when it is gone."""
+class _NativeMemory(ctypes.Structure):
+    """``wasmtime_linear_memory_t``, without a finalizer: the budget frees the memories after the store is deleted."""
 
     _fields_ = (("env", c_size_t), ("get", _GET), ("grow", _GROW), ("finalizer", c_void_p))
 
 
-class _Creator(ctypes.Structure):
+class _MemoryCreator(ctypes.Structure):
     """``wasmtime_memory_creator_t``."""
 
     _fields_ = (("env", c_void_p), ("new", _NEW), ("finalizer", c_void_p))
 
 
 def _new(env: int, kind: int, minimum: int, maximum: int, reserved: int, guard: int, out: int) -> int | None:
-    """Make a memory of ``minimum`` bytes, for the store that is being instantiated on this thread."""
+    """Create a memory of ``minimum`` bytes for the store that is being instantiated on this thread."""
     try:
-        account = where.account
-        region = None if account is None else account.open(minimum, _whole(reserved), _whole(guard))
+        memory_budget = thread_state.memory_budget
+        region = None if memory_budget is None else memory_budget.open(minimum, _whole(reserved), _whole(guard))
         if region is not None:
             _regions[region.base] = region
-            memory = _Memory.from_address(out)
+            memory = _NativeMemory.from_address(out)
             memory.env, memory.get, memory.grow, memory.finalizer = region.base, _get_callback, _grow_callback, None
             return None
     except BaseException:
@@ -223,7 +225,7 @@ def _new(env: int, kind: int, minimum: int, maximum: int, reserved: int, guard: 
 
 
 def _get(base: int, size: int, capacity: int) -> int:
-    """Tell where the memory is; that it is given as its own name leaves nothing to find."""
+    """Write the size and capacity of a memory; return its address, which is also the key, so this cannot fail."""
     try:
         region = _regions[base]
         c_size_t.from_address(size).value = region.size
@@ -234,11 +236,11 @@ def _get(base: int, size: int, capacity: int) -> int:
 
 
 def _grow(base: int, size: int) -> int | None:
-    """Grow a memory, or refuse: then the guest sees -1."""
+    """Grow a memory, or return an error, upon which ``memory.grow`` returns -1 to the guest."""
     try:
         region = _regions[base]
-        account = region.account
-        if account is not None and account.grow(region, size):
+        memory_budget = region.memory_budget
+        if memory_budget is not None and memory_budget.grow(region, size):
             return None
     except BaseException:
         pass
@@ -246,12 +248,12 @@ def _grow(base: int, size: int) -> int | None:
 
 
 _new_callback, _get_callback, _grow_callback = _NEW(_new), _GET(_get), _GROW(_grow)
-_creator = _Creator(None, _new_callback, None)
+_creator = _MemoryCreator(None, _new_callback, None)
 
 
 def install(config: int) -> None:
-    """Have engines of a native configuration ask here for every memory."""
+    """Make engines of a native configuration allocate memories through this module."""
     global _error_new
     _error_new = lib.wasmtime_error_new
-    lib.wasmtime_config_memory_init_cow_set(config, False)  # with it, a data image aborts the process
+    lib.wasmtime_config_memory_init_cow_set(config, False)  # with copy-on-write, a data image aborts the process
     lib.wasmtime_config_host_memory_creator_set(config, ctypes.byref(_creator))

@@ -1,4 +1,4 @@
-"""Functions that nothing provides, and that a guest may import all the same: they trap when they are called."""
+"""Placeholders for imports without a provider, in runtimes that permit them: a call of one traps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["MissingFunction"]
 
 
 class MissingFunction:
-    """Stands for the import ``name``."""
+    """The placeholder for the import ``name``."""
 
     __slots__ = ("name",)
 

@@ -1,4 +1,4 @@
-"""Core modules of Aegis itself, which run beside a guest's in its store."""
+"""Core modules of Aegis that run in a guest's store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OwnModule"]
 
 
 class OwnModule(Artifact):
-    """A core module of Aegis, compiled as guests are: a forked process, for one, cannot use the engine's threads."""
+    """A core module of Aegis. It is compiled as guests are, because a forked process lacks the engine's threads."""
 
     kind: ClassVar[str] = "module"
 
@@ -18,4 +18,4 @@ class OwnModule(Artifact):
         super().__init__(data, "", None, Limits())
 
     def _bound(self) -> None:
-        """Compiling it takes no longer than it should."""
+        """Skip the complexity limits of guests: Aegis generates the module and bounds its size."""

@@ -1,6 +1,6 @@
-"""A store: one instance of one module under its limits. The only owner of native run-time state.
+"""Module stores: one instance of one core module under its limits. Stores own all native run-time state.
 
-Nothing here decides what a guest may reach: the host functions come in, bound to a sandbox's grants.
+A store does not decide about access: it receives host functions that are bound to the grants of a sandbox.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from aegis.engine.call.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.call.classify import Evidence, classify
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import free_slot, slots, take_slot
-from aegis.engine.native.library import lib, number, pointer, take_error
+from aegis.engine.native.library import lib, number, take_error
 from aegis.engine.native.signals import secure
 from aegis.engine.store.imports import Imports
 from aegis.engine.store.memory import LinearMemory
-from aegis.engine.store.memory_accounting import Account
-from aegis.engine.threads.guest_thread import DIRECT, MAIN, NESTED, where
+from aegis.engine.store.memory_accounting import MemoryBudget
+from aegis.engine.store.workspace import WORKSPACES_KEPT, Workspace, workspaces
+from aegis.engine.threads.guest_thread import DIRECT, MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import TICK, ticker
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
 from aegis.limits import exceeded
@@ -35,37 +36,24 @@ from aegis.values import ImportName
 from aegis.wasm.binary import PAGE, GlobalType
 
 if TYPE_CHECKING:
-    from aegis.engine.call.columns import Stages
+    from aegis.engine.call.columns import RowLoops
 
-__all__ = ["PoolExhausted", "Store"]
+__all__ = ["ModuleStore", "PoolExhausted"]
 
 _EXTERN = 32
+"""Bytes of ``wasmtime_extern_t``."""
 
 
 class PoolExhausted(Exception):
     """The engine's pool has no free slot; another engine can still run the module."""
 
 
-class _Workspace:
-    """Native space of one store, recycled: its instance, a trap, the memory that it shares with its host."""
-
-    __slots__ = ("buffer", "extern", "instance", "item", "trap", "trap_pointer")
-
-    def __init__(self) -> None:
-        self.buffer = (ctypes.c_char * 128)()
-        base = ctypes.addressof(self.buffer)
-        self.instance = pointer(base)
-        self.trap_pointer = pointer(base + 16)
-        self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
-        self.extern, self.item = pointer(base + 32), pointer(base + 40)
-
-
-def _taken() -> SandboxStateError:
+def _busy() -> SandboxStateError:
     return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
 
 
-def _unknown() -> int | None:
-    """Stands for the size of what cannot be looked at."""
+def _no_size() -> int | None:
+    """Return no size: before instantiation the engine cannot be asked for an export."""
     return None
 
 
@@ -86,7 +74,6 @@ _instance_new = lib.wasmtime_instance_new
 _number = c_uint64.from_param
 _export_get = lib.wasmtime_instance_export_get
 
-_workspaces: list[_Workspace] = []
 _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
@@ -95,9 +82,9 @@ _EPOCH = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
 
 
 def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
-    """Called by the engine at the first epoch check after a tick: go on for a tick, or stop the guest."""
+    """Continue for another tick, or stop the guest. The engine calls this at the first epoch check after a tick."""
     try:
-        if slots[number][0].overdue() is None:
+        if slots[number][0].stop_reason() is None:
             c_uint64.from_address(delta).value = 1
             return None
     except BaseException:
@@ -108,36 +95,40 @@ def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
 _epoch_callback = _EPOCH(_on_epoch)
 
 
-class Store:
-    """One instance with its budgets. Not thread-safe but for ``cancel``; ``lock`` is the owner's.
+class ModuleStore:
+    """One instance of a module with its budgets. Only ``cancel`` may be called from any thread at any time.
 
-    Raise what the module's start function ended with, or
-    :class:`~aegis.errors.MemoryExceeded` (phase ``initial``) when its memories or tables do not fit.
+    Every other access to the instance requires the token, an element of the list ``token``: ``list.pop`` is atomic, so
+    one thread gets it. ``owner`` is the thread that may call while the token is taken: from a host function.
+
+    Raise the error of the module's start function, or :class:`~aegis.errors.MemoryExceeded` (phase ``initial``) if its
+    memories or tables do not fit. Raise :class:`PoolExhausted` if the engine's pool has no free slot.
     """
 
-    # Class attributes are the state of a new store: making one stores only what differs.
+    # The class attributes are the state of a new store, so that creating one stores only the differences.
     owner = 0
     armed = math.inf
     memory: LinearMemory | None = None
-    account: Account | None = None
-    _beside: Account | None = None
-    """The memories of Aegis in this store, where the engine asks for every memory."""
-    _stages: Stages | None = None
+    memory_budget: MemoryBudget | None = None
+    _own_budget: MemoryBudget | None = None
+    """The budget of Aegis's own memories in this store, if Aegis allocates all memories."""
+    _row_loops: RowLoops | None = None
     slot = 0
-    """The number by which what the engine calls back finds this store's door, and what serves its imports."""
+    """The number with which callbacks of the engine find this store's door and host functions; 0 if there is none."""
     _calls_python = False
     _ticks = False
-    """Whether a callback decides at each tick."""
+    """Whether a callback runs at each tick and decides whether the guest continues."""
     _imports: Imports | None = None
     _frames: tuple[Any, ...] = ()
     _pointers: dict[str, Any] | None = None
     _pointer: Any = None
     layers: tuple[tuple[str, bool, str], ...] = ()
-    """The layers that confine the guest's process: none in this one."""
+    """The layers that confine the guest's process; none, because the guest runs in this process."""
     spent = False
-    """Whether a call ended otherwise than by returning: the guest is in an unknown state, whatever it was."""
+    """Whether a call did not return normally: the state of the guest is unknown."""
     _instantiated = False
-    """Until it is, the engine aborts when it is asked for an export, and what is in its place is another store's."""
+    """Whether the workspace contains this store's instance. Until then it may contain that of a closed store, and
+    asking the engine for an export would abort the process."""
 
     def __init__(
         self,
@@ -157,7 +148,7 @@ class Store:
         self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
         self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
         self.context = context = _pointer(_store_context(native))
-        self._workspace = space = _workspaces.pop() if _workspaces else _Workspace()
+        self._workspace = space = workspaces.pop() if workspaces else Workspace()
         self.trap_pointer, self.trap = space.trap_pointer, space.trap
         _limiter(native, *plan.limiter)
         ticker.tokens[id(token)] = token
@@ -167,25 +158,25 @@ class Store:
                 self._calls_python = calls_python
                 self._watch()
                 if plan.counted:
-                    self.account = Account(plan.limits.memory, door)
+                    self.memory_budget = MemoryBudget(plan.limits.memory, door)
             if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
-                mine = ref(self)  # host functions have the memory, and live until the store is closed or collected
+                mine = ref(self)  # weak: host functions refer to the memory, and the store refers to them
                 memory.attach(lambda: mine().find_memory())  # type: ignore[union-attr]
             if plan.fuel is not None:
                 _set_fuel(context, plan.fuel)
-            if plan.starts:  # nothing else runs code of the guest before the first call, which arms by itself
+            if plan.starts:  # otherwise no guest code runs before the first call, which sets its own deadline
                 self.arm()
                 secure()
-            elif self.alone:  # the engine's own code for segments and tables looks at the epoch too
+            elif self.alone:  # the engine's code that initialises segments and tables checks the epoch too
                 _set_epoch(context, plan.ticks_number)
             if plan.mapped:
                 error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
             else:
-                with standard_reserved():  # the engine keeps initial memories in files of its own
+                with standard_reserved():  # the engine opens files for the initial memories
                     error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
-                raise self._refused(error)
+                raise self._instantiation_error(error)
             self._instantiated = True
             plan.mapped = not plan.counted
             if plan.limiter_at_rest is not None:
@@ -197,16 +188,16 @@ class Store:
         self.token.append(None)
 
     def watch(self) -> None:
-        """Let a callback decide at each tick, from the next call on: another thread than the main one makes it."""
+        """Stop calls by a callback at each tick from now on, because a thread other than the main one will call."""
         if not self.take_token():
-            raise _taken()
+            raise _busy()
         try:
             self._watch()
         finally:
             self.token.append(None)
 
     def _watch(self) -> None:
-        """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
+        """Install the epoch callback. It is required whenever host functions can run during a call."""
         self.alone = False
         if self.plan.config.epochs and not self._ticks:
             self._ticks = True
@@ -228,26 +219,27 @@ class Store:
         imports = self._imports = plan.imports(observed=observed)
         if not isinstance(functions, dict) and not isinstance(functions, Mapping):
             functions = [function.call for function in functions]
-        store, space = self._serve(functions, imports.names), imports.take_space()
+        store, space = self._register(functions, imports.names), imports.take_space()
         if space.store != store:
             space.give_numbers(store)
-        # For each import, func_new(context, type, callback, number, no finalizer, where to): it returns nothing.
+        # For each import: wasmtime_func_new_unchecked(context, type, callback, number, no finalizer, target). It
+        # returns None, so any() consumes the whole map without Python code for each import.
         natives, callbacks = imports.natives, imports.callbacks
         any(map(_func_new, repeat(context), natives, callbacks, space.numbers, repeat(None), space.targets))
         room_for_callbacks()
-        before = self._go_below() if plan.starts or self.account is not None else None
+        before = self._enter_guest() if plan.starts or self.memory_budget is not None else None
         try:
             error: int | None = _instance_new(
                 context, plan.code_pointer, space.at, imports.count, self._workspace.instance, self.trap_pointer
             )
         finally:
             if before is not None:
-                self._come_back(before)
+                self._leave_guest(before)
         imports.give_back(space)
         return error
 
-    def _serve(self, functions: Any, names: Sequence[ImportName]) -> int:
-        """Let the store's number stand for these functions; return it."""
+    def _register(self, functions: Any, names: Sequence[ImportName]) -> int:
+        """Register these functions in the store's slot; return its number."""
         slot = self.slot
         if slot:
             slots[slot] = (self.door, functions, names, [])
@@ -255,61 +247,65 @@ class Store:
             slot = self.slot = take_slot((self.door, functions, names, []))
         return slot
 
-    def _go_below(self) -> tuple[int, Any]:
-        """Note that a guest is below: a start function may call into Python. Return what was so before."""
-        before = where.mode, where.account
-        where.mode, where.account, self.owner = NESTED, self.account, get_ident()
+    def _enter_guest(self) -> tuple[int, Any]:
+        """Mark this thread as running a guest, whose start function may call Python; return the previous state."""
+        before = thread_state.mode, thread_state.memory_budget
+        thread_state.mode, thread_state.memory_budget, self.owner = NESTED, self.memory_budget, get_ident()
         return before
 
-    def _come_back(self, before: tuple[int, Any]) -> None:
-        (where.mode, where.account), self.owner = before, 0
+    def _leave_guest(self, before: tuple[int, Any]) -> None:
+        """Restore the state that :meth:`_enter_guest` returned."""
+        (thread_state.mode, thread_state.memory_budget), self.owner = before, 0
 
-    def _refused(self, error: int | None) -> BaseException:
-        """Why instantiation failed: the start function's end, or an engine limit with only a message."""
-        if error is not None and self.account is not None and self.account.unfit:
-            return self._unfit(error, self.account)
+    def _instantiation_error(self, error: int | None) -> BaseException:
+        """Return the error of a failed instantiation: that of the start function, or of a limit of the engine.
+
+        The engine reports the latter only by a message (F40).
+        """
+        if error is not None and self.memory_budget is not None and self.memory_budget.unfit:
+            return self._refused_memory(error, self.memory_budget)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
                 raise PoolExhausted
             if "memory" in message or "resource limit" in message or "mmap" in message:
                 used = sum(memory.minimum for memory in self.plan.artifact.info.memories) * PAGE
-                return self._starved(used, printable(message))
+                return self._no_system_memory(used, printable(message))
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
 
-    def _unfit(self, error: int, account: Account) -> BaseException:
-        """Say which memory could not be made, after those before it."""
+    def _refused_memory(self, error: int, memory_budget: MemoryBudget) -> BaseException:
+        """Return the error for a memory that Aegis could not allocate."""
         take_error(error)
-        wanted, limit = account.used + account.unfit, self.plan.limits.memory
-        if account.starved:
-            return self._starved(wanted, "the system has no address space left")
-        text = exceeded("memory", wanted, limit, unit=f"bytes that the {self.plan.artifact.kind} begins with")
+        wanted, limit = memory_budget.used + memory_budget.unfit, self.plan.limits.memory
+        if memory_budget.starved:
+            return self._no_system_memory(wanted, "the system has no address space left")
+        text = exceeded("memory", wanted, limit, unit=f"bytes of initial memory of the {self.plan.artifact.kind}")
         return MemoryExceeded(text, limit="memory", phase="initial", used=wanted, allowed=limit)
 
-    def _starved(self, used: int, reason: str) -> MemoryExceeded:
-        """The limit admits what the process cannot have."""
+    def _no_system_memory(self, used: int, reason: str) -> MemoryExceeded:
+        """Return the error for memory that the limit permits but the system refuses to the process."""
         limit, kind = self.plan.limits.memory, self.plan.artifact.kind
         allowed = "no limit" if limit is None else f"{limit:,}"
         text = (
-            f"the process cannot have the memory that the {kind} begins with ({used:,}/{allowed} bytes), although "
-            f"memory and --memory-limit admit it: give the process more memory ({reason})"
+            f"the system refuses the initial memory of the {kind} ({used:,}/{allowed} bytes), although memory and "
+            f"--memory-limit permit it: give the process more memory ({reason})"
         )
         return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=limit)
 
     def take_token(self) -> bool:
-        """Take the token, so that nobody enters until it is given back, if ever; tell whether it was free."""
+        """Take the token, so that no other thread can enter the instance; return whether it was free."""
         try:
             self.token.pop()
         except IndexError:
             return False
-        except BaseException:  # a signal's handler raised as soon as the token was taken
+        except BaseException:  # a signal handler raised immediately after the token was taken
             self.token.append(None)
             raise
         return True
 
     def close(self) -> None:
-        """Free the store. Its token was taken, or nobody else ever knew of it."""
+        """Delete the store. The caller has taken the token, or holds the only reference."""
         native, self._pointer = self._pointer, None
         if native is None:
             return
@@ -317,25 +313,25 @@ class Store:
         if self.memory is not None:
             self.memory.detach()
         self._closures.clear()
-        if self._stages is not None:
-            self._stages.close()
+        if self._row_loops is not None:
+            self._row_loops.close()
         self._ended()
         if self.slot:
             free_slot(self.slot)
             self.slot = 0
-        _store_delete(native)  # from here on another store may have this one's address
-        if self.account is not None:
-            self.account.close()
-            if self._beside is not None:
-                self._beside.close()
+        _store_delete(native)  # from here on, a new store may get the same address
+        if self.memory_budget is not None:
+            self.memory_budget.close()
+            if self._own_budget is not None:
+                self._own_budget.close()
         for frame in self._frames:
             frame.entry.give_back(frame)
-        if len(_workspaces) < 64:
+        if len(workspaces) < WORKSPACES_KEPT:
             self.trap[0] = 0
-            _workspaces.append(self._workspace)
+            workspaces.append(self._workspace)
 
     def _ended(self) -> None:
-        """Forget what was kept for this store alone, while nobody else has its address."""
+        """Release data of this store before it is deleted, while its address is still unique. For subclasses."""
 
     def __del__(self) -> None:
         if self._pointer is not None and self.token:
@@ -348,28 +344,31 @@ class Store:
     # -- calls ---------------------------------------------------------------------------------
 
     def in_call(self) -> bool:
-        """Tell whether a call is under way, on whatever thread."""
+        """Return whether any thread has a call in progress."""
         return not self.token
 
     def entered_here(self) -> bool:
-        """Tell whether the current thread is inside a host function of this guest."""
+        """Return whether the current thread is inside a host function of this guest."""
         return self.owner == get_ident()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep calls and ``close`` away while the embedder reads; inside a host function they are."""
+        """Prevent calls and ``close`` by other threads inside the ``with`` block.
+
+        Inside a host function, the call already holds the token. Raise ``SandboxStateError`` if another thread has it.
+        """
         if self.entered_here():
             yield
             return
         if not self.take_token():
-            raise _taken()
+            raise _busy()
         try:
             yield
         finally:
             self.token.append(None)
 
     def arm(self) -> None:
-        """Set the deadline of the call that begins now."""
+        """Set the deadline of a call that starts now."""
         now = ticker.awake()
         self.armed = now
         timeout = self.plan.limits.timeout
@@ -378,11 +377,11 @@ class Store:
             _set_epoch(self.context, self.plan.ticks_number)
 
     def closure_here(self, name: str) -> Callable[..., Any] | None:
-        """Return what calls the exported function ``name``, or ``None`` if this thread may not run it.
+        """Return the closure for the exported function ``name``, or ``None`` if this thread may not run it.
 
-        Raise :class:`~aegis.errors.CallError` when there is no such function.
+        Raise :class:`~aegis.errors.CallError` if there is no such function.
         """
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode == MAIN:
             return self._closure(name, Style.MAIN_ALONE) if self.alone else None
         if mode == DIRECT:
@@ -394,10 +393,10 @@ class Store:
         return None
 
     def closure(self, name: str) -> Callable[..., Any]:
-        """Return what calls ``name`` from the current thread, which is a guest thread of ours."""
+        """Return the closure for ``name`` on the current thread, which is a guest thread."""
         made = self.closure_here(name)
         if made is None:
-            raise AegisInternalError("a guest thread may not run guests")
+            raise AegisInternalError("the current guest thread cannot run this guest")
         return made
 
     def _closure(self, name: str, style: int) -> Callable[..., Any]:
@@ -406,10 +405,10 @@ class Store:
             entry = self.plan.entry(name)
             if style == Style.INNER:
                 return self._bind(entry, style)
-            # As held() does, for a first call is on the way of every short-lived sandbox: nobody may
-            # close the store between the question and its use.
+            # Like held(), but faster, because every short-lived sandbox passes here: no other thread may close the
+            # store while the export is looked up.
             if not self.take_token():
-                raise _taken()
+                raise _busy()
             try:
                 made = self._bind(entry, style)
             finally:
@@ -424,125 +423,128 @@ class Store:
 
     def _bound(self, entry: Any, frame: Any, style: int) -> Callable[..., Any]:
         if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
-            raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
+            raise AegisInternalError(f"the engine did not find the export {printable(entry.name)!r}")
         return bind(self, frame, style)
 
     def failed(self, error: int | None) -> BaseException:
-        """Return why the call ended, from what the engine left behind."""
+        """Return the exception for a failed call, from the engine's ``error`` or the trap in the workspace."""
         self.spent = True
         trap = self.trap[0]
         self.trap[0] = 0
         try:
             return classify(error, trap, self._evidence())
-        except (RecursionError, ctypes.ArgumentError):  # the latter is how ctypes wraps the former
-            return HostError("the caller's stack has no room left to find out how the call ended: call from less deep")
+        except (RecursionError, ctypes.ArgumentError):  # ctypes wraps a RecursionError in an ArgumentError
+            return HostError("the stack has no room left to find out how the call ended: call from a less deep stack")
 
     def _evidence(self) -> Evidence:
         if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.account, _unknown, _unknown)
-        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, self._table_full)
+            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size)
+        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full)
 
     def busy(self) -> Exception:
-        """Return why a call cannot begin. A store that is gone sends it to the sandbox's present one."""
+        """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""
         if self._pointer is None:
             return Elsewhere()
-        return _taken()
+        return _busy()
 
     def cancel(self) -> None:
-        """Stop the call under way, from any thread; one that ends at this very moment has won."""
+        """Stop the current call, from any thread. A call that ends at the same time is not stopped."""
         self.door.cancel()
         if not self.in_call():
             self.door.stop = None
             return
         if self.alone:
-            # Only a call on the main thread runs without our callback, so this reaches no other.
+            # Without an epoch callback only a call on the main thread runs, so this affects no other call.
             ticker.advance(self.plan.engine, self.plan.ticks + 1)
 
     def fuel_left(self) -> int:
-        """Return what is left of the latest call's fuel; 0 where it is not counted, for there the engine has none."""
+        """Return the fuel that the latest call left; 0 if fuel is not limited and so not counted."""
         if self.fuel is None:
             return 0
         value = c_uint64()
         lib.wasmtime_context_get_fuel(self.context, ctypes.byref(value))
         return value.value
 
-    # -- what Aegis makes here -------------------------------------------------------------------
+    # -- modules of Aegis ----------------------------------------------------------------------
 
     @contextmanager
-    def beside_limits(self) -> Iterator[None]:
-        """Let Aegis make instances and a memory of its own, which the guest's limits are not for.
+    def without_limits(self) -> Iterator[None]:
+        """Lift the guest's limits while Aegis creates instances of its own modules, and memory for them.
 
-        Making them runs no code of the guest.
+        Creating these runs no code of the guest.
         """
-        before = where.account
-        if self.account is not None:
-            self._beside = where.account = self._beside or Account(None, self.door)
+        before = thread_state.memory_budget
+        if self.memory_budget is not None:
+            self._own_budget = thread_state.memory_budget = self._own_budget or MemoryBudget(None, self.door)
         _limiter(self._pointer, *_UNLIMITED)
         try:
             with standard_reserved():
                 yield
         finally:
             _limiter(self._pointer, *(self.plan.limiter_at_rest or self.plan.limiter))
-            where.account = before
+            thread_state.memory_budget = before
 
-    def stages(self) -> Stages:
-        """Return the loops over rows of this store."""
-        made = self._stages
+    def row_loops(self) -> RowLoops:
+        """Return the loop instances of this store (:mod:`aegis.engine.call.columns`)."""
+        made = self._row_loops
         if made is None:
-            from aegis.engine.call.columns import Stages  # few sandboxes make such calls
+            from aegis.engine.call.columns import RowLoops  # few sandboxes make such calls
 
-            made = self._stages = Stages()
+            made = self._row_loops = RowLoops()
         return made
 
-    # -- what the instance holds ------------------------------------------------------------------
+    # -- the instance's exports -------------------------------------------------------------------
 
     def _export(self, name: str, out: Any) -> bool:
         raw = name.encode()
         if self._instantiated:
             return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
         if self.door.caller is None:
-            raise _taken()
+            raise _busy()
         return bool(lib.wasmtime_caller_export_get(self.door.caller, raw, len(raw), out))
 
     def find_memory(self) -> tuple[Any, Any]:
-        """Return the handle of the memory that the guest shares with its host."""
+        """Return the handle of the exported memory that host functions access."""
         name, space = self.plan.memory_name, self._workspace
         if not self._instantiated:
             return self.context, self._pointer_to(self.plan.artifact.memory_name)
         if not _export_get(self.context, space.instance, *name, space.extern):
-            raise AegisInternalError("the exported memory vanished")
+            raise AegisInternalError("the engine did not find the exported memory")
         return self.context, space.item
 
     def _pointer_to(self, name: str) -> Any:
-        """Return the address of the exported item ``name``, kept for the store's life."""
+        """Return the address of the exported item ``name``; its buffer is kept until the store is closed."""
         if self._pointers is None:
             self._pointers = {}
         made = self._pointers.get(name)
         if made is None:
             held = (ctypes.c_char * _EXTERN)()
             if not self._export(name, ctypes.byref(held)):
-                raise AegisInternalError(f"the export {printable(name)!r} vanished")
+                raise AegisInternalError(f"the engine did not find the export {printable(name)!r}")
             made = self._pointers[name] = ctypes.byref(held, 8)  # which keeps `held` alive
         return made
 
     def bare_memory(self) -> LinearMemory:
-        """Return access to the guest's memory that charges nothing: the copies are the embedder's."""
+        """Return access to the guest's memory for the embedder, whose copies are not charged to the guest's limits."""
         memory = LinearMemory(None)
         if getattr(self.plan.artifact, "memory_name", None) is not None:
             memory.attach(self.find_memory)
         return memory
 
     def abandon(self) -> None:
-        """The call under way does not return: its thread keeps this store."""
+        """Give up a call that does not return; its thread keeps this store alive."""
 
     def memory_size(self) -> int:
-        """Bytes of all linear memories; one that is not exported counts at its initial size where nobody counts."""
-        return sum(self._sizes()) if self.account is None else self.account.used
+        """Return the bytes of all linear memories.
+
+        Without accounting, a memory that is not exported counts with its initial size.
+        """
+        return sum(self._sizes()) if self.memory_budget is None else self.memory_budget.used
 
     def memory_reader(self) -> Callable[[], int]:
-        """Return what :meth:`memory_size` does, with all that does not change looked up."""
-        artifact, account = self.plan.artifact, self.account
-        if account is not None or len(artifact.info.memories) > 1:
+        """Return a faster :meth:`memory_size`, for which everything constant is looked up now."""
+        artifact, memory_budget = self.plan.artifact, self.memory_budget
+        if memory_budget is not None or len(artifact.info.memories) > 1:
             return self.memory_size
         if not artifact.memory_exports:
             size = self.memory_size()
@@ -582,7 +584,7 @@ class Store:
         return held.value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: GlobalType, number: int | float) -> None:
-        """Set an exported mutable global to a value already checked."""
+        """Set an exported mutable global to ``number``, which the caller has checked."""
         value = (ctypes.c_char * 32)()
         value[0] = bytes((_VALUE_KINDS[kind.value],))
         held: Any = _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8)

@@ -17,7 +17,7 @@ from inspect import iscoroutine
 from typing import Any
 
 from aegis.engine.call.door import Door
-from aegis.engine.threads.guest_thread import Job, where
+from aegis.engine.threads.guest_thread import Job, thread_state
 from aegis.engine.threads.queue import pool
 from aegis.engine.threads.supervisor import abandoned, expiring, host_function, spans, time_left
 from aegis.errors import HostError
@@ -121,7 +121,7 @@ def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     Raise :class:`~aegis.errors.HostError` in a synchronous call, which has no loop, and ``DeadlineExceeded`` or
     ``Cancelled`` if the call is stopped while waiting.
     """
-    loop = where.loop
+    loop = thread_state.loop
     if loop is None:
         _close(awaitable)
         raise HostError(
@@ -158,11 +158,11 @@ async def supervise_on_loop(
     context.run(_within.set, True)
 
     def call() -> Any:
-        where.loop = loop
+        thread_state.loop = loop
         try:
             return context.run(function)
         finally:
-            where.loop = None
+            thread_state.loop = None
 
     def finished(job: Job) -> None:
         with suppress(RuntimeError):  # the loop is closed, so the caller no longer waits

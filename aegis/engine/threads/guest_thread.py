@@ -24,7 +24,7 @@ from aegis.support.lean import Any
 
 __all__ = [
     "DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "start_thread",
-    "where",
+    "thread_state",
 ]  # fmt: skip
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
@@ -38,12 +38,12 @@ class ThreadState(threading.local):
     """State of the current thread; ``mode`` says whether it may run guests, as one of this module's constants."""
 
     mode = UNKNOWN
-    account: Any = None
-    """The memory account of the store that is being instantiated on this thread."""
+    memory_budget: Any = None
+    """The memory budget of the store that is being instantiated on this thread."""
     loop: Any = None
     """The event loop that awaits the call on this thread, or ``None``."""
 
-    def settle(self) -> int:
+    def detect_mode(self) -> int:
         """Return the mode of this thread; determine it on the first call."""
         if self.mode == UNKNOWN:
             if threading.current_thread() is threading.main_thread():
@@ -53,7 +53,7 @@ class ThreadState(threading.local):
         return self.mode
 
 
-where = ThreadState()
+thread_state = ThreadState()
 
 
 def _stack_size() -> int:
@@ -123,9 +123,9 @@ class Job:
         self.left = True
         self._then.append(then)
         if self.ended:
-            self.tell()
+            self.run_callbacks()
 
-    def tell(self) -> None:
+    def run_callbacks(self) -> None:
         """Call the registered callbacks. Two threads may do so at once: ``pop`` ensures that each runs once."""
         while self._then:
             try:
@@ -176,7 +176,7 @@ class _GuestThread:
         self._next.release()
 
     def _loop(self) -> None:
-        where.mode = DIRECT
+        thread_state.mode = DIRECT
         while True:
             self._next.acquire()
             job, self._job = self._job, None
@@ -187,7 +187,7 @@ class _GuestThread:
             keep = keep and not job.left
             if keep:
                 _idle.append(self)  # before the callbacks, which may start another job on this thread
-            job.tell()
+            job.run_callbacks()
             if not keep:
                 return
             del job
@@ -200,7 +200,7 @@ _start_lock = threading.Lock()
 
 def on_enough_stack(function: Callable[[], Any]) -> Any:
     """Call ``function`` and return its result; use a guest thread if this thread's stack is too small to compile on."""
-    if where.settle() != SMALL:
+    if thread_state.detect_mode() != SMALL:
         return function()
     job = run_on_guest_thread(function)
     job.wait(None)

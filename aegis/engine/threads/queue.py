@@ -19,11 +19,11 @@ from aegis.engine.threads.ticker import ticker
 
 __all__ = ["GuestThreadPool", "pool"]
 
-MAX_RUNNING = max(32, 4 * (os.cpu_count() or 1))
+MAX_RUNNING_THREADS = max(32, 4 * (os.cpu_count() or 1))
 """Guests that run at once. More would compete for memory and the GIL without finishing sooner."""
 
 _MAX_THREADS_FACTOR = 4
-"""Maximum number of threads, including those that wait for the event loop, as a multiple of ``MAX_RUNNING``."""
+"""Maximum number of threads, including those that wait for the event loop, as a multiple of ``MAX_RUNNING_THREADS``."""
 
 STALL_SECONDS = 0.1
 """Time without a call that starts or ends, after which one more call starts."""
@@ -84,7 +84,7 @@ class GuestThreadPool:
     def _begin(self, job: Job) -> None:
         try:
             held = [job]  # popped by the thread, so that the closure does not keep the first job alive
-            run_on_guest_thread(lambda: self._work(held.pop()), _tell)
+            run_on_guest_thread(lambda: self._work(held.pop()), _run_callbacks)
         except RuntimeError:
             with self._lock:
                 self._running -= 1
@@ -101,7 +101,7 @@ class GuestThreadPool:
                     self._running -= 1
                     return job
                 following = self._queue.popleft()
-            job.tell()
+            job.run_callbacks()
             job = following
 
     @contextmanager
@@ -119,7 +119,7 @@ class GuestThreadPool:
                 self._running += 1
                 self._away -= 1
 
-    def look(self) -> None:
+    def check_stall(self) -> None:
         """Start one more job if the pool is stalled. The ticker calls this at each tick."""
         if self._queue and time.monotonic() - self._moved > STALL_SECONDS:
             self._moved = time.monotonic()
@@ -129,11 +129,11 @@ class GuestThreadPool:
                     self._begin(job)
 
 
-def _tell(work: Job) -> None:
-    work.outcome().tell()
+def _run_callbacks(work: Job) -> None:
+    work.outcome().run_callbacks()
 
 
-pool = GuestThreadPool(MAX_RUNNING)
-ticker.at_tick.append(pool.look)
+pool = GuestThreadPool(MAX_RUNNING_THREADS)
+ticker.at_tick.append(pool.check_stall)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool._reset)

@@ -119,8 +119,8 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
     tree = next((t for t in STATE_TREES if os.path.commonpath((place.real, t)) == t), None)
     if tree is not None or is_state(status):
         raise PolicyError(
-            f"filesystem: {quoted(grant.host)} leads to {tree or 'a mount of /proc, /sys or /dev'}, the host's own "
-            "state; grant a copy"
+            f"filesystem: {quoted(grant.host)} leads to {tree or 'a mount of /proc, /sys or /dev'}, which exposes the "
+            "state of the host; grant a copy of the file"
         )
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise PolicyError(

@@ -111,11 +111,11 @@ class ComponentCalls:
                 value = store.ask(self._message(fitted), mark=mark)
         except CallError:
             # The guest was not entered, so the caller keeps the objects that it passed as ``own``.
-            handles.end_call((), mark)
+            handles.release_loans((), mark)
             store.validated(lambda: handles.withdraw(first))
             raise
         finally:
-            handles.end_call((), mark)
+            handles.release_loans((), mark)
         return self.result(value)
 
     def result(self, value: Any) -> Any:

@@ -71,7 +71,7 @@ class ComponentFunctions(HostFunctions):
         except BaseException as error:
             self.handles.discard(first, function.type.result, result)
             if isinstance(error, CallError):
-                raise HostError(f"host function {function} broke its type: {error}") from None
+                raise HostError(f"host function {function} returned an invalid result: {error}") from None
             raise
 
     def _encode(self, signature: Signature, result: Any, door: Door) -> Any:

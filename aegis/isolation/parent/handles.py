@@ -91,7 +91,7 @@ class ParentHandles:
             self._pop(number)
         self.next = first
 
-    def end_call(self, taken: Any, mark: int) -> None:
+    def release_loans(self, taken: Any, mark: int) -> None:
         """Update the table after a call: the guest took back the handles ``taken``, and loans since ``mark`` end."""
         for number in taken:
             handle = self.held.pop(number, None) if type(number) is int else None

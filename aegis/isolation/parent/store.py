@@ -11,7 +11,7 @@ from threading import get_ident
 
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.call.classify import own_failure
-from aegis.engine.threads.guest_thread import MAIN, NESTED, where
+from aegis.engine.threads.guest_thread import MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.errors import (
     AegisError,
@@ -55,7 +55,7 @@ _MAX_CALL_DEPTH = 40
 
 
 class IsolatedStore:
-    """The counterpart of :class:`aegis.engine.store.store.Store` for a guest in a worker. One call runs at a time."""
+    """The counterpart of :class:`~aegis.engine.store.store.ModuleStore` for a guest in a worker. One call runs at a time."""
 
     armed, owner, spent = 0.0, 0, False
 
@@ -188,7 +188,7 @@ class IsolatedStore:
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
         """Return a function that calls the export ``name``, or ``None`` if this thread must not wait for the guest."""
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode == NESTED:
             return self._inner(name) if self.owner == get_ident() else None
         if mode == MAIN and not self.alone:
@@ -258,7 +258,7 @@ class IsolatedStore:
 
     def outside(self) -> bool:
         """Return whether this thread may wait for a guest with host functions, and is not inside one."""
-        return (where.mode or where.settle()) not in (MAIN, NESTED)
+        return (thread_state.mode or thread_state.detect_mode()) not in (MAIN, NESTED)
 
     def call_message(self, name: str, values: list[Any]) -> list[Any]:
         """Return the message that calls an export; it assigns a number if fixed frames will call the export later."""
@@ -267,7 +267,7 @@ class IsolatedStore:
 
     def in_time(self) -> None:
         """Raise the error of a call that is past its deadline or cancelled, even if the worker sent a result."""
-        reason = self.door.overdue()
+        reason = self.door.stop_reason()
         if reason is not None:
             raise reason
 
@@ -455,8 +455,8 @@ class IsolatedStore:
         if len(message) != 4 or type(message[1]) is not int:
             raise ProtocolError("malformed host call")
         _, request, number, values = message
-        before, owner = where.mode, self.owner
-        where.mode, self.owner = NESTED, get_ident()
+        before, owner = thread_state.mode, self.owner
+        thread_state.mode, self.owner = NESTED, get_ident()
         self._depth += 1
         if self._depth > _MAX_CALL_DEPTH:
             number, values = TOO_DEEP, []
@@ -467,7 +467,7 @@ class IsolatedStore:
             except TypeError:  # the result is not plain data: coerce it, or report its error
                 self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
         finally:
-            where.mode, self.owner = before, owner
+            thread_state.mode, self.owner = before, owner
             self._depth -= 1
 
     def _answer(self, request: int, failed: bool, answer: Any) -> None:
@@ -491,7 +491,7 @@ class IsolatedStore:
         if type(taken) is not list:
             raise ProtocolError("malformed list of handles")
         if self.handles is not None:
-            self.handles.end_call(taken, mark)
+            self.handles.release_loans(taken, mark)
 
     def count(self, account: Any) -> None:
         """Update the counters from a worker's account."""
@@ -523,7 +523,7 @@ class IsolatedStore:
         self.worker.kill()
         self._count_left_account()
         self.delivery.deliver_rest(self.worker.channel)
-        return self._release_with(self.door.overdue() or self.door.timeout())
+        return self._release_with(self.door.stop_reason() or self.door.timeout())
 
     def worker_failed(self, reason: Exception) -> AegisError:
         """Release a worker that died or violated the protocol; return the error of the call."""
@@ -555,7 +555,7 @@ class IsolatedStore:
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return a function that drops a handle, or ``None`` if this thread must not wait for the guest."""
-        mode = where.mode or where.settle()
+        mode = thread_state.mode or thread_state.detect_mode()
         if mode == MAIN and not self.alone:
             return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aegis.engine.call.columns import Shape
+from aegis.engine.call.columns import LoopShape
 
 __all__ = ["RemoteBatch"]
 
@@ -16,7 +16,7 @@ class RemoteBatch:
     __slots__ = ("_ask", "_pending", "_send", "begun", "done", "params", "row_bytes", "rows")
 
     def __init__(
-        self, rows: int, shape: Shape, ask: Callable[[int, bytes, int], Any], send: Callable[[int, bytes], None]
+        self, rows: int, shape: LoopShape, ask: Callable[[int, bytes, int], Any], send: Callable[[int, bytes], None]
     ) -> None:
         self.rows, self.params, self.row_bytes = rows, shape.params, shape.row_bytes()
         self._ask, self._send = ask, send

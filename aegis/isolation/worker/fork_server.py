@@ -114,7 +114,7 @@ def _warm(stack: int) -> Warmup:
     from aegis.engine.call.caller import Style, compile_caller
     from aegis.engine.compile.artifact import text_to_binary
     from aegis.engine.compile.config import EngineConfig, compile_on_one_thread, engine_for
-    from aegis.engine.threads.guest_thread import DIRECT, where
+    from aegis.engine.threads.guest_thread import DIRECT, thread_state
     from aegis.engine.threads.ticker import ticker
     from aegis.isolation.worker.confinement import prepare_filters
     from aegis.isolation.worker.warmup import warmup_of, warmup_sandbox
@@ -127,7 +127,7 @@ def _warm(stack: int) -> Warmup:
 
     compile_on_one_thread()
     config = EngineConfig(stack=stack).for_workers()
-    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
+    before, thread_state.mode, ticker.now = thread_state.mode, DIRECT, time.monotonic()
     module, component = (
         compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
     )
@@ -142,7 +142,7 @@ def _warm(stack: int) -> Warmup:
     for parameters, result in product(range(4), ("", "i32", "i64", "f64")):
         for style in (Style.ALONE, Style.NESTING):
             compile_caller(FuncType((result or "i32",) * parameters, (result,) if result else ()), style)
-    where.mode, ticker.now = before, math.nan
+    thread_state.mode, ticker.now = before, math.nan
     return warmup_of((warmup_sandbox(component, config, "run", b"x"), warmup_sandbox(module, config, "run")))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from aegis.engine.call.door import MOST_REFUSED
+from aegis.engine.call.door import MAX_KEPT_DENIALS
 from aegis.engine.compile.artifact import Module
 from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import Engine, engine_for
@@ -432,7 +432,7 @@ class Session:
     def denied(self, decision: Decision) -> None:
         """Report a denial: every one if the parent has an observer, otherwise as many as an outcome keeps."""
         self.denials_sent += 1
-        if self.spec.denials or self.denials_sent <= MOST_REFUSED:
+        if self.spec.denials or self.denials_sent <= MAX_KEPT_DENIALS:
             self.decided(*decision)
 
     def decided(self, *fields: Any) -> None:

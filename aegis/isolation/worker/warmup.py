@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.threads.guest_thread import DIRECT, where
+from aegis.engine.threads.guest_thread import DIRECT, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.isolation.parent.code import Code, own_code
 from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, REGION_BYTES, Channel, ProtocolError, SharedRegion
@@ -69,10 +69,10 @@ def warmup_sandbox(artifact: Artifact, config: EngineConfig, function: str, *val
 
 def warm_up(warmup: Warmup) -> None:
     """Run the sandboxes in the worker's only thread, without confinement."""
-    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
+    before, thread_state.mode, ticker.now = thread_state.mode, DIRECT, time.monotonic()
     for sandbox in warmup.sandboxes:
         _run(sandbox, warmup.shared)
-    where.mode, ticker.now = before, math.nan
+    thread_state.mode, ticker.now = before, math.nan
 
 
 def _run(sandbox: WarmupSandbox, shared: int) -> None:
