@@ -55,7 +55,7 @@ _MAX_CALL_DEPTH = 40
 
 
 class IsolatedStore:
-    """The counterpart of :class:`~aegis.engine.store.store.ModuleStore` for a guest in a worker. One call runs at a time."""
+    """The store of a guest in a worker; the counterpart of :class:`aegis.engine.store.store.ModuleStore`."""
 
     armed, owner, spent = 0.0, 0, False
 
