@@ -121,7 +121,7 @@ INDEX = Index(
             version="0.2.0-rc.1",
             capability="config",
             bindings="aegis.bindings.wasi_config_store",
-            implementation="aegis.host.preview2.small",
+            implementation="aegis.host.preview2.config",
             place="worker",
             also=(
                 "",
@@ -224,7 +224,7 @@ INDEX = Index(
             version="0.1.0-draft",
             capability="logging",
             bindings="aegis.bindings.wasi_logging_logging",
-            implementation="aegis.host.preview2.small",
+            implementation="aegis.host.preview2.logging",
             place="worker",
             also=(
                 "",
@@ -320,6 +320,7 @@ INDEX = Index(
             "aegis.host.files.protected",
         ),
         "aegis.host.preview2.clocks": ("aegis.host.clocks",),
+        "aegis.host.preview2.config": (),
         "aegis.host.preview2.filesystem": (
             "aegis.host.blocking",
             "aegis.host.clocks",
@@ -337,8 +338,8 @@ INDEX = Index(
             "aegis.host.preview2.http_errors",
         ),
         "aegis.host.preview2.io": ("aegis.host.clocks",),
+        "aegis.host.preview2.logging": ("aegis.host.logs",),
         "aegis.host.preview2.random": ("aegis.host.entropy",),
-        "aegis.host.preview2.small": ("aegis.host.logs",),
         "aegis.host.preview2.sockets": (
             "aegis.host.clocks",
             "aegis.host.net.network",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aegis.sandbox.run import Run
 
 
-__all__ = ["ComponentInstance", "Prepared"]
+__all__ = ["Prepared", "SandboxComponent"]
 
 
 class Prepared(NamedTuple):
@@ -40,12 +40,12 @@ class Prepared(NamedTuple):
     """Whether a store of the plan needs nothing else: it is in this process, and imports and starts nothing."""
 
 
-def _handle_class(component: ref[ComponentInstance], key: int) -> Callable[..., ResourceHandle]:
+def _handle_class(component: ref[SandboxComponent], key: int) -> Callable[..., ResourceHandle]:
     """Return the class of a resource's handles. A store must not keep alive a sandbox that is dropped unclosed."""
     return component().handle_class(key)  # type: ignore[union-attr]
 
 
-class ComponentInstance:
+class SandboxComponent:
     """One component in one run."""
 
     def __init__(self, run: Run, component: Component, prepared: Prepared | None = None) -> None:

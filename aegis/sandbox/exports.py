@@ -136,7 +136,7 @@ def _handle_class(
     return type(pascal(resource), (ResourceHandle,), body)
 
 
-class _Lifted(NamedTuple):
+class _HandleParts(NamedTuple):
     """Tells a handle that the engine makes from a constructor that the embedder calls."""
 
     native: Any
@@ -145,7 +145,7 @@ class _Lifted(NamedTuple):
 
 
 def _internal(args: tuple[Any, ...]) -> bool:
-    return len(args) == 1 and isinstance(args[0], _Lifted)
+    return len(args) == 1 and isinstance(args[0], _HandleParts)
 
 
 def _made(cls: type[ResourceHandle], args: tuple[Any, ...]) -> ResourceHandle:
@@ -156,7 +156,7 @@ def _made(cls: type[ResourceHandle], args: tuple[Any, ...]) -> ResourceHandle:
 
 def lifted(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], ResourceHandle]:
     """Return what makes a handle of ``cls`` from the engine's."""
-    return lambda native, key, owner: cls(_Lifted(native, key, owner))  # type: ignore[call-arg]
+    return lambda native, key, owner: cls(_HandleParts(native, key, owner))  # type: ignore[call-arg]
 
 
 def _no_constructor(resource: str) -> Any:

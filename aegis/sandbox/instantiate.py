@@ -13,7 +13,7 @@ from aegis.support.lean import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
     from aegis.sandbox.backend import Store
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
@@ -52,7 +52,7 @@ def wasi_of(run: ref[Run]) -> Wasi:
     return made
 
 
-def component_of(run: Run) -> ComponentInstance | None:
+def component_of(run: Run) -> SandboxComponent | None:
     """Make the component's side of a run and return it; ``None`` for a core module."""
     component: Any = run.artifact
     if component is None or component.kind != "component":
@@ -70,11 +70,11 @@ def _wasi_class() -> type[Wasi]:
 
 
 @cache
-def _component_class() -> type[ComponentInstance]:
+def _component_class() -> type[SandboxComponent]:
     """Import and return the class: only components need it, and importing it takes start-up time."""
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
 
-    return ComponentInstance
+    return SandboxComponent
 
 
 def instantiate(run: Run, functions: Any) -> Store:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from aegis.host.stdio import Stdio
     from aegis.policy import StdioCapability
     from aegis.sandbox.backend import Backend, Store
-    from aegis.sandbox.component import ComponentInstance, Prepared
+    from aegis.sandbox.component import Prepared, SandboxComponent
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Run"]
@@ -103,7 +103,7 @@ class Run:
     functions: Functions | None = None
     trap_missing = False
     artifact: Module | Component | None = None
-    component_made: ComponentInstance | None = None
+    component_made: SandboxComponent | None = None
     prepared: Prepared | None = None
     wasi_made: Wasi | None = None
     store: Store | None = None
@@ -128,7 +128,7 @@ class Run:
         return meter
 
     @property
-    def component(self) -> ComponentInstance | None:
+    def component(self) -> SandboxComponent | None:
         """The component's side of this run; ``None`` for a core module."""
         return self.component_made or component_of(self)
 

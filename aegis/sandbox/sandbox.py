@@ -16,7 +16,7 @@ from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
     from aegis.wit.types import Interface
 
@@ -188,7 +188,7 @@ class Sandbox:
         """
         return self._component().bind(interface)
 
-    def _component(self) -> ComponentInstance:
+    def _component(self) -> SandboxComponent:
         self._run.live()
         found = self._run.component
         if found is None:

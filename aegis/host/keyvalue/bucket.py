@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from aegis.host.host_quota import HostQuota, Reservation
+from aegis.host.host_quota import HostQuota, QuotaReservation
 from aegis.host.keyvalue.waiting import StoreFailed
 from aegis.limits import format_count
 from aegis.support.lean import TYPE_CHECKING, NamedTuple, TypeVar
@@ -37,7 +37,7 @@ class Snapshot(NamedTuple):
 
     key: str
     value: bytes | None
-    held: Reservation
+    held: QuotaReservation
 
 
 class Bucket:

@@ -21,10 +21,10 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries = _Entries()
+        self._entries = _MemoryEntries()
 
     @contextmanager
-    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
+    def transaction(self, call: KeyValueCall) -> Iterator[_MemoryEntries]:
         """Return the entries, which no other thread uses until the context is left."""
         with held(self._lock, call):
             try:
@@ -34,7 +34,7 @@ class MemoryStore:
                 self._entries.undo()  # nothing, unless the block was left by an exception
 
 
-class _Entries:
+class _MemoryEntries:
     """The entries, their keys in order, and the values that a transaction changed."""
 
     def __init__(self) -> None:

@@ -72,13 +72,13 @@ class SqliteStore:
         self._closed()
 
     @contextmanager
-    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
+    def transaction(self, call: KeyValueCall) -> Iterator[_SqliteEntries]:
         """Return the entries of the bucket; other connections to the file wait until the context is left."""
         with held(self._lock, call):
             self._set_up(call)
             try:
                 self._retried("BEGIN IMMEDIATE", call)
-                yield _Entries(self._connection, self._bucket)
+                yield _SqliteEntries(self._connection, self._bucket)
                 self._retried("COMMIT", call)  # busy while another connection still reads
             except sqlite3.Error as error:
                 raise StoreFailed(getattr(error, "sqlite_errorname", type(error).__name__)) from error
@@ -131,7 +131,7 @@ def _create(path: str) -> None:
             raise OSError(0, "it is not a regular file") from None
 
 
-class _Entries:
+class _SqliteEntries:
     """The entries of one bucket during a transaction."""
 
     def __init__(self, connection: sqlite3.Connection, bucket: str) -> None:

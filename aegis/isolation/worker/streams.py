@@ -17,7 +17,7 @@ import os
 import select
 from collections.abc import Callable
 
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.isolation.protocol.channel import LARGE, Broken, Channel
 from aegis.support.lean import Any
 from aegis.values import CallScope
@@ -120,7 +120,7 @@ class RemoteStreams:
             self._handle(message)
 
 
-class RemoteInput(Input):
+class RemoteInput(StandardInput):
     """A standard input that the parent reads."""
 
     def __init__(self, streams: RemoteStreams, scope: CallScope, *, terminal: bool) -> None:
@@ -137,7 +137,7 @@ class RemoteInput(Input):
         return self._terminal
 
 
-class RemoteOutput(Output):
+class RemoteOutput(StandardOutput):
     """A standard output that the parent delivers. The limit is enforced here for the guest, and there for good."""
 
     def __init__(
