@@ -26,7 +26,7 @@ from aegis.limits import LIMIT_NAMES
 from aegis.policy.policy import KEYWORDS
 
 ROOT = Path(aegis.__file__).parent
-PENDING = ("attack/", "component/", "engine/", "fuzz/", "host/", "isolation/", "sandbox/", "testing/")
+PENDING = ("component/", "engine/", "isolation/", "sandbox/")
 GENERATED = "bindings/"
 
 
@@ -284,8 +284,8 @@ def test_every_limit_and_capability_is_a_parameter(function: object, names: tupl
 
 EXAMPLES = (
     "limits", "runtime", "observe.metrics", "observe.outcome", "observe.subscribers", "policy.capabilities",
-    "policy.file", "policy.filesystem", "policy.isolation", "policy.network", "policy.patterns", "policy.policy",
-    "wit.err", "wit.values",
+    "policy.file", "policy.filesystem", "policy.isolation", "policy.keyvalue", "policy.network", "policy.patterns",
+    "policy.policy", "wit.err", "wit.values",
 )  # fmt: skip
 
 
