@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aegis.attack.codegen import FunctionWriter, LoweredFunction, Raw, RawCall, key_of, lower_function
+from aegis.attack.codegen import CoreCodeBuilder, LoweredFunction, Raw, RawCall, key_of, lower_function
 from aegis.attack.wat import TypeDefinitions, core_signature, needed
 from aegis.bindings.index import INDEX
 from aegis.wit.index import GUEST
@@ -111,7 +111,7 @@ def _peer_lines(peer: PeerCase, function: Function) -> Iterator[str]:
     after = AFTER[peer.after]
     yield from _memory_lines(peer.realloc, 1, "", "")
     yield '(core module $code (import "m" "memory" (memory 0))'
-    code = " ".join(FunctionWriter((), careful=False).returning(results, peer.returns))
+    code = " ".join(CoreCodeBuilder((), careful=False).returning(results, peer.returns))
     yield f'(func (export "call") {_typed("param", params)} {_typed("result", results)} {code})'
     if after is not None:
         yield f'(func (export "after") {_typed("param", results)} {after})'
@@ -232,7 +232,7 @@ class _CaseComponent:
         # With a peer, call nothing but the peer: results are compared with and without the host, which must not differ
         # because of the host's own state.
         functions = [f for f in self.lowered if f.name in self.host_functions] if self.case.peer else self.lowered
-        body = FunctionWriter(functions, careful=self.case.careful)
+        body = CoreCodeBuilder(functions, careful=self.case.careful)
         if exported.calls and self.case.opens:
             body.open()
         for call in exported.calls:

@@ -166,7 +166,11 @@ def document(*names: str) -> Document:
 @pytest.mark.parametrize(
     ("table", "names", "message"),
     [
-        (TABLE, ["wasi:random/random@0.2.12", "wasi:random/new@0.2.12"], "lacks wasi:random/new@0.2: say which module"),
+        (
+            TABLE,
+            ["wasi:random/random@0.2.12", "wasi:random/new@0.2.12"],
+            "lacks wasi:random/new@0.2: add it to the interfaces",
+        ),
         (TABLE, ["wasi:random/random@0.3.0"], "lacks wasi:random/random@0.3"),
         (TABLE, ["wasi:random/random@0.2.0-rc.1"], "lacks wasi:random/random@0.2.0-rc.1"),
         (TABLE, [], "names wasi:random/random@0.2, which the WIT lacks"),
