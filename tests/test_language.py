@@ -26,7 +26,7 @@ from aegis.limits import LIMIT_NAMES
 from aegis.policy.policy import KEYWORDS
 
 ROOT = Path(aegis.__file__).parent
-PENDING = ("component/", "engine/", "isolation/", "sandbox/")
+PENDING = ("component/", "engine/", "isolation/")
 GENERATED = "bindings/"
 
 

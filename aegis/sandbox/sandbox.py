@@ -36,7 +36,7 @@ class Sandbox:
     gets :class:`~aegis.errors.SandboxStateError` with the state ``busy``. A call that ends with a trap, an exit, an
     exceeded limit or an error of a host function leaves the sandbox ``poisoned``, because the guest may have stopped
     while it changed its memory; :meth:`reset` starts a new guest. If the worker process of an isolated sandbox dies
-    (:class:`~aegis.errors.WorkerCrashed`), the next call resets the sandbox by itself: nothing of the old guest is left.
+    (:class:`~aegis.errors.WorkerCrashed`), nothing of the guest is left, and the next call resets the sandbox.
     """
 
     __slots__ = ("__weakref__", "_fast", "_run")
@@ -58,8 +58,8 @@ class Sandbox:
 
         A start function runs under the limits of a call. Raise :class:`~aegis.errors.LinkError` for imports that
         nothing provides, :class:`~aegis.errors.PolicyError` for a grant that cannot be acquired,
-        :class:`~aegis.errors.SandboxStateError` if the sandbox is not empty, and the errors of :meth:`call` if the start
-        function does not return.
+        :class:`~aegis.errors.SandboxStateError` if the sandbox is not empty, and the errors of :meth:`call` for a start
+        function that does not return.
         """
         self._run.load(module)
         return self
