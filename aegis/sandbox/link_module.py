@@ -39,7 +39,7 @@ _MARK = "__aegis_with_caller__"
 
 
 def with_caller(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a host function that takes the calling guest, an :class:`aegis.Caller`, before the guest's arguments.
+    """Mark a host function that takes a :class:`aegis.Caller`, the calling guest, before the guest's arguments.
 
     Return the function itself, so that this can be used as a decorator.
     """
