@@ -82,6 +82,7 @@ INDEX = Index(
 
 
 def _entries(table: str) -> dict[str, _ProvidedEntry]:
+    """Return the entries of wit/provided.toml by the names of their interfaces."""
     try:
         blocks = tomllib.loads(table)["provides"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
@@ -119,6 +120,7 @@ def _of(interface: str, entries: Mapping[str, _ProvidedEntry]) -> _ProvidedEntry
 
 
 def _row(base: str, version: str, bindings: str, entry: _ProvidedEntry) -> str:
+    """Return the source of one row."""
     values = {
         "interface": base, "version": version, "capability": entry.capability, "bindings": bindings,
         "implementation": entry.module, "place": entry.place,
@@ -130,12 +132,14 @@ def _row(base: str, version: str, bindings: str, entry: _ProvidedEntry) -> str:
 
 
 def _tuple(values: Sequence[str], indent: int) -> str:
+    """Return the source of a tuple of strings, one a line, as the formatter writes it."""
     if len(values) < 2:
         return f"({_text(values[0])},)" if values else "()"
     return "(\n" + "".join(f"{' ' * (indent + 4)}{_text(v)},\n" for v in values) + " " * indent + ")"
 
 
 def _text(value: str) -> str:
+    """Return the source of a string in double quotes, as the formatter writes it."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -161,7 +165,9 @@ class _Imports:
             seen.add(name)
             tree = self._tree(name)
             if tree is None:
-                raise IndexMismatch(f"wit/provided.toml: there is no module {name}")
+                raise IndexMismatch(
+                    f"wit/provided.toml names the module {name}, which does not exist: correct the name"
+                )
             later = {*self._within(tree, functions=True), *self._granted(tree)}
             found |= later
             both = {*later, *self._within(tree, functions=False)}
@@ -177,7 +183,7 @@ class _Imports:
         return found
 
     def _granted(self, tree: ast.AST) -> Iterator[str]:
-        """Yield the modules that the properties of the grants import which a module reads as ``….grants.NAME``."""
+        """Yield the modules that the grants import for the properties which a module reads as ``….grants.NAME``."""
         grants = self._tree(_GRANTS)
         assert grants is not None
         bodies = {node.name: node for node in ast.walk(grants) if isinstance(node, ast.FunctionDef)}
@@ -187,6 +193,7 @@ class _Imports:
                     yield from self._named(statement)
 
     def _named(self, node: ast.AST) -> Iterator[str]:
+        """Yield the modules of Aegis that one import statement names."""
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -197,6 +204,7 @@ class _Imports:
         yield from (name for name in names if name.startswith("aegis.") and self._tree(name))
 
     def _tree(self, name: str) -> ast.Module | None:
+        """Return the syntax tree of a module, ``None`` if there is no such file: the name is not a module."""
         if name not in self._trees:
             path = self._package.joinpath(*name.split(".")[1:])
             file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

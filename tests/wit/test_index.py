@@ -178,7 +178,7 @@ def document(*names: str) -> Document:
         (
             TABLE.replace('random"', 'rand"', 1),
             ["wasi:random/random@0.2.12"],
-            "there is no module aegis.host.preview2.rand",
+            "names the module aegis.host.preview2.rand, which does not exist",
         ),
         (TABLE.replace("module", "modul"), ["wasi:random/random@0.2.12"], "valid keys are"),
         ("[[provides]", [], "cannot be read"),
