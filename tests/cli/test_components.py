@@ -53,7 +53,7 @@ def test_json_is_one_document() -> None:
 def test_missing_imports_are_listed_with_their_remedy() -> None:
     done = aegis("run", "--invoke", "total([])", SHOP)
     assert done.code == 126
-    assert "1 import without a provider: acme:shop/prices@1.2.0 (interface of 1 function)" in done.err
+    assert "nothing provides 1 import: acme:shop/prices@1.2.0 (interface of 1 function)" in done.err
     assert "--trap-missing" in done.err
     assert aegis("run", "--trap-missing", "--invoke", "total([])", SHOP).out == "ok(0)\n"
     trapped = aegis("run", "--trap-missing", "--invoke", 'total(["a"])', SHOP)
