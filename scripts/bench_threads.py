@@ -132,12 +132,12 @@ def _polling() -> Any:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[Waiting]:
-    from aegis.host.stdio import Input
+    from aegis.host.stdio import StandardInput
 
     ends = os.pipe()
 
     def make(made: Any) -> Callable[[], object]:
-        made.grants.stdio.stdin = Input(ends[0], made.door)
+        made.grants.stdio.stdin = StandardInput(ends[0], made.door)
         stdin = made.of("wasi:cli/stdin").get_stdin()
         return lambda: stdin.blocking_read(1)
 

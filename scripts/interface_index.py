@@ -1,7 +1,7 @@
-"""The source of aegis/bindings/index.py: the WIT joined with wit/provided.toml, and the modules that each row needs.
+"""Generates the source of aegis/bindings/index.py from the WIT, wit/provided.toml and the imports of each module.
 
-The modules are computed. A worker imports them before it is confined, so a module that an implementation imports late,
-inside a function, must be in the index. They are found in the syntax trees, not kept by hand.
+A confined worker cannot open files, so it must import beforehand each module that an implementation imports inside a
+function. This module finds those imports in the syntax trees, because a list kept by hand would go stale unnoticed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, NamedTuple
 
 from aegis.wit.model import Document
 
-__all__ = ["Fault", "index_source"]
+__all__ = ["IndexMismatch", "index_source"]
 
 _KEYS = {"module", "capability", "place", "interfaces", "also"}
 _GRANTS = "aegis.host.grants"
 _HOST = "aegis.host"
 
 
-class Fault(Exception):
-    """The WIT and wit/provided.toml do not agree; the message says where."""
+class IndexMismatch(Exception):
+    """The WIT and wit/provided.toml disagree. The message names the interface and the remedy."""
 
 
-class _Entry(NamedTuple):
-    """One interface of wit/provided.toml."""
+class _ProvidedEntry(NamedTuple):
+    """One interface in wit/provided.toml."""
 
     name: str
     module: str
@@ -38,8 +38,8 @@ class _Entry(NamedTuple):
 def index_source(document: Document, table: str, package: Path, modules: Mapping[str, str]) -> str:
     """Return the source of the index.
 
-    ``table`` is the text of wit/provided.toml, ``package`` the folder of aegis, ``modules`` the module of bindings of
-    each interface. Raise :class:`Fault` when an interface stands in the WIT or in the table alone.
+    ``table`` is the text of wit/provided.toml, ``package`` the directory of aegis. ``modules`` maps each interface to
+    the module of its bindings. Raise :class:`IndexMismatch` for an interface that only the WIT or only the table has.
     """
     entries = _entries(table)
     imports = _Imports(package)
@@ -53,14 +53,16 @@ def index_source(document: Document, table: str, package: Path, modules: Mapping
             late[entry.module] = imports.late(entry.module)
     stale = [name for name in entries if name not in used]
     if stale:
-        raise Fault(f"wit/provided.toml names {', '.join(stale)}, of which there is no WIT: remove it, or add the WIT")
+        raise IndexMismatch(
+            f"wit/provided.toml names {', '.join(stale)}, which the WIT lacks: remove the name, or add the WIT"
+        )
     kept = "".join(f"        {_text(name)}: {_tuple(late[name], 8)},\n" for name in sorted(late))
     return _SOURCE.format(rows="".join(rows), late=kept)
 
 
-_SOURCE = '''"""Which interface is served by which module, in which version, and about which capability: a row each.
+_SOURCE = '''"""The index of interfaces: a row for each version, with its capability, bindings and implementation.
 
-Made from the WIT and from wit/provided.toml. :mod:`aegis.wit.index` has the rules by which a name finds its row.
+Generated from the WIT and wit/provided.toml. :mod:`aegis.wit.index` has the rules that select a row.
 """
 
 from __future__ import annotations
@@ -75,44 +77,50 @@ INDEX = Index(
     late={{
 {late}    }},
 )
-"""Raises when it is made from rows that contradict one another."""
+"""Creating it raises ``AegisInternalError`` for rows that contradict one another."""
 '''
 
 
-def _entries(table: str) -> dict[str, _Entry]:
+def _entries(table: str) -> dict[str, _ProvidedEntry]:
+    """Return the entries of wit/provided.toml by the names of their interfaces."""
     try:
         blocks = tomllib.loads(table)["provides"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise Fault(f"wit/provided.toml cannot be read: {error}") from None
-    found: dict[str, _Entry] = {}
+        raise IndexMismatch(f"wit/provided.toml cannot be read: {error}") from None
+    found: dict[str, _ProvidedEntry] = {}
     for block in blocks:
         unknown = set(block) - _KEYS
         if unknown or "interfaces" not in block:
-            raise Fault(f"wit/provided.toml: {sorted(unknown) or block}: the keys are {', '.join(sorted(_KEYS))}")
+            raise IndexMismatch(
+                f"wit/provided.toml: {sorted(unknown) or block}: valid keys are {', '.join(sorted(_KEYS))}"
+            )
         for name in block["interfaces"]:
             if name in found:
-                raise Fault(f"wit/provided.toml names {name} twice: keep one")
+                raise IndexMismatch(f"wit/provided.toml names {name} twice: keep one")
             found[name] = _entry(name, block)
     return found
 
 
-def _entry(name: str, block: Mapping[str, Any]) -> _Entry:
+def _entry(name: str, block: Mapping[str, Any]) -> _ProvidedEntry:
     module = block.get("module", "")
     place = block.get("place", "worker" if module else "guest")
-    return _Entry(name, module, block.get("capability", ""), place, tuple(block.get("also", ())))
+    return _ProvidedEntry(name, module, block.get("capability", ""), place, tuple(block.get("also", ())))
 
 
-def _of(interface: str, entries: Mapping[str, _Entry]) -> _Entry:
-    """Return the entry of an interface: a pre-release by its whole version, a release by major and minor."""
+def _of(interface: str, entries: Mapping[str, _ProvidedEntry]) -> _ProvidedEntry:
+    """Return the entry of an interface: a pre-release has its full version there, a release its major and minor."""
     base, _, version = interface.partition("@")
     short = version if "-" in version else ".".join(version.split(".")[:2])
     entry = entries.get(f"{base}@{short}")
     if entry is None:
-        raise Fault(f"wit/provided.toml lacks {base}@{short}: say which module implements it")
+        raise IndexMismatch(
+            f"wit/provided.toml lacks {base}@{short}: add it to the interfaces of the module that implements it"
+        )
     return entry
 
 
-def _row(base: str, version: str, bindings: str, entry: _Entry) -> str:
+def _row(base: str, version: str, bindings: str, entry: _ProvidedEntry) -> str:
+    """Return the source of one row."""
     values = {
         "interface": base, "version": version, "capability": entry.capability, "bindings": bindings,
         "implementation": entry.module, "place": entry.place,
@@ -124,26 +132,29 @@ def _row(base: str, version: str, bindings: str, entry: _Entry) -> str:
 
 
 def _tuple(values: Sequence[str], indent: int) -> str:
+    """Return the source of a tuple of strings, one a line, as the formatter writes it."""
     if len(values) < 2:
         return f"({_text(values[0])},)" if values else "()"
     return "(\n" + "".join(f"{' ' * (indent + 4)}{_text(v)},\n" for v in values) + " " * indent + ")"
 
 
 def _text(value: str) -> str:
+    """Return the source of a string in double quotes, as the formatter writes it."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class _Imports:
-    """The modules that others import, by their syntax trees: at their top, or late, inside a function."""
+    """Finds the modules that a module imports at its top, or late, inside a function."""
 
     def __init__(self, package: Path) -> None:
         self._package = package
         self._trees: dict[str, ast.Module | None] = {}
 
     def late(self, implementation: str) -> tuple[str, ...]:
-        """Return all that an implementation and the modules of the host behind it import late, sorted.
+        """Return the modules that an implementation, and the host modules that it imports, import late; sorted.
 
-        Of the grants of a sandbox, each of which imports its provider late, it is those that the modules mention.
+        ``aegis.host.grants`` imports the module of each grant late. Only those of the grants that the implementation
+        reads are needed.
         """
         found: set[str] = set()
         waiting, seen = [implementation], {_GRANTS}
@@ -154,7 +165,9 @@ class _Imports:
             seen.add(name)
             tree = self._tree(name)
             if tree is None:
-                raise Fault(f"wit/provided.toml: there is no module {name}")
+                raise IndexMismatch(
+                    f"wit/provided.toml names the module {name}, which does not exist: correct the name"
+                )
             later = {*self._within(tree, functions=True), *self._granted(tree)}
             found |= later
             both = {*later, *self._within(tree, functions=False)}
@@ -162,7 +175,7 @@ class _Imports:
         return tuple(sorted(found - {implementation, _HOST}))
 
     def _within(self, tree: ast.AST, *, functions: bool) -> set[str]:
-        """Return the modules of Aegis that run-time statements import, inside functions or outside them."""
+        """Return the modules of Aegis that statements import at run time, either inside or outside functions."""
         found: set[str] = set()
         for node, inside in _statements(tree, inside=False):
             if inside is functions:
@@ -170,7 +183,7 @@ class _Imports:
         return found
 
     def _granted(self, tree: ast.AST) -> Iterator[str]:
-        """Yield the modules that the grants import for the properties that a module reads as ``….grants.NAME``."""
+        """Yield the modules that the grants import for the properties which a module reads as ``….grants.NAME``."""
         grants = self._tree(_GRANTS)
         assert grants is not None
         bodies = {node.name: node for node in ast.walk(grants) if isinstance(node, ast.FunctionDef)}
@@ -180,6 +193,7 @@ class _Imports:
                     yield from self._named(statement)
 
     def _named(self, node: ast.AST) -> Iterator[str]:
+        """Yield the modules of Aegis that one import statement names."""
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -190,6 +204,7 @@ class _Imports:
         yield from (name for name in names if name.startswith("aegis.") and self._tree(name))
 
     def _tree(self, name: str) -> ast.Module | None:
+        """Return the syntax tree of a module, ``None`` if there is no such file: the name is not a module."""
         if name not in self._trees:
             path = self._package.joinpath(*name.split(".")[1:])
             file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -198,7 +213,7 @@ class _Imports:
 
 
 def _statements(node: ast.AST, *, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield the nodes that exist at run time, each with whether it is in a function's body."""
+    """Yield each node that runs, and whether it is inside a function; skip blocks under ``TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue

@@ -462,5 +462,5 @@ def test_a_component_provider_that_takes_too_few_arguments_is_reported(runtime: 
     async def short() -> int:
         return 1
 
-    with pytest.raises(LinkError, match="gives it 1 value"):
+    with pytest.raises(LinkError, match="passes 1 value"):
         box(runtime, "component", short)

@@ -281,7 +281,7 @@ def test_a_count_of_rows_that_is_none_is_refused(rows: Any, sandbox: Sandbox) ->
 
 
 def test_functions_that_columns_cannot_call_are_refused_by_name(sandbox: Sandbox) -> None:
-    with pytest.raises(CallError, match=r"two.*: has 2 results, and a call over columns takes one"):
+    with pytest.raises(CallError, match=r"two.*: has 2 results, but a call over columns allows one"):
         sandbox.call_many("two", [], rows=1)
     with pytest.raises(CallError, match="no result to store in out"):
         sandbox.call_many("take", [I2], array("i", [0, 0]))

@@ -105,10 +105,10 @@ def test_without_that_the_same_artifact_is_refused(place: str, name: str) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('(module (import "env" "m" (memory 1)))', "build the module with a memory of its own"),
-        ('(module (import "env" "g" (global i32)))', "build the module with a global of its own"),
-        ('(module (import "env" "t" (table 1 funcref)))', "build the module with a table of its own"),
-        ('(module (import "env" "f" (func (param funcref))))', "funcref cannot be provided"),
+        ('(module (import "env" "m" (memory 1)))', "define the memory in the module"),
+        ('(module (import "env" "g" (global i32)))', "define the global in the module"),
+        ('(module (import "env" "t" (table 1 funcref)))', "define the table in the module"),
+        ('(module (import "env" "f" (func (param funcref))))', "Python cannot provide a function with funcref"),
     ],
 )
 def test_an_import_that_is_not_a_function_of_numbers_cannot_be_omitted(place: str, text: str, said: str) -> None:

@@ -31,9 +31,9 @@ __all__ = ["AttackCampaign", "AttackResult"]
 INPUTS_PER_RANGE = 20
 _POLL_SECONDS = 0.2
 _NO_TIME_LIMIT_SECONDS = 1e9
-_MAX_BREAKS = 200
+_MAX_BROKEN_EXECUTORS = 200
 """Broken executors after which the campaign gives up."""
-_MAX_IDLE_BREAKS = 3
+_MAX_IDLE_EXECUTORS = 3
 """Consecutive breaks before any input started after which the campaign gives up: no input can be the cause."""
 _STOP_SECONDS = 15.0
 """Time that running inputs have to end after Ctrl-C."""
@@ -207,7 +207,7 @@ class AttackCampaign:
         for inputs in lost:
             self._split(inputs, running)
         self._idle_breaks = 0 if running else self._idle_breaks + 1
-        if self._breaks > _MAX_BREAKS or (self._given is None and self._idle_breaks >= _MAX_IDLE_BREAKS):
+        if self._breaks > _MAX_BROKEN_EXECUTORS or (self._given is None and self._idle_breaks >= _MAX_IDLE_EXECUTORS):
             self.result.lost.append("worker processes of the campaign died repeatedly: run `aegis doctor`")
 
     def _split(self, inputs: InputRange, running: dict[tuple[str, int], str]) -> None:

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aegis.attack.codegen import FunctionBody, LoweredFunction, Raw, RawCall, key_of, lower_function
-from aegis.attack.wat import Types, core_signature, needed
+from aegis.attack.codegen import CoreCodeBuilder, LoweredFunction, Raw, RawCall, key_of, lower_function
+from aegis.attack.wat import TypeDefinitions, core_signature, needed
 from aegis.bindings.index import INDEX
 from aegis.wit.index import GUEST
 from aegis.wit.types import Function, Interface, Resource
@@ -111,12 +111,12 @@ def _peer_lines(peer: PeerCase, function: Function) -> Iterator[str]:
     after = AFTER[peer.after]
     yield from _memory_lines(peer.realloc, 1, "", "")
     yield '(core module $code (import "m" "memory" (memory 0))'
-    code = " ".join(FunctionBody((), careful=False).returning(results, peer.returns))
+    code = " ".join(CoreCodeBuilder((), careful=False).returning(results, peer.returns))
     yield f'(func (export "call") {_typed("param", params)} {_typed("result", results)} {code})'
     if after is not None:
         yield f'(func (export "after") {_typed("param", results)} {after})'
     yield ')(core instance $code (instantiate $code (with "m" (instance $mem))))'
-    types = Types("i")
+    types = TypeDefinitions("i")
     signature = types.function(function)
     yield from types.lines
     post = "" if after is None else '(post-return (core func $code "after"))'
@@ -176,7 +176,7 @@ class _CaseComponent:
     def _import(self, interface: Interface) -> None:
         """Import an interface, alias its resources, and lower its functions."""
         number = len(self.imports)
-        types = Types("i", self.resources)
+        types = TypeDefinitions("i", self.resources)
         found = (of for of in interface.types.values() if isinstance(of, Resource) and of.owner == interface.name)
         own = list({of.name: of for of in found}.values())  # an interface may list a resource under several names
         for resource in own:
@@ -232,7 +232,7 @@ class _CaseComponent:
         # With a peer, call nothing but the peer: results are compared with and without the host, which must not differ
         # because of the host's own state.
         functions = [f for f in self.lowered if f.name in self.host_functions] if self.case.peer else self.lowered
-        body = FunctionBody(functions, careful=self.case.careful)
+        body = CoreCodeBuilder(functions, careful=self.case.careful)
         if exported.calls and self.case.opens:
             body.open()
         for call in exported.calls:
@@ -245,7 +245,7 @@ class _CaseComponent:
 
     def _exports(self) -> Iterator[str]:
         yield '(export $thing-out "thing" (type $thing))'
-        types = Types("e")
+        types = TypeDefinitions("e")
         types.give(THING, "$thing-out")
         functions = []
         for number, exported in enumerate(self.case.exports):

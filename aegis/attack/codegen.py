@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from aegis.attack.wat import core_signature, flat
 from aegis.wit.types import Borrow, Function, List, Own, Resource, Result, Tuple, WitType
 
-__all__ = ["FunctionBody", "Key", "LoweredFunction", "Raw", "RawCall", "key_of", "lower_function"]
+__all__ = ["CoreCodeBuilder", "Key", "LoweredFunction", "Raw", "RawCall", "key_of", "lower_function"]
 
 Raw: TypeAlias = tuple[str, int]
 """A raw value: ``("const", bits)``, ``("load", address)`` or ``("kept", number)``, the result of an earlier call."""
@@ -85,7 +85,7 @@ def _given(of: WitType | None, *, spilled: bool) -> tuple[Key | None, str]:
     return None, ""
 
 
-class FunctionBody:
+class CoreCodeBuilder:
     """Builds the body of one core function."""
 
     def __init__(self, functions: Sequence[LoweredFunction], *, careful: bool) -> None:

@@ -22,7 +22,7 @@ _VARIABLE_PARTS = (
     (re.compile(r"[^ -~…]+"), "?"),
     (re.compile(r"\(.*"), ""),
 )
-_MAX_MESSAGE_CHARS = 72
+_MAX_MESSAGE_CHARACTERS = 72
 
 
 def coarse(message: str) -> str:
@@ -30,7 +30,7 @@ def coarse(message: str) -> str:
     line = message.partition("\n")[0].removeprefix("the input: ")
     for pattern, instead in _VARIABLE_PARTS:
         line = pattern.sub(instead, line)
-    return line[:_MAX_MESSAGE_CHARS].strip()
+    return line[:_MAX_MESSAGE_CHARACTERS].strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from aegis.wit.types import (
     children,
 )
 
-__all__ = ["Types", "core_signature", "flat", "needed", "wasi"]
+__all__ = ["TypeDefinitions", "core_signature", "flat", "needed", "wasi"]
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _MAX_FLAT_PARAMS, _MAX_FLAT_RESULTS = 16, 1
@@ -122,7 +122,7 @@ def core_signature(function: Function, *, lowered: bool) -> tuple[list[str], lis
     return params, results
 
 
-class Types:
+class TypeDefinitions:
     """Builds type definitions, one per line: in a component or, with ``outer``, in the type of an imported instance."""
 
     def __init__(self, mark: str, outer: Mapping[tuple[str, str], str] | None = None) -> None:

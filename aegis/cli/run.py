@@ -52,7 +52,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        return _Run(output, module, args, policy, options, events).go()
+        return _GuestRun(output, module, args, policy, options, events).go()
 
 
 def _show_log() -> None:
@@ -67,7 +67,7 @@ def _show_log() -> None:
     logger.propagate = False
 
 
-class _Run:
+class _GuestRun:
     """One run of the command: load the artifact, call a function, report the outcome."""
 
     def __init__(

@@ -87,7 +87,7 @@ def _moved(step: Step, by: int) -> Step:
 
 
 class StepResult:
-    """How one step ended and the resources it used. An :class:`~aegis.Outcome` is created on demand."""
+    """Result of one step: its end and the resources it used. An :class:`~aegis.Outcome` is created on demand."""
 
     __slots__ = ("declared", "error", "fuel", "host_calls", "memory", "status", "value", "whole")
 

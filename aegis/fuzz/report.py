@@ -15,10 +15,10 @@ from aegis.text import count, printable, visible
 
 __all__ = ["to_data", "to_html", "to_text"]
 
-_MAX_BEST_PER_FUNCTION = 5
+_MAX_BEST_CALLS = 5
 """Most calls of one function among the ``best``."""
 _MAX_PLOT_POINTS = 4000
-_MAX_CALL_CHARS = 200
+_MAX_CALL_CHARACTERS = 200
 """Longest call in the text report, in characters."""
 
 
@@ -64,7 +64,7 @@ def best(result: CampaignResult) -> list[dict[str, Any]]:
     for entry in sorted(result.behaviours.values(), key=score, reverse=True):
         function = entry[1]["steps"][-1][0]
         seen[function] = seen.get(function, 0) + 1
-        if seen[function] > _MAX_BEST_PER_FUNCTION or len(chosen) >= 4 * _MAX_BEST_PER_FUNCTION:
+        if seen[function] > _MAX_BEST_CALLS or len(chosen) >= 4 * _MAX_BEST_CALLS:
             continue
         step, size, fuel, memory, calls = entry[1]["steps"][-1], *entry[2:6]
         chosen.append({"step": step, "size": size, "fuel": fuel, "memory": memory, "host_calls": calls})
@@ -81,7 +81,7 @@ def to_text(data: Mapping[str, Any]) -> str:
         lines += [f"  imports: {visible(answer)}" for answer in finding["answered"]] if any(finding["answers"]) else []
         lines += [f"  {visible(frame)}" for frame in finding["frames"][:5]]
     if data["goal"]:
-        for one in data["best"][:_MAX_BEST_PER_FUNCTION]:
+        for one in data["best"][:_MAX_BEST_CALLS]:
             lines.append(
                 f"{data['goal']}: {_step(one['step'])}: size {one['size']:,}, fuel "
                 f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
@@ -107,7 +107,7 @@ def _step(step: Sequence[Any]) -> str:
     """Return a call as escaped text, truncated to a line."""
     function, arguments = step
     text = format_step([printable(function), list(map(visible, arguments))])
-    return text if len(text) < _MAX_CALL_CHARS else text[:_MAX_CALL_CHARS] + "…"
+    return text if len(text) < _MAX_CALL_CHARACTERS else text[:_MAX_CALL_CHARACTERS] + "…"
 
 
 # -- HTML -------------------------------------------------------------------------------------------

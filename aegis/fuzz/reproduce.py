@@ -26,7 +26,7 @@ from aegis.wit.wave import parse_value
 
 __all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
 
-_MAX_COMMAND_CHARS = 100_000
+_MAX_COMMAND_CHARACTERS = 100_000
 """Longest command line, in characters. Linux accepts 128 KiB for one argument (``MAX_ARG_STRLEN``)."""
 
 
@@ -54,7 +54,7 @@ def command_of(
             command = _fuzz(fuzz, finding)
     except ValueError:  # a name or an argument contains a NUL, which no command line can hold
         command = ""
-    if not command or len(command) > _MAX_COMMAND_CHARS:
+    if not command or len(command) > _MAX_COMMAND_CHARACTERS:
         return f"{fuzz} --replay {file_name(finding)}.json  # written by --out DIR"
     return command
 

@@ -28,7 +28,7 @@ __all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "behaviour"]
 _MAX_STEPS = 48
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
-_MAX_SCALING_CHECKS = 3
+_MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
 _MAX_POOL_CASES = 512
 _PAGE_BITS = 16
@@ -231,7 +231,7 @@ class Search:
                 (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
                 key=lambda b: b.fuel / b.size, reverse=True,
             )  # fmt: skip
-            for one in worst[:_MAX_SCALING_CHECKS]:
+            for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:
                     return
                 self._ask(oracle, self.target.run(one.case), batch)

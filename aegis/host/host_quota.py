@@ -36,7 +36,7 @@ from __future__ import annotations
 from aegis.errors import QuotaExceeded
 from aegis.limits import exceeded
 
-__all__ = ["DiskQuota", "HostQuota", "Reservation"]
+__all__ = ["DiskQuota", "HostQuota", "QuotaReservation"]
 
 
 class HostQuota:
@@ -46,12 +46,12 @@ class HostQuota:
         self.allowed = allowed
         self.used = 0
 
-    def reserve(self) -> Reservation:
+    def reserve(self) -> QuotaReservation:
         """Return a reservation of this quota, empty so far."""
-        return Reservation(self)
+        return QuotaReservation(self)
 
 
-class Reservation:
+class QuotaReservation:
     """The bytes of one object that the host keeps. They return to the quota when the reservation is freed."""
 
     __slots__ = ("_count", "_quota")

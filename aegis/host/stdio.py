@@ -16,7 +16,7 @@ from aegis.support.descriptors import can_read, can_write, inherited, is_socket,
 from aegis.text import quoted
 from aegis.values import CallScope
 
-__all__ = ["Input", "Output", "Stdio", "acquire_stdio", "opens_nothing"]
+__all__ = ["StandardInput", "StandardOutput", "Stdio", "acquire_stdio", "opens_nothing"]
 
 _CHUNK_BYTES = 65536
 _RETRY_SECONDS = 0.01
@@ -24,7 +24,7 @@ _RETRY_SECONDS = 0.01
 _PIPE_BUFFER_BYTES = 4096  # a writable pipe takes so much at once on Linux and macOS; POSIX promises 512
 
 
-class Input:
+class StandardInput:
     """A standard input: bytes, a file, or the host's own. ``descriptor`` is that of a file or stream, to wait for."""
 
     descriptor: int | None = None
@@ -71,7 +71,7 @@ class Input:
             self._close()
 
 
-class Output:
+class StandardOutput:
     """A standard output with a limit. ``written`` counts all bytes that the guest wrote, discarded ones too."""
 
     written = 0
@@ -159,7 +159,7 @@ class Output:
 class Stdio:
     """The three streams of one sandbox."""
 
-    def __init__(self, stdin: Input, stdout: Output, stderr: Output) -> None:
+    def __init__(self, stdin: StandardInput, stdout: StandardOutput, stderr: StandardOutput) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
 
     def written(self, stream: int) -> int:
@@ -199,8 +199,10 @@ def opens_nothing(capability: StdioCapability) -> bool:
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:
     """Open the streams of ``capability``. Raise ``PolicyError`` for an input file that cannot be read."""
     if opens_nothing(capability):
-        stdout = Output("stdout", capability.stdout, 1, limits.stdout, scope)
-        return Stdio(Input(b"", scope), stdout, Output("stderr", capability.stderr, 2, limits.stderr, scope))
+        stdout = StandardOutput("stdout", capability.stdout, 1, limits.stdout, scope)
+        return Stdio(
+            StandardInput(b"", scope), stdout, StandardOutput("stderr", capability.stderr, 2, limits.stderr, scope)
+        )
     return Stdio(
         _acquire_input(capability, scope),
         _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),
@@ -208,20 +210,20 @@ def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope)
     )
 
 
-def _acquire_output(name: str, mode: str, number: int, limit: int | None, scope: CallScope) -> Output:
+def _acquire_output(name: str, mode: str, number: int, limit: int | None, scope: CallScope) -> StandardOutput:
     if mode == "inherit" and inherited(number) is None:
         mode = "discard"
-    return Output(name, mode, number, limit, scope)
+    return StandardOutput(name, mode, number, limit, scope)
 
 
-def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
+def _acquire_input(capability: StdioCapability, scope: CallScope) -> StandardInput:
     source = capability.stdin
     if isinstance(source, bytes):
-        return Input(source, scope)
+        return StandardInput(source, scope)
     if source == "inherit":
-        return Input(0, scope) if inherited(0) is not None and can_read(0) else Input(b"", scope)
+        return StandardInput(0, scope) if inherited(0) is not None and can_read(0) else StandardInput(b"", scope)
     if source == "empty":
-        return Input(b"", scope)
+        return StandardInput(b"", scope)
     path = source.removeprefix("file:")
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -233,4 +235,4 @@ def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise PolicyError(f"stdin: {quoted(path)} is a directory; name a file")
-    return Input(descriptor, scope, owned=True)
+    return StandardInput(descriptor, scope, owned=True)

@@ -1,6 +1,7 @@
-"""The capability of key-value stores: which buckets a guest may open, the store of each, and its quotas.
+"""The key-value capability: the buckets that a guest may open through ``wasi:keyvalue``, their stores and quotas.
 
-An embedder's own store implements the protocols; Aegis has a store in memory and one in a SQLite file.
+Aegis has a store in memory and one in a SQLite file. An embedder can bring another: an object with the methods of
+:class:`KeyValueStore`, whose transactions return :class:`KeyValueEntries`.
 """
 
 from __future__ import annotations
@@ -17,74 +18,114 @@ if TYPE_CHECKING:
 
 __all__ = ["QUOTAS", "KeyValueCall", "KeyValueCapability", "KeyValueEntries", "KeyValueStore"]
 
-_NAME_BYTES = 256
+_MAX_NAME_BYTES = 256
+"""Bytes of a bucket's name in UTF-8. Names are compared and shown in denials, so they stay short."""
 _SQLITE = "sqlite:"
 QUOTAS: Mapping[str, Callable[[object, str], int]] = {
     "max_keys": parse_count, "max_bytes": parse_bytes, "max_value_bytes": parse_bytes, "max_key_bytes": parse_bytes,
 }  # fmt: skip
-"""The quotas of a bucket, each with its parser."""
+"""The quotas of a bucket by name, each with its parser."""
 
 
 class KeyValueEntries(Protocol):
-    """The entries of a bucket during one transaction. Keys are any text, values any bytes."""
+    """The entries of a bucket during one transaction. Keys are text without lone surrogates, values are bytes.
+
+    Aegis calls the methods on one thread, inside the context of :meth:`KeyValueStore.transaction`, and has checked the
+    quotas before ``set``. A change that the transaction made is visible to its own reads.
+    """
 
     def get(self, key: str) -> bytes | None:
-        """Return the value of a key, ``None`` if there is no such key."""
+        """Return the value of a key, ``None`` if the key does not exist."""
 
     def set(self, key: str, value: bytes) -> None:
-        """Set the value of a key, which need not exist."""
+        """Set the value of a key; create the key if it does not exist."""
 
     def delete(self, key: str) -> None:
-        """Remove a key, which need not exist."""
+        """Delete a key; do nothing if it does not exist."""
 
-    def keys(self, after: str | None, most: int) -> Sequence[str]:
-        """Return the first ``most`` keys after ``after``, ordered by code point; from the start for ``None``."""
+    def keys(self, after: str | None, limit: int) -> Sequence[str]:
+        """Return up to ``limit`` keys that are greater than ``after``, in the order of their code points.
+
+        ``None`` stands for the start of the bucket. Fewer than ``limit`` keys mean that no more follow.
+        """
 
     def size(self) -> tuple[int, int]:
-        """Return how many keys there are, and how many bytes keys (in UTF-8) and values have together."""
+        """Return the number of keys, and the bytes of all keys (in UTF-8) and values together.
+
+        Aegis asks before each ``set``: a store should keep the counts rather than compute them.
+        """
 
 
 class KeyValueCall(Protocol):
-    """The guest's call that a store serves. Both methods raise when the call must end: a store does not catch that."""
+    """The call of a guest for which a store works. Both methods raise when the call must end.
+
+    The reasons are the deadline, a cancellation and Ctrl-C. A store must not catch these errors: they roll back its
+    transaction.
+    """
 
     def remaining(self) -> float | None:
-        """Return the seconds to the deadline, ``None`` without one."""
+        """Return the seconds until the deadline, ``None`` if the call has none."""
 
     def wait(self, seconds: float) -> object:
-        """Sleep, no longer than the call may last."""
+        """Sleep for ``seconds``; a deadline or a cancellation ends the sleep early."""
 
 
 class KeyValueStore(Protocol):
-    """The store of one bucket. Several sandboxes may use it at once, each on a thread of its own."""
+    """The store of one bucket. Several sandboxes may call it at the same time, from different threads.
+
+    ::
+
+        class LockedDict:  # a store; _Entries has the methods of KeyValueEntries on self._values
+            @contextmanager
+            def transaction(self, call: KeyValueCall) -> Iterator[KeyValueEntries]:
+                while not self._lock.acquire(timeout=0.02):
+                    call.remaining()  # raises once the deadline has passed
+                before = dict(self._values)
+                try:
+                    yield _Entries(self._values)
+                except BaseException:
+                    self._values = before
+                    raise
+                finally:
+                    self._lock.release()
+    """
 
     def transaction(self, call: KeyValueCall) -> AbstractContextManager[KeyValueEntries]:
-        """Return a context in which the caller alone reads and changes entries; an exception undoes its changes.
+        """Return a context manager for one transaction on the entries.
 
-        A store that has to wait sleeps by ``call.wait``, or asks ``call.remaining`` at least every 50 ms.
+        Transactions are serialisable: no other caller sees or changes entries during the block. An exception in the
+        block undoes its changes. A store that must wait calls ``call.wait``, or ``call.remaining`` at least every
+        50 ms, so that a deadline ends the wait.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyValueCapability:
-    """The buckets that a guest may open by name through ``wasi:keyvalue``; none unless named.
+    """The buckets that a guest may open by name through ``wasi:keyvalue``. Every other name is denied.
 
-    ``buckets`` has the store of each name: ``"memory"``, a bucket that begins empty and ends with the sandbox;
-    ``"sqlite:PATH"``, a table in a file of the host; or a :class:`KeyValueStore`, such as an
-    :class:`aegis.MemoryStore`, which every sandbox of the policy shares.
+    ``buckets`` maps the name of each bucket (text of 1 to 256 bytes in UTF-8, without control characters) to its store:
+    ``"memory"``, which starts empty for each sandbox and is dropped with it; ``"sqlite:PATH"``, a file of the host,
+    which sandboxes and processes may share; or a :class:`KeyValueStore`, such as :class:`aegis.MemoryStore`, which all
+    sandboxes of the policy share.
 
-    The quotas hold for the whole content of one bucket, whichever sandbox wrote it. ``None`` lifts one. An operation
-    that would exceed one changes nothing, and the guest gets an error that it can handle.
+    The quotas apply to the content of each bucket, whichever sandbox wrote it; ``None`` lifts a quota. An operation
+    that would exceed one fails with an error that the guest can handle.
+
+    Raise :class:`~aegis.errors.PolicyError` for an invalid name, store or quota.
+
+    >>> KeyValueCapability(buckets={"cache": "memory"}, max_keys=100).describe()
+    ['key-value bucket cache in memory']
     """
 
     buckets: Mapping[str, str | KeyValueStore] | tuple[tuple[str, str | KeyValueStore], ...] = ()
     max_keys: int | None = 10_000
-    """Keys of one bucket: bounds the index, which costs some 100 bytes a key beside the key itself."""
+    """Keys of one bucket. Each costs about 100 bytes of index besides its own bytes."""
     max_bytes: int | None = 16 << 20
-    """Bytes of keys and values of one bucket: bounds the memory, or the file, that it fills."""
+    """Bytes of all keys and values of one bucket. This bounds the memory or the disk space that it takes."""
     max_value_bytes: int | None = 1 << 20
-    """Bytes of one value: bounds how long one operation keeps other sandboxes waiting."""
+    """Bytes of one value. This bounds the time for which one operation makes other sandboxes wait."""
     max_key_bytes: int | None = 1 << 10
-    """Bytes of one key in UTF-8, as most stores have it: bounds a page of keys."""
+    """Bytes of one key in UTF-8. This bounds a page of keys."""
 
     def __post_init__(self) -> None:
         given = self.buckets
@@ -95,7 +136,7 @@ class KeyValueCapability:
             or not all(isinstance(i, (tuple, list)) and len(i) == 2 for i in items)
         ):
             raise PolicyError('keyvalue: expected buckets with their stores, such as {"cache": "memory"}')
-        buckets = {_name(name): _store(name, store) for name, store in items}
+        buckets = {_checked_name(name): _checked_store(name, store) for name, store in items}
         object.__setattr__(self, "buckets", tuple(sorted(buckets.items(), key=lambda item: item[0])))
         for name, parse in QUOTAS.items():
             value = getattr(self, name)
@@ -103,7 +144,14 @@ class KeyValueCapability:
 
     @classmethod
     def parse(cls, text: str, base: str | None = None) -> KeyValueCapability:
-        """Parse ``BUCKET``, a bucket in memory, or ``BUCKET=STORE``; a relative path of it starts at ``base``."""
+        """Parse ``BUCKET`` (a bucket in memory) or ``BUCKET=sqlite:PATH``, the argument of ``--allow-keyvalue``.
+
+        A relative path starts at the directory ``base``, by default the working directory. Raise
+        :class:`~aegis.errors.PolicyError` for anything else.
+
+        >>> KeyValueCapability.parse("cache=sqlite:/var/lib/app/cache.db").files()
+        [('cache', '/var/lib/app/cache.db')]
+        """
         if not isinstance(text, str):
             raise PolicyError(f"keyvalue: expected text, not {type(text).__name__}")
         name, mark, store = text.partition("=")
@@ -111,22 +159,22 @@ class KeyValueCapability:
 
     @classmethod
     def of(cls, name: str, store: str, base: str | None = None) -> KeyValueCapability:
-        """Return the capability of one bucket; a relative path of its store starts at ``base``."""
+        """Return the capability of one bucket. A relative path of its store starts at the directory ``base``."""
         path = store.removeprefix(_SQLITE)
         if path and path != store:
             store = _SQLITE + absolute(path, base)
         return cls(buckets=((name, store),))
 
     def __add__(self, other: KeyValueCapability) -> KeyValueCapability:
-        """Return the buckets of both, under the quotas of this one; of a name in both, the store of ``other``."""
+        """Return the buckets of both, with the quotas of this one. For a name in both, ``other`` wins."""
         return replace(self, buckets={**dict(self.buckets), **dict(other.buckets)})
 
     def store_of(self, name: str) -> str | KeyValueStore | None:
-        """Return the store of a bucket, ``None`` for a name that is not granted."""
+        """Return the store of a bucket, ``None`` if its name is not granted."""
         return dict(self.buckets).get(name)
 
     def files(self) -> list[tuple[str, str]]:
-        """Return the buckets that are kept in a SQLite file, each with the absolute path of the file."""
+        """Return the name of each bucket in a SQLite file, with the absolute path of the file."""
         return [
             (name, store.removeprefix(_SQLITE))
             for name, store in dict(self.buckets).items()
@@ -134,31 +182,36 @@ class KeyValueCapability:
         ]
 
     def describe(self) -> list[str]:
-        """Return one line for each bucket and each quota that is lifted."""
+        """Return one line for each bucket and each lifted quota."""
         stores = dict(self.buckets).items()
         lines = [f"key-value bucket {n} in {s if isinstance(s, str) else type(s).__name__}" for n, s in stores]
         return lines + [f"no limit on {name} of buckets" for name in QUOTAS if getattr(self, name) is None]
 
 
-def _name(name: object) -> str:
+def _checked_name(name: object) -> str:
+    """Return a valid name of a bucket; raise ``PolicyError`` for others."""
     if not isinstance(name, str):
-        raise PolicyError(f"keyvalue: a bucket's name is text, not {type(name).__name__}")
+        raise PolicyError(f"keyvalue: the name of a bucket must be text, not {type(name).__name__}")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        raise PolicyError("keyvalue: a bucket's name is not Unicode, and a guest takes no other") from None
-    if not name or size > _NAME_BYTES or not name.isprintable():
         raise PolicyError(
-            f"keyvalue: {name[:40]!r} is not a bucket's name; it has 1 to {_NAME_BYTES} bytes, none of them a control"
+            "keyvalue: the name of a bucket has a lone surrogate: use text that UTF-8 can encode"
+        ) from None
+    if not name or size > _MAX_NAME_BYTES or not name.isprintable():
+        raise PolicyError(
+            f"keyvalue: {name[:40]!r} is not a valid name of a bucket: "
+            f"use 1 to {_MAX_NAME_BYTES} bytes of printable text"
         )
     return name
 
 
-def _store(name: object, store: object) -> Any:
+def _checked_store(name: object, store: object) -> Any:
+    """Return a valid store, its path made absolute; raise ``PolicyError`` for others."""
     if not isinstance(store, str):
         if not callable(getattr(store, "transaction", None)):
             raise PolicyError(
-                f"keyvalue: the store of {name!r} is a {type(store).__name__}, which has no transaction(); "
+                f"keyvalue: the store of {name!r} is a {type(store).__name__} without a method transaction(): "
                 'use "memory", "sqlite:PATH" or a KeyValueStore'
             )
         return store
@@ -166,5 +219,5 @@ def _store(name: object, store: object) -> Any:
     if store == "memory":
         return store
     if not store.startswith(_SQLITE) or not path or "\0" in path:
-        raise PolicyError(f'keyvalue: the store of {name!r} is {store[:80]!r}; use "memory" or "sqlite:PATH"')
+        raise PolicyError(f'keyvalue: {store[:80]!r} is not a store for {name!r}: use "memory" or "sqlite:PATH"')
     return _SQLITE + absolute(path, None)

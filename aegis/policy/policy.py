@@ -171,12 +171,12 @@ _LATE = {
     "network": ("aegis.policy.network", "NetworkCapability"),
     "keyvalue": ("aegis.policy.keyvalue", "KeyValueCapability"),
 }
-"""Capabilities that most policies lack: their modules are imported for a policy that has one."""
+"""Capabilities that few policies have. Their modules are imported on first use, to keep start-up short."""
 _PARENTS: Mapping[str, Any] = {
     "sources": (), "filesystem": FilesystemCapability(), "environment": EnvironmentCapability(), "imports": (),
     "stdio": StdioCapability(), "keyvalue": None,
 }  # fmt: skip
-"""The parts of a policy that no worker receives: the parent serves them, or hands over descriptors."""
+"""Fields that a worker gets empty: the parent answers these requests itself, or passes descriptors it has opened."""
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:

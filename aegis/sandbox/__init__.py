@@ -1,11 +1,15 @@
-"""One run of one guest.
+"""Sandboxes: a sandbox is one run of one guest.
 
-sandbox             the sandbox: its grants, its budgets, its end
+sandbox             the public class :class:`aegis.Sandbox`
+run                 the state and the life cycle of a sandbox, shared by the modules below
+backend             the seam to the place where guests run: the protocols Backend, Store and Plan
+in_process          the backend of guests in this process; :mod:`aegis.isolation` has the other one
+artifacts           admission, validation and compilation of a guest
+protected_paths     host files that no filesystem grant may reach
+instantiate         creation of the store of a run, on a thread that may run its guest code
+link_module, link_component, host_functions    the functions that serve a guest's imports
 component, exports  a component in a sandbox, and its exports as Python objects
-guest_state         memories and globals of a guest
-link_module, link_component, host_functions    who provides what a guest imports
-in_process          guests that run in this process; :mod:`aegis.isolation` has the other backend
-instantiate, artifacts, protected_paths    what happens before the first call
-meter               usage, and the events that report it
+guest_state         memory and globals of a guest, and the guest as a host function sees it
 columns             calls over columns
+meter               usage, and the events that report it
 """

@@ -1,7 +1,7 @@
-"""From bytes to an artifact, a module or a component: admission, validation, compiling.
+"""Admission, validation and compilation of an artifact, a module or a component.
 
-Admission comes first and asks in the order of cost: size, magic, then what the artifact says of itself. Nothing
-reaches the compiler that a cheaper check can reject.
+Admission comes first, and its checks are in the order of their cost: size, magic number, then structure. So the
+compiler never sees an artifact that a cheaper check rejects.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ __all__ = ["admit_artifact", "compile_artifact", "validate_artifact"]
 
 
 def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) -> Module | Component:
-    """Check size, magic and structure of ``data``, called ``what`` in errors; return what is not compiled yet.
+    """Check size, magic number and structure of ``data``; return the artifact, not compiled yet.
 
-    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component of too many instances.
+    ``what`` names it in errors. Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component with
+    too many instances.
     """
     admit_size(data, limits, what)
     if is_component(data):
@@ -44,11 +45,10 @@ def compile_artifact(
     cache: Cache | None,
     what: str = "the module",
 ) -> Module | Component:
-    """Admit and compile a binary module or component for the engine that ``choose`` says for it.
+    """Admit a binary module or component, and compile it for the engine that ``choose`` returns for it.
 
-    It is compiled without the pool if it does not fit in there.
-
-    Raise :class:`~aegis.errors.ArtifactError` with the reason.
+    An artifact that exceeds the slots of the pool is compiled for an engine without one. Raise
+    :class:`~aegis.errors.ArtifactError` with the reason.
     """
     artifact = admit_artifact(data, limits, cache, what)
     artifact.prepare(choose, what)
@@ -58,7 +58,7 @@ def compile_artifact(
 def validate_artifact(
     data: bytes, limits: Limits, config: EngineConfig, what: str = "the module"
 ) -> ModuleInfo | Component:
-    """Admit and validate a binary module without compiling it; a component is compiled, for its types."""
+    """Admit and validate a binary module without compiling it. A component is compiled, because its types need that."""
     artifact = admit_artifact(data, limits, None, what)
     if isinstance(artifact, Module):
         return validate_module(data, artifact.info, limits, config, what)

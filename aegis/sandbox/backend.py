@@ -1,7 +1,9 @@
-"""The seam to where guests run: in this process (:mod:`.in_process`), or in a worker (:mod:`aegis.isolation`).
+"""The seam to the place where guests run: this process (:mod:`.in_process`), or a worker (:mod:`aegis.isolation`).
 
-A :class:`Backend` belongs to a runtime. It knows the policy; for each :class:`~aegis.sandbox.run.Run` it acquires the
-grants and instantiates the artifact in a :class:`Store`. The other rooms of a sandbox do not know which backend it is.
+A :class:`Backend` belongs to a runtime and has its policy. For each :class:`~aegis.sandbox.run.Run` it acquires the
+grants, makes a :class:`Plan` of the artifact and creates a :class:`Store` from it. A store is one instance of the
+guest: the run calls its exports through closures, on the thread that has its token. The other modules of this package
+use only these protocols, so they behave the same for both backends.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Functions", "Plan", "Store"]
 
 Functions = Sequence["HostFunction"] | Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
-"""The host functions of an artifact: for each import one, in its order or by its number."""
+"""The functions that serve an artifact's imports: one for each, in the order of the imports, or by number."""
 
 
 class Plan(Protocol):
-    """Everything that creating a store of one artifact needs and that no sandbox of it changes."""
+    """The parts of an artifact's stores that do not depend on the sandbox, so that all its sandboxes share them."""
 
     calls_python: bool
-    """Whether instantiating calls Python code of the engine's, to count memories for instance."""
+    """Whether the engine calls Python code during instantiation, for example to account for memories."""
 
     @property
     def artifact(self) -> Any: ...
@@ -45,81 +47,88 @@ class Plan(Protocol):
 
 
 class Store(Protocol):
-    """An instantiated artifact and its run-time state. Whoever holds its token may call into it.
+    """An instance of a guest. Only the thread that has taken its token may call it.
 
     All methods may be called from any thread; :meth:`cancel` also while another thread is in the guest.
     """
 
     token: list[None]
-    """Empty while a thread holds the store."""
+    """Empty while a thread holds the store; otherwise it has one element. ``list.pop`` takes it atomically."""
     alone: bool
-    """Whether no guest code can call Python, so that the main thread may run it."""
+    """Whether no guest code can call Python.
+
+    Then the main thread may run it: Python runs signal handlers there, and one that raises at the entry of a native
+    callback would end the process (F9)."""
     spent: bool
-    """Whether the guest was entered by a call that did not return."""
+    """Whether a call entered the guest and did not return."""
     layers: tuple[tuple[str, bool, str], ...]
-    """The layers that confine the guest's process: name, whether it is in force, details. Empty in this process."""
+    """The layers that confine the guest's process: name, whether it is in force, details. Empty for this process."""
 
     @property
     def plan(self) -> Any: ...
     def closure(self, name: Any) -> Callable[..., Any]:
-        """Return the function that calls an export; on a guest thread."""
+        """Return the function that calls an export, for use on a guest thread; raise ``ExportNotFound``."""
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
-        """Return the function that calls an export on this thread; ``None`` where this thread may not run it."""
+        """Return the function that calls an export on this thread; ``None`` if this thread may not run guest code."""
 
     def entered_here(self) -> bool:
-        """Tell whether this thread is in a host function that the guest called."""
+        """Return whether this thread is in a host function that the guest called."""
 
     def in_call(self) -> bool:
-        """Tell whether a thread is in the guest."""
+        """Return whether a thread is in the guest."""
 
     def take_token(self) -> bool:
-        """Take the token; return whether it was there."""
+        """Take the token; return whether it was free."""
 
     def held(self) -> AbstractContextManager[Any]:
-        """Hold the token; raise ``SandboxStateError`` (busy) where another thread has it."""
+        """Return a context manager that holds the token; it raises ``SandboxStateError`` (busy) if it is taken."""
 
     def bare_memory(self) -> LinearMemory:
-        """Return access to the exported memory, which counts no bytes; to the holder of the token."""
+        """Return access to the exported memory that counts no bytes. Only the thread with the token may use it."""
 
     def memory_size(self) -> int:
-        """Return the bytes of all linear memories."""
+        """Return the size of all linear memories together, in bytes."""
 
     def fuel_left(self) -> int:
-        """Return the fuel that the latest call left."""
+        """Return the fuel that the latest call left unused."""
 
-    def global_get(self, name: str, kind: GlobalType) -> int | float: ...
-    def global_set(self, name: str, kind: GlobalType, value: int | float) -> None: ...
+    def global_get(self, name: str, kind: GlobalType) -> int | float:
+        """Return the value of an exported global, integers as signed."""
+
+    def global_set(self, name: str, kind: GlobalType, value: int | float) -> None:
+        """Set an exported global to a value of its type."""
+
     def cancel(self) -> None:
-        """End the call under way."""
+        """End the call under way; it raises ``Cancelled``."""
 
     def abandon(self) -> None:
-        """Give the store to the thread that does not return from it."""
+        """Leave the store to the thread that does not return from it, so that nothing else frees it."""
 
     def close(self) -> None:
-        """Free the native state; a second close does nothing."""
+        """Free the native state; a second close does nothing. The caller has the token, or no other thread can call."""
 
 
 class Backend(Protocol):
-    """Makes stores for the sandboxes of one runtime."""
+    """The backend of one runtime: it creates the stores of its sandboxes."""
 
     policy: Policy
     subscribers: tuple[Subscriber, ...]
 
     def door(self) -> Door:
-        """Return the state of a new run's host calls: full budgets, no deadline yet."""
+        """Return the call context of a new run, with full limits and without a deadline yet."""
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
-        """Return the event bus of a new run, to the runtime's subscribers and these."""
+        """Return the event bus of a new run, for the subscribers of the runtime and the given ones."""
 
     def acquire(self, run: Run) -> host.Grants:
         """Return the grants of a run; raise ``PolicyError`` for one that cannot be acquired."""
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
-        """Return the providers of a component's imports; raise ``LinkError`` for imports without one."""
+        """Return the providers of a component's imports; raise ``LinkError`` for imports without a provider."""
 
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
-        """Return the plan of a module's stores; ``watched``: its memory is measured; ``pooled``: from the pool."""
+        """Return the plan of a module's stores; ``watched``: measure its memory; ``pooled``: take slots of the pool."""
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
@@ -127,16 +136,16 @@ class Backend(Protocol):
         """Return the plan of a component's stores under these providers."""
 
     def memory(self, door: Door) -> Any:
-        """Return the access of host functions to a module's memory; it counts bytes at ``door``."""
+        """Return access to a module's memory for host functions, which counts the copied bytes at ``door``."""
 
     def served(self, run: Run, module: Module, memory: Any) -> Mapping[int, Callable[..., Any]] | None:
-        """Return the functions of a module that imports WASI alone, by number; ``None`` for other modules."""
+        """Return the functions of a module that imports nothing but WASI, by number; ``None`` for other modules."""
 
     def offered(self, run: Run, module: Module, memory: Any) -> Sequence[HostFunction]:
         """Return the functions that Aegis itself provides for a module's imports."""
 
     def plain_store(self, run: Run, module: Module) -> Store:
-        """Instantiate a module that imports nothing and starts nothing, unobserved."""
+        """Instantiate a module without imports and start function, in a run without observers."""
 
     def module_store(self, run: Run, plan: Any, functions: Any) -> Store:
         """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""

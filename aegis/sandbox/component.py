@@ -1,4 +1,4 @@
-"""A component in a sandbox: how it is linked, instantiated, and seen from outside."""
+"""A component in a sandbox: its linking, instantiation and exports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aegis.component.planning.artifact import Component
 from aegis.component.planning.world import interface_named
 from aegis.engine.store.store import PoolExhausted
 from aegis.errors import LinkError
-from aegis.sandbox.exports import Exports, Namespace, lifted, namespace
+from aegis.sandbox.exports import Exports, Namespace, handle_maker, namespace
 from aegis.text import printable
 from aegis.wit.naming import pascal
 from aegis.wit.results import outcome_value
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from aegis.sandbox.run import Run
 
 
-__all__ = ["ComponentInstance", "Prepared"]
+__all__ = ["Prepared", "SandboxComponent"]
 
 
 class Prepared(NamedTuple):
-    """The parts that sandboxes of a component in one backend share, where the embedder provides nothing."""
+    """The parts that all sandboxes of a component in one backend share when the embedder provides no imports."""
 
     backend: ref[Backend]
     watched: bool
     providers: Providers
     plan: ComponentPlan
     direct: bool
-    """Whether a store of the plan needs nothing else: it is in this process, and imports and starts nothing."""
+    """Whether a store needs the plan alone: it is in this process, without imports and without start functions."""
 
 
-def _handle_class(component: ref[ComponentInstance], key: int) -> Callable[..., ResourceHandle]:
-    """Return the class of a resource's handles. A store must not keep alive a sandbox that is dropped unclosed."""
+def _handle_class(component: ref[SandboxComponent], key: int) -> Callable[..., ResourceHandle]:
+    """Return the class of a resource's handles. The weak reference lets an unclosed sandbox be collected."""
     return component().handle_class(key)  # type: ignore[union-attr]
 
 
-class ComponentInstance:
-    """One component in one run."""
+class SandboxComponent:
+    """One component in one run: it links the component, creates its store and describes its exports."""
 
     def __init__(self, run: Run, component: Component, prepared: Prepared | None = None) -> None:
-        """``prepared`` are the parts that the run's store was made from, if it is there already."""
+        """Prepare a run of ``component``; ``prepared`` has the parts of its store if that exists already."""
         self._run, self._component = run, component
         backend, latest = run.backend, prepared
         if latest is None:
@@ -65,13 +65,13 @@ class ComponentInstance:
         self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
         self.starts = self._plan.starts or self._plan.counted
-        """Whether instantiating it may run code of the guest, or Python code that the engine calls."""
+        """Whether instantiation may run guest code, or Python code that the engine calls."""
 
     _classes_made: dict[int, Callable[..., ResourceHandle]] | None = None
     _exports: dict[str, Any] | None = None
 
     @property
-    def _made(self) -> dict[str, Any]:
+    def _namespaces(self) -> dict[str, Any]:
         if self._exports is None:
             self._exports = {}
         return self._exports
@@ -83,14 +83,14 @@ class ComponentInstance:
         return self._classes_made
 
     def functions(self, wasi: Callable[[], Wasi]) -> Functions:
-        """Return the providers' callables, by the numbers of the plan."""
+        """Return the callables that serve the imports, by their numbers in the plan."""
         wanted = self._plan.functions
         if not wanted:
             return ()
         return self._providers.functions(wanted, wasi, self._run.door)
 
     def new_store(self, functions: Functions) -> Store:
-        """Instantiate the component."""
+        """Instantiate the component, outside the pool if that has no free slot."""
         backend, classes = self._run.backend, partial(_handle_class, ref(self))
         try:
             return backend.component_store(self._run, self._plan, functions, classes=classes)
@@ -98,51 +98,54 @@ class ComponentInstance:
             self._plan = backend.component_plan(self._component, self._providers, pooled=False)
             return backend.component_store(self._run, self._plan, functions, classes=classes)
 
-    # -- seen from outside ---------------------------------------------------------------------
+    # -- exports -------------------------------------------------------------------------------
 
     def exports(self) -> Exports:
         """Return the exports by name."""
-        return Exports(self._run, self._component.world.exports, self._made)
+        return Exports(self._run, self._component.world.exports, self._namespaces)
 
     def bind(self, table: Interface) -> Namespace:
-        """Return the exported interface of ``table`` as an object, its values of the table's classes."""
+        """Return the exported interface of ``table`` as an object whose values have the classes of the table.
+
+        Raise ``LinkError`` if the component does not export it, or with other types.
+        """
         items = self._component.world.exports
         if not table.name:
             own = {name: item for name, item in items.items() if isinstance(item, Function)}
-            return self._bound("", Interface("", own), table)
+            return self._bound_namespace("", Interface("", own), table)
         full = interface_named(items, table.name) or interface_named(items, table.name.partition("@")[0])
         item = items.get(full) if full is not None else None
         if full is None or not isinstance(item, Interface):
-            raise LinkError(f"the component does not export {printable(table.name)}, for which the bindings are")
-        return self._bound(full, item, table)
+            raise LinkError(f"the component does not export {printable(table.name)}, the interface of these bindings")
+        return self._bound_namespace(full, item, table)
 
-    def _bound(self, full: str, item: Interface, table: Interface) -> Namespace:
+    def _bound_namespace(self, full: str, item: Interface, table: Interface) -> Namespace:
         lacking = [name for name in table.functions if name not in item.functions]
         if lacking:
             raise LinkError(
-                f"the component's {printable(full or 'world')} has no {', '.join(lacking[:8])}, which the bindings have"
+                f"the component's {printable(full or 'world')} lacks {', '.join(lacking[:8])}, which the bindings have"
             )
         for name in table.functions:
             self._plan.check(full, name, table)
-        made = namespace(self._run, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
-        self._adopt(item, made)
-        return made
+        members = namespace(self._run, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
+        self._register_classes(item, members)
+        return members
 
-    def _adopt(self, item: Interface, made: Namespace) -> None:
-        """Let handles of an interface's resources be of the classes in its namespace."""
+    def _register_classes(self, item: Interface, members: Namespace) -> None:
+        """Give handles of an interface's resources the classes in its namespace."""
         for name, resource in item.types.items():
-            cls = vars(made).get(pascal(name))
+            cls = vars(members).get(pascal(name))
             if cls is not None and hasattr(resource, "key"):
-                self._classes[resource.key] = lifted(cls)
+                self._classes[resource.key] = handle_maker(cls)
 
     def handle_class(self, key: int) -> Callable[..., ResourceHandle]:
-        """Return what makes handles of the guest's resource with this key."""
+        """Return a callable that creates handles of the guest's resource with this key."""
         made = self._classes.get(key)
         if made is None:
             for name, item in self._component.world.exports.items():
                 if isinstance(item, Interface) and any(getattr(t, "key", None) == key for t in item.types.values()):
-                    self._adopt(item, self.exports()[name])
-            # Of a resource without functions, or of the world's own, there is no class.
+                    self._register_classes(item, self.exports()[name])
+            # No namespace has a class for a resource without functions, or for one of the world itself.
             own = {"__slots__": (), "_run": self._run, "__doc__": ResourceHandle.__doc__}
             made = self._classes.setdefault(key, type("ResourceHandle", (ResourceHandle,), own))
         return made
@@ -153,10 +156,10 @@ class ComponentInstance:
         return found
 
     def outcome_value(self, name: Any, returned: Any) -> Any:
-        """Return what an outcome has for a value that an export returned."""
+        """Return the value of an outcome for the value that an export returned."""
         return outcome_value(self.function(name).result, returned)
 
     def signature(self, name: Any) -> tuple[str, int]:
-        """Return an export's signature for messages, and how many arguments it takes."""
+        """Return the signature of an export for messages, and the number of its parameters."""
         function = self.function(name)
         return f"{printable(str(name), 160)}{show(function).removeprefix('func')}", len(function.params)

@@ -1,4 +1,4 @@
-"""What a component offers, as Python objects: functions by name, interfaces as namespaces, resources as classes."""
+"""The exports of a component as Python objects: functions, interfaces as namespaces, resources as classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["BoundName", "Exports", "Namespace", "arguments_error", "namespace"]
 
 
 class BoundName(NamedTuple):
-    """A function of an exported interface, seen through the table of generated bindings."""
+    """A function of an exported interface, whose values have the classes of generated bindings.
+
+    It is the key of a prepared call. Tables compare by identity: hashing one would cost more than the call.
+    """
 
     interface: str
     function: str
@@ -36,17 +39,20 @@ class BoundName(NamedTuple):
 
 
 class Exports(Mapping[str, Any]):
-    """The exports of a sandbox's guest, by name; an interface's version may be left out where it is plain."""
+    """The exports of a component by name. The version of an interface may be omitted if only one version is exported.
 
-    def __init__(self, run: Run, items: Mapping[str, Interface | Function], made: dict[str, Any]) -> None:
-        self._run, self._items, self._made = run, items, made
+    Raise :class:`~aegis.errors.ExportNotFound` for other names, with the nearest one.
+    """
+
+    def __init__(self, run: Run, items: Mapping[str, Interface | Function], namespaces: dict[str, Any]) -> None:
+        self._run, self._items, self._namespaces = run, items, namespaces
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._made:
-            return self._made[name]
+        if name in self._namespaces:
+            return self._namespaces[name]
         item = self._items.get(name)
         if isinstance(item, Function):
-            return _caller(self._run, name)
+            return _export_caller(self._run, name)
         full = interface_named(self._items, name)
         if full is None:
             alike = similar_names(str(name), self._items)
@@ -56,8 +62,8 @@ class Exports(Mapping[str, Any]):
             )
         found = self._items[full]
         assert isinstance(found, Interface)
-        self._made[full] = made = namespace(self._run, full, found)
-        return made
+        self._namespaces[full] = members = namespace(self._run, full, found)
+        return members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -83,7 +89,9 @@ class Namespace:
         return f"<exports of {printable(self.__name__)}>"
 
 
-def _caller(run: Run, name: Any) -> Callable[..., Any]:
+def _export_caller(run: Run, name: Any) -> Callable[..., Any]:
+    """Return a function that calls the export ``name``, under its Python name."""
+
     def call(*args: Any) -> Any:
         return run.call(name, *args)
 
@@ -92,7 +100,7 @@ def _caller(run: Run, name: Any) -> Callable[..., Any]:
 
 
 def namespace(run: Run, full: str, item: Interface, table: Interface | None = None) -> Namespace:
-    """Return an exported interface as an object; ``table`` gives its values the classes of bindings."""
+    """Return an exported interface as an object. With ``table``, its values have the classes of these bindings."""
 
     def named(function: str) -> Any:
         return BoundName(full, function, table) if table is not None else f"{full}#{function}" if full else function
@@ -100,14 +108,14 @@ def namespace(run: Run, full: str, item: Interface, table: Interface | None = No
     members: dict[str, Any] = {}
     for name in item.functions:
         if not name.startswith("["):
-            members[snake(name)] = _caller(run, named(name))
-    for resource, functions in _resources(item).items():
+            members[snake(name)] = _export_caller(run, named(name))
+    for resource, functions in _functions_by_resource(item).items():
         members[pascal(resource)] = _handle_class(run, resource, functions, named)
     return Namespace(full or "the world", members)
 
 
-def _resources(item: Interface) -> dict[str, list[str]]:
-    """Return the names of the functions of each resource; one pass, for a guest chooses how many there are."""
+def _functions_by_resource(item: Interface) -> dict[str, list[str]]:
+    """Return the names of the functions of each resource, in one pass: the guest chooses how many there are."""
     found: dict[str, list[str]] = {}
     for name in item.functions:
         if name.startswith("["):
@@ -118,55 +126,59 @@ def _resources(item: Interface) -> dict[str, list[str]]:
 def _handle_class(
     run: Run, resource: str, functions: Sequence[str], named: Callable[[str], Any]
 ) -> type[ResourceHandle]:
-    """Return the class of one resource's handles in one sandbox: its constructor, statics and methods."""
-    body: dict[str, Any] = {"__slots__": (), "_run": run, "__doc__": f"A handle of {resource} in a guest."}
+    """Return the class of a resource's handles in one sandbox, with its constructor, static functions and methods."""
+    body: dict[str, Any] = {"__slots__": (), "_run": run, "__doc__": f"A handle of the resource {resource} of a guest."}
     constructor = f"[constructor]{resource}"
     if constructor in functions:
         make = named(constructor)
-        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else run.call(make, *args)
+        body["__new__"] = lambda cls, *args: _new_handle(cls, args) if _is_from_engine(args) else run.call(make, *args)
     else:
-        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else _no_constructor(resource)
+        body["__new__"] = lambda cls, *args: (
+            _new_handle(cls, args) if _is_from_engine(args) else _no_constructor(resource)
+        )
     for name in functions:
         kind, _, rest = name.partition("]")
         own = rest.partition(".")[2]
         if own:
-            call = _caller(run, named(name))
+            call = _export_caller(run, named(name))
             body[snake(own)] = staticmethod(call) if kind == "[static" else call
     body["__init__"] = lambda self, *args: None
     return type(pascal(resource), (ResourceHandle,), body)
 
 
-class _Lifted(NamedTuple):
-    """Tells a handle that the engine makes from a constructor that the embedder calls."""
+class _HandleParts(NamedTuple):
+    """The one argument of a handle class when the engine creates a handle; an embedder's call runs the constructor."""
 
     native: Any
     key: int
     owner: Any
 
 
-def _internal(args: tuple[Any, ...]) -> bool:
-    return len(args) == 1 and isinstance(args[0], _Lifted)
+def _is_from_engine(args: tuple[Any, ...]) -> bool:
+    return len(args) == 1 and isinstance(args[0], _HandleParts)
 
 
-def _made(cls: type[ResourceHandle], args: tuple[Any, ...]) -> ResourceHandle:
+def _new_handle(cls: type[ResourceHandle], args: tuple[Any, ...]) -> ResourceHandle:
     handle = object.__new__(cls)
     ResourceHandle.__init__(handle, *args[0])
     return handle
 
 
-def lifted(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], ResourceHandle]:
-    """Return what makes a handle of ``cls`` from the engine's."""
-    return lambda native, key, owner: cls(_Lifted(native, key, owner))  # type: ignore[call-arg]
+def handle_maker(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], ResourceHandle]:
+    """Return a function that creates a handle of ``cls`` from the engine's handle, its resource and its owner."""
+    return lambda native, key, owner: cls(_HandleParts(native, key, owner))  # type: ignore[call-arg]
 
 
 def _no_constructor(resource: str) -> Any:
-    raise TypeError(f"the resource {printable(resource)} has no constructor; the guest's functions return it")
+    raise TypeError(
+        f"the resource {printable(resource)} has no constructor: call a function of the guest that returns one"
+    )
 
 
 def arguments_error(signature: str, wanted: int, args: Sequence[Any], error: Exception) -> CallError:
-    """Return the error of a call whose arguments do not fit the export's ``signature``, which takes ``wanted``."""
+    """Return the error for arguments that do not match ``signature``, which has ``wanted`` parameters."""
     if len(args) != wanted:
         spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
         return CallError(f"{signature} takes {count(wanted, 'argument')}, not {len(args)}{spread}")
-    message = str(error)  # a worker has said the signature already
+    message = str(error)  # a message from a worker has the signature already
     return CallError(message if message.startswith(f"{signature}: ") else f"{signature}: {message}")

@@ -1,6 +1,6 @@
-"""What an embedder holds of a guest's state: its memory, its globals, and the caller in a host function.
+"""A guest's memory and globals for the embedder, and the calling guest for a host function.
 
-Each goes through the sandbox at every use, so nothing here outlives what it refers to.
+Each access goes through the run, so none of these objects keeps a guest alive or reaches one that was replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ __all__ = ["Caller", "Globals", "Memory"]
 
 
 class Memory:
-    """The guest's linear memory: copies in and out, never a view. Offsets and lengths in bytes."""
+    """The exported linear memory of a guest. Offsets and lengths are in bytes, from 0.
+
+    Reads and writes copy: a view would point into memory that the guest may move or free. All methods raise
+    :class:`~aegis.errors.SandboxStateError` while a call is under way (a host function uses :class:`aegis.Caller`) and
+    for a closed sandbox. The memory of a poisoned sandbox can still be read::
+
+        sandbox.memory.write(1024, b"hello")
+        sandbox.call("upper", 1024, 5)
+        sandbox.memory.read(1024, 5)  # b"HELLO"
+    """
 
     __slots__ = ("_run",)
 
@@ -31,12 +40,15 @@ class Memory:
 
     @property
     def size(self) -> int:
-        """The memory's present size in bytes; 0 when the module exports none."""
+        """The present size in bytes, 0 if the module exports no memory."""
         with self._run.exclusive() as memory:
             return memory.size()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes at ``offset``; raise ``ValueError`` when they do not lie inside."""
+        """Return a copy of ``length`` bytes at ``offset``.
+
+        Raise ``ValueError`` if the range is not inside the memory.
+        """
         with self._run.exclusive() as memory:
             try:
                 return memory.read(offset, length)
@@ -44,7 +56,10 @@ class Memory:
                 raise ValueError(str(fault)) from None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy ``data`` to ``offset``; raise ``ValueError`` when it does not fit inside."""
+        """Copy ``data`` into the memory at ``offset``.
+
+        Raise ``ValueError`` if the range is not inside the memory; nothing is written then.
+        """
         raw = memoryview(data).cast("B")
         with self._run.exclusive() as memory:
             try:
@@ -54,7 +69,16 @@ class Memory:
 
 
 class Globals(MutableMapping[str, Any]):
-    """The exported globals of a guest by name; an item is set if it is mutable and the value fits."""
+    """The exported globals of a core module: a mapping of names to numbers, int for i32 and i64, float for f32 and f64.
+
+    Integers are read as signed. A mutable global can be set to any number that its type can hold; none can be deleted.
+    Raise ``KeyError`` for an unknown name; :class:`~aegis.errors.CallError` for an immutable global, a value that does
+    not fit the type, and types that Python cannot hold (v128, references); :class:`~aegis.errors.SandboxStateError`
+    while a call is under way::
+
+        sandbox.globals["counter"] = 5
+        dict(sandbox.globals)  # {"counter": 5}
+    """
 
     __slots__ = ("_run",)
 
@@ -75,7 +99,7 @@ class Globals(MutableMapping[str, Any]):
             store.global_set(name, kind, number)
 
     def __delitem__(self, name: str) -> None:
-        raise CallError("a guest's globals cannot be deleted")
+        raise CallError("globals of a guest cannot be deleted")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
@@ -97,10 +121,16 @@ class Globals(MutableMapping[str, Any]):
 
 
 class Caller:
-    """The guest that called a host function marked with :func:`aegis.with_caller`.
+    """The guest that called a host function, its first argument if :func:`aegis.with_caller` marks the function.
 
-    It is good for that call only, on its thread; elsewhere it raises
-    :class:`~aegis.errors.SandboxStateError`.
+    It is valid until that host function returns, on the same thread. Later, and on other threads, its methods raise
+    :class:`~aegis.errors.SandboxStateError`. Bytes that it copies count towards the limit ``host_bytes``::
+
+        @aegis.with_caller
+        def log(caller, offset, length):
+            print(caller.read(offset, length).decode(errors="replace"))
+
+        runtime.sandbox(module, imports={"env": {"log": log}})
     """
 
     __slots__ = ("_run",)
@@ -109,27 +139,34 @@ class Caller:
         self._run = run
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return a copy of ``length`` bytes of the guest's memory; charged to ``host_bytes``.
+        """Return a copy of ``length`` bytes of the guest's memory at ``offset``.
 
-        Raise :class:`~aegis.values.MemoryFault` when they do not lie inside, and
-        :class:`~aegis.errors.QuotaExceeded` when they are more than ``value_bytes``.
+        Raise :class:`aegis.MemoryFault` if the range is not inside the memory, and
+        :class:`~aegis.errors.QuotaExceeded` for more bytes than ``value_bytes`` or than ``host_bytes`` leaves.
         """
         return self._memory().read(offset, length)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy ``data`` into the guest's memory; charged to ``host_bytes``."""
+        """Copy ``data`` into the guest's memory at ``offset``. Raise as :meth:`read` does; nothing is written then."""
         self._memory().write(offset, memoryview(data).cast("B"))
 
     def memory_size(self) -> int:
-        """Return the size of the guest's memory in bytes."""
+        """Return the present size of the guest's memory in bytes, 0 if it exports none."""
         return self._memory().size()
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call an export of the same guest; it shares the deadline and the fuel of the call under way."""
+        """Call an export of the same guest; return and raise as :meth:`aegis.Sandbox.call` does.
+
+        The nested call shares the deadline and the fuel of the call under way.
+        """
         return self._inside().call(name, *args)
 
     def remaining(self) -> float | None:
-        """Seconds to the deadline of the call under way; raise when it has passed."""
+        """Return the seconds until the deadline of the call under way, ``None`` if it has none.
+
+        Raise :class:`~aegis.errors.DeadlineExceeded` after the deadline, and :class:`~aegis.errors.Cancelled` if the
+        call was cancelled.
+        """
         return self._inside().door.remaining()
 
     def _memory(self) -> LinearMemory:
@@ -139,5 +176,8 @@ class Caller:
 
     def _inside(self) -> Run:
         if not self._run.on_guest_stack():
-            raise SandboxStateError("a caller is good only inside the host function that got it", state="busy")
+            raise SandboxStateError(
+                "this Caller is no longer valid: use it only inside the host function that got it, on the same thread",
+                state="busy",
+            )
         return self._run

@@ -1,7 +1,7 @@
-"""Host functions as the embedder wrote them, made ready for one sandbox: those that are asynchronous, or ask the time.
+"""Adapters for host functions of the embedder that are coroutine functions or have a parameter ``deadline``.
 
-A keyword-only parameter named ``deadline`` is given the seconds that remain to the call's deadline, ``None``
-without one. A coroutine function is awaited on the event loop that the call was made on.
+A keyword-only parameter ``deadline`` gets the seconds until the deadline of the call, ``None`` if it has none. A
+coroutine function is awaited on the event loop from which the call was made.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["prepared", "takes_deadline"]
 
-_COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect would cost every start
+_COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect would slow down every start
 
 
-def _code(function: Any) -> CodeType | None:
-    """Return the code that a call of ``function`` runs, if it is Python's and not a class."""
+def _code_of(function: Any) -> CodeType | None:
+    """Return the Python code object that a call of ``function`` runs; ``None`` for a class or a function in C."""
     while isinstance(function, partial):
         function = function.func
     if isinstance(function, type):
@@ -33,10 +33,10 @@ def _code(function: Any) -> CodeType | None:
 
 
 def takes_deadline(function: Any) -> bool:
-    """Tell whether ``function`` has a keyword-only parameter ``deadline`` that nobody gave it yet."""
+    """Return whether ``function`` has a keyword-only parameter ``deadline`` that no ``partial`` has set."""
     if isinstance(function, partial) and "deadline" in function.keywords:
         return False
-    code = _code(function)
+    code = _code_of(function)
     if code is None:
         return False
     first = code.co_argcount
@@ -44,8 +44,8 @@ def takes_deadline(function: Any) -> bool:
 
 
 def prepared(function: Callable[..., Any], name: str, door: Door) -> Callable[..., Any]:
-    """Return what serves the import ``name`` behind ``door`` by ``function``; mostly that is the function."""
-    code = _code(function)
+    """Return a callable that serves the import ``name``: ``function`` itself unless it needs an adapter."""
+    code = _code_of(function)
     timed, awaited = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE)
     if not (timed or awaited):
         return function

@@ -1,4 +1,4 @@
-"""The backend of guests that run in this process; :mod:`aegis.isolation.parent.backend` is the other one."""
+"""The backend that runs guests in this process; :mod:`aegis.isolation.parent.backend` is the other one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["BaseBackend", "InProcessBackend", "release"]
 
 
 class BaseBackend:
-    """The part that all backends share: a policy, the subscribers of its runtime, and the bus of each run."""
+    """Base of all backends: the policy, the subscribers of the runtime, and the door and event bus of each run."""
 
     def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
         self.policy = policy
@@ -41,26 +41,26 @@ class BaseBackend:
         self._budgets = budgets_of(policy.limits)
         self._explain: Callable[[Decision], Decision] | None = self.explained
         self.protected: tuple[Protected, ...] = ()
-        """Host files that no grant of its sandboxes may let a guest reach, beside those that the policy names."""
+        """Host files that no grant of a sandbox may reach, besides those that the policy names itself."""
 
     def explained(self, decision: Decision) -> Decision:
-        """Return a decision with the option that would change it."""
+        """Return a decision with its remedy, the option that would change it."""
         from aegis.policy.remedies import explained
 
         return explained(self.policy, decision)
 
     def door(self) -> Door:
-        """Return the door of a new run; its decisions are explained by this policy."""
+        """Return the door of a new run. It explains denials by the policy of this backend."""
         door = Door(self.policy.limits, self._budgets)
         door.explain = self._explain
         return door
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
-        """Return the bus of a new run, to the runtime's subscribers and these."""
+        """Return the event bus of a new run, for the subscribers of the runtime and the given ones."""
         return EventBus(_run_name(), (*self.subscribers, *subscribers))
 
     def policy_of(self, run: Run) -> Policy:
-        """Return the policy of one sandbox, which may have standard streams of its own."""
+        """Return the policy of one sandbox, which may have its own standard streams."""
         return self.policy if run.stdio is None else replace(self.policy, stdio=run.stdio)
 
     def acquire(self, run: Run) -> host.Grants:
@@ -69,16 +69,18 @@ class BaseBackend:
         return host.Grants(policy, run.args, run.door, self.protected)
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
-        """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
+        """Return the providers of a component's imports; raise ``LinkError`` for imports without a provider."""
         from aegis.sandbox.link_component import Providers
 
         return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
 
 
 class InProcessBackend(BaseBackend):
-    """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit.
+    """Backend for guests in this process. It uses three engines.
 
-    Where memories have to be counted in total it is a third kind; ``exact``: also where only that shows them.
+    ``config`` has the pool; ``plain`` has none, for artifacts that exceed its slots; a third one, derived from it,
+    accounts for each growth of a memory, for limits that caps of single memories cannot enforce. ``exact`` selects the
+    third also when only the peak of memories that are not exported is of interest.
     """
 
     def __init__(
@@ -97,13 +99,16 @@ class InProcessBackend(BaseBackend):
     # -- plans ---------------------------------------------------------------------------------
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
-        """Return the kind of engine that ``artifact`` runs on; ``watched`` by somebody who wants to see its memory."""
+        """Return the engine for ``artifact``; ``watched``: its memory is measured."""
         if artifact.counted(self.policy.limits, watched=watched or self.exact):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
 
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> ModulePlan:
-        """Return what stores of ``module`` need, from the pool or without it; ``watched`` if its memory is."""
+        """Return the plan of a module's stores, the latest one if it matches.
+
+        ``watched``: measure its memory; ``pooled``: take slots of the pool.
+        """
         plan: ModulePlan | None = module.plan
         if (
             plan is not None and plan.config is self.config and plan.limits is self.policy.limits
@@ -115,38 +120,38 @@ class InProcessBackend(BaseBackend):
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
     ) -> ComponentPlan:
-        """Return what stores of ``component`` under these providers need, likewise."""
+        """Return the plan of a component's stores under these providers; see :meth:`plan`."""
         from aegis.component.link import ComponentPlan
 
         config = self.engine_of(component, watched=watched, pooled=pooled)
         make = lambda: ComponentPlan(  # noqa: E731
             component, config, self.policy.limits, providers.typed, providers.lacks
         )
-        made: ComponentPlan = component.planned((config, self.policy.limits, providers.key), make)
-        return made
+        plan: ComponentPlan = component.planned((config, self.policy.limits, providers.key), make)
+        return plan
 
-    # -- what one sandbox gets -----------------------------------------------------------------
+    # -- functions and stores of one sandbox ---------------------------------------------------
 
     def memory(self, door: Door) -> LinearMemory:
-        """Return the access of host functions to a module's memory."""
+        """Return access to a module's memory for host functions."""
         return LinearMemory(door)
 
     def offered(self, run: Run, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
-        """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
+        """Return the functions that Aegis provides for a module's imports, on the grants of this sandbox."""
         wanted = wants_host(module)
         if not wanted:
             return ()
         return host.host_functions(run.acquired(), memory, run.door, self.policy.limits, wanted)
 
     def served(self, run: Run, module: Module, memory: LinearMemory) -> Mapping[int, Callable[..., Any]] | None:
-        """Return what answers the module's imports by their numbers, where the host serves all; otherwise ``None``."""
+        """Return the functions of a module that imports nothing but WASI, by number; ``None`` for other modules."""
         wanted = served_by_host(module)
         if wanted is None:
             return None
         return host.host_calls(run.acquired(), memory, run.door, self.policy.limits, wanted)
 
     def plain_store(self, run: Run, module: Module) -> ModuleStore:
-        """Instantiate a module that imports nothing and starts nothing, unobserved."""
+        """Instantiate a module without imports and start function, in a run without observers."""
         try:
             return ModuleStore(self.plan(module), run.door)
         except PoolExhausted:
@@ -170,14 +175,17 @@ _PROCESS = f"{os.getpid():x}"
 
 
 def _run_name() -> str:
-    """A name for a run that is unique in this process; with the process's number, on this host."""
+    """Return a name for a run that is unique on this host: the number of the process, and that of the run."""
     global _runs
     _runs += 1
     return f"{_PROCESS}-{_runs}"
 
 
 def release(store: backend.Store | None, grants: host.Grants | None, door: Door) -> None:
-    """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
+    """Free the resources of a run: native memory, host objects that its guest had handles of, descriptors.
+
+    The order matters: no guest code may run any more when its handles are dropped, and dropping them may use grants.
+    """
     if store is not None and store.take_token():
         store.close()
     try:

@@ -1,4 +1,4 @@
-"""Instantiating the artifact of a run: in which store, and on which thread."""
+"""Instantiation of a run's artifact: the creation of its store, on a thread that may run its guest code."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from aegis.support.lean import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
     from aegis.sandbox.backend import Store
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["as_before", "component_of", "instantiate", "wasi_of"]
+__all__ = ["component_of", "instantiate", "instantiate_again", "wasi_of"]
 
 
-def as_before(run: Run, component: Any) -> bool:
-    """Instantiate a component as the latest run did; return whether there is one, and nothing else to do.
+def instantiate_again(run: Run, component: Any) -> bool:
+    """Instantiate a component with the plan of its latest run; return whether that sufficed.
 
-    Such a component imports nothing and starts nothing; its other parts are made when they are used.
+    It suffices for a component without imports and start functions in the same backend. The other parts of the run are
+    created at their first use.
     """
     latest = component.latest
     if latest is None or not latest.direct or latest.watched or latest.backend() is not run.backend:
@@ -38,22 +39,22 @@ def as_before(run: Run, component: Any) -> bool:
 
 
 def _handle_class(run: ref[Run], key: int) -> Callable[..., ResourceHandle]:
-    """Return the class of handles of a resource. The reference is weak: a store does not keep its run alive."""
+    """Return the class of handles of a resource. The weak reference keeps a store from keeping its run alive."""
     return run().component.handle_class(key)  # type: ignore[union-attr]
 
 
 def wasi_of(run: ref[Run]) -> Wasi:
-    """Return WASI 0.2 on the grants of a run. The reference is weak: host functions do not keep their run alive."""
+    """Return WASI 0.2 on the grants of a run. The weak reference keeps host functions from keeping their run alive."""
     owner = run()
-    assert owner is not None  # its guest calls
+    assert owner is not None  # its guest makes this call
     made = owner.wasi_made
     if made is None:
         made = owner.wasi_made = _wasi_class()(owner.acquired(), owner.door, owner.backend.policy.limits)
     return made
 
 
-def component_of(run: Run) -> ComponentInstance | None:
-    """Make the component's side of a run and return it; ``None`` for a core module."""
+def component_of(run: Run) -> SandboxComponent | None:
+    """Create and return the component of a run; ``None`` for a core module."""
     component: Any = run.artifact
     if component is None or component.kind != "component":
         return None
@@ -70,11 +71,11 @@ def _wasi_class() -> type[Wasi]:
 
 
 @cache
-def _component_class() -> type[ComponentInstance]:
+def _component_class() -> type[SandboxComponent]:
     """Import and return the class: only components need it, and importing it takes start-up time."""
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
 
-    return ComponentInstance
+    return SandboxComponent
 
 
 def instantiate(run: Run, functions: Any) -> Store:
@@ -83,17 +84,19 @@ def instantiate(run: Run, functions: Any) -> Store:
     if component is not None:
         if not component.starts:
             return component.new_store(functions)
-        return _supervised_if_it_runs(run, component.new_store, functions, calls=component.calls_python)
+        return _instantiate_supervised(run, component.new_store, functions, calls=component.calls_python)
     plan = run.backend.plan(module, watched=run.observed)
     if not module.info.has_start and not plan.calls_python:
         return _new_store(run, plan, functions)
-    return _supervised_if_it_runs(run, lambda f: _new_store(run, plan, f), functions, calls=plan.calls_python)
+    return _instantiate_supervised(run, lambda f: _new_store(run, plan, f), functions, calls=plan.calls_python)
 
 
-def _supervised_if_it_runs(run: Run, make: Callable[[Any], Store], functions: Any, *, calls: bool) -> Store:
-    """Instantiate an artifact whose guest code runs by that, on a thread that may run it.
+def _instantiate_supervised(run: Run, make: Callable[[Any], Store], functions: Any, *, calls: bool) -> Store:
+    """Instantiate an artifact whose instantiation runs guest code, on a thread that may run it.
 
-    The main thread may where no Python code can run meanwhile and time is limited.
+    The main thread may run it if no Python code is called meanwhile, because Python runs signal handlers there, and one
+    that raises at the entry of a native callback would end the process (F9). It also needs a deadline: Ctrl-C has no
+    effect until the guest returns.
     """
     limits = run.backend.policy.limits
     alone = not functions and not calls and limits.timeout is not None

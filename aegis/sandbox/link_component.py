@@ -1,8 +1,8 @@
-"""Who provides what a component imports: the embedder's objects first, then the host's WASI, or nobody.
+"""The functions that serve the imports of a component: the embedder's objects first, then WASI as Aegis serves it.
 
-Everything that nobody provides, and everything that an object lacks or spells otherwise, is told at once.
-WASI is linked by name and looked into when a function is first called: a guest imports far more of it than
-it uses.
+One :class:`~aegis.errors.LinkError` lists all imports without a provider and all faults of the objects: missing
+functions, wrong types and wrong numbers of parameters. Functions of WASI are looked up at their first call, because a
+guest imports far more of them than it uses.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Providers", "served", "unprovided_by_host"]
 
-_MOST_CHARACTERS = 200
-"""Characters of a name in a remedy; one that was cut would be of another import."""
-_TRAP = "--trap-missing (trap_missing=True) has it trap when called"
+_MAX_NAME_CHARACTERS = 200
+"""Characters of the longest name that a remedy quotes. A truncated name would be that of another import."""
+_TRAP = "--trap-missing (trap_missing=True) makes it trap when called"
 
 
-class _Object(NamedTuple):
-    """An object of the embedder's, and the table of the bindings that it was written against, if any."""
+class _EmbedderObject(NamedTuple):
+    """An object or function of the embedder, with the table of the bindings it was written against, if any."""
 
     implementation: Any
     table: Interface | None
 
 
-_Finders = dict[int, "tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]"]
-"""Each function of the host, by its number: its interface and its name there, or what finds it."""
+_HostLookups = dict[int, "tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]"]
+"""How to find each function of the host, by its number: index row and attribute, or a function that finds it."""
 
 
 class Providers:
-    """The providers of one component's imports, for any number of its sandboxes.
+    """Providers of one component's imports, for any number of its sandboxes.
 
-    ``imports`` maps interface names to objects and names of the world's own functions to callables; an
-    interface without a version serves every version, one with a version those that its track serves.
-    ``named`` are providers that a policy names; they serve what ``imports`` does not. Raise
-    :class:`~aegis.errors.LinkError` for what does not fit together.
+    ``imports`` maps names of interfaces to objects, and names of functions of the world to callables. A name without a
+    version provides every version, one with a version those of its track. ``named`` has the providers that the policy
+    names; they provide interfaces that ``imports`` does not. Raise :class:`~aegis.errors.LinkError` for imports without
+    a provider, unless ``trap_missing``, and for providers that do not match the component's types.
     """
 
     def __init__(
@@ -67,51 +67,51 @@ class Providers:
     ) -> None:
         self._component = component
         self._trap_missing = trap_missing
-        self._objects: dict[str, _Object] = {}
-        self._free: dict[str, _Object] = {}
-        self._finders: _Finders = {}
+        self._objects: dict[str, _EmbedderObject] = {}
+        self._free: dict[str, _EmbedderObject] = {}
+        self._lookups: _HostLookups = {}
         faults: list[str] = []
         missing: list[MissingImport] = []
         by_policy = dict(named)
         for name, item in component.world.imports.items():
-            key, named_key = _provider(imports, name), _provider(by_policy, name)
+            key, named_key = _provider_key(imports, name), _provider_key(by_policy, name)
             if key is not None:
-                self._take(name, item, imports[key], faults)
+                self._add_provider(name, item, imports[key], faults)
             elif named_key is not None:
-                self._take(name, item, _load(named_key, by_policy[named_key]), faults)
+                self._add_provider(name, item, _load_provider(named_key, by_policy[named_key]), faults)
             elif isinstance(item, Interface) and (served(name) or not item.functions):
                 continue
-            elif _place(name)[0] == "method":
-                continue  # its objects come from a function, and are called as they are
+            elif _split_function_name(name)[0] == "method":
+                continue  # a function returns the objects, and the method is looked up on each
             elif not trap_missing:
-                missing.append(MissingImport(printable(name), "", _shape(item), _remedy(name, item)))
-        faults += _unknown(component, imports)
+                missing.append(MissingImport(printable(name), "", _type_text(item), _remedy(name, item)))
+        faults += _unknown_imports(component, imports)
         if missing or faults:
-            raise _unlinked(missing, faults)
+            raise _link_error(missing, faults)
 
     @property
     def key(self) -> tuple[tuple[str, int], ...]:
-        """What tells plans apart: what is provided, of which bindings, and whether what is missing traps."""
-        made = [*self._objects.items(), *self._free.items()]
-        provided = sorted((name, 0 if one.table is None else id(one.table)) for name, one in made)
-        return (*provided, ("", int(self._trap_missing)))
+        """The key of a plan: the provided names, the identity of their bindings, and whether missing functions trap."""
+        provided = [*self._objects.items(), *self._free.items()]
+        tables = sorted((name, 0 if given.table is None else id(given.table)) for name, given in provided)
+        return (*tables, ("", int(self._trap_missing)))
 
     def serves(self, name: str) -> bool:
-        """Tell whether the embedder provides an imported interface, or a function of the world's own."""
+        """Return whether the embedder provides an imported interface, or a function that the world itself imports."""
         return name in self._objects or name in self._free
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
-        """Return a function of ``interface`` with the Python classes of its bindings."""
+        """Return the type of a function with the Python classes of its bindings."""
         if self.lacks(interface, name, function):
             return self._component.with_python_types(function)
         return self._typed(interface, name, function)
 
     def lacks(self, interface: str, name: str, function: Function) -> bool:
-        """Tell whether a function is to trap: nothing provides it, and that is what the embedder asked for."""
+        """Return whether a call of a function traps: nothing provides it, and the embedder set ``trap_missing``."""
         if not self._trap_missing or interface in self._objects or (not interface and name in self._free):
             return False
         if not interface or served(interface) is None:
-            return _place(name)[0] != "method" or bool(interface)
+            return _split_function_name(name)[0] != "method" or bool(interface)
         try:
             self._typed(interface, name, function)
         except LinkError:
@@ -124,11 +124,11 @@ class Providers:
             return self._component.with_python_types(function)
         stated = table.functions.get(name)
         if stated is None:
-            raise LinkError(f"nothing provides {interface}#{name}: {table.name}, which serves it, has no such function")
+            raise LinkError(f"nothing provides {interface}#{name}: {table.name}, which serves the interface, lacks it")
         try:
             return merged(function, stated)
-        except Mismatch as odd:
-            raise LinkError(f"{interface}#{name} is not the function that {table.name} has: {odd}") from None
+        except Mismatch as mismatch:
+            raise LinkError(f"{interface}#{name} differs from the function in {table.name}: {mismatch}") from None
 
     def _table(self, interface: str) -> Interface | None:
         if interface in self._objects:
@@ -139,78 +139,79 @@ class Providers:
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
     ) -> Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]:
-        """Return a callable for each of ``wanted``, behind one sandbox's ``door``.
+        """Return a callable for each of ``wanted``, by position, for the sandbox of ``door``.
 
-        ``wasi`` gives that sandbox's WASI when it is needed.
+        ``wasi`` returns the WASI of that sandbox. It is called when the guest first calls a function of WASI.
         """
         if self.deferred and not self._objects and not self._free:
-            return _Deferred(self._finders, wanted, wasi)
-        made: list[Callable[..., Any]] = []
+            return _DeferredFunctions(self._lookups, wanted, wasi)
+        callables: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
-            made.append(prepared(own, str(function), door) if own else self._offered(made, n, function, wasi))
-        return made
+            callables.append(prepared(own, str(function), door) if own else self._offered(callables, n, function, wasi))
+        return callables
 
     def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:
-        """Return the embedder's callable for ``function``, if one was given."""
+        """Return the embedder's callable for ``function``, ``None`` if the embedder does not provide it."""
         if not function.interface:
             free = self._free.get(function.name)
             return None if free is None else free.implementation
         provided = self._objects.get(function.interface)
-        return None if provided is None else _found(provided.implementation, function.name)
+        return None if provided is None else _callable_of(provided.implementation, function.name)
 
     def _offered(
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
+        """Return a callable that looks up the host's function at its first call, and replaces itself in ``made``."""
         row = None if function.missing else served(function.interface)
         if row is None:
             return MissingFunction(str(function))
 
         def first(*values: Any) -> Any:
-            made[n] = found = _found(wasi().implementation(row), function.name)
-            return found(*values)
+            made[n] = target = _callable_of(wasi().implementation(row), function.name)
+            return target(*values)
 
         return first
 
     deferred: ClassVar[bool] = True
-    """Whether functions of the host are looked up when the guest calls them, where the embedder provides nothing."""
+    """Whether :meth:`functions` may return a mapping that looks up each function of the host at its first call."""
 
     # -- the embedder's objects ----------------------------------------------------------------
 
-    def _take(self, name: str, item: Interface | Function, given: Any, faults: list[str]) -> None:
+    def _add_provider(self, name: str, item: Interface | Function, given: Any, faults: list[str]) -> None:
+        """Provide the import ``name`` by ``given``, and add what is wrong with it to ``faults``."""
         if isinstance(item, Function):
             table = given.interface if isinstance(given, Bound) else None
             given = given.implementation if isinstance(given, Bound) else given
-            kind, _, own = _place(name)
+            kind, _, own = _split_function_name(name)
             called = getattr(given, snake(own), None) if kind in ("method", "static") else given
             if kind == "method" and not isinstance(given, type):
-                self._free[name] = _Object(_on_the_object, table)
+                self._free[name] = _EmbedderObject(_called_on_object, table)
             elif not callable(called):
-                what = (
-                    f"no {snake(own)} for it"
-                    if kind and called is None
-                    else f"a {type(called).__name__}, not a function"
-                )
-                faults.append(f"{printable(name)} is {what}" if not kind else f"{printable(name)}: {what}")
-            elif (fault := _arity(called, len(item.params), timed=kind != "method")) is not None:
+                mistake = f"a {type(called).__name__}, not a function"
+                if kind and called is None:
+                    mistake = f"no {snake(own)} for it"
+                faults.append(f"{printable(name)}: {mistake}" if kind else f"{printable(name)} is {mistake}")
+            elif (fault := _arity_fault(called, len(item.params), timed=kind != "method")) is not None:
                 faults.append(f"{printable(name)}{show(item).removeprefix('func')}: {fault}")
             else:
-                self._free[name] = _Object(_on_the_object if kind == "method" else called, table)
+                self._free[name] = _EmbedderObject(_called_on_object if kind == "method" else called, table)
                 faults += self._mismatches("", Interface("", {name: item}))
             return
         made = (
-            _Object(given.implementation, given.interface)
+            _EmbedderObject(given.implementation, given.interface)
             if isinstance(given, Bound)
-            else _Object(given, _stated(given, name))
+            else _EmbedderObject(given, _bindings_table(given, name))
         )
         if made.table is not None and unversioned(made.table.name) != unversioned(name):
-            faults.append(f"{printable(name)}: the bindings given for it are of {made.table.name}")
+            faults.append(f"{printable(name)}: its provider was written for {made.table.name}")
             return
         self._objects[name] = made
-        faults += [f"{printable(name)}: {fault}" for fault in _lacks(made.implementation, item)]
+        faults += [f"{printable(name)}: {fault}" for fault in _implementation_faults(made.implementation, item)]
         faults += self._mismatches(name, item)
 
     def _mismatches(self, name: str, item: Interface) -> list[str]:
+        """Return a fault for each function of an interface whose type does not match the provider's bindings."""
         found = []
         for member, function in item.functions.items():
             try:
@@ -220,34 +221,39 @@ class Providers:
         return found
 
 
-def _finder(function: ImportedFunction) -> tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]:
-    """Return the index row and the attribute of a host function, or a function that finds it in a sandbox's WASI."""
+def _host_lookup(
+    function: ImportedFunction,
+) -> tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]:
+    """Return the index row and the attribute of a host function, or a function that finds it in a sandbox's WASI.
+
+    The result holds no sandbox, so all sandboxes of a component share it.
+    """
     row = None if function.missing else served(function.interface)
     if row is None:
         return lambda wasi: MissingFunction(str(function))
-    kind, _, own = _place(function.name)
+    kind, _, own = _split_function_name(function.name)
     if kind:
-        return lambda wasi: _found(wasi().implementation(row), function.name)
+        return lambda wasi: _callable_of(wasi().implementation(row), function.name)
     return row, snake(own)
 
 
-class _Deferred(dict[int, Callable[..., Any]]):
-    """Functions of the host by number, looked up when the guest calls them: it imports far more than it uses."""
+class _DeferredFunctions(dict[int, Callable[..., Any]]):
+    """Functions of the host by number, each looked up at its first call."""
 
-    __slots__ = ("_finders", "_implementation", "_wanted", "_wasi")
+    __slots__ = ("_implementation", "_lookups", "_wanted", "_wasi")
 
-    def __init__(self, finders: _Finders, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
-        self._finders, self._wanted, self._wasi = finders, wanted, wasi
+    def __init__(self, lookups: _HostLookups, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
+        self._lookups, self._wanted, self._wasi = lookups, wanted, wasi
         self._implementation: Callable[[Provided], object] | None = None
 
     def __bool__(self) -> bool:
-        """Tell that there are functions, though none was looked up yet."""
+        """Return whether there are functions, also before the first is looked up."""
         return bool(self._wanted)
 
     def __missing__(self, number: int) -> Callable[..., Any]:
-        find = self._finders.get(number)
+        find = self._lookups.get(number)
         if find is None:
-            find = self._finders[number] = _finder(self._wanted[number])
+            find = self._lookups[number] = _host_lookup(self._wanted[number])
         made: Callable[..., Any]
         if isinstance(find, tuple):
             implementation = self._implementation
@@ -261,26 +267,26 @@ class _Deferred(dict[int, Callable[..., Any]]):
 
 
 def unprovided_by_host(component: Component) -> list[MissingImport]:
-    """Return the imports that Aegis does not serve by itself, each with its remedy; functions are looked into."""
+    """Return the imports that Aegis does not serve itself, function by function, each with its remedy."""
     missing = []
     empty = Providers(component, {}, trap_missing=True)
     for name, item in component.world.imports.items():
         if isinstance(item, Function) or (served(name) is None and item.functions):
-            missing.append(MissingImport(printable(name), "", _shape(item), _remedy(name, item)))
+            missing.append(MissingImport(printable(name), "", _type_text(item), _remedy(name, item)))
         else:
             faults = empty._mismatches(name, item)
-            missing += [MissingImport(printable(name), "", _shape(item), fault) for fault in faults]
+            missing += [MissingImport(printable(name), "", _type_text(item), fault) for fault in faults]
     return missing
 
 
 @lru_cache(256)
 def served(interface: str) -> Provided | None:
-    """Return the row by which Aegis serves an imported ``interface`` itself, ``None`` if it does not."""
+    """Return the index row by which Aegis serves an imported ``interface``, ``None`` if Aegis does not serve it."""
     return index.INDEX.served(interface)
 
 
-def _load(interface: str, provider: str) -> Any:
-    """Import what a policy names as a provider; a class is called without arguments, for one object a sandbox."""
+def _load_provider(interface: str, provider: str) -> Any:
+    """Import the provider that a policy names, and create its object if it is a class (without arguments)."""
     module, _, name = provider.partition(":")
     try:
         found: Any = import_module(module)
@@ -289,15 +295,15 @@ def _load(interface: str, provider: str) -> Any:
         return found() if isinstance(found, type) else found
     except Exception as error:
         reason = f"{type(error).__name__}: {printable(str(error), 120)}"
-        raise LinkError(f"{printable(interface)}: its provider {provider} cannot be had: {reason}") from error
+        raise LinkError(f"{printable(interface)}: its provider {provider} cannot be loaded: {reason}") from error
 
 
-def _provider(imports: Mapping[str, Any], name: str) -> str | None:
-    """Return the key under which ``imports`` provides ``name``: exactly, by track, or for every version.
+def _provider_key(imports: Mapping[str, Any], name: str) -> str | None:
+    """Return the key under which ``imports`` provides ``name``: the same name, one of its track, or without a version.
 
-    A resource of the world's own is provided, with all its functions, as a class under its name.
+    A class under the name of a resource that the world itself imports provides all functions of that resource.
     """
-    name = _place(name)[1] or name
+    name = _split_function_name(name)[1] or name
     if name in imports:
         return name
     for key in imports:
@@ -306,9 +312,10 @@ def _provider(imports: Mapping[str, Any], name: str) -> str | None:
     return None
 
 
-def _unknown(component: Component, imports: Mapping[str, Any]) -> list[str]:
+def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[str]:
+    """Return a fault for each key of ``imports`` that the component does not import."""
     names = list(component.world.imports)
-    wanted = {key for name in names if (key := _provider(imports, name)) is not None}
+    wanted = {key for name in names if (key := _provider_key(imports, name)) is not None}
     faults = []
     for key in imports:
         if key not in wanted:
@@ -318,8 +325,8 @@ def _unknown(component: Component, imports: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _stated(implementation: Any, name: str) -> Interface | None:
-    """Return the table of the bindings that an object's class inherits its protocol from."""
+def _bindings_table(implementation: Any, name: str) -> Interface | None:
+    """Return the table of the generated bindings whose protocol an object's class inherits, ``None`` without one."""
     for base in (implementation if isinstance(implementation, type) else type(implementation)).__mro__:
         table = getattr(sys.modules.get(base.__module__), "INTERFACE", None)
         if isinstance(table, Interface) and unversioned(table.name) == unversioned(name):
@@ -327,8 +334,8 @@ def _stated(implementation: Any, name: str) -> Interface | None:
     return None
 
 
-def _place(name: str) -> tuple[str, str, str]:
-    """Split a function's name: its kind (``method``, ``static``, ``constructor`` or none), resource and own name."""
+def _split_function_name(name: str) -> tuple[str, str, str]:
+    """Return kind (``method``, ``static``, ``constructor`` or empty), resource and own name of a function."""
     kind, mark, rest = name.partition("]")
     if not mark:
         return "", "", name
@@ -336,55 +343,59 @@ def _place(name: str) -> tuple[str, str, str]:
     return kind[1:], resource, own
 
 
-def _found(implementation: Any, name: str) -> Callable[..., Any]:
-    """Return the callable that serves the function ``name`` of an interface; methods are called on objects."""
-    kind, resource, own = _place(name)
+def _callable_of(implementation: Any, name: str) -> Callable[..., Any]:
+    """Return the callable that serves the function ``name`` of an interface.
+
+    For a method it is a placeholder: the conversion of the call looks the method up on the object itself.
+    """
+    kind, resource, own = _split_function_name(name)
     if not kind:
         return getattr(implementation, snake(own))  # type: ignore[no-any-return]
     if kind == "method":
-        return _on_the_object
+        return _called_on_object
     owner = getattr(implementation, pascal(resource))
     return owner if kind == "constructor" else getattr(owner, snake(own))  # type: ignore[no-any-return]
 
 
-def _on_the_object(*_: Any) -> Any:
+def _called_on_object(*_: Any) -> Any:
     raise LinkError("a method is called on its object")
 
 
-def _lacks(implementation: Any, item: Interface) -> list[str]:
-    """Return what an implementation lacks of an interface, and which of its functions take the wrong number."""
+def _implementation_faults(implementation: Any, item: Interface) -> list[str]:
+    """Return a fault for each function that an implementation lacks, or that takes the wrong number of parameters."""
     faults = []
     for name, function in item.functions.items():
-        kind, resource, own = _place(name)
+        kind, resource, own = _split_function_name(name)
         owner = getattr(implementation, pascal(resource), None) if kind else implementation
         if kind == "method" and owner is None:
-            continue  # its objects come from a function, and are called as they are
+            continue  # a function returns the objects, and the method is looked up on each
         if kind and owner is None:
             faults.append(f"no {pascal(resource)} for the resource {resource} ({name})")
             continue
         called = owner if kind == "constructor" else getattr(owner, snake(own), None)
         label = f"{pascal(resource)}.{snake(own)}" if own and kind else pascal(resource) if kind else snake(own)
-        if called is None or _only_stated(owner, snake(own)):
+        if called is None or _is_protocol_stub(owner, snake(own)):
             faults.append(f"no {label} for {printable(name)}: {show(function)}")
         elif (kind != "method" or isinstance(owner, type)) and (
-            fault := _arity(called, len(function.params), timed=kind != "method")
+            fault := _arity_fault(called, len(function.params), timed=kind != "method")
         ):
             faults.append(f"{label}: {fault}")
     return list(dict.fromkeys(faults))
 
 
-def _only_stated(owner: Any, name: str) -> bool:
-    """Tell whether a member is inherited from a protocol, which states what there is to do and does nothing."""
+def _is_protocol_stub(owner: Any, name: str) -> bool:
+    """Return whether a member is inherited from a ``Protocol``, whose methods have no body: it is not implemented."""
     for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
         if name in vars(base):
             return bool(getattr(base, "_is_protocol", False))
     return False
 
 
-def _arity(function: Any, wanted: int, *, timed: bool) -> str | None:
-    """Return what is wrong with calling ``function`` with so many values by position.
+def _arity_fault(function: Any, wanted: int, *, timed: bool) -> str | None:
+    """Return the fault of a function that does not take ``wanted`` positional values, otherwise ``None``.
 
-    ``timed``: it is given a ``deadline`` besides if it takes one; a method, which belongs to no sandbox, is not.
+    ``timed``: Aegis also passes ``deadline`` if the function takes it. A method never gets it, because an object may
+    serve several sandboxes.
     """
     from inspect import signature
 
@@ -397,23 +408,23 @@ def _arity(function: Any, wanted: int, *, timed: bool) -> str | None:
     try:
         shape.bind(*[None] * wanted, **{"deadline": None} if timed and takes_deadline(function) else {})
     except TypeError:
-        return f"the component gives it {count(wanted, 'value')}, and it takes {shape}"
+        return f"the component passes {count(wanted, 'value')}, but it takes {shape}"
     return None
 
 
-def _shape(item: Interface | Function) -> str:
+def _type_text(item: Interface | Function) -> str:
     return show(item) if isinstance(item, Function) else f"interface of {count(len(item.functions), 'function')}"
 
 
 def _remedy(name: str, item: Interface | Function) -> str:
     if name.startswith("wasi:") and "@0.3" in name:
-        return "this is WASI 0.3, which Aegis does not run; build the component for WASI 0.2"
+        return "this is WASI 0.3, which Aegis does not support: build the component for WASI 0.2"
     given = "function" if isinstance(item, Function) else "implementation"
-    shown = f"{{{literal(name)}: {given}}}" if len(name) <= _MOST_CHARACTERS else ""
+    shown = f"{{{literal(name)}: {given}}}" if len(name) <= _MAX_NAME_CHARACTERS else ""
     return f"provide it from Python: imports={shown}; or {_TRAP}"
 
 
-def _unlinked(missing: list[MissingImport], faults: list[str]) -> LinkError:
+def _link_error(missing: list[MissingImport], faults: list[str]) -> LinkError:
     parts = []
     if missing:
         shown = [f"{m.module} ({m.type}): {m.remedy}" for m in missing[:20]]
@@ -421,5 +432,5 @@ def _unlinked(missing: list[MissingImport], faults: list[str]) -> LinkError:
         parts.append(f"nothing provides {count(len(missing), 'import')}: {'; '.join(shown)}{more}")
     if faults:
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
-        parts.append(f"what is provided does not fit: {'; '.join(faults[:20])}{more}")
+        parts.append(f"a provider does not match its import: {'; '.join(faults[:20])}{more}")
     return LinkError("; ".join(parts), missing=missing)

@@ -1,6 +1,6 @@
-"""Who provides what a module imports: the embedder's functions first, then the host's, or nobody.
+"""The functions that serve the imports of a core module: the embedder's first, then those of Aegis.
 
-Every import that nobody provides is told at once, each with what would provide it.
+One :class:`~aegis.errors.LinkError` lists all imports without a function, each with its remedy.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from aegis.sandbox.run import Run
 
 __all__ = [
-    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "linked", "require_imports",
-    "served_by_host", "unprovided", "wants_host", "with_caller",
+    "HOST_MODULES", "Faults", "Functions", "collect", "link", "linked", "require_imports", "served_by_host",
+    "unprovided", "wants_host", "with_caller", "with_faults",
 ]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
@@ -39,13 +39,16 @@ _MARK = "__aegis_with_caller__"
 
 
 def with_caller(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a host function that wants a :class:`~aegis.Caller` before the guest's arguments."""
+    """Mark a host function that takes a :class:`aegis.Caller`, the calling guest, before the guest's arguments.
+
+    Return the function itself, so that this can be used as a decorator.
+    """
     setattr(function, _MARK, True)
     return function
 
 
 def collect(imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None) -> Functions:
-    """Return the embedder's ``imports`` by module and name; raise ``LinkError`` for what is no function."""
+    """Return the embedder's ``imports`` by module and name; raise ``LinkError`` for entries that are not functions."""
     found: Functions = {}
     if imports is not None and not isinstance(imports, Mapping):
         raise LinkError('imports must map modules to functions, such as {"env": {"log": print}}')
@@ -60,18 +63,16 @@ def collect(imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None) -> F
 def checked(module: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``function`` if it can serve ``module.name``; raise ``LinkError`` otherwise."""
     if not isinstance(module, str) or not isinstance(name, str):
-        raise LinkError(f"an import's module and name are strings, not {module!r} and {name!r}")
+        raise LinkError(f"module and name of an import must be strings, not {module!r} and {name!r}")
     if module in HOST_MODULES:
-        raise LinkError(
-            f"{module}.{name}: Aegis serves the module {module!r} itself; a function of yours may not replace it"
-        )
+        raise LinkError(f"{module}.{name}: Aegis serves the module {module!r} itself: no other function can replace it")
     if not callable(function):
         raise LinkError(f"{module}.{name} is a {type(function).__name__}, not a function")
     return function
 
 
 def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
-    """Return the functions that ``module`` asks of Aegis itself."""
+    """Return the functions that ``module`` imports from the modules of Aegis, with their types."""
     return {
         (i.module, i.name): i.type
         for i in module.info.imports
@@ -80,7 +81,10 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
 
 
 def served_by_host(module: Module) -> Wanted | None:
-    """Return what the module imports where Aegis serves it all, otherwise ``None``; found out once."""
+    """Return the imports of a module that imports nothing but functions of Aegis, ``None`` for others.
+
+    The answer is kept in ``module.served``.
+    """
     if module.served is None:
         from aegis.host import wanted_of
 
@@ -91,20 +95,23 @@ def served_by_host(module: Module) -> Wanted | None:
 
 
 Faults = Callable[[str, str, Any, Callable[[], Any]], Any]
-"""Answers host calls in the place of their functions: given module or interface, name, type, and what would answer."""
+"""Answers host calls instead of their functions, to inject faults.
+
+It gets the module or interface, the name and the type of a function, and a callable that makes the real call.
+"""
 
 
-def faulty(functions: Sequence[HostFunction], faults: Faults) -> list[HostFunction]:
-    """Return host functions that are asked through ``faults``."""
+def with_faults(functions: Sequence[HostFunction], faults: Faults) -> list[HostFunction]:
+    """Return host functions whose calls ``faults`` answers."""
 
-    def asked(function: HostFunction) -> Callable[..., Any]:
+    def answered(function: HostFunction) -> Callable[..., Any]:
         return lambda *values: faults(function.module, function.name, function.type, partial(function.call, *values))
 
-    return [function._replace(call=asked(function)) for function in functions]
+    return [function._replace(call=answered(function)) for function in functions]
 
 
 def linked(run: Run, module: Module, memory: Any) -> Any:
-    """Return the functions of a module's imports in one run: a list in their order, or a mapping by their numbers."""
+    """Return the functions that serve a module's imports in one run: a list in their order, or a mapping by number."""
     if not run.imports and not run.functions and run.faults is None:
         served = run.backend.served(run, module, memory)
         if served is not None:
@@ -118,10 +125,10 @@ def link(
     module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller, door: Door,
     *, trap_missing: bool = False,
 ) -> list[HostFunction]:  # fmt: skip
-    """Return a function for each import of ``module``, in its order.
+    """Return a function for each import of ``module``, in their order.
 
-    With ``trap_missing`` a function that nothing provides traps when it is called.
-    Raise :class:`~aegis.errors.LinkError` listing every other import that has none.
+    With ``trap_missing``, an import without a function gets one that traps. Raise :class:`~aegis.errors.LinkError` with
+    all other imports that have none.
     """
     offered = {(f.module, f.name): f for f in host}
     linked: list[HostFunction] = []
@@ -129,23 +136,24 @@ def link(
     for wanted in module.info.imports:
         found = _find(wanted, own, offered, caller, door)
         if isinstance(found, str) and trap_missing and _can_trap(wanted):
-            found = _missing(wanted)
+            found = _trapping_function(wanted)
         if isinstance(found, str):
             missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(wanted.type), found))
         else:
             linked.append(found)
     if missing:
-        raise _unlinked(missing)
+        raise _link_error(missing)
     return linked
 
 
 def _can_trap(wanted: Import) -> bool:
-    """Tell whether a function can stand for an import: the engine makes those of numbers only."""
+    """Return whether a trapping function can serve an import: the engine makes functions of numbers alone."""
     signature = wanted.type
     return isinstance(signature, FuncType) and {*signature.params, *signature.results} <= set(scalar_types)
 
 
-def _missing(wanted: Import) -> HostFunction:
+def _trapping_function(wanted: Import) -> HostFunction:
+    """Return a host function that traps with the name of the import."""
     assert isinstance(wanted.type, FuncType)
     trap = MissingFunction(f"{wanted.module}.{wanted.name}")
     return HostFunction(module=wanted.module, name=wanted.name, type=wanted.type, call=trap)
@@ -154,77 +162,71 @@ def _missing(wanted: Import) -> HostFunction:
 def _find(
     wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller, door: Door
 ) -> HostFunction | str:
-    """Return the function for one import, or the remedy for its lack."""
+    """Return the function that serves one import; without one, return the remedy as text."""
     signature = wanted.type
     if not isinstance(signature, FuncType):
-        return f"Aegis provides functions only; build the module with a {wanted.kind} of its own"
-    odd = next((t for t in (*signature.params, *signature.results) if t not in scalar_types), None)
-    if odd is not None:
-        return f"a function with {odd} cannot be provided from Python; i32, i64, f32 and f64 can"
+        return f"Aegis provides functions alone: define the {wanted.kind} in the module"
+    unsupported = next((t for t in (*signature.params, *signature.results) if t not in scalar_types), None)
+    if unsupported is not None:
+        return f"Python cannot provide a function with {unsupported}: use i32, i64, f32 and f64"
     key = (wanted.module, wanted.name)
     if key in own:
         function = own[key]
         if getattr(function, _MARK, False):
-            function = _bound(function, caller)
+            function = partial(function, caller)
         function = prepared(function, f"{wanted.module}.{wanted.name}", door)
         return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
     if key in offered:
         served = offered[key]
-        return served if served.type == signature else f"its type is {served.type}; rebuild the module against it"
+        return served if served.type == signature else f"its type is {served.type}: rebuild the module with that type"
     return _remedy(wanted)
 
 
 def unprovided(imports: Sequence[Import]) -> list[MissingImport]:
-    """Return those of ``imports`` that Aegis does not serve by itself, each with its remedy."""
+    """Return those of ``imports`` that Aegis does not serve itself, each with its remedy."""
     from aegis.host import offers
 
     missing = []
     for wanted in imports:
         signature = wanted.type
         if not isinstance(signature, FuncType):
-            remedy = f"Aegis provides functions only; build the module with a {wanted.kind} of its own"
+            remedy = f"Aegis provides functions alone: define the {wanted.kind} in the module"
         elif offers(wanted.module, wanted.name) == signature:
             continue
         else:
             served = offers(wanted.module, wanted.name)
-            remedy = _remedy(wanted) if served is None else f"its type is {served}; rebuild the module against it"
+            remedy = _remedy(wanted) if served is None else f"its type is {served}: rebuild the module with that type"
         missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(signature), remedy))
     return missing
 
 
 def require_imports(info: ModuleInfo, *, trap_missing: bool = False) -> None:
-    """Raise ``LinkError`` for imports that Aegis does not serve, of a module that no embedder provides for."""
+    """Raise ``LinkError`` for imports that Aegis does not serve itself; used where no embedder provides functions."""
     left = [wanted for wanted in info.imports if not (trap_missing and _can_trap(wanted))]
     missing = unprovided(left)
     if missing:
-        raise _unlinked(missing)
+        raise _link_error(missing)
 
 
-def _bound(function: Callable[..., Any], caller: Caller) -> Callable[..., Any]:
-    from functools import partial
-
-    return partial(function, caller)
-
-
-_MOST_CHARACTERS = 200
-"""Characters of the names in a remedy; one that was cut would be of another import."""
+_MAX_NAME_CHARACTERS = 200
+"""Characters of the longest names that a remedy quotes. A truncated name would be that of another import."""
 
 
 def _remedy(wanted: Import) -> str:
     module, name = wanted.module, wanted.name
     if module == "wasi_unstable":
-        return "this is the snapshot that WASI preview 1 replaced; rebuild for the target wasm32-wasip1"
+        return "this is the snapshot before WASI preview 1: rebuild for the target wasm32-wasip1"
     if module in HOST_MODULES:
         return f"there is no such function in {module}"
     if module.startswith("wasi:"):
-        return "this is an import of WASI 0.2, which components have; build a component, or for wasm32-wasip1"
+        return "only components import WASI 0.2: build a component, or build for the target wasm32-wasip1"
     given = "with imports="
-    if len(module) + len(name) <= _MOST_CHARACTERS:
+    if len(module) + len(name) <= _MAX_NAME_CHARACTERS:
         given = f"imports={{{literal(module)}: {{{literal(name)}: function}}}}"
-    return f"provide it from Python: {given}; or --trap-missing (trap_missing=True) has it trap when called"
+    return f"provide it from Python: {given}; or --trap-missing (trap_missing=True) makes it trap when called"
 
 
-def _unlinked(missing: list[MissingImport]) -> LinkError:
+def _link_error(missing: list[MissingImport]) -> LinkError:
     shown = [f"{m.module}.{m.name} {m.type}: {m.remedy}" for m in missing[:20]]
     more = f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
     lead = count(len(missing), "import")

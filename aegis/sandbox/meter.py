@@ -1,4 +1,4 @@
-"""What a sandbox used, and the events that say so: counted at the door, told to the bus."""
+"""The usage of a sandbox, and its events: the door counts, the meter reads the counters and publishes on the bus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Meter"]
 
 
 class _Mark(NamedTuple):
-    """The counters at one moment."""
+    """The counters at one moment; ``time`` in seconds of ``perf_counter``."""
 
     time: float
     host_calls: int
@@ -38,12 +38,12 @@ class _Mark(NamedTuple):
 
 
 class Meter:
-    """The counters of one sandbox, from its making or its last reset."""
+    """The counters of one sandbox since it was created or reset."""
 
     __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_run", "_seconds", "undelivered")
 
     def __init__(self, run: Run) -> None:
-        self._run: Run = proxy(run)  # which refers to this: nothing is left to the collector
+        self._run: Run = proxy(run)  # the run refers to the meter; a cycle would have to wait for the collector
         self._bus = run.bus
         self._memory = 0
         self._seconds = 0.0
@@ -57,7 +57,7 @@ class Meter:
     # -- counting ------------------------------------------------------------------------------
 
     def mark(self) -> _Mark:
-        """Return the counters now."""
+        """Return the present counters."""
         door = self._run.door
         limit = door.limits.host_calls
         made = (1 << 62 if limit is None else limit) - door.calls_left
@@ -67,14 +67,14 @@ class Meter:
         )  # fmt: skip
 
     def since(self, mark: _Mark) -> Usage:
-        """Return what one call used, which began at ``mark`` and has ended."""
+        """Return the usage of a call that began at ``mark`` and has ended."""
         now = self.mark()
         self._seconds = now.time - mark.time
-        self._look()
+        self._read_store()
         return self._usage(_Mark(now.time - mark.time, *map(sub, now[1:], mark[1:])))
 
     def tally(self) -> tuple[int | None, int, int]:
-        """Return fuel, host calls and memory, without the rest."""
+        """Return fuel of the latest call, host calls and bytes of memory; see :meth:`aegis.Sandbox.tally`."""
         store, door = self._run.store, self._run.door
         most = door.limits.host_calls
         calls = (1 << 62 if most is None else most) - door.calls_left
@@ -87,8 +87,8 @@ class Meter:
             store.token.append(None)
 
     def total(self) -> Usage:
-        """Return what was used so far; fuel and seconds are those of the latest call."""
-        self._look()
+        """Return the usage so far; fuel and seconds are those of the latest call."""
+        self._read_store()
         return self._usage(self.mark()._replace(time=self._seconds))
 
     def _usage(self, mark: _Mark) -> Usage:
@@ -105,15 +105,15 @@ class Meter:
             stderr=mark.stderr,
         )
 
-    def _look(self) -> None:
-        """Read what only a live store knows. A memory never shrinks, so its size now is its peak."""
+    def _read_store(self) -> None:
+        """Read fuel and memory of the store. A memory never shrinks, so its present size is its peak."""
         store = self._run.store
         if store is not None:
-            with suppress(SandboxStateError), store.held():  # busy, or about to go: what was known must do
+            with suppress(SandboxStateError), store.held():  # if it is busy or closing, the last values remain
                 self.keep(store)
 
     def keep(self, store: Store) -> None:
-        """Remember fuel and memory of a store that is about to go."""
+        """Record fuel and memory of a store, whose token the caller has or which is about to be closed."""
         limit = store.plan.limits.fuel
         self._fuel = None if limit is None else limit - store.fuel_left()
         size = store.memory_size()
@@ -129,14 +129,14 @@ class Meter:
         return grants.stdio.written(stream) if grants is not None else self._count[stream]
 
     def output(self, stream: int) -> bytes:
-        """Return what was captured of stdout (1) or stderr (2)."""
+        """Return the captured bytes of stdout (1) or stderr (2)."""
         grants = self._run.grants
         if grants is None:
             return self._output[stream]
         return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
 
     def keep_output(self, grants: Grants) -> None:
-        """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
+        """Record the output of grants that are about to be closed; there is none if no stream was acquired."""
         stdio = grants.acquired_stdio
         if stdio is not None:
             self._keep_stdio(stdio)
@@ -146,10 +146,10 @@ class Meter:
         self._count = {1: stdio.written(1), 2: stdio.written(2)}
         self.undelivered = stdio.failure()
 
-    # -- telling -------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------
 
     def watch(self, door: Door, denied: Callable[[Decision], None] | None) -> None:
-        """Have the door tell this meter's bus of host calls, decisions and log lines, and ``denied`` of denials."""
+        """Publish the door's host calls, decisions and log lines on the bus, and pass denials to ``denied``."""
         active = door.listens = self._bus.active
 
         def decided(decision: Decision) -> None:
@@ -183,7 +183,7 @@ class Meter:
         self._bus.emit(GuestLogged, level=level, message=message)
 
     def loaded(self, module: Artifact) -> None:
-        """Tell that ``module`` or a component is ready to run."""
+        """Publish that a module or component is ready to run."""
         from aegis.observe.events import ModuleLoaded
 
         self._bus.emit(
@@ -193,7 +193,7 @@ class Meter:
 
     @contextmanager
     def observing(self, export: object, args: tuple[Any, ...]) -> Iterator[None]:
-        """Tell of one call: its start, its fuel, its error, its end. A call over columns is one.
+        """Publish the start, the fuel, the error and the end of one call. A call over columns is one call.
 
         ``export`` is the name of the function, or a name with the table of its bindings.
         """

@@ -1,4 +1,4 @@
-"""What the filesystem grants of a runtime must not reach: the compile cache, and the code that Python imports."""
+"""Host paths that no filesystem grant of a runtime may reach: the compile cache, and the code that Python imports."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PACKAGES = ("aegis", "wasmtime")
 
 
 def protected_from_grants(cache: Cache | None) -> tuple[Protected, ...]:
-    """Return what no grant may reach, for a runtime that uses ``cache``.
+    """Return the paths that no grant may reach, for a runtime that uses ``cache``.
 
-    A guest that can write to a cache folder plants native code and the key that vouches for it; one that can read
-    the key can make such code for another guest to plant. The user's own cache folder is protected against writing
-    also where this runtime uses another one or none, because later runs use it.
+    A guest that can write to a cache directory could plant native code and the key that authenticates it. A guest that
+    can read the key could make such code for another guest to plant. The user's default cache directory is protected
+    against writing even if this runtime uses another one or none, because later runs will use it.
     """
     found = list(_imported())
     used, usual = None if cache is None else cache.folder, Cache().folder
     if used is not None:
-        # The key is named besides its folder, for a hard link or a bind mount gives it a name elsewhere.
+        # List the key besides its directory: a hard link or a bind mount can give it a name elsewhere.
         for path in (used, os.path.join(used, "key")):
             found.append(Protected(path=path, reason=_CACHE, readable=False, remedy=_OFF))
     if usual is not None and usual != used:
@@ -39,9 +39,9 @@ def protected_from_grants(cache: Cache | None) -> tuple[Protected, ...]:
 
 
 def import_folders() -> list[str]:
-    """Return the absolute paths that Python imports from; what is not text, Python ignores too.
+    """Return the absolute paths that Python imports from. Entries that are not paths are skipped, as Python skips them.
 
-    A relative one is left out where the working directory was deleted: nothing can be imported from there.
+    A relative path is skipped if the working directory was deleted, because nothing can be imported from there.
     """
     found: dict[str, None] = {}
     for entry in filter(lambda entry: isinstance(entry, str | os.PathLike), sys.path):
@@ -51,18 +51,18 @@ def import_folders() -> list[str]:
 
 
 def _imported() -> Iterator[Protected]:
-    """Yield the code that Aegis runs on: the interpreter, the folders of Python's modules, Aegis and the engine.
+    """Yield the code that Aegis runs on: the interpreter, the directories of Python modules, Aegis and the engine.
 
-    A program often keeps its data in a folder beside its modules, so what lies in such a folder may be granted. What
-    lies in a package that is imported, in the standard library or in a virtual environment may not.
+    Programs often keep data beside their modules, so a grant may name a directory inside an entry of ``sys.path``. It
+    may not name one inside an imported package, the standard library or a virtual environment.
     """
     entries = import_folders()
     whole = [os.path.join(entry, package) for entry in entries for package in _PACKAGES]
-    whole += [os.path.join(entry, "__pycache__") for entry in entries]  # Python prefers what is there to the source
+    whole += [os.path.join(entry, "__pycache__") for entry in entries]  # Python runs this code instead of the source
     whole += [os.path.dirname(os.path.abspath(os.__file__))]
     whole += [entry for entry in entries if os.path.basename(entry) in ("site-packages", "dist-packages")]
     if sys.prefix != sys.base_prefix:
-        whole.append(sys.prefix)  # a virtual environment; another prefix may be /usr, which holds more than code
+        whole.append(sys.prefix)  # a virtual environment; other prefixes, such as /usr, have more than code
     above = tuple(folder + os.sep for folder in whole)
     whole += [folder for folder in _packages() if not folder.startswith(above)]
     for path in filter(os.path.isdir, dict.fromkeys(whole)):
@@ -75,7 +75,7 @@ def _imported() -> Iterator[Protected]:
 
 
 def _packages() -> Iterator[str]:
-    """Yield the folders of the top-level packages that this process has imported."""
+    """Yield the directories of the top-level packages that this process has imported."""
     for name, module in list(sys.modules.items()):
         if "." not in name:
             for folder in getattr(module, "__path__", None) or ():
@@ -84,6 +84,6 @@ def _packages() -> Iterator[str]:
 
 
 def _user_site() -> str | None:
-    """Return the folder from which Python imports at its start, once it exists; ``None`` where it is switched off."""
+    """Return the user's site directory, from which Python imports at start-up if it exists; ``None`` if disabled."""
     site = sys.modules.get("site")
     return getattr(site, "USER_SITE", None) if getattr(site, "ENABLE_USER_SITE", False) else None

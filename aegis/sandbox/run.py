@@ -1,9 +1,12 @@
-"""One run of one guest: its artifact, grants, budgets and end. :class:`aegis.Sandbox` is its public face.
+"""The state and the life cycle of a sandbox. :class:`aegis.Sandbox` is its public interface.
 
-Life cycle: ``empty`` → ``ready`` → ``poisoned`` (anything but a return), and from each to ``closed``; ``resetting``
-while :meth:`Run.reset` makes a new store; ``abandoned`` when a host function does not return and its thread keeps the
-store and the grants. A store's token says which thread is in the guest; ``_life`` keeps two threads from changing the
-run at once.
+Life cycle: ``empty`` → ``ready`` (:meth:`Run.load`) → ``poisoned`` when a call does not return. :meth:`Run.reset` leads
+from any state but ``empty`` through ``resetting`` to ``ready``, :meth:`Run.close` from any state to ``closed``. A run
+is ``abandoned`` when a host function does not return: its thread keeps the store and the grants, and frees them if it
+ever returns; ``reset`` starts anew without them.
+
+Two locks: the token of a store belongs to the thread that is in the guest or reads its memory; ``_life`` belongs to the
+thread that changes the state of the run. Neither waits: a second thread gets ``SandboxStateError``.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from aegis.engine.threads.supervisor import supervise
 from aegis.errors import CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
 from aegis.sandbox.in_process import release
-from aegis.sandbox.instantiate import as_before, component_of, instantiate, wasi_of
-from aegis.sandbox.link_module import Faults, Functions, checked, collect, faulty, linked
+from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
+from aegis.sandbox.link_module import Faults, Functions, checked, collect, linked, with_faults
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable
@@ -39,21 +42,21 @@ if TYPE_CHECKING:
     from aegis.host.stdio import Stdio
     from aegis.policy import StdioCapability
     from aegis.sandbox.backend import Backend, Store
-    from aegis.sandbox.component import ComponentInstance, Prepared
+    from aegis.sandbox.component import Prepared, SandboxComponent
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Run"]
 
-_NO_STORE = "the sandbox holds no module yet; load one first"
+_NO_STORE = "the sandbox is empty: load a module first"
 _REASONS = {
     "closed": "the sandbox is closed",
     "resetting": "the sandbox is being reset by another thread",
-    "abandoned": "the sandbox is abandoned: a host function in it does not return",
+    "abandoned": "the sandbox is abandoned, because a host function does not return: reset() starts a new guest",
 }
 
 
 class Run:
-    """The state that the parts of one sandbox share, and its life cycle."""
+    """One run of one guest: its artifact, store, grants, counters and life cycle."""
 
     def __init__(
         self, backend: Backend, artifact: Module | Component | None = None, *,
@@ -64,7 +67,9 @@ class Run:
         self.backend = backend
         self.door = backend.door()
         self.fast: dict[str, Callable[..., Any]] = {}
-        """Closures of exports that this thread may call as they are; emptied when they may not be called any more."""
+        """Prepared closures by export, which calls use directly. It is cleared when calls must check the state again.
+
+        :class:`aegis.Sandbox` has the same dictionary, so it is cleared and never replaced."""
         self._life = allocate_lock()
         if imports:
             self.imports = imports
@@ -84,16 +89,16 @@ class Run:
         if artifact is not None:
             self.artifact = artifact
             if artifact.plain and not self.observed and not imports:
-                # Nothing to link, nothing to run, no subscriber: what remains of load().
+                # No imports, no start function, no observer: creating the store is all that load() would do.
                 self.store = backend.plain_store(self, artifact)  # type: ignore[arg-type]
                 self.state = "ready"
-            elif artifact.kind != "component" or self.observed or imports or not as_before(self, artifact):
+            elif artifact.kind != "component" or self.observed or imports or not instantiate_again(self, artifact):
                 if self.bus.active:
                     self.meter.loaded(artifact)
                 with self._life:
                     self._start()
 
-    # Class attributes are the state of a new run: making one stores only what differs.
+    # Class attributes are the defaults of a new run: its creation stores only the values that differ.
     args: tuple[str, ...] = ()
     stdio: StdioCapability | None = None
     bus = SILENT
@@ -103,33 +108,35 @@ class Run:
     functions: Functions | None = None
     trap_missing = False
     artifact: Module | Component | None = None
-    component_made: ComponentInstance | None = None
+    component_made: SandboxComponent | None = None
     prepared: Prepared | None = None
     wasi_made: Wasi | None = None
     store: Store | None = None
     grants: host.Grants | None = None
     memory: LinearMemory | None = None
-    """Access of host functions to the memory of a core module that has imports."""
+    """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None = None
-    """The standard streams of a guest that has ended, for the meter."""
+    """The standard streams of the latest guest after it was freed, for the meter."""
     state = "empty"
     layers: tuple[tuple[str, bool, str], ...] = ()
-    """Of an isolated guest that has ended, the layers that confined its worker."""
+    """The layers that confined the worker of the latest isolated guest after it was freed."""
     _meter_made: Meter | None = None
-    _end: type[BaseException] | None = None  # not the error: its traceback would keep the guest's data in a cycle
-    _lost: Door | None = None
+    _end: type[BaseException] | None = None
+    """The class of the error that poisoned the run. The error itself would keep the guest's data by its traceback."""
+    _abandoned_door: Door | None = None
+    """The door of a call whose thread did not return. That thread still uses it, so a new guest needs another."""
 
     @property
     def meter(self) -> Meter:
-        """The counters of this run, made when they are first read."""
+        """The counters of this run, created when they are first read."""
         meter = self._meter_made
         if meter is None:
             meter = self._meter_made = Meter(self)
         return meter
 
     @property
-    def component(self) -> ComponentInstance | None:
-        """The component's side of this run; ``None`` for a core module."""
+    def component(self) -> SandboxComponent | None:
+        """The component of this run; ``None`` for a core module."""
         return self.component_made or component_of(self)
 
     # -- life ----------------------------------------------------------------------------------
@@ -138,13 +145,13 @@ class Run:
         """Instantiate ``artifact``; see :meth:`aegis.Sandbox.load`."""
         if getattr(artifact, "kind", None) not in ("module", "component"):
             raise CallError(
-                f"load takes an artifact, not {type(artifact).__name__}; write load(runtime.load_file(path))"
+                f"load takes a module or component, not {type(artifact).__name__}: write load(runtime.load_file(path))"
             )
         if not self._life.acquire(False):
-            raise _changed("load it")
+            raise _busy("load it")
         try:
             if self.state != "empty":
-                raise SandboxStateError(f"the sandbox is {self.state}; a sandbox runs one module", state=self.state)
+                raise SandboxStateError(f"the sandbox is {self.state}: create another one", state=self.state)
             self.artifact = artifact
             if self.bus.active:
                 self.meter.loaded(artifact)
@@ -153,17 +160,17 @@ class Run:
             self._life.release()
 
     def register(self, module: str, name: str, function: Callable[..., Any]) -> None:
-        """Offer ``function`` as the import ``module.name``, before :meth:`load`."""
+        """Provide ``function`` for the import ``module.name``, before :meth:`load`."""
         if self.state != "empty":
-            raise SandboxStateError(f"the sandbox is {self.state}; register functions before load()", state=self.state)
+            raise SandboxStateError(f"the sandbox is {self.state}: register functions before load()", state=self.state)
         if self.functions is None:
             self.functions = {}
         self.functions[module, name] = checked(module, name, function)
 
     def reset(self) -> None:
-        """Make a new store with new grants and full budgets. Nothing of the old one stays."""
+        """Replace the guest by a new instance, with new grants and full limits."""
         if not self._life.acquire(False):
-            raise _changed("reset it")
+            raise _busy("reset it")
         try:
             if self.state == "empty":
                 raise SandboxStateError(_NO_STORE, state="empty")
@@ -180,18 +187,18 @@ class Run:
     def close(self) -> None:
         """Free the store and the grants; a second close does nothing."""
         if not self._life.acquire(False):
-            raise _changed("close it")
+            raise _busy("close it")
         try:
             if self.state != "closed":
                 self._retire("close")
                 self.state = "closed"
                 self._release()
-                self.component_made = None  # it refers to the run
+                self.component_made = None  # it refers to the run: break the cycle
         finally:
             self._life.release()
 
     def _start(self) -> None:
-        """Open the store; one that does not open leaves the run poisoned, to be reset."""
+        """Link and instantiate the artifact. A failure frees the grants and poisons the run, which can be reset."""
         try:
             self._open()
         except BaseException as error:
@@ -201,6 +208,7 @@ class Run:
             raise
 
     def _open(self) -> None:
+        """Link the imports, start observing and create the store."""
         artifact = self.loaded()
         functions: Any = ()
         if artifact.kind == "component":
@@ -212,25 +220,26 @@ class Run:
             self.memory = self.backend.memory(self.door)
             functions = linked(self, artifact, self.memory)
         elif self.imports:
-            collect(self.imports)
+            collect(self.imports)  # report mistakes also for a module that imports nothing
         if self.faults is not None:
             self.door.faults = self.faults
             if artifact.kind == "module":
-                functions = faulty(functions, self.faults)
+                functions = with_faults(functions, self.faults)
         if self.observed or self.denied is not None:
             self.meter.watch(self.door, self.denied)
         self.store = instantiate(self, functions)
         self.state = "ready"
 
     def acquired(self) -> host.Grants:
-        """Return the grants of this run, acquired at first use."""
+        """Return the grants of this run, acquired when the guest first needs them."""
         if self.grants is None:
             self.grants = self.backend.acquire(self)
         return self.grants
 
     def _release(self) -> None:
+        """Free the store and the grants; keep the values that the meter and ``layers`` report afterwards."""
         self.fast.clear()
-        if self.door is self._lost:
+        if self.door is self._abandoned_door:
             self.door = self.backend.door()
         store, self.store = self.store, None
         if store is not None:
@@ -243,12 +252,15 @@ class Run:
             self.wasi_made = None
             if self._meter_made is not None:
                 self._meter_made.keep_output(grants)
-            else:  # the output was not read yet
+            else:  # no meter has read the output yet: keep the streams for one that does later
                 self.kept_stdio = grants.acquired_stdio
         release(None, grants, self.door)
 
     def _retire(self, verb: str) -> None:
-        """Make sure that no thread is in the guest, and that none enters it any more."""
+        """Take the token of the store, for good, so that no thread is in the guest or enters it.
+
+        Raise ``SandboxStateError`` (busy) if a thread has it.
+        """
         if self.store is not None and not self.store.take_token():
             raise SandboxStateError(f"the sandbox is busy: {verb} it after the call under way", state="busy")
 
@@ -266,11 +278,11 @@ class Run:
         return self.call_unprepared(name, args)
 
     def call_unprepared(self, name: Any, args: tuple[Any, ...]) -> Any:
-        """Make a first call, an observed one, or one from a thread that may not run the prepared closure."""
+        """Call an export without a prepared closure: a first call, an observed one, or one on another thread."""
         try:
             return self._call(name, args)
         except Elsewhere:
-            raise SandboxStateError("the sandbox is busy: another thread replaced its guest", state="busy") from None
+            raise SandboxStateError("the sandbox is busy: another thread reset it", state="busy") from None
         except BaseException as error:
             self.failed(name, args, error)
             raise
@@ -282,6 +294,7 @@ class Run:
             store.cancel()
 
     def _call(self, name: Any, args: tuple[Any, ...]) -> Any:
+        """Call an export, with its events if the run is observed. A nested call belongs to the outer one."""
         store = self.live()
         if not self.observed:
             return self._enter(store, name, args)
@@ -293,10 +306,11 @@ class Run:
             return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: Any, args: tuple[Any, ...]) -> Any:
+        """Call an export on this thread or, where this thread may not run guest code, on a guest thread."""
         alone = store.alone
         function = store.closure_here(name)
         if alone and not store.alone:
-            self.fast.clear()  # closures bound for the main thread may not run there any more
+            self.fast.clear()  # this closure can call Python: the main thread may not run the guest any more
         if function is None:
             store.plan.entry(name)
             return self.supervised(lambda: store.closure(name)(*args))
@@ -305,12 +319,12 @@ class Run:
         return function(*args)
 
     def supervised(self, function: Callable[[], Any]) -> Any:
-        """Run ``function`` on a guest thread, so that Ctrl-C and the deadline reach it whatever it does."""
+        """Run ``function`` on a guest thread while this one waits, so that Ctrl-C and the deadline take effect."""
         self.bus.refuse_subscribers()
         return supervise(function, self.door, self.cancel_now, self.leave)
 
     def cancel_now(self) -> None:
-        """Cancel the call that begins or is under way."""
+        """Cancel the call that starts or is under way, also during instantiation, when there is no store yet."""
         store = self.store
         if store is not None:
             store.cancel()
@@ -318,7 +332,7 @@ class Run:
             self.door.cancel()
 
     def leave(self, job: Job) -> None:
-        """Leave store and grants to a call's thread that does not return; they are freed when it does at last."""
+        """Leave the store and the grants to a thread that does not return. They are freed if it ever does."""
         self.fast.clear()
         store, grants, door = self.store, self.grants, self.door
         if store is not None:
@@ -326,24 +340,24 @@ class Run:
         if grants is not None:
             self.meter.keep_output(grants)
         self.store = self.grants = self.wasi_made = None
-        self._lost, self.state = door, "abandoned"
+        self._abandoned_door, self.state = door, "abandoned"
         job.afterwards(lambda _: release(store, grants, door))
 
     def failed(self, name: Any, args: tuple[Any, ...], error: BaseException) -> None:
-        """Raise ``CallError`` with the signature for arguments that do not fit; otherwise poison the run.
+        """Raise ``CallError`` for arguments that do not match the signature; otherwise poison the run.
 
-        After anything but a return the instance is in an unknown state.
+        A guest that did not return may have stopped while it changed its memory, so it must not be called again.
         """
-        # A host function may have raised an error that otherwise means that the guest was not entered.
+        # A TypeError or RecursionError before the entry is the caller's. A host function may raise the same ones.
         spent = getattr(self.store, "spent", False)
         if isinstance(error, TypeError) and not spent:
             if isinstance(error, ExportNotFound) or self.state != "ready":
                 return
             shown, wanted = self.signature(name)
-            from aegis.sandbox.exports import arguments_error  # only failures and components need that module
+            from aegis.sandbox.exports import arguments_error  # imported late: core modules need it for errors alone
 
             raise arguments_error(shown, wanted, args, error) from None
-        # A RecursionError is the caller's: there was no room to enter the guest at all.
+        # These mean that the guest was not entered, or (Err) that it returned. RecursionError: no room to enter it.
         entered = spent or not isinstance(error, (SandboxStateError, RecursionError, Err))
         if entered and self.state == "ready":
             self.state = "poisoned"
@@ -351,14 +365,14 @@ class Run:
             self.fast.clear()
 
     def signature(self, name: Any) -> tuple[str, int]:
-        """Return an export's signature for messages, and how many arguments it takes."""
+        """Return the signature of an export for messages, and the number of its parameters."""
         if self.component is not None:
             return self.component.signature(name)
         signature = self.loaded().signature(name)
         return f"{printable(name)}{signature}", len(signature.params)
 
     def drop_handle(self, handle: ResourceHandle) -> None:
-        """Drop a handle of this guest's resource; a handle of a guest that is gone means nothing any more."""
+        """Drop a handle of a resource of this guest. For a guest that was replaced or freed, only forget the handle."""
         store: Any = self.store
         if self.state != "ready" or store is None or handle._owner is not store.handles:
             handle._native = None
@@ -376,16 +390,16 @@ class Run:
     # -- state ---------------------------------------------------------------------------------
 
     def loaded(self) -> Any:
-        """Return the artifact; raise ``SandboxStateError`` for a run without one."""
+        """Return the artifact; raise ``SandboxStateError`` if the run is empty."""
         if self.artifact is None:
             raise SandboxStateError(_NO_STORE, state="empty")
         return self.artifact
 
     def live(self) -> Store:
-        """Return the store of a run that is ready; raise ``SandboxStateError`` otherwise.
+        """Return the store of a ready run; raise ``SandboxStateError`` in other states.
 
-        A run whose worker process died is reset first: nothing of the guest is left that a fresh one could be
-        mistaken for.
+        A run whose worker process died is reset first. Nothing of that guest is left, so a caller cannot mistake the
+        memory of the new guest for that of the old one.
         """
         store = self.store
         if self.state == "ready" and store is not None:
@@ -397,18 +411,18 @@ class Run:
         if self.state == "poisoned" and end is not None:
             how = "has exited" if issubclass(end, GuestExit) else f"ended with {end.__name__}"
             raise SandboxStateError(
-                f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned"
+                f"the sandbox is poisoned, because its guest {how}: reset() starts a new guest", state="poisoned"
             )
         raise SandboxStateError(_REASONS.get(self.state, _NO_STORE), state=self.state)
 
     def on_guest_stack(self) -> bool:
-        """Tell whether this thread is in a host function that the guest called."""
+        """Return whether this thread is in a host function that the guest called."""
         store = self.store
         return store is not None and store.entered_here()
 
     @contextmanager
     def held(self) -> Iterator[Store]:
-        """Hold the store between calls, so that no thread closes it meanwhile; a poisoned one may still be read."""
+        """Hold the token of the store, so that no thread calls or closes it meanwhile; a poisoned run has one too."""
         store = self.store
         if store is None or self.state not in ("ready", "poisoned"):
             store = self.live()
@@ -417,10 +431,10 @@ class Run:
 
     @contextmanager
     def exclusive(self) -> Iterator[LinearMemory]:
-        """Hold the store and give access to its memory."""
+        """Hold the token of the store, and yield access to its memory."""
         with self.held() as store:
             yield store.bare_memory()
 
 
-def _changed(verb: str) -> SandboxStateError:
-    return SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
+def _busy(verb: str) -> SandboxStateError:
+    return SandboxStateError(f"the sandbox is busy: another thread changes its state: {verb} afterwards", state="busy")

@@ -1,4 +1,4 @@
-"""The sandbox, as an embedder sees it. Its state and its life cycle are those of :mod:`aegis.sandbox.run`."""
+"""The public class of sandboxes. :mod:`aegis.sandbox.run` has their state and life cycle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
-    from aegis.sandbox.component import ComponentInstance
+    from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
     from aegis.wit.types import Interface
 
@@ -24,12 +24,19 @@ __all__ = ["Sandbox"]
 
 
 class Sandbox:
-    """One run of one guest. Make it with :meth:`aegis.Aegis.sandbox`; it is a context manager.
+    """One run of one guest, with its grants, limits and usage. :meth:`aegis.Aegis.sandbox` creates it.
 
-    A sandbox serves one call at a time. Several threads may use it in turn; a second thread that comes while a call is
-    under way gets :class:`~aegis.errors.SandboxStateError` (busy). After a trap, an exit, a limit or a host error the
-    sandbox is poisoned: ``reset()`` starts a fresh one. When the worker process of an isolated sandbox died
-    (:class:`~aegis.errors.WorkerCrashed`), the next call starts afresh by itself.
+    A sandbox is a context manager that frees the guest at the end of the block::
+
+        runtime = aegis.Aegis(memory="64MiB", timeout="2s")
+        with runtime.sandbox(runtime.load_file("add.wasm")) as sandbox:
+            sandbox.call("add", 2, 3)  # 5
+
+    A sandbox runs one call at a time. Threads may use it in turn; a thread that calls while another call is under way
+    gets :class:`~aegis.errors.SandboxStateError` with the state ``busy``. A call that ends with a trap, an exit, an
+    exceeded limit or an error of a host function leaves the sandbox ``poisoned``, because the guest may have stopped
+    while it changed its memory; :meth:`reset` starts a new guest. If the worker process of an isolated sandbox dies
+    (:class:`~aegis.errors.WorkerCrashed`), nothing of the guest is left, and the next call resets the sandbox.
     """
 
     __slots__ = ("__weakref__", "_fast", "_run")
@@ -47,41 +54,61 @@ class Sandbox:
     # -- life ----------------------------------------------------------------------------------
 
     def load(self, module: Module | Component) -> Sandbox:
-        """Instantiate ``module``, running its start function under the call limits. Return the sandbox.
+        """Instantiate a module or component in an empty sandbox, and return the sandbox.
 
-        Raise :class:`~aegis.errors.LinkError` for imports that nothing provides, :class:`~aegis.errors.PolicyError`
-        for a grant that cannot be acquired, and what the start function ended with.
+        A start function runs under the limits of a call. Raise :class:`~aegis.errors.LinkError` for imports that
+        nothing provides, :class:`~aegis.errors.PolicyError` for a grant that cannot be acquired,
+        :class:`~aegis.errors.SandboxStateError` if the sandbox is not empty, and the errors of :meth:`call` for a start
+        function that does not return.
         """
         self._run.load(module)
         return self
 
     def load_module(self, module: Module | Component) -> Sandbox:
-        """Instantiate ``module``: another name of :meth:`load`."""
+        """Instantiate ``module``; an alias of :meth:`load`."""
         return self.load(module)
 
     def register_func(self, module: str, name: str, function: Callable[..., Any]) -> None:
-        """Offer ``function`` as the import ``module.name``; before :meth:`load`."""
+        """Provide ``function`` for the import ``module.name`` of a core module, before :meth:`load`.
+
+        It gets the guest's arguments as int and float, and returns the result, a tuple for several. Raise
+        :class:`~aegis.errors.LinkError` for a function that cannot serve the import, and
+        :class:`~aegis.errors.SandboxStateError` after :meth:`load`.
+        """
         self._run.register(module, name, function)
 
     def reset(self) -> None:
-        """Start the module afresh: a new store, new grants, full budgets. Nothing of the old run stays."""
+        """Replace the guest by a new instance of the same artifact, with new grants and full limits.
+
+        Nothing of the old guest remains: memory, globals, handles, open files, usage and captured output are new. Raise
+        :class:`~aegis.errors.SandboxStateError` if the sandbox is empty or busy, and the errors of :meth:`load`.
+        """
         self._run.reset()
 
     def close(self) -> None:
-        """Free the guest and its grants; a second close does nothing."""
+        """Free the guest and its grants; a second close does nothing.
+
+        Raise :class:`~aegis.errors.SandboxStateError` while a call is under way.
+        """
         self._run.close()
 
     # -- calls ---------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call the export ``name`` and return its result, a tuple of several, ``None`` of none.
+        """Call the export ``name``; return its result, a tuple for several, ``None`` for no result.
 
-        Raise what ended the call otherwise: a :class:`~aegis.errors.GuestError`, a
-        :class:`~aegis.errors.HostError` with the host function's exception as its cause,
-        :class:`~aegis.errors.Cancelled`; :class:`~aegis.errors.CallError` when the arguments do not
-        fit, and then the guest was not entered.
+        A core module takes and returns int (i32, i64) and float (f32, f64). A component takes and returns the Python
+        values of its WIT types; a function of an interface is named ``"interface#function"``.
+
+        Raise :class:`~aegis.errors.CallError` for arguments that do not match the signature, before the guest runs. If
+        the guest does not return, raise the reason: a :class:`~aegis.errors.GuestError` (a trap, an exit, an exceeded
+        limit), a :class:`~aegis.errors.HostError` with the exception of the host function as its cause, or
+        :class:`~aegis.errors.Cancelled`; :class:`aegis.Err` for the error case of a component's ``result``::
+
+            sandbox.call("divide", 7, 2)  # 3
+            sandbox.call("divide", 1, 0)  # GuestTrap: the guest trapped: integer divide by zero
         """
-        # As Run.call, which would cost a third of the time of a call in between.
+        # A copy of Run.call: calling it would make a short call a third slower.
         try:
             return self._fast[name](*args)
         except (KeyError, Elsewhere):
@@ -92,38 +119,42 @@ class Sandbox:
         return self._run.call_unprepared(name, args)
 
     def call_void(self, name: str, *args: Any) -> None:
-        """Call the export ``name`` for its effects; its results are dropped."""
+        """Call the export ``name`` and drop its results."""
         self.call(name, *args)
 
     def call_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
-        """Call the export ``name`` once for each row of ``columns``, as one call with one deadline and one fuel.
+        """Call the export ``name`` once for each row of ``columns``, under one deadline and one fuel limit.
 
-        The function has numbers, bools and characters as parameters, and at most one result. ``columns`` is a list of
-        one-dimensional buffers of equal length, one for each parameter: :class:`array.array`, memoryview, NumPy
-        arrays. Elements have the type's width in the machine's byte order: 4 bytes for i32 and 8 for i64, of either
-        sign; for a component, of the sign that its type says; a bool is a byte of 0 or 1, a character 4 bytes with its
-        code point. ``rows`` says how many rows there are where no column does.
+        The function must have numbers, bools and characters as parameters, and at most one result. ``columns`` has one
+        buffer for each parameter, one-dimensional and of equal lengths: :class:`array.array`, memoryview, NumPy arrays.
+        Elements are in the machine's byte order and have the width of their type: 4 bytes for i32, 8 for i64,
+        signed or unsigned (a component's type fixes the sign), 1 byte of 0 or 1 for a bool, 4 bytes with the code point
+        for a character. ``rows`` is the number of rows for a function without parameters.
 
-        Return the results: ``out``, a writable buffer of as many elements, which may be one of the columns; or a new
-        array without it; ``None`` for a function without a result. Bytes of columns and results count towards
-        ``host_bytes``.
+        Return ``out`` if given, a writable buffer of one element per row, which may be one of the columns; otherwise a
+        new :class:`array.array`; ``None`` for a function without a result. The bytes of columns and results count
+        towards the limit ``host_bytes``.
 
-        Raise :class:`~aegis.errors.CallError` for buffers that do not fit, and then the guest was not entered. What
-        else ends the call is raised as by :meth:`call`: its ``row`` is the row under way, from 0, and the results of
-        the rows before it are in ``out``, or in the error's ``partial``. A worker that had to be killed takes the
-        results of the last milliseconds with it, and ``row`` is the first one that is missing::
+        Raise :class:`~aegis.errors.CallError` for buffers that do not match, before the guest runs. Other errors are
+        those of :meth:`call`. Their ``row`` is the row under way, counted from 0; the results of earlier rows are in
+        ``out``, or in ``partial`` of the error. If Aegis had to kill the worker of an isolated guest, the results of
+        the last milliseconds are lost, and ``row`` is the first row without a result::
 
             sandbox.call_many("add", [array("i", [1, 2]), array("i", [3, 4])])  # array("i", [4, 6])
         """
-        from aegis.sandbox.columns import call_many  # few sandboxes make such calls
+        from aegis.sandbox.columns import call_many  # imported late: few programs call over columns
 
         return call_many(self._run, name, columns, out, rows)
 
     def run(self, name: str, *args: Any) -> Outcome:
-        """Call the export ``name`` and return how it ended; nothing that a guest does is raised.
+        """Call the export ``name`` and return an :class:`~aegis.Outcome`, also if the guest does not return.
 
-        Raise :class:`~aegis.errors.CallError` and :class:`~aegis.errors.SandboxStateError`, which are
-        the embedder's mistakes.
+        The outcome has the result or the error, the usage of this call, the captured output and the denials. Raise only
+        the mistakes of the embedder, :class:`~aegis.errors.CallError` and :class:`~aegis.errors.SandboxStateError`::
+
+            outcome = sandbox.run("divide", 1, 0)
+            outcome.status  # "trap"
+            outcome.usage.seconds  # duration of the call in seconds
         """
         run = self._run
         run.live()
@@ -149,12 +180,12 @@ class Sandbox:
         return Outcome(value=value, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)
 
     async def acall(self, name: str, *args: Any) -> Any:
-        """Like :meth:`call`, on a guest thread; the event loop goes on meanwhile.
+        """Like :meth:`call`, on a thread of Aegis, so that the event loop can run other tasks meanwhile.
 
-        Cancelling the task cancels the call. Host functions that are coroutine functions, or return an
-        awaitable, are awaited on this loop. What a host function raises that would end the loop
-        (``SystemExit``, ``KeyboardInterrupt``, ``CancelledError``) is a :class:`~aegis.errors.HostError` here.
-        So many calls run at once, and more wait their turn, which does not count as their time.
+        Cancelling the task cancels the call. Host functions that are coroutine functions, or return an awaitable, are
+        awaited on this loop. An exception of a host function that would end the loop (``SystemExit``,
+        ``KeyboardInterrupt``, ``CancelledError``) becomes a :class:`~aegis.errors.HostError`. The number of calls that
+        run at once is bounded; a queued call's deadline starts when the call does.
         """
         from aegis.engine.threads.event_loop import supervise_on_loop
 
@@ -162,7 +193,7 @@ class Sandbox:
         return await supervise_on_loop(lambda: self.call(name, *args), run.door, run.cancel_now, run.leave)
 
     async def acall_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
-        """Like :meth:`call_many`, on a guest thread, as :meth:`acall` does it."""
+        """Like :meth:`call_many`, on a thread of Aegis, as :meth:`acall` is like :meth:`call`."""
         from aegis.engine.threads.event_loop import supervise_on_loop
 
         run = self._run
@@ -170,30 +201,41 @@ class Sandbox:
         return await supervise_on_loop(call, run.door, run.cancel_now, run.leave)
 
     def cancel(self) -> None:
-        """End the call under way, from any thread; without one, do nothing."""
+        """End the call under way; do nothing if there is none. Any thread may call this.
+
+        The call raises :class:`~aegis.errors.Cancelled`. A host function under way is not interrupted; if it does not
+        return soon, the call ends without it and the sandbox is ``abandoned``.
+        """
         self._run.cancel()
 
     # -- components ----------------------------------------------------------------------------
 
     @property
     def exports(self) -> Exports:
-        """The exports of the guest by name: functions, and a component's interfaces with their resources."""
+        """The exports of a component by name: functions as callables, interfaces as namespaces.
+
+        A namespace has the functions of its interface in snake_case and its resources as classes in PascalCase. Raise
+        :class:`~aegis.errors.SandboxStateError` for a core module, which has no typed exports::
+
+            sandbox.exports["acme:geometry/shapes"].Circle(2.0).area()
+        """
         return self._component().exports()
 
     def bind(self, interface: Interface) -> Any:
-        """Return the exported ``interface`` as an object whose values are of the classes of its bindings.
+        """Return an exported interface as an object that takes and returns the classes of generated bindings.
 
-        ``interface`` is the table of generated bindings; one without a name is the world's own functions.
-        Raise :class:`~aegis.errors.LinkError` when the guest's types are not the table's.
+        ``interface`` is the constant ``INTERFACE`` of a generated module; one without a name stands for the functions
+        that the world itself exports. Raise :class:`~aegis.errors.LinkError` if the component does not export the
+        interface, or with other types.
         """
         return self._component().bind(interface)
 
-    def _component(self) -> ComponentInstance:
+    def _component(self) -> SandboxComponent:
         self._run.live()
         found = self._run.component
         if found is None:
             raise SandboxStateError(
-                "the sandbox holds a core module; exports with types are a component's", state="ready"
+                "the sandbox holds a core module, which has no typed exports: use call()", state="ready"
             )
         return found
 
@@ -201,58 +243,68 @@ class Sandbox:
 
     @property
     def module(self) -> Module | Component | None:
-        """The module or component that this sandbox runs."""
+        """The module or component of this sandbox, ``None`` if it is empty."""
         return self._run.artifact
 
     @property
     def state(self) -> str:
-        """``empty``, ``ready``, ``poisoned``, ``resetting``, ``abandoned`` or ``closed``."""
+        """``empty``, ``ready``, ``poisoned``, ``resetting``, ``abandoned`` or ``closed``.
+
+        ``poisoned``: a call did not return; ``abandoned``: a host function does not return, and its thread keeps the
+        guest. :meth:`reset` makes either ready.
+        """
         return self._run.state
 
     @property
     def memory(self) -> Memory:
-        """The guest's memory, by copies."""
+        """The exported linear memory of the guest, by copies."""
         return Memory(self._run)
 
     @property
     def globals(self) -> Globals:
-        """The guest's exported globals."""
+        """The exported globals of the guest."""
         return Globals(self._run)
 
     @property
     def usage(self) -> Usage:
-        """What was used since the sandbox was made or reset; fuel and seconds of the latest call."""
+        """The resources used since the sandbox was created or reset; fuel and seconds are those of the latest call."""
         return self._run.meter.total()
 
     def tally(self) -> tuple[int | None, int, int]:
-        """Return the latest call's fuel, the host calls and the memory so far, as in ``usage`` and much cheaper."""
+        """Return the fuel of the latest call, and the number of host calls and the bytes of memory so far.
+
+        The values are those of :attr:`usage`, for much less time; the fuel is ``None`` if it is not limited.
+        """
         return self._run.meter.tally()
 
     @property
     def stdout(self) -> bytes:
-        """What the guest wrote to a captured stdout."""
+        """The bytes that the guest wrote to stdout, if the policy captures it."""
         return self._run.meter.output(1)
 
     @property
     def stderr(self) -> bytes:
-        """What the guest wrote to a captured stderr."""
+        """The bytes that the guest wrote to stderr, if the policy captures it."""
         return self._run.meter.output(2)
 
     @property
     def undelivered(self) -> tuple[str, OSError] | None:
-        """The inherited stream that could not take the guest's output, and why; ``None`` when it could."""
+        """The name of the first inherited stream that failed to deliver output, and its error; ``None`` if none did."""
         grants = self._run.grants
         return self._run.meter.undelivered if grants is None else grants.stdio.failure()
 
     @property
     def layers(self) -> tuple[tuple[str, bool, str], ...]:
-        """Of an isolated sandbox, the layers that confine its worker: name, whether it is there, what or why not."""
+        """The layers that confine the worker of an isolated sandbox: name, whether it is in force, details or reason.
+
+        Empty for a guest in this process.
+        """
         store = self._run.store
         return self._run.layers if store is None else store.layers
 
     @property
     def events(self) -> EventBus:
-        """The run's bus; ``events.failures`` holds subscribers that raised and were dropped."""
+        """The event bus of this sandbox. ``events.failures`` has the subscribers that were removed for an exception."""
         return self._run.bus
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Machine", "state_machine"]
 
 _BUDGET = 256
-_MAX_HANDLE_INDEX = 15
+_MAX_STEPS_BACK = 15
 """Handles are drawn by their index from the end of the list, where the most recently used ones are. So hypothesis can
 remove an unrelated step, such as the creation of an unused handle, without changing which handle a later step uses."""
 _ACCEPTED_ENDS = (GuestExit, CapabilityDenied)
@@ -342,7 +342,7 @@ def _rule(
     for _, of in member.type.params:
         for handle in _handles(of):
             if _key(handle.resource) in given:
-                picks[handle] = st.integers(0, _MAX_HANDLE_INDEX).map(_picking(handle))
+                picks[handle] = st.integers(0, _MAX_STEPS_BACK).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
     drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
     needed = [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
@@ -364,7 +364,7 @@ def _dropping(resource: str) -> Any:
         self._drop(resource, number)
 
     drop.__name__ = drop.__qualname__ = f"drop_{snake(resource.partition('#')[0])}"
-    return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_HANDLE_INDEX))(drop))
+    return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_STEPS_BACK))(drop))
 
 
 def _answering() -> Any:

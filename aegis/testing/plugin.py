@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def aegis_runtime(request: pytest.FixtureRequest) -> Iterator[Aegis]:
-    """A runtime with the default policy and the keywords of the test's marker."""
+    """Provide a runtime with the default policy and the keywords of the test's marker."""
     from aegis.runtime import Aegis
 
     try:
@@ -90,7 +90,7 @@ def aegis_runtime(request: pytest.FixtureRequest) -> Iterator[Aegis]:
 
 @pytest.fixture
 def fresh_sandbox(request: pytest.FixtureRequest, aegis_runtime: Aegis) -> Iterator[Callable[..., Sandbox]]:
-    """A function that creates sandboxes: ``fresh_sandbox(path=None, *, imports=…, args=…, isolate=…)``."""
+    """Provide a function that creates sandboxes: ``fresh_sandbox(path=None, *, imports=…, args=…, isolate=…)``."""
     marker = _marker(request)
     if _policy(marker) and request.node.stash.get(_DEFAULT_RUNTIME, None) is not aegis_runtime:
         pytest.fail(
@@ -117,13 +117,16 @@ def fresh_sandbox(request: pytest.FixtureRequest, aegis_runtime: Aegis) -> Itera
 
 @pytest.fixture
 def sandbox(fresh_sandbox: Callable[..., Sandbox]) -> Sandbox:
-    """A sandbox of the guest that ``@pytest.mark.guest(path)`` selects. For hypothesis tests, use ``fresh_sandbox``."""
+    """Provide a sandbox of the guest that ``@pytest.mark.guest(path)`` selects.
+
+    A hypothesis test needs a new sandbox for each example: use ``fresh_sandbox`` there.
+    """
     return fresh_sandbox()
 
 
 @pytest.fixture
 def guest_build(request: pytest.FixtureRequest) -> GuestBuild:
-    """A function that builds guests: ``guest_build(source, command=None, *, inputs=())``.
+    """Provide a function that builds guests: ``guest_build(source, command=None, *, inputs=())``.
 
     ``source`` is WebAssembly text, or a path. ``command`` is a sequence of words in which ``{source}`` and ``{output}``
     are replaced by paths; it runs in the directory of the test file. Without it, the source is assembled as WebAssembly

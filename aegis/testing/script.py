@@ -17,7 +17,7 @@ from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["PythonScript", "handles_in", "holds_handles", "replaced"]
 
-_MIN_REPETITION = 12
+_MIN_REPEATED_ITEMS = 12
 """Longer values that repeat one item are written as a multiplication."""
 
 
@@ -110,13 +110,13 @@ class PythonScript:
 def _plain(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
-    if isinstance(value, (str, bytes)) and len(value) > _MIN_REPETITION and value == value[:1] * len(value):
+    if isinstance(value, (str, bytes)) and len(value) > _MIN_REPEATED_ITEMS and value == value[:1] * len(value):
         return f"{value[:1]!r} * {len(value)}"
     return repr(value)
 
 
 def _sequence(items: list[str]) -> str:
-    if len(items) > _MIN_REPETITION and len(set(items)) == 1:
+    if len(items) > _MIN_REPEATED_ITEMS and len(set(items)) == 1:
         return f"[{items[0]}] * {len(items)}"
     return f"[{', '.join(items)}]"
 

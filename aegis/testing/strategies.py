@@ -63,9 +63,9 @@ Overrides = Mapping[Any, Strategy]
 _BUDGET = 4096
 _MAX_DRAWN_ITEMS = 24
 """Most elements or characters that hypothesis draws individually; longer values are repetitions."""
-_MIN_LONG_LENGTH = 32
+_MIN_REPETITION_ITEMS = 32
 """Budget below which no repetitions are drawn."""
-_LONG_ITEM_BUDGET = 2
+_ELEMENT_BUDGET = 2
 """The budget of each element of a long list."""
 _MAX_MINIMAL_PARTS = 100_000
 """A type whose smallest value has more parts is rejected: a few levels of nested records can require millions."""
@@ -249,8 +249,8 @@ class _Strategies:
         least = self.least(element)
         few = min(_MAX_DRAWN_ITEMS, isqrt(budget), budget // least)
         short = st.lists(self.values(element, budget // max(1, few)), max_size=few)
-        unit = st.lists(self.values(element, _LONG_ITEM_BUDGET), min_size=1, max_size=2)
-        return short | _long(unit, [], budget // (least + _LONG_ITEM_BUDGET))
+        unit = st.lists(self.values(element, _ELEMENT_BUDGET), min_size=1, max_size=2)
+        return short | _long(unit, [], budget // (least + _ELEMENT_BUDGET))
 
     def _payload(self, of: WitType | None, budget: int) -> Strategy:
         return st.none() if of is None else self.values(of, budget)
@@ -316,7 +316,7 @@ def _text(min_chars: int, max_chars: int) -> Strategy:
 
 def _long(unit: Strategy, empty: Any, max_length: int) -> Strategy:
     """Return a strategy that repeats a unit to boundary lengths; only empty values if ``max_length`` is too small."""
-    if max_length < _MIN_LONG_LENGTH:
+    if max_length < _MIN_REPETITION_ITEMS:
         return st.just(empty) if isinstance(empty, (bytes, str)) else st.builds(list)
     return st.builds(_repeated, unit, st.sampled_from([length for length in LENGTHS if 1 < length <= max_length]))
 

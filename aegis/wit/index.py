@@ -1,7 +1,8 @@
-"""The table of the interfaces that Aegis has bindings of, and which row serves a name with its version.
+"""The index of interfaces: the rules by which the name of an interface, with its version, selects a row.
 
-:mod:`aegis.bindings.index` is generated: it has the rows. The rules are here. Versions are part of the key, so two
-versions of one interface that do not agree have a row each, and each guest gets the one that it was built against.
+The rows are in :mod:`aegis.bindings.index`, which ``scripts/regen`` generates from the WIT and ``wit/provided.toml``.
+The version is part of the key, so incompatible versions of an interface have a row each, and each guest gets the
+version that it was built against.
 """
 
 from __future__ import annotations
@@ -19,23 +20,26 @@ _PLACES = (GUEST, PARENT, WORKER)
 
 
 class Provided(NamedTuple):
-    """One interface: its version, the capability that it is about, its bindings, and its implementation."""
+    """One row: an interface in one version, its capability, bindings and implementation."""
 
     interface: str
     """The name without its version, such as ``wasi:cli/environment``."""
     version: str
-    """The version that the bindings are made from. A release serves every version of its track, as semver has it."""
+    """The version of the WIT that the bindings are generated from.
+
+    A release serves every version of its track (major and minor version), which semver makes compatible."""
     capability: str
-    """The part of the policy that grants it something; empty where nothing needs to be granted."""
+    """The field of the policy that grants access; empty if the interface needs no grant."""
     bindings: str
-    """The module of the bindings."""
+    """The module of the generated bindings."""
     implementation: str
-    """The module that implements it; empty where guests export it."""
+    """The module that implements it; empty if guests export the interface."""
     place: str
-    """Where an isolated guest's calls are answered, ``worker`` or ``parent``; ``guest`` if guests export it."""
+    """The process that answers the calls of an isolated guest, ``worker`` or ``parent``; ``guest`` for an export."""
     also: tuple[str, ...] = ()
-    """Further versions that a draft serves if the types agree: exact ones, or tracks such as ``0.2``; an empty text
-    stands for a name without a version."""
+    """More versions that a draft serves if the types agree: exact versions, or tracks such as ``0.2``.
+
+    An empty string stands for a name without a version."""
 
     @property
     def name(self) -> str:
@@ -44,15 +48,16 @@ class Provided(NamedTuple):
 
     @property
     def draft(self) -> bool:
-        """Whether the version is a pre-release, which agrees with itself alone."""
+        """Whether the version is a pre-release. Semver makes pre-releases compatible with no other version."""
         return "-" in self.version
 
 
 class Index:
-    """Rows by interface and version; ``late`` has the modules that an implementation imports late, inside functions.
+    """Rows by interface and version.
 
-    Raise :class:`~aegis.errors.AegisInternalError` for rows that contradict one another, or lack something: the
-    module that holds the index then cannot be imported, and no guest meets the gap.
+    ``late`` maps the module of an implementation to the modules that it imports inside functions. Raise
+    :class:`~aegis.errors.AegisInternalError` for rows that contradict one another or are incomplete. The import of
+    :mod:`aegis.bindings.index` then fails, so the mistake shows at once, not when a guest calls the function.
     """
 
     def __init__(self, rows: Sequence[Provided], late: Mapping[str, tuple[str, ...]]) -> None:
@@ -68,9 +73,9 @@ class Index:
             self._versions.setdefault(row.interface, []).append(row)
 
     def find(self, name: str) -> Provided | None:
-        """Return the row that serves ``name``: of that version, of its track, or a draft that takes it too.
+        """Return the row that serves ``name``: the same version, a release of its track, or a draft that accepts it.
 
-        The types of each function are compared at linking, so a row that is found may still lack a function.
+        A row may lack a function of the guest's version, or have it with other types. Linking compares those.
         """
         base, _, version = name.partition("@")
         rows = self._versions.get(base, ())
@@ -87,18 +92,18 @@ class Index:
         return None
 
     def served(self, name: str) -> Provided | None:
-        """Return the row of an interface that Aegis implements, for a guest that imports ``name``."""
+        """Return the row that serves a guest's import ``name``, ``None`` if Aegis does not implement the interface."""
         row = self.find(name)
         return row if row is not None and row.place != GUEST else None
 
     def bound(self, name: str) -> Provided | None:
-        """Return the row whose bindings are those of ``name`` for certain: a draft's serve its own version alone."""
+        """Return the row whose bindings are certain to match ``name``; ``None`` for another version of a draft."""
         row = self.find(name)
         exact = row is not None and (not row.draft or name.partition("@")[2] in ("", row.version))
         return row if exact else None
 
     def modules(self, row: Provided) -> tuple[str, ...]:
-        """Return the modules that a worker imports before it is confined, after which it can import none."""
+        """Return the modules that a worker imports for a row before it is confined: afterwards it cannot open files."""
         late = (row.implementation, *self._late[row.implementation]) if row.place == WORKER else ()
         return (row.bindings, *late)
 
@@ -108,7 +113,7 @@ class Index:
         lacking = [word for word in ("interface", "version", "bindings") if not getattr(row, word)]
         if row.place == GUEST and row.implementation:
             raise AegisInternalError(
-                f"index: guests export {row.name}, and {row.implementation} implements it: remove one"
+                f"index: guests export {row.name}, but {row.implementation} implements it: remove one"
             )
         if row.place != GUEST and not row.implementation:
             lacking.append("implementation")
@@ -119,12 +124,12 @@ class Index:
 
 
 def _track(version: str) -> str:
-    """Return the part of a version that must agree, pre-releases included; empty for no version."""
+    """Return the track of a version, without its pre-release and build; empty for no version."""
     release = version.partition("+")[0].partition("-")[0]
     return track(f"@{release}")[1:] if release else ""
 
 
 def _keys(row: Provided) -> list[str]:
-    """Return the versions that no other row may serve."""
+    """Return the versions that only this row may serve."""
     own = row.version if row.draft else _track(row.version)
     return [f"{row.interface}@{version}" for version in (own, *row.also)]

@@ -214,12 +214,12 @@ COMPOUND = """(component
     [
         (
             "text",
-            "its parameter 't' is of the type string, and a call over columns takes numbers, bool and char",
+            "its parameter 't' has the type string, but a call over columns allows numbers, bool and char",
         ),
-        ("enumerated", "its parameter 't' is of the type e"),
-        ("flagged", "its result is of the type f"),
-        ("failing", "its result is of the type result"),
-        ("many", "has 17 parameters, and a call over columns admits 16"),
+        ("enumerated", "its parameter 't' has the type e"),
+        ("flagged", "its result has the type f"),
+        ("failing", "its result has the type result"),
+        ("many", "has 17 parameters, but a call over columns allows 16"),
     ],
 )
 def test_functions_of_other_values_are_refused_with_the_type(name: str, message: str, place: str) -> None:

@@ -102,7 +102,7 @@ def test_a_start_function_that_traps_after_its_host_calls_has_trapped(place: str
 def test_a_sandbox_that_starts_cannot_be_used_yet(use: Any, place: str) -> None:
     runtime = shared(place)
     box: Any = runtime.sandbox(imports={"env": {"f": lambda at: use(box) or 0}})
-    with box, pytest.raises(AegisError, match=r"holds no module yet|is busy|is good only"):
+    with box, pytest.raises(AegisError, match=r"is empty|is busy|is no longer valid"):
         box.load(runtime.load_wat(STARTS % ""))
 
 

@@ -374,8 +374,8 @@ def test_all_missing_methods_of_an_object_are_listed_at_once() -> None:
         RUNTIME.sandbox(loaded("py-kv"), imports={"acme:kv/store": Half(), "tell": "not a function"})
     message = str(caught.value)
     for fault in (
-        "Bucket: the component gives it 1 value", "no Bucket.set_ for [method]bucket.set", "no Bucket.open_all for",
-        "no merge for merge", "scan: the component gives it 1 value, and it takes (of: 'Any', too_much: 'Any')",
+        "Bucket: the component passes 1 value", "no Bucket.set_ for [method]bucket.set", "no Bucket.open_all for",
+        "no merge for merge", "scan: the component passes 1 value, but it takes (of: 'Any', too_much: 'Any')",
         "tell is a str, not a function",
     ):  # fmt: skip
         assert fault in message

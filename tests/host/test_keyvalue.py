@@ -61,8 +61,8 @@ class Own:
     def delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-    def keys(self, after: str | None, most: int) -> Sequence[str]:
-        return sorted(k for k in self.values if after is None or k > after)[:most]
+    def keys(self, after: str | None, limit: int) -> Sequence[str]:
+        return sorted(k for k in self.values if after is None or k > after)[:limit]
 
     def size(self) -> tuple[int, int]:
         return len(self.values), sum(len(k.encode()) + len(v) for k, v in self.values.items())

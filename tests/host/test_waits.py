@@ -21,7 +21,7 @@ from aegis import Aegis, ClockCapability, KeyValueCapability, MemoryStore
 from aegis.engine.call.door import Door
 from aegis.errors import Cancelled, DeadlineExceeded
 from aegis.host.blocking import in_order, synced
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.limits import Limits
 from tests.host.http.client import Client, silent, wait_for
 from tests.host.network.wire import connect, guest, listen, udp
@@ -50,12 +50,12 @@ def _pipe(timeout: float, *, full: bool = False) -> Iterator[tuple[Guest, int, i
 
 
 def _stdin(made: Guest, descriptor: int) -> Any:
-    made.grants.stdio.stdin = Input(descriptor, made.door)
+    made.grants.stdio.stdin = StandardInput(descriptor, made.door)
     return made.of("wasi:cli/stdin").get_stdin()
 
 
 def _stdout(made: Guest, descriptor: int) -> Any:
-    made.grants.stdio.stdout = Output("stdout", "inherit", descriptor, None, made.door)
+    made.grants.stdio.stdout = StandardOutput("stdout", "inherit", descriptor, None, made.door)
     return made.of("wasi:cli/stdout").get_stdout()
 
 
@@ -74,13 +74,13 @@ def stdin_skip(timeout: float) -> Iterator[Wait]:
 @contextlib.contextmanager
 def preview1_read(timeout: float) -> Iterator[Wait]:
     with _pipe(timeout) as (made, reading, _):
-        yield made.door, lambda: Input(reading, made.door).read(1)
+        yield made.door, lambda: StandardInput(reading, made.door).read(1)
 
 
 @contextlib.contextmanager
 def preview1_write(timeout: float) -> Iterator[Wait]:
     with _pipe(timeout, full=True) as (made, _, writing):
-        yield made.door, lambda: Output("stdout", "inherit", writing, None, made.door).write(b"x")
+        yield made.door, lambda: StandardOutput("stdout", "inherit", writing, None, made.door).write(b"x")
 
 
 @contextlib.contextmanager

@@ -118,8 +118,8 @@ def test_a_bucket_that_is_opened_while_the_guest_begins_is_the_one_of_later(plac
             sandbox.call("set", "k", b"1")
             sandbox.call("open", name)
             assert sandbox.call("get", "k") == b"1"
-            grants: Any = sandbox._grants
-            assert grants.keyvalue is sandbox._guest._wasi_made.grants.keyvalue  # type: ignore[union-attr]
+            grants: Any = sandbox._run.grants
+            assert grants.keyvalue is sandbox._run.wasi_made.grants.keyvalue
     with granting(place, {}) as made, made.sandbox(made.load_wat(guest(start="b"))) as sandbox:
         assert repr(sandbox.run("open", "b").value) == DENIED
 
@@ -262,7 +262,7 @@ def test_a_worker_holds_no_descriptor_of_a_store_and_loads_no_code_of_one(tmp_pa
     path = tmp_path / "kv.db"
     with guest_in(granting("isolated", {"b": f"sqlite:{path}"})) as sandbox:
         sandbox.call("set", "k", b"1")
-        store: Any = sandbox._store
+        store: Any = sandbox._run.store
         folder = Path(f"/proc/{store.worker.pid}/fd")
         held = {os.readlink(folder / name) for name in os.listdir(folder)}
         assert held

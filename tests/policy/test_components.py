@@ -171,5 +171,5 @@ def test_a_policys_provider_serves_every_sandbox() -> None:
 
 def test_a_provider_that_cannot_be_had_is_a_link_error() -> None:
     runtime = Aegis.builder().with_imports({"test:things/things": "no.such:Thing"}).with_cache(False).build()
-    with pytest.raises(LinkError, match=r"its provider no\.such:Thing cannot be had: ModuleNotFoundError"):
+    with pytest.raises(LinkError, match=r"its provider no\.such:Thing cannot be loaded: ModuleNotFoundError"):
         runtime.sandbox(runtime.load_wat(COMPONENT))

@@ -72,18 +72,18 @@ def test_a_path_is_never_a_uri_of_sqlite() -> None:
 @pytest.mark.parametrize(
     ("buckets", "message"),
     [
-        ({"": "memory"}, "'' is not a bucket's name"),
-        ({"a\0": "memory"}, "is not a bucket's name"),
-        ({"a\n": "memory"}, "is not a bucket's name"),
-        ({"x" * 257: "memory"}, "is not a bucket's name"),
-        ({"\udc80": "memory"}, "is not Unicode"),
-        ({1: "memory"}, "a bucket's name is text, not int"),
-        ({"a": "redis:x"}, "the store of 'a' is 'redis:x'; use"),
-        ({"a": "sqlite:"}, "the store of 'a' is 'sqlite:'; use"),
-        ({"a": "sqlite:x\0"}, "the store of 'a' is 'sqlite:x"),
-        ({"a": ""}, "the store of 'a' is ''; use"),
-        ({"a": 7}, "is a int, which has no transaction()"),
-        ({"a": None}, "which has no transaction()"),
+        ({"": "memory"}, "'' is not a valid name of a bucket"),
+        ({"a\0": "memory"}, "is not a valid name of a bucket"),
+        ({"a\n": "memory"}, "is not a valid name of a bucket"),
+        ({"x" * 257: "memory"}, "is not a valid name of a bucket"),
+        ({"\udc80": "memory"}, "has a lone surrogate"),
+        ({1: "memory"}, "the name of a bucket must be text, not int"),
+        ({"a": "redis:x"}, "'redis:x' is not a store for 'a': use"),
+        ({"a": "sqlite:"}, "'sqlite:' is not a store for 'a': use"),
+        ({"a": "sqlite:x\0"}, "'sqlite:x"),
+        ({"a": ""}, "'' is not a store for 'a': use"),
+        ({"a": 7}, "is a int without a method transaction()"),
+        ({"a": None}, "without a method transaction()"),
         (("a",), "expected buckets with their stores"),
         ("a", "expected buckets with their stores"),
         (7, "expected buckets with their stores"),
@@ -98,7 +98,7 @@ def test_a_bucket_that_cannot_be_is_an_error(buckets: Any, message: str) -> None
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('buckets = { a = "disk" }', "the store of 'a' is 'disk'"),
+        ('buckets = { a = "disk" }', "'disk' is not a store for 'a'"),
         ("buckets = { a = 1 }", "'a' must be text in quotes, not a number"),
         ('buckets = ["a"]', "'buckets' must be a table, not a list"),
         ("max_keys = -1", "max_keys"),
@@ -144,4 +144,4 @@ def test_a_denied_name_has_an_option_that_grants_it_and_nothing_else(name: str, 
 
 def test_the_option_is_known_to_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--allow-keyvalue", "a=floppy:x", "no-such.wasm"]) == 125
-    assert "the store of 'a' is 'floppy:x'" in capsys.readouterr().err
+    assert "'floppy:x' is not a store for 'a'" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from aegis.policy.remedies import NEEDS
 from aegis.sandbox.link_component import served
 from aegis.wit.index import GUEST, PARENT, WORKER, Index, Provided
 from aegis.wit.model import Document, InterfaceDef
-from scripts.interface_index import Fault, index_source
+from scripts.interface_index import IndexMismatch, index_source
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LATE = {"host.two": (), "host.three": ("host.other",), "host.draft": ()}
@@ -166,24 +166,28 @@ def document(*names: str) -> Document:
 @pytest.mark.parametrize(
     ("table", "names", "message"),
     [
-        (TABLE, ["wasi:random/random@0.2.12", "wasi:random/new@0.2.12"], "lacks wasi:random/new@0.2: say which module"),
+        (
+            TABLE,
+            ["wasi:random/random@0.2.12", "wasi:random/new@0.2.12"],
+            "lacks wasi:random/new@0.2: add it to the interfaces",
+        ),
         (TABLE, ["wasi:random/random@0.3.0"], "lacks wasi:random/random@0.3"),
         (TABLE, ["wasi:random/random@0.2.0-rc.1"], "lacks wasi:random/random@0.2.0-rc.1"),
-        (TABLE, [], "names wasi:random/random@0.2, of which there is no WIT"),
+        (TABLE, [], "names wasi:random/random@0.2, which the WIT lacks"),
         (TABLE * 2, ["wasi:random/random@0.2.12"], "names wasi:random/random@0.2 twice"),
         (
             TABLE.replace('random"', 'rand"', 1),
             ["wasi:random/random@0.2.12"],
-            "there is no module aegis.host.preview2.rand",
+            "names the module aegis.host.preview2.rand, which does not exist",
         ),
-        (TABLE.replace("module", "modul"), ["wasi:random/random@0.2.12"], "the keys are"),
+        (TABLE.replace("module", "modul"), ["wasi:random/random@0.2.12"], "valid keys are"),
         ("[[provides]", [], "cannot be read"),
     ],
     ids=["lacking", "another version", "a draft", "stale", "twice", "no module", "a misspelt key", "no TOML"],
 )
 def test_an_interface_in_the_wit_or_in_the_table_alone_is_a_fault(table: str, names: list[str], message: str) -> None:
     modules = {name: f"bindings.{n}" for n, name in enumerate(names)}
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(IndexMismatch) as caught:
         index_source(document(*names), table, ROOT / "aegis", modules)
     assert message in str(caught.value)
 

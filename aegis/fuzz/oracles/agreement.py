@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aegis.fuzz.target import Target
     from aegis.runtime import Aegis
 
-_MAX_ROUND_TRIPS = 12
+_MAX_ROUND_TRIP_VALUES = 12
 """Most values of one test case that are encoded and decoded."""
 
 __all__ = ["Deterministic", "Differential", "RoundTrip", "alike", "same"]
@@ -118,7 +118,7 @@ class RoundTrip(Stateless):
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
         made = [n for n in range(len(trace.results)) if trace.step(n) == self.encode and trace.results[n].good]
-        made = made[-_MAX_ROUND_TRIPS:]
+        made = made[-_MAX_ROUND_TRIP_VALUES:]
         if not made:
             return None
         steps = [s for n in made for s in (trace.case.steps[n], Step(self.decode, (_inside(trace.results[n].value),)))]

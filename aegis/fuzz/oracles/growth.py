@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["Scales", "Steady"]
 
 _REPETITIONS = 96
-_LONG_REPETITIONS = 4096
+_LEAK_REPETITIONS = 4096
 """Repetitions for leaks of a few bytes, which show only when they fill a page of 64 KiB."""
-_CHUNKS_PER_LONG_CHECK = 8
-_MAX_LONG_FUEL = 4000
+_CHUNKS_PER_LEAK_CHECK = 8
+_MAX_REPEATED_FUEL = 4000
 """Most fuel of a call that is repeated that often."""
-_MAX_LONG_SIZE = 64
+_MAX_REPEATED_UNITS = 64
 """Largest argument size of a call that is repeated that often."""
 _NONEMPTY_SIZE = 8
 
@@ -44,7 +44,7 @@ class Steady:
 
     def begin(self, chunk: int) -> None:
         """Allow long checks in every eighth chunk."""
-        self._patient = None if chunk % _CHUNKS_PER_LONG_CHECK else set()
+        self._patient = None if chunk % _CHUNKS_PER_LEAK_CHECK else set()
 
     def thorough(self) -> Steady:
         """Return an oracle that runs the long check on every test case."""
@@ -59,13 +59,13 @@ class Steady:
         times = max(8, _REPETITIONS // len(once.steps))
         found = self._grown(target, once, times, last)
         if found is None and self._may_be_patient(target, step, last):
-            found = self._grown(target, once, max(64, _LONG_REPETITIONS // len(once.steps)), last)
+            found = self._grown(target, once, max(64, _LEAK_REPETITIONS // len(once.steps)), last)
         return found
 
     def _may_be_patient(self, target: Target, step: Step, last: StepResult) -> bool:
         export = target.exports.get(step.function)
         size = 0 if export is None else export.size(step.arguments)
-        if (last.fuel or 0) > _MAX_LONG_FUEL or not 0 < size <= _MAX_LONG_SIZE:
+        if (last.fuel or 0) > _MAX_REPEATED_FUEL or not 0 < size <= _MAX_REPEATED_UNITS:
             return False
         # A function may leak its argument, and an empty argument leaks nothing: check both kinds of calls.
         kind = step.function, size >= _NONEMPTY_SIZE

@@ -22,7 +22,7 @@ __all__ = ["HostUntouched", "clear_canaries"]
 
 _CONFIRMING_RUNS = 3
 """Runs in each of which a difference must appear: other threads of this process open and close descriptors too."""
-_MAX_FILES = 1000
+_MAX_LISTED_FILES = 1000
 _MAX_GROWTH_BYTES = 256 << 20
 _DESCRIPTORS = "/proc/self/fd"
 _STATM = "/proc/self/statm"
@@ -99,7 +99,7 @@ def _prefix(process: int) -> str:
 
 def _tree(root: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
     """Yield the paths below a directory with their mode, size, modification time and link count."""
-    paths = [root, *sorted(root.rglob("*"))[:_MAX_FILES]] if root.is_dir() else [root]
+    paths = [root, *sorted(root.rglob("*"))[:_MAX_LISTED_FILES]] if root.is_dir() else [root]
     for path in paths:
         try:
             found = path.lstat()

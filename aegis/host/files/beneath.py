@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["MAX_LINKS", "Identity", "Place", "identity", "locate", "open_directory"]
+__all__ = ["MAX_LINKS", "Identity", "ResolvedPath", "identity", "locate", "open_directory"]
 
 MAX_LINKS = 40  # as Linux, path_resolution(7)
 _OPENAT2 = 437  # the same number on every Linux architecture
@@ -27,15 +27,18 @@ Identity = tuple[int, int]
 """The identity of a file or directory: its device and inode."""
 
 
-class Place:
-    """A name in an open directory. ``slash``: the path ended with one, so it must name a directory."""
+class ResolvedPath:
+    """Directory and name to which a path resolves. ``slash``: the path ended with one, so it must name a directory.
+
+    As a context manager it closes the descriptor ``parent`` if :func:`locate` opened it.
+    """
 
     __slots__ = ("_owned", "name", "parent", "slash")
 
     def __init__(self, parent: int, name: str, slash: bool, owned: bool) -> None:
         self.parent, self.name, self.slash, self._owned = parent, name, slash, owned
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> ResolvedPath:
         return self
 
     def __exit__(
@@ -49,7 +52,7 @@ def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def locate(root: int, path: str, *, follow: bool) -> Place:
+def locate(root: int, path: str, *, follow: bool) -> ResolvedPath:
     """Resolve ``path`` beneath the open directory ``root``.
 
     With ``follow``, or with a trailing slash, a link as the last component is followed too. Raise
@@ -66,9 +69,9 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
             raise _error(errno.EPERM)
         parts = [part for part in path.split("/") if part]
         if not parts or parts[-1] in (".", ".."):
-            return Place(open_directory(root, parts), ".", slash, owned=True)
+            return ResolvedPath(open_directory(root, parts), ".", slash, owned=True)
         name, above = parts[-1], parts[:-1]
-        place = Place(open_directory(root, above) if above else root, name, slash, owned=bool(above))
+        place = ResolvedPath(open_directory(root, above) if above else root, name, slash, owned=bool(above))
         target = _link(place) if follow or slash else None
         if target is None:
             return place
@@ -78,7 +81,7 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
     raise _error(errno.ELOOP)
 
 
-def _link(place: Place) -> str | None:
+def _link(place: ResolvedPath) -> str | None:
     """Return the target of the link at ``place``, ``None`` if it is no link."""
     try:
         return os.readlink(place.name, dir_fd=place.parent)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from aegis.host.files.beneath import Place, locate
+from aegis.host.files.beneath import ResolvedPath, locate
 from aegis.host.files.symlink_moves import climbs, refuse_moving, refuse_second_name
 from aegis.host.files.utime import set_times
 from aegis.support.descriptors import above_standard
@@ -252,7 +252,7 @@ class HostDirectory:
                 raise _error(errno.EACCES)
             return self._file(_open_file(place, read=read, write=write, truncate=truncate, sync=sync))
 
-    def _create(self, place: Place, *, read: bool, write: bool, exclusive: bool, sync: int) -> HostFile:
+    def _create(self, place: ResolvedPath, *, read: bool, write: bool, exclusive: bool, sync: int) -> HostFile:
         flags = _SAFE_OPEN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
         flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
         return self._file(_checked(os.open(place.name, flags, _NEW_FILE_MODE, dir_fd=place.parent)))
@@ -260,7 +260,7 @@ class HostDirectory:
     def _file(self, descriptor: int) -> HostFile:
         return HostFile(self.opened.keep(descriptor), self.writable, self.opened)
 
-    def _subdirectory(self, place: Place) -> HostDirectory:
+    def _subdirectory(self, place: ResolvedPath) -> HostDirectory:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place.name, flags, dir_fd=place.parent)
         return HostDirectory(self.opened.keep(descriptor), writable=self.writable, opened=self.opened)
@@ -349,7 +349,7 @@ class HostDirectory:
             return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
 
 
-def locate_entry(directory: HostDirectory, path: str, *, follow: bool = False) -> Place:
+def locate_entry(directory: HostDirectory, path: str, *, follow: bool = False) -> ResolvedPath:
     """Find the directory entry at ``path``; a link is not followed, even if the path ends with a slash."""
     stripped = path.rstrip("/")
     if not stripped or stripped == path:
@@ -364,21 +364,21 @@ def _inside(path: str) -> str:
     return f"{path}." if path.endswith("/") else path
 
 
-def _name(place: Place, number: int) -> str:
+def _name(place: ResolvedPath, number: int) -> str:
     """Return the entry's name; raise ``number`` if the path names the directory itself."""
     if place.name == ".":
         raise _error(number)
     return place.name
 
 
-def _status(place: Place) -> os.stat_result | None:
+def _status(place: ResolvedPath) -> os.stat_result | None:
     try:
         return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
     except FileNotFoundError:
         return None
 
 
-def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: int) -> int:
+def _open_file(place: ResolvedPath, *, read: bool, write: bool, truncate: bool, sync: int) -> int:
     write = write or truncate
     access = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
     descriptor = _checked(os.open(place.name, _SAFE_OPEN | access | sync, dir_fd=place.parent))

@@ -28,7 +28,7 @@ from aegis.host.files.memory_tree import (
     LinkNode,
     MemoryFileSystem,
     Node,
-    NodePlace,
+    ResolvedNode,
     error_of,
     is_above,
     leads_out,
@@ -346,7 +346,7 @@ class MemoryDirectory:
                 raise error_of(errno.ENOENT)
             self._move(old, new, node)
 
-    def _move(self, old: NodePlace, new: NodePlace, node: Node) -> None:
+    def _move(self, old: ResolvedNode, new: ResolvedNode, node: Node) -> None:
         """Rename as rename(2) does, with its errors in its order."""
         replaced = new.look()
         if is_above(node, new.parent):

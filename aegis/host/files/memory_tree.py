@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FILE_BYTES", "MAX_HARD_LINKS", "DirectoryNode", "FileNode", "LinkNode", "MemoryFileSystem", "Node",
-    "NodePlace", "error_of", "is_above", "leads_out", "locate", "locate_entry", "refuse_second_name",
+    "ResolvedNode", "error_of", "is_above", "leads_out", "locate", "locate_entry", "refuse_second_name",
 ]  # fmt: skip
 
 _MAX_NAME_BYTES = 255  # NAME_MAX
@@ -102,8 +102,8 @@ class DirectoryNode(Node):
         self.links = 2
 
 
-class NodePlace:
-    """A name in a directory, as ``beneath.Place`` is for the host. ``slash``: the path ended with one."""
+class ResolvedNode:
+    """A name in a directory, as ``beneath.ResolvedPath`` is for the host. ``slash``: the path ended with one."""
 
     __slots__ = ("name", "parent", "slash")
 
@@ -189,7 +189,7 @@ class MemoryFileSystem:
         self.attach(parent, name, node)
         return node
 
-    def add_link(self, place: NodePlace, target: str) -> None:
+    def add_link(self, place: ResolvedNode, target: str) -> None:
         """Create a symbolic link, with the errors of symlink(2) in its order."""
         length = len(os.fsencode(target))
         if not length or length > _MAX_PATH_BYTES:
@@ -268,7 +268,7 @@ class MemoryFileSystem:
 # -- paths: the same steps as in ``beneath``, on nodes instead of descriptors --------------------
 
 
-def locate(root: DirectoryNode, path: str, *, follow: bool) -> NodePlace:
+def locate(root: DirectoryNode, path: str, *, follow: bool) -> ResolvedNode:
     """Find where ``path`` leads beneath ``root``; see :func:`aegis.host.files.beneath.locate`."""
     if not path:
         raise error_of(errno.ENOENT)
@@ -280,9 +280,9 @@ def locate(root: DirectoryNode, path: str, *, follow: bool) -> NodePlace:
             raise error_of(errno.EPERM)
         parts = [part for part in path.split("/") if part]
         if not parts or parts[-1] in (".", ".."):
-            return NodePlace(_walk(root, parts), ".", slash)
+            return ResolvedNode(_walk(root, parts), ".", slash)
         name, above = parts[-1], parts[:-1]
-        place = NodePlace(_walk(root, above), name, slash)
+        place = ResolvedNode(_walk(root, above), name, slash)
         node = place.look() if follow or slash else None
         if not isinstance(node, LinkNode):
             return place
@@ -292,7 +292,7 @@ def locate(root: DirectoryNode, path: str, *, follow: bool) -> NodePlace:
     raise error_of(errno.ELOOP)
 
 
-def locate_entry(root: DirectoryNode, path: str, *, follow: bool = False) -> NodePlace:
+def locate_entry(root: DirectoryNode, path: str, *, follow: bool = False) -> ResolvedNode:
     """Find the directory entry at ``path``; a link is not followed, even if the path ends with a slash."""
     stripped = path.rstrip("/")
     if not stripped or stripped == path:

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from aegis.host.host_quota import DiskQuota
     from aegis.values import CallScope
 
-__all__ = ["MAX_OFFSET", "OpenFileCount", "SharedFile", "resize", "write_all"]
+__all__ = ["MAX_OFFSET_BYTES", "OpenFileCount", "SharedFile", "resize", "write_all"]
 
-MAX_OFFSET = (1 << 63) - 1
+MAX_OFFSET_BYTES = (1 << 63) - 1
 """The largest offset and size of a file, as POSIX's signed ``off_t`` of 64 bits has it."""
-_WRITE_PIECE_BYTES = 1 << 20
-"""Bytes of one write: the deadline is checked between two, and a slow disk holds up the host no longer than for one."""
+_WRITE_CHUNK_BYTES = 1 << 20
+"""Bytes of one write. The deadline is checked between writes, so a slow disk delays it by one write at most."""
 
 
 class OpenFileCount:
-    """How many files and directories one sandbox has open (limit ``open_files``)."""
+    """Number of files and directories that one sandbox has open (limit ``open_files``)."""
 
     __slots__ = ("limit", "used")
 
@@ -83,8 +83,8 @@ def write_all(
         length, done = len(data), 0
         while done < length:
             scope.remaining()
-            whole = not done and length <= _WRITE_PIECE_BYTES
-            done += file.write(data if whole else data[done : done + _WRITE_PIECE_BYTES], end + done)
+            whole = not done and length <= _WRITE_CHUNK_BYTES
+            done += file.write(data if whole else data[done : done + _WRITE_CHUNK_BYTES], end + done)
         end += done
     return end - offset
 

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from aegis.host.files.beneath import Place, identity, open_directory
+from aegis.host.files.beneath import ResolvedPath, identity, open_directory
 
 __all__ = ["climbs", "refuse_moving", "refuse_second_name"]
 
@@ -31,14 +31,14 @@ def climbs(target: str) -> float:
     return math.inf if ".." in parts[leading:] else leading
 
 
-def refuse_second_name(place: Place) -> None:
+def refuse_second_name(place: ResolvedPath) -> None:
     """Raise ``EPERM`` if ``place`` is a symbolic link that leads out of its directory."""
     status = _status(place)
     if status is not None and stat.S_ISLNK(status.st_mode):
         _refuse(climbs(os.readlink(place.name, dir_fd=place.parent)) > 0)
 
 
-def refuse_moving(old: Place, new: Place, check: Callable[[], object] = lambda: None) -> None:
+def refuse_moving(old: ResolvedPath, new: ResolvedPath, check: Callable[[], object] = lambda: None) -> None:
     """Raise ``EPERM`` if moving ``old`` to ``new`` would move a symbolic link that leads out of ``old``."""
     refuse_second_name(old)
     status = _status(old)
@@ -47,7 +47,7 @@ def refuse_moving(old: Place, new: Place, check: Callable[[], object] = lambda: 
         _refuse(elsewhere and _leads_out(old, check))
 
 
-def _status(place: Place) -> os.stat_result | None:
+def _status(place: ResolvedPath) -> os.stat_result | None:
     """Return the status of ``place``; ``None`` if it does not exist, for which the move itself raises."""
     try:
         return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
@@ -60,7 +60,7 @@ def _refuse(refused: bool) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def _leads_out(directory: Place, check: Callable[[], object]) -> bool:
+def _leads_out(directory: ResolvedPath, check: Callable[[], object]) -> bool:
     """Return whether a link somewhere beneath the directory leads out of it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(directory.name, flags, dir_fd=directory.parent)

@@ -1,7 +1,8 @@
-"""Key-value stores: the buckets that a policy grants, each behind its quotas, in memory, in SQLite or the embedder's.
+"""The key-value buckets that a policy grants: in memory, in SQLite files, or in stores of the embedder.
 
-``bucket`` has the operations that guests ask for; ``memory`` and ``sqlite`` are two stores of the protocol
-:class:`aegis.policy.keyvalue.KeyValueStore`. For isolated guests all of it is in the parent.
+``bucket`` implements the operations of a guest and enforces the quotas. ``memory`` and ``sqlite`` implement the
+protocol :class:`aegis.policy.keyvalue.KeyValueStore`; ``lock_wait`` bounds their waits by the deadline of the call. The
+parent runs all of this for an isolated guest: a worker gets no descriptor or path of a store.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ __all__ = ["Bucket", "BucketError", "Buckets", "MemoryStore"]
 
 
 class Buckets:
-    """The key-value stores of one sandbox. A store is opened when the guest first opens its bucket.
+    """Key-value stores of one sandbox. A store is opened when the guest first opens its bucket.
 
-    ``charge`` counts bytes about to be written to a file; it raises when the limit ``disk_written`` is exceeded.
+    ``charge`` takes the number of bytes that Aegis is about to write to a SQLite file, and raises
+    :class:`~aegis.errors.QuotaExceeded` when they exceed the limit ``disk_written``.
     """
 
     def __init__(
@@ -35,9 +37,9 @@ class Buckets:
         self._closers: list[Callable[[], None]] = []
 
     def open(self, name: str) -> Bucket | None:
-        """Return a bucket, ``None`` for a name that is not granted, which is recorded as a denial.
+        """Return the bucket ``name``; record a denial and return ``None`` if the policy does not grant it.
 
-        Raise :class:`~aegis.errors.PolicyError` when the store cannot be opened.
+        Raise :class:`~aegis.errors.PolicyError` if the store cannot be opened.
         """
         granted = None if self._granted is None else self._granted.store_of(name)
         if self._granted is None or granted is None:
@@ -46,24 +48,24 @@ class Buckets:
             return None
         store = self._stores.get(name)
         if store is None:
-            store = self._stores[name] = self._opened(name, granted)
+            store = self._stores[name] = self._open_store(name, granted)
         if self._scope.listens:
             self._scope.decided(Decision("keyvalue", "open", name, True, f"bucket {name}"))
         charge = self._charge if isinstance(granted, str) and granted != "memory" else None
         return Bucket(name, store, self._granted, self._scope, self._host_quota, charge)
 
-    def _opened(self, name: str, granted: str | KeyValueStore) -> KeyValueStore:
+    def _open_store(self, name: str, granted: str | KeyValueStore) -> KeyValueStore:
         if not isinstance(granted, str):
             return granted
         if granted == "memory":
             return MemoryStore()
-        from aegis.host.keyvalue.sqlite import SqliteStore  # loads sqlite3, which other buckets do without
+        from aegis.host.keyvalue.sqlite import SqliteStore  # imports sqlite3, which other stores do not need
 
         store = SqliteStore(granted.partition(":")[2], name)
         self._closers.append(store.close)
         return store
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the SQLite files. A store of the embedder stays open: other sandboxes may use it."""
         while self._closers:
             self._closers.pop()()

@@ -1,4 +1,4 @@
-"""A key-value store in memory, which several sandboxes may share."""
+"""A key-value store in the memory of this process, which several sandboxes may share."""
 
 from __future__ import annotations
 
@@ -7,35 +7,45 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from aegis.host.keyvalue.waiting import held
+from aegis.host.keyvalue.lock_wait import locked
 from aegis.policy.keyvalue import KeyValueCall
 
 __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """A bucket in the memory of this process: a :class:`~aegis.policy.keyvalue.KeyValueStore`.
+    """A :class:`~aegis.KeyValueStore` in the memory of this process.
 
-    Give one object to several policies, or several names, and they share its entries. It lives as long as the object.
+    Policies and bucket names that have the same object share its entries, which live as long as the object. Isolated
+    guests can use it too: the parent answers their requests.
+
+    ::
+
+        shared = MemoryStore()
+        capability = KeyValueCapability(buckets={"cache": shared})
+        first, second = Aegis(keyvalue=capability), Aegis(keyvalue=capability)  # their guests share one bucket
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries = _Entries()
+        self._entries = _MemoryEntries()
 
     @contextmanager
-    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
-        """Return the entries, which no other thread uses until the context is left."""
-        with held(self._lock, call):
+    def transaction(self, call: KeyValueCall) -> Iterator[_MemoryEntries]:
+        """Lock the entries and return them; restore them if the block ends with an exception.
+
+        Raise as ``call`` does when the deadline passes, or the call is cancelled, while another thread has the lock.
+        """
+        with locked(self._lock, call):
             try:
                 yield self._entries
                 self._entries.before.clear()
             finally:
-                self._entries.undo()  # nothing, unless the block was left by an exception
+                self._entries.undo()  # does nothing after a commit, which cleared the list
 
 
-class _Entries:
-    """The entries, their keys in order, and the values that a transaction changed."""
+class _MemoryEntries:
+    """The entries, their sorted keys, and ``before``: keys that the transaction changed, with their former values."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
@@ -57,15 +67,15 @@ class _Entries:
             self.before.append((key, old))
             self._remove(key, old)
 
-    def keys(self, after: str | None, most: int) -> Sequence[str]:
+    def keys(self, after: str | None, limit: int) -> Sequence[str]:
         first = 0 if after is None else bisect_right(self._keys, after)
-        return self._keys[first : first + most]
+        return self._keys[first : first + limit]
 
     def size(self) -> tuple[int, int]:
         return len(self._values), self._bytes
 
     def undo(self) -> None:
-        """Restore the values of before the transaction, the latest change first."""
+        """Restore the former values, the latest change first, because a key may have been changed twice."""
         while self.before:
             key, old = self.before.pop()
             now = self._values.get(key)

@@ -1,16 +1,20 @@
-"""A key-value store in a SQLite file, which other sandboxes and processes may have open too.
+"""A key-value store in a SQLite file, which other sandboxes and processes may have open at the same time.
 
-Theory of operation. The path is the embedder's, absolute, and goes to SQLite as a path: a name that begins with
-``file:`` would be a URI where SQLite is built so, and an absolute path never does. The bucket's name is a value in a
-row, and so is every key, as bytes: nothing of a guest's becomes part of a statement or of a file's name. SQLite never
-waits by itself (its busy timeout is zero); this module tries again until the deadline, and looks for a cancellation.
+Theory of operation. The embedder chooses the path, and Aegis makes it absolute: SQLite may be built to take a name
+that begins with ``file:`` as a URI, and an absolute path never does. The name of the bucket and the keys are values
+in rows, keys as bytes in UTF-8. So no text from a guest becomes part of a statement or of a file name.
 
-Every transaction is ``BEGIN IMMEDIATE``: it has the right to write from its start, so two that read and then write
-cannot both get in, and none fails half-way because another wrote first. The row of counters makes the size of a bucket
-a matter of one look-up, and is written in the same transaction as the entries.
+SQLite itself never waits (its busy timeout is zero), because its wait knows no deadline and no cancellation. This
+module repeats a statement that another connection blocks, and checks both between attempts. Nothing can interrupt a
+``COMMIT`` that waits for the disk (``fsync``), which is the one exception.
 
-The file is opened by SQLite alone. Were it opened and closed here as well, the system would drop the locks that
-this process has on it (POSIX, fcntl: closing any descriptor of a file releases the process's locks on the file).
+Every transaction starts with ``BEGIN IMMEDIATE``, which takes the write lock. With a deferred transaction, two
+connections could both read and then block one another's write. A row of counters holds the size of each bucket and is
+updated in the transaction that changes the entries, so a quota costs one look-up.
+
+Only SQLite opens an existing file. POSIX releases all locks of a process on a file when the process closes any
+descriptor of that file (fcntl(2), "record locks"), so an open and close here would break the locks of another
+connection in this process.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from aegis.errors import PolicyError
-from aegis.host.keyvalue.waiting import StoreFailed, held
+from aegis.host.keyvalue.lock_wait import StoreFailed, locked
 from aegis.policy.keyvalue import KeyValueCall
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
@@ -33,8 +37,8 @@ from aegis.text import quoted
 __all__ = ["SqliteStore"]
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_FIRST_PAUSE, _MOST_PAUSE = 0.001, 0.05
-"""Seconds between two attempts at a statement that another connection forbids."""
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.001, 0.05
+"""Pause between two attempts at a statement that another connection blocks; it doubles with each attempt."""
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS aegis_keyvalue (
         bucket TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (bucket, key)) WITHOUT ROWID""",
@@ -44,10 +48,10 @@ _TABLES = (
 
 
 class SqliteStore:
-    """One bucket in a SQLite file: a :class:`~aegis.policy.keyvalue.KeyValueStore`.
+    """A :class:`~aegis.policy.keyvalue.KeyValueStore` for one bucket in a SQLite file.
 
-    Raise :class:`~aegis.errors.PolicyError` when the file cannot be opened. The file is made if it does not exist,
-    for this user alone.
+    The file is created with mode 0600 if it does not exist. Raise :class:`~aegis.errors.PolicyError` if it cannot be
+    opened.
     """
 
     def __init__(self, path: str, bucket: str) -> None:
@@ -56,53 +60,58 @@ class SqliteStore:
         self._ready = False
         try:
             with standard_reserved():
-                _create(self._path)
-                # Calls of one sandbox come from several threads, one at a time; the lock sees to that.
+                _create_missing(self._path)
+                # Several threads may call one sandbox in turn. The lock, not SQLite's check, keeps them apart.
                 self._connection = sqlite3.connect(
                     self._path, timeout=0, isolation_level=None, check_same_thread=False, uri=False
                 )
         except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
+            raise self._open_error(error) from None
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        # A sandbox may be dropped without being closed, and Python 3.13 warns of a connection that was not.
+        # Python 3.13 warns about a connection that is collected unclosed, as that of a dropped sandbox would be.
         self._closed = weakref.finalize(self, self._connection.close)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a second close does nothing."""
         self._closed()
 
     @contextmanager
-    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
-        """Return the entries of the bucket; other connections to the file wait until the context is left."""
-        with held(self._lock, call):
-            self._set_up(call)
+    def transaction(self, call: KeyValueCall) -> Iterator[_SqliteEntries]:
+        """Return the entries of the bucket; commit when the block ends, roll back if it ends with an exception.
+
+        Other connections cannot write to the file meanwhile. Raise :class:`StoreFailed` for an error of SQLite, and as
+        ``call`` does when the deadline passes, or the call is cancelled, while another connection has the lock.
+        """
+        with locked(self._lock, call):
+            self._prepare(call)
             try:
-                self._retried("BEGIN IMMEDIATE", call)
-                yield _Entries(self._connection, self._bucket)
-                self._retried("COMMIT", call)  # busy while another connection still reads
+                self._execute("BEGIN IMMEDIATE", call)
+                yield _SqliteEntries(self._connection, self._bucket)
+                self._execute("COMMIT", call)  # blocked while another connection reads
             except sqlite3.Error as error:
                 raise StoreFailed(getattr(error, "sqlite_errorname", type(error).__name__)) from error
             finally:
                 if self._connection.in_transaction:
-                    with suppress(sqlite3.Error):  # it failed already, and SQLite undoes the changes at the next use
+                    with suppress(sqlite3.Error):  # the block has an error already; SQLite rolls back at the next use
                         self._connection.execute("ROLLBACK")
 
-    def _set_up(self, call: KeyValueCall) -> None:
+    def _prepare(self, call: KeyValueCall) -> None:
+        """Set the options of the connection and create the tables, once."""
         if self._ready:
             return
         try:
-            # The file is not trusted: its views and triggers call no functions, and pages are checked as they are read.
-            self._retried("PRAGMA trusted_schema = OFF", call)
-            self._retried("PRAGMA cell_size_check = ON", call)
+            # The file may be hostile: forbid functions in its views and triggers, and check each page that is read.
+            self._execute("PRAGMA trusted_schema = OFF", call)
+            self._execute("PRAGMA cell_size_check = ON", call)
             for table in _TABLES:
-                self._retried(table, call)
+                self._execute(table, call)
         except sqlite3.DatabaseError as error:
-            raise self._unusable(error) from None
+            raise self._open_error(error) from None
         self._ready = True
 
-    def _retried(self, statement: str, call: KeyValueCall) -> None:
-        """Execute a statement as soon as no other connection forbids it. Raise as ``call`` does."""
-        pause = _FIRST_PAUSE
+    def _execute(self, statement: str, call: KeyValueCall) -> None:
+        """Execute a statement; repeat it while another connection blocks it. Raise as ``call`` does meanwhile."""
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             call.remaining()
             try:
@@ -112,9 +121,9 @@ class SqliteStore:
                 if error.sqlite_errorcode & 0xFF not in _BUSY:
                     raise
             call.wait(pause)
-            pause = min(2 * pause, _MOST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
-    def _unusable(self, error: Exception) -> PolicyError:
+    def _open_error(self, error: Exception) -> PolicyError:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return PolicyError(
             f"keyvalue: the bucket {self._bucket!r} cannot be opened in {quoted(self._path)}: {reason}; "
@@ -122,8 +131,11 @@ class SqliteStore:
         )
 
 
-def _create(path: str) -> None:
-    """Make the file if there is none, for this user alone; raise ``OSError`` for anything but a regular file."""
+def _create_missing(path: str) -> None:
+    """Create the file with mode 0600 if it does not exist; raise ``OSError`` if it exists and is not a regular file.
+
+    An existing file is not opened, which could release this process's locks on it (see the top of the module).
+    """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -131,8 +143,11 @@ def _create(path: str) -> None:
             raise OSError(0, "it is not a regular file") from None
 
 
-class _Entries:
-    """The entries of one bucket during a transaction."""
+class _SqliteEntries:
+    """The entries of one bucket during a transaction.
+
+    BLOB keys in UTF-8 compare as bytes (memcmp), which is the order of their code points.
+    """
 
     def __init__(self, connection: sqlite3.Connection, bucket: str) -> None:
         self._execute, self._bucket = connection.execute, bucket
@@ -143,18 +158,20 @@ class _Entries:
 
     def set(self, key: str, value: bytes) -> None:
         name = key.encode()
-        self._count(name, more=(1, len(name) + len(value)))
+        self._recount(name, keys=1, size=len(name) + len(value))
         self._execute("INSERT OR REPLACE INTO aegis_keyvalue VALUES (?, ?, ?)", (self._bucket, name, value))
 
     def delete(self, key: str) -> None:
         name = key.encode()
-        self._count(name, more=(0, 0))
+        self._recount(name, keys=0, size=0)
         self._execute("DELETE FROM aegis_keyvalue WHERE bucket = ? AND key = ?", (self._bucket, name))
 
-    def keys(self, after: str | None, most: int) -> Sequence[str]:
-        where = "" if after is None else " AND key > ?"
-        values = (self._bucket, *(() if after is None else (after.encode(),)), most)
-        found = self._execute(f"SELECT key FROM aegis_keyvalue WHERE bucket = ?{where} ORDER BY key LIMIT ?", values)
+    def keys(self, after: str | None, limit: int) -> Sequence[str]:
+        condition = "" if after is None else " AND key > ?"
+        values = (self._bucket, *(() if after is None else (after.encode(),)), limit)
+        found = self._execute(
+            f"SELECT key FROM aegis_keyvalue WHERE bucket = ?{condition} ORDER BY key LIMIT ?", values
+        )
         return [bytes(key).decode() for (key,) in found]
 
     def size(self) -> tuple[int, int]:
@@ -165,12 +182,12 @@ class _Entries:
         row: Any = self._execute(statement, (self._bucket, *values)).fetchone()
         return row
 
-    def _count(self, name: bytes, *, more: tuple[int, int]) -> None:
-        """Take a key out of the counters, if it is there, and count ``more`` keys and bytes instead."""
+    def _recount(self, name: bytes, *, keys: int, size: int) -> None:
+        """Update the counters for a key whose entry, if it exists, gives way to ``keys`` entries of ``size`` bytes."""
         row = self._one("SELECT length(value) FROM aegis_keyvalue WHERE bucket = ? AND key = ?", name)
-        old = (0, 0) if row is None else (1, len(name) + row[0])
+        old_keys, old_size = (0, 0) if row is None else (1, len(name) + row[0])
         self._execute(
             "INSERT INTO aegis_keyvalue_size VALUES (?, ?, ?) ON CONFLICT (bucket) DO UPDATE "
             "SET keys = keys + excluded.keys, bytes = bytes + excluded.bytes",
-            (self._bucket, more[0] - old[0], more[1] - old[1]),
+            (self._bucket, keys - old_keys, size - old_size),
         )

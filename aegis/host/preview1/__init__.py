@@ -18,7 +18,7 @@ from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
 
 if TYPE_CHECKING:
     from aegis.host.grants import Grants
-    from aegis.host.preview1.context import Context
+    from aegis.host.preview1.context import Preview1Context
 
 __all__ = ["MODULE", "answering", "guest_class", "kinds_of", "preview1_functions"]
 
@@ -32,9 +32,9 @@ def kinds_of(names: Iterable[str]) -> frozenset[str]:
 
 
 @cache
-def guest_class(kinds: frozenset[str]) -> type[Context]:
+def guest_class(kinds: frozenset[str]) -> type[Preview1Context]:
     """Return a class that has the functions of these kinds (:func:`kinds_of`)."""
-    parts: list[type[Context]] = []
+    parts: list[type[Preview1Context]] = []
     if "fd" in kinds:
         from aegis.host.preview1.files import Files
 
@@ -44,17 +44,17 @@ def guest_class(kinds: frozenset[str]) -> type[Context]:
 
         parts.append(Paths)
     if "poll" in kinds:
-        from aegis.host.preview1.poll import Poll
+        from aegis.host.preview1.poll import PollOneoff
 
-        parts.append(Poll)
+        parts.append(PollOneoff)
     if kinds - {"fd", "path", "poll"}:
         from aegis.host.preview1.system import System
 
         parts.append(System)
     if not parts:
-        from aegis.host.preview1.context import Context
+        from aegis.host.preview1.context import Preview1Context
 
-        parts.append(Context)
+        parts.append(Preview1Context)
     return type("Preview1", tuple(parts), {})
 
 

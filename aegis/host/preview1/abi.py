@@ -9,7 +9,17 @@ from struct import Struct
 
 from aegis.values import FuncType
 
-__all__ = ["ERRNO_OF", "MAX_CIOVECS", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
+__all__ = [
+    "ERRNO_OF",
+    "MAX_VECTOR_ITEMS",
+    "SIGNATURES",
+    "Errno",
+    "Fdflags",
+    "Refused",
+    "Rights",
+    "filestat",
+    "filetype",
+]
 
 
 class Errno:
@@ -145,7 +155,7 @@ class Fdflags:
 O_CREAT, O_DIRECTORY, O_EXCL, O_TRUNC = 1, 2, 4, 8
 ATIM, ATIM_NOW, MTIM, MTIM_NOW = 1, 2, 4, 8
 SYMLINK_FOLLOW = 1
-MAX_CIOVECS = 1024
+MAX_VECTOR_ITEMS = 1024
 """Buffers in one vectored call: ``IOV_MAX`` of Linux."""
 
 U32, U64 = Struct("<I"), Struct("<Q")

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
-from aegis.host.preview1.abi import ALL_RIGHTS, DIRECTORY_RIGHTS, MAX_CIOVECS, TWO_U32, U32, U64, Errno, Refused
+from aegis.host.preview1.abi import ALL_RIGHTS, DIRECTORY_RIGHTS, MAX_VECTOR_ITEMS, TWO_U32, U32, U64, Errno, Refused
 from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, DirectoryDescriptor, StreamDescriptor, Table
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory
 
-__all__ = ["Context"]
+__all__ = ["Preview1Context"]
 
 _MAX_PATH_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
 
 
-class Context:
+class Preview1Context:
     """Preview 1 for one guest. The parts derive from it and add functions."""
 
     def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits) -> None:
@@ -68,7 +68,7 @@ class Context:
         """Return the (address, length) pairs of a vectored call."""
         if count == 1:
             return [TWO_U32.unpack(self.memory.read(offset, 8))]
-        if count > MAX_CIOVECS:
+        if count > MAX_VECTOR_ITEMS:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 

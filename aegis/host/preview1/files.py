@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from aegis.host.blocking import in_order
-from aegis.host.files.open_file import MAX_OFFSET, resize, write_all
+from aegis.host.files.open_file import MAX_OFFSET_BYTES, resize, write_all
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
-from aegis.host.preview1.context import Context
+from aegis.host.preview1.context import Preview1Context
 from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor, StreamDescriptor
 from aegis.host.preview1.times import new_times
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ENTRY_BYTES = 200
 """Bytes of memory that an entry of a listing takes beside its name."""
 
 
-class Files(Context):
+class Files(Preview1Context):
     """The ``fd_*`` functions. Each method writes its results to memory, or raises the error."""
 
     # -- reading and writing -------------------------------------------------------------------
@@ -43,7 +43,7 @@ class Files(Context):
         pairs = self.vectors(iovs, count)
         room = self.room(pairs)
         if isinstance(entry, StreamDescriptor):
-            assert isinstance(entry.source, Input)
+            assert isinstance(entry.source, StandardInput)
             data = entry.source.read(min(room, self.chunk)) if room else b""
         else:
             data = self._read_at(entry.file, room, entry.position)
@@ -61,7 +61,7 @@ class Files(Context):
 
     def _read_at(self, file: FileHandle, count: int, offset: int) -> bytes:
         """Read up to ``count`` bytes at ``offset``, at most a chunk, so that one call stays short."""
-        if offset > MAX_OFFSET:
+        if offset > MAX_OFFSET_BYTES:
             raise Refused(Errno.INVAL)
         return file.read(min(count, self.chunk), offset)
 
@@ -77,7 +77,7 @@ class Files(Context):
         if isinstance(entry, DirectoryDescriptor) or not entry.rights & Rights.FD_WRITE:
             raise Refused(Errno.NOTCAPABLE if not isinstance(entry, DirectoryDescriptor) else Errno.BADF)
         if isinstance(entry, StreamDescriptor):
-            assert isinstance(entry.source, Output)
+            assert isinstance(entry.source, StandardOutput)
             written = 0
             for data in self.gather(iovs, count, entry.source.enough())[1]:
                 written += entry.source.write(data)
@@ -95,7 +95,7 @@ class Files(Context):
         self.put_u32(out, self._write_at(entry.file, size, pieces, offset))
 
     def _write_at(self, file: FileHandle, size: int, pieces: Iterable[bytes], offset: int) -> int:
-        if offset > MAX_OFFSET:
+        if offset > MAX_OFFSET_BYTES:
             raise Refused(Errno.INVAL)
         return write_all(file, pieces, size, offset, self.grants.disk, self.scope)
 
@@ -109,7 +109,7 @@ class Files(Context):
         if whence > 2:
             raise Refused(Errno.INVAL)
         base = (0, entry.position, 0)[whence] if whence < 2 else entry.file.status().st_size
-        if not 0 <= base + offset <= MAX_OFFSET:
+        if not 0 <= base + offset <= MAX_OFFSET_BYTES:
             raise Refused(Errno.INVAL)
         entry.position = base + offset
         self.put_u64(out, entry.position)
@@ -160,7 +160,7 @@ class Files(Context):
 
     def fd_filestat_set_size(self, fd: int, size: int) -> None:
         entry = self._writable(fd, Rights.FD_FILESTAT_SET_SIZE)
-        if size > MAX_OFFSET:
+        if size > MAX_OFFSET_BYTES:
             raise Refused(Errno.INVAL)
         resize(entry.file, size, self.grants.disk)
 
@@ -188,14 +188,14 @@ class Files(Context):
         end = offset + length
         if not length:
             raise Refused(Errno.INVAL)
-        if end > MAX_OFFSET:
+        if end > MAX_OFFSET_BYTES:
             raise Refused(Errno.FBIG)
         if end > entry.file.status().st_size:
             resize(entry.file, end, self.grants.disk)
 
     def fd_advise(self, fd: int, offset: int, length: int, advice: int) -> None:
         entry = self.table.file(fd, Rights.FD_ADVISE)
-        if advice > 5 or offset > MAX_OFFSET or length > MAX_OFFSET:
+        if advice > 5 or offset > MAX_OFFSET_BYTES or length > MAX_OFFSET_BYTES:
             raise Refused(Errno.INVAL)
         entry.file.advise(offset, length, _ADVICE[advice])
 

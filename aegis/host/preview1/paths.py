@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aegis.host.files.audit import decide, joined, narrower
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
-from aegis.host.preview1.context import Context
+from aegis.host.preview1.context import Preview1Context
 from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor
 from aegis.host.preview1.times import new_times
 from aegis.support.lean import TypeVar
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 _WRITES = Rights.FD_WRITE
 
 
-class Paths(Context):
+class Paths(Preview1Context):
     """The ``path_*`` functions."""
 
     def path_open(

@@ -6,11 +6,11 @@ from struct import Struct
 
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
-from aegis.host.preview1.context import Context
+from aegis.host.preview1.context import Preview1Context
 from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor, StreamDescriptor
 from aegis.support.lean import NamedTuple
 
-__all__ = ["Poll"]
+__all__ = ["PollOneoff"]
 
 _HEAD = Struct("<QB7x")
 _CLOCK = Struct("<I4xQQH6x")
@@ -21,7 +21,7 @@ _ABSOLUTE = 1
 CLOCK, FD_READ, FD_WRITE = 0, 1, 2
 
 
-class _Timer(NamedTuple):
+class _ClockSubscription(NamedTuple):
     userdata: int
     span: int
 
@@ -32,20 +32,20 @@ class _Waiter(NamedTuple):
     descriptor: int
 
 
-class Poll(Context):
+class PollOneoff(Preview1Context):
     """``poll_oneoff``, the one function that waits."""
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, out: int) -> None:
         if not 0 < count <= _MAX_SUBSCRIPTIONS:
             raise Refused(Errno.INVAL)
         raw = self.memory.read(subscriptions, _SUBSCRIPTION_BYTES * count)
-        timers: list[_Timer] = []
+        timers: list[_ClockSubscription] = []
         waiters: list[_Waiter] = []
         ready: list[bytes] = []
         for at in range(0, len(raw), _SUBSCRIPTION_BYTES):
             userdata, tag = _HEAD.unpack_from(raw, at)
             if tag == CLOCK:
-                timers.append(_Timer(userdata, self._span(*_CLOCK.unpack_from(raw, at + 16))))
+                timers.append(_ClockSubscription(userdata, self._span(*_CLOCK.unpack_from(raw, at + 16))))
             elif tag in (FD_READ, FD_WRITE):
                 self._descriptor(userdata, tag, _DESCRIPTOR.unpack_from(raw, at + 16)[0], waiters, ready)
             else:
@@ -85,7 +85,7 @@ class Poll(Context):
         else:
             waiters.append(_Waiter(userdata, kind, descriptor))
 
-    def _wait(self, timers: list[_Timer], waiters: list[_Waiter], *, at_once: bool) -> list[bytes]:
+    def _wait(self, timers: list[_ClockSubscription], waiters: list[_Waiter], *, at_once: bool) -> list[bytes]:
         soonest = min((timer.span for timer in timers), default=None)
         if not waiters:
             if at_once or soonest is None:
@@ -119,7 +119,7 @@ class Poll(Context):
         ]
 
 
-def _due(timers: list[_Timer], now: int) -> list[bytes]:
+def _due(timers: list[_ClockSubscription], now: int) -> list[bytes]:
     return [_event(timer.userdata, CLOCK) for timer in timers if timer.span <= now]
 
 

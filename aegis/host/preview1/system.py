@@ -8,13 +8,13 @@ from aegis.errors import GuestExit
 from aegis.host.entropy import CHUNK_BYTES
 from aegis.host.files.audit import reading
 from aegis.host.preview1.abi import U32, Errno, Refused
-from aegis.host.preview1.context import Context
+from aegis.host.preview1.context import Preview1Context
 from aegis.support.lean import NoReturn
 
 __all__ = ["System"]
 
 
-class System(Context):
+class System(Preview1Context):
     """The functions that concern neither files nor paths."""
 
     def args_sizes_get(self, count: int, size: int) -> None:

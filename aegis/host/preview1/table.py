@@ -8,8 +8,8 @@ from aegis.support.lean import TYPE_CHECKING, TypeVar, dataclass, field
 
 if TYPE_CHECKING:
     from aegis.host.files.base import DirectoryHandle, FileHandle
-    from aegis.host.host_quota import Reservation
-    from aegis.host.stdio import Input, Output
+    from aegis.host.host_quota import QuotaReservation
+    from aegis.host.stdio import StandardInput, StandardOutput
 
 __all__ = ["DirectoryDescriptor", "Entry", "FileDescriptor", "StreamDescriptor", "Table"]
 
@@ -18,7 +18,7 @@ __all__ = ["DirectoryDescriptor", "Entry", "FileDescriptor", "StreamDescriptor",
 class StreamDescriptor:
     """The descriptor of a standard stream."""
 
-    source: Input | Output
+    source: StandardInput | StandardOutput
     rights: int
     inheriting: int = 0
 
@@ -44,7 +44,7 @@ class DirectoryDescriptor:
     label: str
     name: bytes | None = None
     listing: list[tuple[bytes, int, int]] = field(default_factory=list)
-    reservation: Reservation | None = None
+    reservation: QuotaReservation | None = None
 
     @property
     def writable(self) -> bool:

@@ -1,8 +1,8 @@
-"""WASI 0.2, implemented on the grants of one sandbox, written against our own generated bindings.
+"""WASI 0.2 on the grants of one sandbox, implemented against the bindings that Aegis generates from its WIT.
 
-An interface is implemented by an object of its own, made when a guest first calls into it; the index of bindings
-(:mod:`aegis.bindings.index`) says in which module. Whatever
-can wait, waits through the sandbox's scope, so the deadline and a cancellation reach it.
+Each interface has an object, created when the guest first calls one of its functions. The index of interfaces
+(:mod:`aegis.bindings.index`) has the module that implements it. Every wait goes through the scope of the call, so that
+the deadline and a cancellation end it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["Wasi"]
 
 
 class Wasi:
-    """One sandbox's WASI 0.2."""
+    """WASI 0.2 of one sandbox."""
 
     def __init__(self, grants: Grants, scope: CallScope, limits: Limits) -> None:
         self.grants, self.scope, self.limits = grants, scope, limits
         self._made: dict[str, object] = {}
-        grants.on_close(self._made.clear)  # they refer to this, and only the collector would free both
+        grants.on_close(self._made.clear)  # the objects refer to this one: break the cycle
 
     def implementation(self, row: Provided) -> object:
-        """Return the object that implements an interface in the version of an index row."""
+        """Return the object that implements the interface of an index row, in its version."""
         made = self._made.get(row.name)
         if made is None:
             made = self._made[row.name] = _maker(row.implementation)(row.interface, self)
@@ -40,6 +40,6 @@ class Wasi:
 
 @cache
 def _maker(module: str) -> Callable[[str, Wasi], object]:
-    """Return the function of an implementing module that makes the object of an interface."""
+    """Return the function ``implementation`` of a module, which creates the object of an interface."""
     made: Callable[[str, Wasi], object] = import_module(module).implementation
     return made

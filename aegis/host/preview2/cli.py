@@ -11,7 +11,7 @@ from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
-    from aegis.host.stdio import Input, Output
+    from aegis.host.stdio import StandardInput, StandardOutput
 
 __all__ = ["implementation"]
 
@@ -19,7 +19,7 @@ _PIPE_BUFFER_BYTES = 4096  # a pipe that is ready takes so much at once (PIPE_BU
 
 
 class _Stdin(InputStream):
-    def __init__(self, wasi: Wasi, source: Input) -> None:
+    def __init__(self, wasi: Wasi, source: StandardInput) -> None:
         super().__init__(wasi)
         self._source = source
 
@@ -44,7 +44,7 @@ class _Stdin(InputStream):
 
 
 class _Stdout(OutputStream):
-    def __init__(self, wasi: Wasi, sink: Output) -> None:
+    def __init__(self, wasi: Wasi, sink: StandardOutput) -> None:
         super().__init__(wasi)
         self._sink = sink
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["datetime_of", "implementation", "nanoseconds_of"]
 
-_MAX_INSTANT_NS = (1 << 63) - 1
+_MAX_INSTANT_NANOSECONDS = (1 << 63) - 1
 
 
 class _Timer:
     """A pollable that is ready from an instant of the monotonic clock on."""
 
     def __init__(self, wasi: Wasi, instant: int) -> None:
-        self._wasi, self._instant = wasi, min(instant, _MAX_INSTANT_NS)
+        self._wasi, self._instant = wasi, min(instant, _MAX_INSTANT_NANOSECONDS)
 
     def ready(self) -> bool:
         return reading(self._wasi.scope, self._wasi.grants.clocks.monotonic) >= self._instant

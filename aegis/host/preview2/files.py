@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from aegis.host.files.open_file import MAX_OFFSET, write_all
+from aegis.host.files.open_file import MAX_OFFSET_BYTES, write_all
 from aegis.host.preview2.errors import failed
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, OutputStream
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aegis.bindings.wasi_filesystem_types import DirectoryEntry
     from aegis.host.files.base import FileHandle
     from aegis.host.files.open_file import OpenFileCount, SharedFile
-    from aegis.host.host_quota import Reservation
+    from aegis.host.host_quota import QuotaReservation
     from aegis.host.preview2 import Wasi
 
 __all__ = ["DirectoryEntryStream", "FileInput", "FileOutput", "read_chunk"]
@@ -24,7 +24,7 @@ __all__ = ["DirectoryEntryStream", "FileInput", "FileOutput", "read_chunk"]
 
 def read_chunk(file: FileHandle, count: int, offset: int) -> bytes:
     """Return up to ``count`` bytes at ``offset``, at most a chunk, so that one call stays short."""
-    return file.read(min(count, CHUNK_BYTES, MAX_OFFSET - offset), offset)
+    return file.read(min(count, CHUNK_BYTES, MAX_OFFSET_BYTES - offset), offset)
 
 
 class FileInput(InputStream):
@@ -41,7 +41,7 @@ class FileInput(InputStream):
             raise failed(error) from None
         if not data:
             raise Ended
-        self._at = min(self._at + len(data), MAX_OFFSET)
+        self._at = min(self._at + len(data), MAX_OFFSET_BYTES)
         return data
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class FileOutput(OutputStream):
         try:
             file, wasi = self._file.file, self.wasi
             at = file.status().st_size if self._at is None else self._at
-            if at + len(data) > MAX_OFFSET:
+            if at + len(data) > MAX_OFFSET_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             write_all(file, (data,), len(data), at, wasi.grants.disk, wasi.scope)
         except OSError as error:
@@ -80,7 +80,7 @@ class DirectoryEntryStream:
     It counts as an open directory until its end is read, for the host keeps the entries meanwhile.
     """
 
-    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFileCount, reservation: Reservation) -> None:
+    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFileCount, reservation: QuotaReservation) -> None:
         self._entries, self._reservation = entries, reservation
         self._files: OpenFileCount | None = files
 

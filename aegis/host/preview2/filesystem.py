@@ -29,7 +29,7 @@ from aegis.bindings.wasi_filesystem_types import (
 from aegis.host.blocking import in_order
 from aegis.host.files.audit import decide, narrower
 from aegis.host.files.file_times import NewTimes
-from aegis.host.files.open_file import MAX_OFFSET, OpenFileCount, SharedFile, resize, write_all
+from aegis.host.files.open_file import MAX_OFFSET_BYTES, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
 from aegis.host.preview2.errors import answering
 from aegis.host.preview2.files import DirectoryEntryStream, FileInput, FileOutput, read_chunk
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from aegis.bindings.wasi_filesystem_types import NewTimestamp
     from aegis.host.files.base import DirectoryHandle, Handle
-    from aegis.host.host_quota import Reservation
+    from aegis.host.host_quota import QuotaReservation
     from aegis.host.preview2 import Wasi
     from aegis.host.preview2.io import InputStream, IoError, OutputStream
 
@@ -75,7 +75,7 @@ def _path(path: str) -> str:
 
 
 def _offset(offset: int) -> int:
-    if offset > MAX_OFFSET:
+    if offset > MAX_OFFSET_BYTES:
         raise _refuse(errno.EINVAL)
     return offset
 
@@ -197,7 +197,7 @@ class Descriptor:
 
     @answering
     def read_via_stream(self, offset: int) -> InputStream:
-        return FileInput(self._wasi, self._file(_READ), min(offset, MAX_OFFSET))
+        return FileInput(self._wasi, self._file(_READ), min(offset, MAX_OFFSET_BYTES))
 
     @answering
     def write_via_stream(self, offset: int) -> OutputStream:
@@ -210,7 +210,7 @@ class Descriptor:
     @answering
     def set_size(self, size: int) -> None:
         file = self._file(_WRITE)
-        if size > MAX_OFFSET:
+        if size > MAX_OFFSET_BYTES:
             raise _refuse(errno.EINVAL)
         resize(file.file, size, self._wasi.grants.disk)
 
@@ -225,7 +225,7 @@ class Descriptor:
     @answering
     def advise(self, offset: int, length: int, advice: Advice) -> None:
         file = self._file(DescriptorFlags(0))
-        if offset > MAX_OFFSET or length > MAX_OFFSET:
+        if offset > MAX_OFFSET_BYTES or length > MAX_OFFSET_BYTES:
             raise _refuse(errno.EINVAL)
         file.file.advise(offset, length, advice.value.replace("-", "").upper())
 
@@ -257,7 +257,7 @@ class Descriptor:
         def chosen(wanted: NewTimestamp) -> int | None:
             if isinstance(wanted, NewTimestampTimestamp):
                 nanoseconds = nanoseconds_of(wanted.value)
-                if nanoseconds > MAX_OFFSET:
+                if nanoseconds > MAX_OFFSET_BYTES:
                     raise _refuse(errno.EOVERFLOW)
                 return nanoseconds
             return now if isinstance(wanted, NewTimestampNow) else None
@@ -311,7 +311,7 @@ class Descriptor:
             self._files.release()
             raise
 
-    def _entries(self, directory: DirectoryHandle, reservation: Reservation) -> Iterator[DirectoryEntry]:
+    def _entries(self, directory: DirectoryHandle, reservation: QuotaReservation) -> Iterator[DirectoryEntry]:
         for n, (name, status) in enumerate(directory.entries()):
             if not n % _ENTRIES_BETWEEN_CHECKS:
                 self._wasi.scope.remaining()
@@ -392,7 +392,7 @@ def _sync(flags: DescriptorFlags) -> int:
     return found
 
 
-class _Types:
+class _FilesystemTypes:
     """``wasi:filesystem/types``."""
 
     def filesystem_error_code(self, err: IoError) -> ErrorCode | None:
@@ -417,4 +417,4 @@ class _Preopens:
 
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
-    return _Types() if interface == "wasi:filesystem/types" else _Preopens(wasi)
+    return _FilesystemTypes() if interface == "wasi:filesystem/types" else _Preopens(wasi)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aegis.bindings import wasi_http_types as types
-from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.http_bodies import IncomingBody, OutgoingBody
 from aegis.host.preview2.http_fields import Fields, fields_class
 from aegis.host.preview2.http_outgoing import FutureIncomingResponse, OutgoingRequest, RequestOptions, send
@@ -51,7 +51,7 @@ class ResponseOutparam:
         """Do nothing: no guest can have a handle of one."""
 
 
-class _Types:
+class _HttpTypes:
     """``wasi:http/types``."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -85,4 +85,4 @@ class _Handler:
 
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
-    return _Handler(wasi) if interface == "wasi:http/outgoing-handler" else _Types(wasi)
+    return _Handler(wasi) if interface == "wasi:http/outgoing-handler" else _HttpTypes(wasi)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.http_errors import error_code, failed
 from aegis.host.preview2.http_fields import Fields, may_trail, received
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, Interest, OutputStream, Pollable

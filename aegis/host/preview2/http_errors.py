@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aegis.bindings import wasi_http_types as types
-from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.io import Failed, IoError
 from aegis.wit.naming import pascal
 

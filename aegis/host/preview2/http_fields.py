@@ -33,7 +33,7 @@ _NOT_TRAILERS = _CONNECTION | frozenset(
 """Fields that frame, route, authorise or describe a message, and so must precede its body (RFC 9110, 6.5.1)."""
 
 
-class _Entry(NamedTuple):
+class _HttpField(NamedTuple):
     """A field: its name in lower case, by which fields compare, its name as it was given, and its value."""
 
     key: bytes
@@ -49,7 +49,7 @@ class Fields:
 
     def __init__(self, wasi: Wasi, items: list[tuple[bytes, bytes]] | None = None, *, immutable: bool = False) -> None:
         self._wasi = wasi
-        self._entries = [_Entry(name.lower(), name, value) for name, value in items or []]
+        self._entries = [_HttpField(name.lower(), name, value) for name, value in items or []]
         self.immutable = immutable
 
     @property
@@ -70,7 +70,7 @@ class Fields:
         key, raw = self._changing(name)
         kept = [entry for entry in self._entries if entry.key != key]
         self._bounded(len(kept) + len(value), len(raw) * len(value))
-        self._replace(kept, [_Entry(key, raw, item) for item in value])
+        self._replace(kept, [_HttpField(key, raw, item) for item in value])
 
     def delete(self, name: str) -> None:
         key, _ = self._changing(name)
@@ -78,7 +78,7 @@ class Fields:
 
     def append(self, name: str, value: bytes) -> None:
         key, raw = self._changing(name)
-        self._replace(self._entries, [_Entry(key, raw, value)])
+        self._replace(self._entries, [_HttpField(key, raw, value)])
 
     def entries(self) -> list[tuple[str, bytes]]:
         return [(entry.name.decode("latin-1"), entry.value) for entry in self._entries]
@@ -90,7 +90,7 @@ class Fields:
         """Set the entries of a new resource."""
         self._bounded(len(entries), 0)
         self._bounded(0, sum(len(name) + len(value) for name, value in entries))
-        self._replace([], [_Entry(*checked_name(name), value) for name, value in entries])
+        self._replace([], [_HttpField(*checked_name(name), value) for name, value in entries])
 
     def _changing(self, name: str) -> tuple[bytes, bytes]:
         """Return the name of a field about to change, in lower case and as it was given."""
@@ -99,7 +99,7 @@ class Fields:
         self._bounded(0, len(name))
         return checked_name(name)
 
-    def _replace(self, kept: list[_Entry], added: list[_Entry]) -> None:
+    def _replace(self, kept: list[_HttpField], added: list[_HttpField]) -> None:
         """Replace all entries, if the new ones are valid and within the limits of one message."""
         entries = [*kept, *added]
         self._bounded(len(entries), sum(len(entry.name) + len(entry.value) for entry in entries))
@@ -131,7 +131,7 @@ def checked_name(name: str) -> tuple[bytes, bytes]:
     return key, raw
 
 
-def _check_value(entry: _Entry) -> None:
+def _check_value(entry: _HttpField) -> None:
     value = entry.value
     if not set(value) <= _VALUE or value.strip(b" \t") != value:
         raise Err(HeaderErrorInvalidSyntax())
@@ -156,7 +156,7 @@ def received(wasi: Wasi, items: list[tuple[bytes, bytes]], *, trailers: bool = F
 def fields_class(wasi: Wasi) -> type[Fields]:
     """Return the class of ``fields`` that the guest of one sandbox constructs."""
 
-    class Made(Fields):
+    class SandboxFields(Fields):
         def __init__(self) -> None:
             super().__init__(wasi)
 
@@ -166,4 +166,4 @@ def fields_class(wasi: Wasi) -> type[Fields]:
             made.fill(entries)
             return made
 
-    return Made
+    return SandboxFields

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.bindings import wasi_http_types as types
 from aegis.host.net.http.exchange import Exchange, Timeouts, missing_library
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import stated_length, without_length
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Request
 from aegis.host.net.network import shown
 from aegis.host.preview2.http_bodies import IncomingResponse, OutgoingBody, interest_of

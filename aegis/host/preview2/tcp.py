@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TcpSocket"]
 
 _SECOND = 1_000_000_000
-_MAX_DENIED_PER_ACCEPT = 16
+_MAX_DENIED_CONNECTIONS = 16
 _UNSPECIFIED = ("0.0.0.0", "::")
 
 
@@ -108,7 +108,7 @@ class TcpSocket(SocketBase):
 
     def _next_peer(self) -> socket.socket:
         """Accept a connection; close those of denied peers, a bounded number of them in one call."""
-        for _ in range(_MAX_DENIED_PER_ACCEPT):
+        for _ in range(_MAX_DENIED_CONNECTIONS):
             accepted, peer = self.shared.socket.accept()
             if self.network.may_accept("tcp", str(peer[0]).partition("%")[0], int(peer[1])):
                 return accepted

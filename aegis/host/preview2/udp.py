@@ -95,7 +95,7 @@ def _remote(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
     return endpoint
 
 
-class _Side:
+class _DatagramStream:
     """One direction of a UDP socket."""
 
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:
@@ -123,7 +123,7 @@ class _Side:
         return Interest()
 
 
-class IncomingDatagramStream(_Side):
+class IncomingDatagramStream(_DatagramStream):
     """The resource ``incoming-datagram-stream``."""
 
     def interest(self) -> Interest:
@@ -157,7 +157,7 @@ class IncomingDatagramStream(_Side):
         return came if (str(host).partition("%")[0], port) == self.remote[:2] else None
 
 
-class OutgoingDatagramStream(_Side):
+class OutgoingDatagramStream(_DatagramStream):
     """The resource ``outgoing-datagram-stream``."""
 
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aegis import host
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
-from aegis.host.stdio import Input, Output, Stdio
+from aegis.host.stdio import StandardInput, StandardOutput, Stdio
 from aegis.isolation.protocol.specs import Folder, SandboxSpec
 from aegis.isolation.worker.host_calls import RemoteLookups, RemoteTimes
 from aegis.isolation.worker.streams import RemoteInput, RemoteOutput, RemoteStreams
@@ -80,7 +80,7 @@ class WorkerBackend(InProcessBackend):
         spec, limits = self._spec, self.policy.limits
         streams = self._streams(scope)
         given = spec.policy.stdio.stdin
-        stdin: Input = Input(given if isinstance(given, bytes) else b"", scope)
+        stdin: StandardInput = StandardInput(given if isinstance(given, bytes) else b"", scope)
         if spec.stdin:
             stdin = RemoteInput(streams, scope, terminal=spec.terminals[0])
         return Stdio(
@@ -89,9 +89,11 @@ class WorkerBackend(InProcessBackend):
             self._output(2, spec.stderr, limits.stderr, streams, scope),
         )
 
-    def _output(self, number: int, mode: str, limit: int | None, streams: RemoteStreams, scope: CallScope) -> Output:
+    def _output(
+        self, number: int, mode: str, limit: int | None, streams: RemoteStreams, scope: CallScope
+    ) -> StandardOutput:
         if mode == "discard":
-            return Output("stdout" if number == 1 else "stderr", mode, -1, limit, scope)
+            return StandardOutput("stdout" if number == 1 else "stderr", mode, -1, limit, scope)
         terminal = self._spec.terminals[number]
         return RemoteOutput(number, mode, limit, scope, streams, terminal=terminal)
 

@@ -18,7 +18,7 @@ import os
 import select
 from collections.abc import Callable
 
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.isolation.protocol.channel import SHARED_MIN_BYTES, Channel, ProtocolError
 from aegis.support.lean import Any
 from aegis.values import CallScope
@@ -118,7 +118,7 @@ class RemoteStreams:
             self._handle(message)
 
 
-class RemoteInput(Input):
+class RemoteInput(StandardInput):
     """Standard input, read by the parent."""
 
     def __init__(self, streams: RemoteStreams, scope: CallScope, *, terminal: bool) -> None:
@@ -135,7 +135,7 @@ class RemoteInput(Input):
         return self._terminal
 
 
-class RemoteOutput(Output):
+class RemoteOutput(StandardOutput):
     """Standard output or error, written by the parent.
 
     This process enforces the limit so that the guest gets an error; the parent enforces it against this process.

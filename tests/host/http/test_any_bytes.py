@@ -21,10 +21,10 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import SectionSizes
 from aegis.host.net.http.http1 import Http1
 from aegis.host.net.http.http2 import Http2
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Request
 
 REQUEST = Request("POST", "https", "a.example", "/", [(b"x", b"1")], True, 3)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.bindings import wasi_http_types as types
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import response_length, stated_length
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.wit.values import Err
 from tests.host.http.client import Client, answering, code, wait_for, write_all
 from tests.host.http.recorded import PROTOCOLS, recording, responding

@@ -12,7 +12,7 @@ import pytest
 
 from aegis.errors import Cancelled, DeadlineExceeded
 from aegis.host.preview2.io import CHUNK_BYTES
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.policy import StdioCapability
 from tests.host.preview2.guest import Guest, refusal
 
@@ -49,12 +49,12 @@ def pipe() -> Iterator[Pipe]:
 
 
 def stdin_of(guest: Guest, descriptor: int) -> Any:
-    guest.grants.stdio.stdin = Input(descriptor, guest.door)
+    guest.grants.stdio.stdin = StandardInput(descriptor, guest.door)
     return guest.of("wasi:cli/stdin").get_stdin()
 
 
 def stdout_of(guest: Guest, descriptor: int, limit: int | None = None) -> Any:
-    guest.grants.stdio.stdout = Output("stdout", "inherit", descriptor, limit, guest.door)
+    guest.grants.stdio.stdout = StandardOutput("stdout", "inherit", descriptor, limit, guest.door)
     return guest.of("wasi:cli/stdout").get_stdout()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aegis.errors import DeadlineExceeded, GuestExit, GuestTrap, OutputExceeded, QuotaExceeded
-from aegis.host.stdio import Input, Output
+from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.policy import (
     ClockCapability,
     ConfigCapability,
@@ -93,7 +93,7 @@ def pipe() -> Any:
 def test_an_empty_pipe_is_waited_for_and_its_end_reported(pipe: tuple[int, int]) -> None:
     with Guest(timeout=0.2) as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        stdin._source = Input(pipe[0], guest.door)
+        stdin._source = StandardInput(pipe[0], guest.door)
         assert stdin.read(10) == b""
         assert not stdin.subscribe().ready()
         os.write(pipe[1], b"now")
@@ -118,7 +118,7 @@ def test_a_full_pipe_holds_its_writer_back(pipe: tuple[int, int]) -> None:
         os.set_blocking(pipe[1], True)
     with Guest(timeout=0.2) as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        stdout._sink = Output("stdout", "inherit", pipe[1], None, guest.door)
+        stdout._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
         assert stdout.check_write() == 0
         assert not stdout.subscribe().ready()
         with pytest.raises(DeadlineExceeded):
@@ -129,7 +129,7 @@ def test_a_reader_that_went_away_closes_the_stream(pipe: tuple[int, int]) -> Non
     os.close(pipe[0])
     with Guest() as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        stdout._sink = Output("stdout", "inherit", pipe[1], None, guest.door)
+        stdout._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
         assert refusal(stdout.blocking_write_and_flush, b"x") == "StreamErrorClosed"
 
 
@@ -150,7 +150,7 @@ def test_a_stand_in_clock_passes_when_nothing_else_is_ready(pipe: tuple[int, int
     with Guest() as guest:
         clock = guest.of("wasi:clocks/monotonic-clock")
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        stdin._source = Input(pipe[0], guest.door)
+        stdin._source = StandardInput(pipe[0], guest.door)
         started = time.monotonic()
         hour = clock.subscribe_duration(3600 * 10**9)
         assert guest.of("wasi:io/poll").poll([stdin.subscribe(), hour]) == [1]

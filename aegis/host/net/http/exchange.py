@@ -10,8 +10,8 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import SectionSizes
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields, Head, Request
 from aegis.host.net.http.transport import Transport
 from aegis.host.net.network import Network

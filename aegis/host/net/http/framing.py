@@ -6,7 +6,7 @@ at most once, in digits alone, and the body must have that length (RFC 9110, 8.6
 
 from __future__ import annotations
 
-from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields
 
 __all__ = ["SectionSizes", "response_length", "stated_length", "without_length"]

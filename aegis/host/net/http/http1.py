@@ -11,8 +11,8 @@ from typing import Any
 
 import h11
 
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import SectionSizes, response_length
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields, Head, Request
 
 __all__ = ["Http1"]

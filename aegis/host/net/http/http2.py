@@ -19,8 +19,8 @@ import h2.exceptions
 import h2.settings
 import hyperframe.exceptions
 
-from aegis.host.net.http.faults import HttpFault
 from aegis.host.net.http.framing import LENGTH, SectionSizes, response_length
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields, Head, Request
 
 __all__ = ["Http2"]

@@ -10,7 +10,7 @@ import ssl
 import time
 from functools import cache
 
-from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Request
 from aegis.host.net.network import Lookup, Network
 from aegis.host.net.sockets import Purpose
