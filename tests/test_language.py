@@ -1,7 +1,6 @@
 """The rules of style that a machine can check: names, docstrings, messages and signatures.
 
-Oracle: the source files themselves. ``PENDING`` lists the packages that do not follow the rules yet. It must shrink to
-nothing: a package that follows them must be removed from it.
+Oracle: the source files themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from aegis.limits import LIMIT_NAMES
 from aegis.policy.policy import KEYWORDS
 
 ROOT = Path(aegis.__file__).parent
-PENDING: tuple[str, ...] = ()
 GENERATED = "bindings/"
 
 
@@ -170,33 +168,21 @@ def limit_messages(name: str) -> Iterator[str]:
 RULES = (retired_names, retired_words, first_lines, bounds_without_unit, limit_messages)
 
 
-@cache
 def violations_of(name: str) -> tuple[str, ...]:
     """Return all violations of one file."""
     return tuple(f"{name}:{found}" for rule in RULES for found in rule(name))
 
 
-def violations(prefixes: str | tuple[str, ...], *, inside: bool = True) -> list[str]:
-    """Return all violations of the files that start with ``prefixes``, or of all others."""
-    return [found for name in files() if name.startswith(prefixes) is inside for found in violations_of(name)]
-
-
 def test_names_docstrings_and_messages_follow_the_rules() -> None:
-    assert violations(PENDING, inside=False) == []
-
-
-@pytest.mark.parametrize("prefix", PENDING)
-def test_a_package_that_follows_the_rules_is_not_pending(prefix: str) -> None:
-    assert violations(prefix), f"remove {prefix!r} from PENDING: it follows the rules"
+    assert [found for name in files() for found in violations_of(name)] == []
 
 
 def test_a_class_name_means_one_thing() -> None:
     """A traceback, a log line or a search result must identify a class by its name."""
     homes: defaultdict[str, list[str]] = defaultdict(list)
     for name in files():
-        if not name.startswith(PENDING):
-            for node in classes(name):
-                homes[node.name.lstrip("_")].append(f"{name}:{node.lineno}")
+        for node in classes(name):
+            homes[node.name.lstrip("_")].append(f"{name}:{node.lineno}")
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 

@@ -278,9 +278,20 @@ class Run:
         return self.call_unprepared(name, args)
 
     def call_unprepared(self, name: Any, args: tuple[Any, ...]) -> Any:
-        """Call an export without a prepared closure: a first call, an observed one, or one on another thread."""
+        """Call an export without a prepared closure: a first call, an observed one, or one on another thread.
+
+        An observed call has its events; a nested one belongs to the outer one.
+        """
         try:
-            return self._call(name, args)
+            store = self.live()
+            if not self.observed:
+                return self._enter(store, name, args)
+            self.bus.refuse_subscribers()
+            store.plan.entry(name)
+            if store.entered_here():
+                return self._enter(store, name, args)
+            with self.meter.observing(name, args):
+                return self._enter(store, name, args)
         except Elsewhere:
             raise SandboxStateError("the sandbox is busy: another thread reset it", state="busy") from None
         except BaseException as error:
@@ -292,18 +303,6 @@ class Run:
         store = self.store
         if store is not None and store.in_call():
             store.cancel()
-
-    def _call(self, name: Any, args: tuple[Any, ...]) -> Any:
-        """Call an export, with its events if the run is observed. A nested call belongs to the outer one."""
-        store = self.live()
-        if not self.observed:
-            return self._enter(store, name, args)
-        self.bus.refuse_subscribers()
-        store.plan.entry(name)
-        if store.entered_here():
-            return self._enter(store, name, args)
-        with self.meter.observing(name, args):
-            return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: Any, args: tuple[Any, ...]) -> Any:
         """Call an export on this thread or, where this thread may not run guest code, on a guest thread."""

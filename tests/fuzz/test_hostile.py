@@ -173,7 +173,7 @@ def test_the_result_of_a_fault_is_checked_like_that_of_any_host_function() -> No
 
 def test_faults_are_refused_where_they_cannot_be_injected() -> None:
     artifact = RUNTIME.load_file(source("add"))
-    with pytest.raises(PolicyError, match="in process"):
+    with pytest.raises(PolicyError, match="isolated sandbox"):
         RUNTIME.sandbox(artifact, faults=lambda *_: None, isolate=True)
 
 

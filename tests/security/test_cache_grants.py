@@ -286,7 +286,7 @@ def test_nothing_in_the_package_itself_is_granted_for_writing() -> None:
     import aegis
 
     package = Path(aegis.__file__).parent
-    for path in (package, package / "host", package / "host" / "wasi"):
+    for path in (package, package / "host", package / "host" / "preview2"):
         with pytest.raises(PolicyError, match="code that Aegis runs on"):
             opened("in-process", path, create=False)
         assert opened("in-process", path, write=False, create=False) == 44

@@ -291,7 +291,7 @@ with (runtime := aegis.Aegis(cache=False)).sandbox(runtime.load_wat(TEXT)) as sa
 def test_where_handlers_are_left_to_ticks_a_tick_installs_them_again_and_a_call_does_not_ask() -> None:
     """Oracle: the handler that the kernel has. Only a worker, which runs no code of an embedder, does this."""
     program = """
-    from aegis.engine import signals
+    from aegis.engine.native import signals
     made(ALONE).call("one")
     ask = signals._installed
     own = [ask(int(number)) for number in SIGNALS]
