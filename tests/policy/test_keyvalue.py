@@ -145,3 +145,8 @@ def test_a_denied_name_has_an_option_that_grants_it_and_nothing_else(name: str, 
 def test_the_option_is_known_to_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--allow-keyvalue", "a=floppy:x", "no-such.wasm"]) == 125
     assert "'floppy:x' is not a store for 'a'" in capsys.readouterr().err
+
+
+def test_the_argument_of_the_option_must_be_text() -> None:
+    with pytest.raises(PolicyError, match="keyvalue: expected text, not int"):
+        KeyValueCapability.parse(1)  # type: ignore[arg-type]

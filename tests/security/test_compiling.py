@@ -45,9 +45,9 @@ def test_each_class_of_bomb_is_refused_before_it_is_compiled(kind: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load(data)
     assert time.process_time() - before < 5  # even the smallest of them takes a compiler longer
-    assert REFUSALS.get(
-        kind, "µs on one core for function 0, 1/20 of 100,000,000): raise it with "
-    ) in str(caught.value)
+    assert REFUSALS.get(kind, "µs on one core for function 0, 1/20 of 100,000,000): raise it with ") in str(
+        caught.value
+    )
 
 
 def test_the_published_bomb_is_refused() -> None:
