@@ -669,8 +669,8 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
             for _ in range(3):
                 assert box.call_many("add", [I2, I2]).tolist() == [2, 4]
                 assert box.call_many("i64", [array("q", [5])]).tolist() == [5]
-            assert len(box._run.store._stages._made) == 2  # type: ignore[union-attr]
-            assert len(box._run.store._stages._free) == 1  # type: ignore[union-attr]
+            assert len(box._run.store._row_loops._made) == 2  # type: ignore[union-attr]
+            assert len(box._run.store._row_loops._free) == 1  # type: ignore[union-attr]
             box.reset()
             assert box.call_many("next", [], rows=2).tolist() == [1, 2]
 

@@ -16,7 +16,7 @@ from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Interface
 
 NEVER_MADE = {"incoming-request"}  # for a server's caller, which does not exist here
-CALLED_OTHERWISE = {"error": "IoError"}
+CALLED_OTHERWISE = {"bucket": "BucketResource", "error": "IoError"}
 
 
 def classes() -> dict[str, type]:
