@@ -196,17 +196,17 @@ def layers() -> str:
 
 def commands() -> str:
     """Return a section for each command: its usage, its text, and its options that are not limits."""
-    parts = ["## aegis\n", _command("aegis", group)]
-    context = click.Context(group, info_name="aegis")
+    context = click.Context(group, info_name="aegis", **group.context_settings)
+    parts = ["## aegis\n", _command("aegis", group, context)]
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        parts += [f"## aegis {name}\n", _command(f"aegis {name}", command)]
+        within = click.Context(command, parent=context, info_name=name, **command.context_settings)
+        parts += [f"## aegis {name}\n", _command(f"aegis {name}", command, within)]
     return "\n".join(parts)
 
 
-def _command(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name, **command.context_settings)
+def _command(name: str, command: click.Command, context: click.Context) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     records = [param.get_help_record(context) for param in command.get_params(context)]
     rows = [(_coded(record[0]), record[1] or "–") for record in records if record is not None]
