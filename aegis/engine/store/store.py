@@ -24,10 +24,11 @@ from aegis.engine.native.signals import secure
 from aegis.engine.store.imports import Imports
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.memory_accounting import MemoryBudget
+from aegis.engine.store.token import TokenHolder, busy_error
 from aegis.engine.store.workspace import WORKSPACES_KEPT, Workspace, workspaces
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import TICK, ticker
-from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
+from aegis.errors import AegisInternalError, HostError, MemoryExceeded
 from aegis.limits import exceeded
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -46,10 +47,6 @@ _EXTERN = 32
 
 class PoolExhausted(Exception):
     """The engine's pool has no free slot; another engine can still run the module."""
-
-
-def _busy() -> SandboxStateError:
-    return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
 
 
 def _no_size() -> int | None:
@@ -95,7 +92,7 @@ def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
 _epoch_callback = _EPOCH(_on_epoch)
 
 
-class ModuleStore:
+class ModuleStore(TokenHolder):
     """One instance of a module with its budgets. Only ``cancel`` may be called from any thread at any time.
 
     Every other access to the instance requires the token, an element of the list ``token``: ``list.pop`` is atomic, so
@@ -106,7 +103,6 @@ class ModuleStore:
     """
 
     # The class attributes are the state of a new store, so that creating one stores only the differences.
-    owner = 0
     armed = math.inf
     memory: LinearMemory | None = None
     memory_budget: MemoryBudget | None = None
@@ -190,7 +186,7 @@ class ModuleStore:
     def watch(self) -> None:
         """Stop calls by a callback at each tick from now on, because a thread other than the main one will call."""
         if not self.take_token():
-            raise _busy()
+            raise busy_error()
         try:
             self._watch()
         finally:
@@ -293,17 +289,6 @@ class ModuleStore:
         )
         return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=limit)
 
-    def take_token(self) -> bool:
-        """Take the token, so that no other thread can enter the instance; return whether it was free."""
-        try:
-            self.token.pop()
-        except IndexError:
-            return False
-        except BaseException:  # a signal handler raised immediately after the token was taken
-            self.token.append(None)
-            raise
-        return True
-
     def close(self) -> None:
         """Delete the store. The caller has taken the token, or holds the only reference."""
         native, self._pointer = self._pointer, None
@@ -342,30 +327,6 @@ class ModuleStore:
         return self._pointer is None
 
     # -- calls ---------------------------------------------------------------------------------
-
-    def in_call(self) -> bool:
-        """Return whether any thread has a call in progress."""
-        return not self.token
-
-    def entered_here(self) -> bool:
-        """Return whether the current thread is inside a host function of this guest."""
-        return self.owner == get_ident()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Prevent calls and ``close`` by other threads inside the ``with`` block.
-
-        Inside a host function, the call already holds the token. Raise ``SandboxStateError`` if another thread has it.
-        """
-        if self.entered_here():
-            yield
-            return
-        if not self.take_token():
-            raise _busy()
-        try:
-            yield
-        finally:
-            self.token.append(None)
 
     def arm(self) -> None:
         """Set the deadline of a call that starts now."""
@@ -408,7 +369,7 @@ class ModuleStore:
             # Like held(), but faster, because every short-lived sandbox passes here: no other thread may close the
             # store while the export is looked up.
             if not self.take_token():
-                raise _busy()
+                raise busy_error()
             try:
                 made = self._bind(entry, style)
             finally:
@@ -445,7 +406,7 @@ class ModuleStore:
         """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""
         if self._pointer is None:
             return Elsewhere()
-        return _busy()
+        return busy_error()
 
     def cancel(self) -> None:
         """Stop the current call, from any thread. A call that ends at the same time is not stopped."""
@@ -500,7 +461,7 @@ class ModuleStore:
         if self._instantiated:
             return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
         if self.door.caller is None:
-            raise _busy()
+            raise busy_error()
         return bool(lib.wasmtime_caller_export_get(self.door.caller, raw, len(raw), out))
 
     def find_memory(self) -> tuple[Any, Any]:

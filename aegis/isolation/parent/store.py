@@ -11,6 +11,7 @@ from threading import get_ident
 
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.call.classify import own_failure
+from aegis.engine.store.token import TokenHolder, busy_error
 from aegis.engine.threads.guest_thread import MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.errors import (
@@ -54,10 +55,10 @@ _MAX_CALL_DEPTH = 40
 """Maximum nesting of host calls. Each takes a dozen Python frames, and a RecursionError must not occur inside Aegis."""
 
 
-class IsolatedStore:
+class IsolatedStore(TokenHolder):
     """The store of a guest in a worker; the counterpart of :class:`aegis.engine.store.store.ModuleStore`."""
 
-    armed, owner, spent = 0.0, 0, False
+    armed, spent = 0.0, False
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
@@ -150,35 +151,6 @@ class IsolatedStore:
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def take_token(self) -> bool:
-        try:
-            self.token.pop()
-        except IndexError:
-            return False
-        except BaseException:  # a signal handler raised right after the token was taken
-            self.token.append(None)
-            raise
-        return True
-
-    def in_call(self) -> bool:
-        return not self.token
-
-    def entered_here(self) -> bool:
-        return self.owner == get_ident()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Exclude calls and ``close`` during an access of the embedder; inside a host function the call does that."""
-        if self.entered_here():
-            yield
-            return
-        if not self.take_token():
-            raise _busy()
-        try:
-            yield
-        finally:
-            self.token.append(None)
-
     def arm(self) -> None:
         """Set the deadline of a call that begins now."""
         ticker.awake()
@@ -254,7 +226,7 @@ class IsolatedStore:
 
     def busy(self) -> Exception:
         """Return the error of a call in a busy sandbox: ``Elsewhere`` inside one of the sandbox's host functions."""
-        return Elsewhere() if self.entered_here() else _busy()
+        return Elsewhere() if self.entered_here() else busy_error()
 
     def outside(self) -> bool:
         """Return whether this thread may wait for a guest with host functions, and is not inside one."""
@@ -593,7 +565,3 @@ class IsolatedStore:
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:
     ticker.tokens.pop(token, None)
     end(worker, clean)
-
-
-def _busy() -> SandboxStateError:
-    return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
