@@ -99,7 +99,7 @@ def test_on_windows_the_escape_by_a_drive_is_still_out_of_reach(monkeypatch: pyt
 
 
 NEVER_CALLED = {
-    "native-wasi": ("wasmtime_linker_define_wasi", "wasmtime_context_set_wasi", "wasi_config_new", "add_wasip2"),
+    "native-wasi": ("wasmtime_linker_define_wasi", "wasmtime_context_set_wasi", "wasi_config_", "add_wasip2"),
     "native-http": ("add_wasi_http",),
     "host-made-types": ("wasmtime_struct_type_new", "wasmtime_array_type_new"),
     "gc-heap-reservation": ("gc_heap_reservation",),
@@ -112,7 +112,7 @@ def test_options_documented_as_unused_are_named_nowhere(need: str, functions: tu
     assert need in advisories._NOT_USED
     for path in Path(aegis.__file__).parent.rglob("*.py"):
         if path.name != "advisories.py":
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8").replace("aegis.bindings.wasi_config_store", "")
             assert not any(function in text for function in functions), path
 
 
