@@ -15,16 +15,13 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["MAX_LINKS", "Identity", "ResolvedPath", "identity", "locate", "open_directory"]
+__all__ = ["MAX_LINKS", "ResolvedPath", "locate", "open_directory"]
 
 MAX_LINKS = 40  # as Linux, path_resolution(7)
 _OPENAT2 = 437  # the same number on every Linux architecture
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MAX_ATTEMPTS = 16
-
-Identity = tuple[int, int]
-"""The identity of a file or directory: its device and inode."""
 
 
 class ResolvedPath:
@@ -90,11 +87,6 @@ def _link(place: ResolvedPath) -> str | None:
             return None
         place.__exit__(None, None, None)
         raise
-
-
-def identity(status: os.stat_result) -> Identity:
-    """Return the identity of the file or directory that ``status`` is of."""
-    return status.st_dev, status.st_ino
 
 
 # -- directories --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Inode numbers for guests: they show which names are the same file, and nothing else.
+"""The identity of files, and inode numbers for guests, which show which names are the same file, and nothing else.
 
 The host's inode numbers reveal facts about its file system, and differ between runs. A hash of them could be inverted
 by trying all numbers, and a secret key for the hash would be entropy that no policy granted. So files are numbered in
@@ -14,9 +14,16 @@ from aegis.support.lean import TYPE_CHECKING
 if TYPE_CHECKING:
     from aegis.host.host_quota import HostQuota
 
-__all__ = ["FileNumbers"]
+__all__ = ["FileNumbers", "Identity", "identity"]
 
+Identity = tuple[int, int]
+"""The identity of a file or directory: its device and inode."""
 _ENTRY_BYTES = 150
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return the identity of the file or directory that ``status`` is of."""
+    return status.st_dev, status.st_ino
 
 
 class FileNumbers:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 
-from aegis.host.files.beneath import identity
+from aegis.host.files.file_id import identity
 from aegis.support.lean import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from aegis.host.files.beneath import Identity, identity
+from aegis.host.files.file_id import Identity, identity
 from aegis.support.lean import NamedTuple
 
 __all__ = ["Mounts"]

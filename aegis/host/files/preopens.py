@@ -16,8 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from aegis.errors import PolicyError
-from aegis.host.files.beneath import Identity
 from aegis.host.files.directory import STATE_TREES, HostDirectory, OpenDescriptors, is_state
+from aegis.host.files.file_id import Identity
 from aegis.host.files.mounts import Mounts
 from aegis.host.files.protected import Protected, refuse_reachable
 from aegis.host.files.single_file import GrantedFile, SingleFiles

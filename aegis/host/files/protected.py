@@ -17,7 +17,7 @@ from aegis.support.lean import TYPE_CHECKING, NamedTuple, dataclass
 from aegis.text import quoted
 
 if TYPE_CHECKING:
-    from aegis.host.files.beneath import Identity
+    from aegis.host.files.file_id import Identity
     from aegis.host.files.mounts import Mounts
     from aegis.policy import PathGrant, Policy
 

@@ -12,7 +12,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from aegis.host.files.beneath import ResolvedPath, identity, open_directory
+from aegis.host.files.beneath import ResolvedPath, open_directory
+from aegis.host.files.file_id import identity
 
 __all__ = ["climbs", "refuse_moving", "refuse_second_name"]
 

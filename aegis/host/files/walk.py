@@ -12,7 +12,8 @@ import errno
 import os
 import stat
 
-from aegis.host.files.beneath import MAX_LINKS, Identity, identity
+from aegis.host.files.beneath import MAX_LINKS
+from aegis.host.files.file_id import Identity, identity
 from aegis.support.lean import dataclass, field
 
 __all__ = ["FollowedLink", "HostPath", "walk"]

@@ -19,8 +19,8 @@ import stat
 import weakref
 from collections.abc import Collection, Iterable
 
-from aegis.host.files.beneath import Identity, identity
 from aegis.host.files.directory import HostDirectory
+from aegis.host.files.file_id import Identity, identity
 from aegis.host.files.preopens import Preopen
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.descriptors import socket_pair
