@@ -77,8 +77,8 @@ GRANTS = (
     CommandOption(("--allow-write",), "Grant read and write access.", OptionKind.EACH, "HOST[::GUEST]"),
     CommandOption(("--allow-env",), "Pass an environment variable, or set it.", OptionKind.EACH, "NAME[=VALUE]"),
     CommandOption(
-        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", OptionKind.IMPLIED, "[=MODE]",
-        implied="system", known=("system", "coarse", "virtual", "deny"),
+        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, virtual, deny.", OptionKind.IMPLIED,
+        "[=MODE]", implied="system", known=("system", "coarse", "virtual", "deny"),
     ),
     CommandOption(
         ("--allow-random",), "system (default), seed:42, deny.", OptionKind.IMPLIED, "[=MODE]", implied="system",

@@ -32,7 +32,7 @@ from aegis.host.files.file_times import NewTimes
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
 from aegis.host.preview2.errors import answering
-from aegis.host.preview2.files import DirectoryEntryStream, FileInput, FileOutput, read_chunk
+from aegis.host.preview2.file_streams import DirectoryEntryStream, FileInput, FileOutput, read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
