@@ -524,3 +524,91 @@ def test_two_stores_of_one_file_do_not_deadlock(tmp_path: Path) -> None:
         assert entries.get("n") == b"20"
     for one in stores:
         one.close()
+
+
+# -- hostile files ------------------------------------------------------------------------------
+
+ENDLESS = """CREATE VIEW aegis_keyvalue (bucket, key, value) AS
+    WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT 'b', CAST(x AS TEXT), x FROM c"""
+SCHEMAS = {
+    "a view without end": [ENDLESS],
+    "another table": ["CREATE TABLE aegis_keyvalue (bucket, key, value)"],
+    "a check without end": [
+        "CREATE TABLE aegis_keyvalue (bucket TEXT, key BLOB, value BLOB CHECK (length(randomblob(1e9)) > 0))"
+    ],
+}
+
+
+@pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_file_with_another_schema_is_an_error_that_names_it(statements: list[str], tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "kv.db")) as file:
+        for statement in statements:
+            file.execute(statement)
+        file.commit()
+    with pytest.raises(PolicyError, match="its tables are not those of a key-value store"):  # noqa: SIM117
+        with opened(f"sqlite:{tmp_path}/kv.db") as made:
+            made.bucket.get("k")
+
+
+def test_a_trigger_on_a_table_is_an_error(tmp_path: Path) -> None:
+    with opened(f"sqlite:{tmp_path}/kv.db") as made:
+        made.bucket.set_("k", b"v")
+    with closing(sqlite3.connect(tmp_path / "kv.db")) as file:
+        file.execute("CREATE TRIGGER t AFTER INSERT ON aegis_keyvalue BEGIN SELECT 1; END")
+        file.commit()
+    with pytest.raises(PolicyError, match="its tables are not those"):  # noqa: SIM117
+        with opened(f"sqlite:{tmp_path}/kv.db") as made:
+            made.bucket.get("k")
+
+
+def test_a_statement_without_end_ends_at_the_deadline_and_by_cancellation(tmp_path: Path) -> None:
+    """The schema is right when it is checked, and another connection replaces it afterwards."""
+    store = SqliteStore(str(tmp_path / "kv.db"), "b")
+    with store.transaction(Door(Limits())) as entries:
+        entries.set("k", b"v")
+    with closing(sqlite3.connect(tmp_path / "kv.db")) as file:
+        file.execute("DROP TABLE aegis_keyvalue")
+        file.execute(ENDLESS)
+        file.commit()
+    late = Door(Limits(timeout=0.2))
+    late.begin()
+    late.deadline = time.monotonic() + 0.2
+    with pytest.raises(DeadlineExceeded), store.transaction(late) as entries:
+        entries.keys(None, 10**9)
+    cancelled = Door(Limits())
+    timer = threading.Timer(0.1, cancelled.cancel)
+    timer.start()
+    with pytest.raises(Cancelled), store.transaction(cancelled) as entries:
+        entries.keys(None, 10**9)
+    timer.join()
+    store.close()
+
+
+ROWS = {
+    "a number as value": ("get", "INSERT INTO aegis_keyvalue VALUES ('b', x'6b', 3)"),
+    "a huge number as value": ("get", "INSERT INTO aegis_keyvalue VALUES ('b', x'6b', 3000000000000000)"),
+    "a negative number as value": ("get", "INSERT INTO aegis_keyvalue VALUES ('b', x'6b', -3)"),
+    "text as value": ("get", "INSERT INTO aegis_keyvalue VALUES ('b', x'6b', 'text')"),
+    "a value beyond the quota": ("get", "INSERT INTO aegis_keyvalue VALUES ('b', x'6b', zeroblob(300000000))"),
+    "a key that is not UTF-8": ("keys", "INSERT INTO aegis_keyvalue VALUES ('b', x'ff', x'')"),
+    "text as key": ("keys", "INSERT INTO aegis_keyvalue VALUES ('b', 'k', x'')"),
+    "a size that is text": ("set", "INSERT INTO aegis_keyvalue_size VALUES ('b', 'many', 1)"),
+    "a size below zero": ("set", "INSERT INTO aegis_keyvalue_size VALUES ('b', 1, -9223372036854775807)"),
+}
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS.values(), ids=ROWS)
+def test_a_damaged_row_is_an_error_that_the_guest_can_handle(operation: str, row: str, tmp_path: Path) -> None:
+    with opened(f"sqlite:{tmp_path}/kv.db") as made:
+        made.bucket.delete("other")
+    with closing(sqlite3.connect(tmp_path / "kv.db")) as file:
+        file.execute("DELETE FROM aegis_keyvalue_size")
+        file.execute(row)
+        file.commit()
+    calls = {
+        "get": lambda b: b.get("k"), "keys": lambda b: b.list_keys(None), "set": lambda b: b.set_("k", b"v")
+    }  # fmt: skip
+    with opened(f"sqlite:{tmp_path}/kv.db") as made:
+        with pytest.raises(Err) as caught:
+            calls[operation](made.bucket)
+        assert isinstance(caught.value.value, ErrorOther)

@@ -61,7 +61,14 @@ class Buckets:
             return MemoryStore()
         from aegis.host.keyvalue.sqlite import SqliteStore  # imports sqlite3, which other stores do not need
 
-        store = SqliteStore(granted.partition(":")[2], name)
+        quotas = self._granted
+        assert quotas is not None  # it granted the store
+        most = (
+            None
+            if quotas.max_value_bytes is None or quotas.max_key_bytes is None
+            else (quotas.max_value_bytes + quotas.max_key_bytes)
+        )
+        store = SqliteStore(granted.partition(":")[2], name, most)
         self._closers.append(store.close)
         return store
 
