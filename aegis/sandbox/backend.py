@@ -61,6 +61,11 @@ class Store(Protocol):
     callback would end the process (F9)."""
     spent: bool
     """Whether a call entered the guest and did not return."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the guest is gone: the store was closed, or its worker process died."""
+
     layers: tuple[tuple[str, bool, str], ...]
     """The layers that confine the guest's process: name, whether it is in force, details. Empty for this process."""
 

@@ -404,7 +404,8 @@ class Run:
         if self.state == "ready" and store is not None:
             return store
         end = self._end
-        if self.state == "poisoned" and end is not None and issubclass(end, WorkerCrashed):
+        gone = store is None or store.closed  # the crash may be that of another sandbox, which a host function called
+        if self.state == "poisoned" and gone and end is not None and issubclass(end, WorkerCrashed):
             self.reset()
             return self.live()
         if self.state == "poisoned" and end is not None:

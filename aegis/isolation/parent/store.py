@@ -345,6 +345,8 @@ class IsolatedStore(TokenHolder):
                 raise self.worker_failed(ProtocolError("memory fault in answer to another request"))
             raise MemoryFault(self.validated(lambda: checked.text(value)))
         failure = own_failure(self.door)
+        if failure is not None:
+            self.spent = True  # a host function raised it, so the guest was entered, whatever its class
         error = self.validated(lambda: from_plain(value))
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
             error = out_of_memory(self._data_bytes)  # the worker does not know its limit
