@@ -196,12 +196,12 @@ def layers() -> str:
 
 def commands() -> str:
     """Return a section for each command: its usage, its text, and its options that are not limits."""
-    context = click.Context(group, info_name="aegis", **group.context_settings)
+    context = click.Context(group, info_name="aegis")
     parts = ["## aegis\n", _command("aegis", group, context)]
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        within = click.Context(command, parent=context, info_name=name, **command.context_settings)
+        within = click.Context(command, parent=context, info_name=name)
         parts += [f"## aegis {name}\n", _command(f"aegis {name}", command, within)]
     return "\n".join(parts)
 

@@ -13,7 +13,7 @@ from aegis.cli.command_line import CommandOption, OptionKind, read_line
 if TYPE_CHECKING:
     from aegis.cli.output import Output
 
-__all__ = ["FileCommand", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
+__all__ = ["FileCommand", "HelpOption", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -81,13 +81,19 @@ def _store(context: click.Context, option: click.Parameter, value: Any) -> None:
         setattr(output, option.name or "", value)
 
 
-class FileCommand(click.Command):
+class HelpOption(click.Command):
+    """A command whose option for help is ``-h`` and ``--help`` in any context; click keeps that of the first."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return ["-h", "--help"]
+
+
+class FileCommand(HelpOption):
     """A command that takes files; its options may precede and follow them."""
 
     guest = False
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(*args, **settings)
         taken = {name for param in self.params for name in param.opts}
         shared = table.shared(short="-f" not in taken)

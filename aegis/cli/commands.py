@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aegis.cli.click_options import described, with_options
+from aegis.cli.click_options import HelpOption, described, with_options
 from aegis.cli.command_line import read_line
 from aegis.cli.options import GROUP
 from aegis.cli.output import Output
@@ -42,7 +42,7 @@ def _broken_pipe_as_output_closed() -> Iterator[None]:
         raise OutputClosed from None
 
 
-class Commands(click.Group):
+class Commands(HelpOption, click.Group):
     """The commands by name; the module of each is imported when the command is used."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -77,7 +77,7 @@ class Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands)
 @with_options(GROUP)
 @click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
 @click.pass_context
