@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from contextlib import suppress
 
 from aegis.support.descriptors import occupy_standard
 from aegis.support.lean import NoReturn, TextIO
@@ -19,10 +21,16 @@ def main() -> NoReturn:
     """
     _complete_streams()  # before any file is opened, see aegis.support.descriptors
     gc.disable()  # during the imports: otherwise collections take a tenth of the start
-    from aegis.cli.main import main as run
-    from aegis.cli.supervise import leave
+    try:
+        from aegis.cli.main import main as run
+        from aegis.cli.supervise import leave
 
-    leave(run())
+        code = run()
+    except KeyboardInterrupt:  # during the imports: a command that has begun handles Ctrl-C itself
+        with suppress(OSError, ValueError):
+            print("error: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    leave(code)
 
 
 def _complete_streams() -> None:

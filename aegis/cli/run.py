@@ -293,8 +293,9 @@ def _number(label: str, position: int, kind: str, word: str) -> int | float:
     parse: Callable[[str], int | float] = float if kind.startswith("f") else lambda text: int(text, 0)
     try:
         return parse(word)
-    except ValueError:
-        raise CallError(f"{label}: argument {position}, {printable(word, 60)!r}, is not a number for {kind}") from None
+    except ValueError:  # also for more digits than Python converts
+        wrong = "is out of range for" if word.lstrip("+-").isdecimal() else "is not a number for"
+        raise CallError(f"{label}: argument {position}, {printable(word, 60)!r}, {wrong} {kind}") from None
 
 
 class _Events:

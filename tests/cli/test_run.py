@@ -187,3 +187,10 @@ def test_the_log_is_shown_where_it_is_granted() -> None:
     granted = aegis("run", "--allow-logging=warn", guest("logging"))
     assert granted.err.splitlines() == ["log: warn: warn", "log: error: error", "log: critical: critical"]
     assert aegis("run", guest("logging")).err == ""
+
+
+@pytest.mark.parametrize("word", ["9" * 20, "9" * 5000, "-" + "9" * 5000])
+def test_a_number_of_any_length_beyond_the_type_is_out_of_range(word: str) -> None:
+    done = aegis("run", "-f", "add", guest("add"), "--", word, "1")
+    assert done.code == 2
+    assert "out of range" in done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,28 @@ def started(*words: object) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.communicate()
+
+
+EARLY = """
+import sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from aegis.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["aegis.cli.main", "aegis.cli.command_line", "aegis.errors", "aegis.runtime"])
+def test_ctrl_c_while_the_command_is_imported_is_one_line_and_130(module: str) -> None:
+    """The interrupt comes as the module is looked for, which is one of the moments at which Ctrl-C may come."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", EARLY.format(module=module), "run", guest("hello")], cwd=ROOT,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
