@@ -124,7 +124,7 @@ class Campaign:
                 pending = set(futures)
                 while pending:
                     ended, pending = wait(pending, timeout=_PROGRESS_SECONDS)
-                    for future in ended:
+                    for future in sorted(ended, key=lambda one: one.exception() is not None):  # keep results, then fail
                         number = futures[future]
                         done[number] = future.result()
                         waiting.pop(number)

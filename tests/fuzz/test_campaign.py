@@ -148,6 +148,7 @@ def test_processes_that_always_die_end_the_campaign_with_its_findings() -> None:
     result = _campaign(source("buggy/empty-list"), 5000, Dying(100))
     assert result.lost
     assert result.findings
+    assert sorted(result.chunks) == [0, 2, 3]
 
 
 def test_a_campaign_on_processes_leaves_nothing_in_the_temporary_folder(
