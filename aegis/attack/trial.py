@@ -19,7 +19,6 @@ from aegis.attack.inputs import AttackInput
 from aegis.attack.triage import Fault, coarse, fault_of
 from aegis.attack.watch import GrantedFolder, ResourceWatch
 from aegis.component.planning.artifact import Component
-from aegis.component.shims.adapters import unlink
 from aegis.engine.compile.artifact import Module
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory_accounting import available
@@ -191,12 +190,12 @@ class _Trial:
         """
         runtime = self.harness.linking
         component: Any = runtime.load(data, "the input")
-        if not any(component.links.values()):
+        if not component.linked:
             return
         runs: list[list[tuple[str, str]]] = []
         for direct in (True, False):
             if not direct:
-                unlink(component)
+                component.unlink()
             trial = _Trial(self.harness, self.input)
             trial.runtime, trial.compared = runtime, []
             runs.append(trial.compared)

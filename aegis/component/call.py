@@ -16,6 +16,7 @@ from aegis.component.passage import Passage, Way, passage
 from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
 from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
+from aegis.component.state import EXTERN
 from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
@@ -23,8 +24,6 @@ from aegis.wit.types import Borrow, Function, Own, WitType, children
 __all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_fused", "bind_guest", "numbering"]
 
 _invoke, _export_get = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_export_get
-EXTERN = 32
-"""Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
 
 
 class Callee:

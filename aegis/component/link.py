@@ -7,10 +7,10 @@ no host functions: those belong to the store that makes the call.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from aegis.component.call import Callee, ComponentEntry
+from aegis.component.call import Callee, ComponentEntry, ComponentFrame, bind_guest
 from aegis.component.conversion.layout import core_type
 from aegis.component.planning.artifact import Component
 from aegis.component.planning.program import CanonLift, CanonLower, ContextPlan, CoreExport, Imported, Options
@@ -22,7 +22,6 @@ from aegis.component.planning.world import (
     nothing_lacks,
     typed_export,
 )
-from aegis.component.shims.adapters import links_for
 from aegis.component.shims.entering import can_reenter, entering_set, uses_host
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import (
@@ -149,7 +148,7 @@ class ComponentPlan(BasePlan):
         memories = component.structure.memories(limits.memories or 1 << 16)
         tables = component.structure.tables(limits.tables or 1 << 16)
         component.code(config)
-        self.links = links_for(component, config)
+        self.links = component.links_for(config)
         super().__init__(component, config, limits, memories, tables)
         self.artifact, self.typed = component, typed
         self.parts: dict[int, NativeCode] = component.code(config).parts  # type: ignore[attr-defined]
@@ -224,6 +223,10 @@ class ComponentPlan(BasePlan):
         """Write the ``wasmtime_func_t`` of a trampoline of one store to the address ``target``."""
         env = state.slot << SLOT_BITS | trampoline
         _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
+
+    def bind_callee(self, state: ComponentState, index: int) -> Callable[..., Any]:
+        """Return a closure that calls a lifted function of one store for another component instance."""
+        return bind_guest(state, ComponentFrame(self.callees[index]).bind(state))
 
     def missing_export(self, name: str) -> BaseException:
         """Return the error for an export that the engine does not find."""

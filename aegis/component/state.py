@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from aegis.component.call import EXTERN, ComponentFrame, bind_guest
 from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.shims.module import BATCH, realloc_batch
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXTERN", "ComponentState", "CoreMemory", "GuestContext", "LiftLowerContext"]
 
+EXTERN = 32
+"""Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
 _INSTANCE, _SLOT = 16, 16
 """Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
 _export_get = lib.wasmtime_instance_export_get
@@ -184,7 +185,8 @@ class _Callees(_LazyItems):
 
     def __missing__(self, index: int) -> Callable[..., Any]:
         state = self._live()
-        made = self[index] = bind_guest(state, ComponentFrame(state.plan.callees[index]).bind(state))
+        made: Callable[..., Any] = state.plan.bind_callee(state, index)
+        self[index] = made
         return made
 
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from aegis.component import call, link, store
+from aegis.component import call, store
+from aegis.component.planning.artifact import Component
 
 __all__ = ["fused_at_once", "is_fused", "is_linked", "unlinked"]
 
@@ -33,7 +34,7 @@ def is_fused(sandbox: Any) -> bool:
 @contextmanager
 def unlinked() -> Iterator[None]:
     """Route calls between components of later sandboxes through the host."""
-    with mock.patch.object(link, "links_for", return_value=None):
+    with mock.patch.object(Component, "links_for", return_value=None):
         yield
 
 

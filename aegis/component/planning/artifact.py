@@ -10,7 +10,7 @@ from aegis.component.planning.plan import plan
 from aegis.component.planning.program import CoreExport
 from aegis.component.planning.record import ComponentRecord, KeptCode, keep_record, kept_record
 from aegis.component.planning.skeleton import skeleton
-from aegis.component.shims.adapters import links_of
+from aegis.component.shims.adapters import Links, links_of
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import EngineConfig, engine_for
@@ -95,7 +95,7 @@ class Component(Artifact):
         """The world that a worker reported after validating the component. The parent does not trust it: only
         isolated sandboxes may use it."""
         self._world_lock = ProcessLock()
-        self.links: dict[EngineConfig, Any] = {}
+        self._links: dict[EngineConfig, Links | None] = {}
         """Direct calls between instances, by engine configuration (:mod:`aegis.component.shims.adapters`)."""
         self._images: dict[Any, Any] = {}
         self.kept_code = None if cache is None else KeptCode(cache, digest)
@@ -152,13 +152,23 @@ class Component(Artifact):
             key = module.digest
             parts[number] = made[key] if key in made else made.setdefault(key, module.code(config))
         self.cached = all(module.cached for module in self.modules.values())
-        self.links[config] = links_of(self, config)
+        self._links[config] = links_of(self.program, config, (self._cache, self._limits))
         return ComponentCode(engine_for(config).pointer, parts)
 
+    def links_for(self, config: EngineConfig) -> Links | None:
+        """Return the direct calls of the component compiled for ``config``; ``None`` if it has none."""
+        return self._links.get(config)
+
     @property
-    def kept_as(self) -> tuple[Cache | None, Limits]:
-        """The cache and the compile limits that this component's code was admitted under."""
-        return self._cache, self._limits
+    def linked(self) -> bool:
+        """Whether new sandboxes make direct calls between instances, in some configuration."""
+        return any(self._links.values())
+
+    def unlink(self) -> None:
+        """Remove the direct calls: in sandboxes created from now on, calls between instances go through the host."""
+        self._links.clear()
+        self.plans.clear()
+        self.latest = None
 
     @property
     def imports(self) -> dict[str, Interface | Function]:

@@ -51,12 +51,11 @@ from aegis.errors import ArtifactError
 from aegis.wasm.digest import sha256_hex
 
 if TYPE_CHECKING:
-    from aegis.component.planning.artifact import Component
     from aegis.component.state import ComponentState
     from aegis.engine.compile.cache import Cache
     from aegis.limits import Limits
 
-__all__ = ["Links", "adapter_texts", "links_for", "links_of", "unlink"]
+__all__ = ["Links", "adapter_texts", "links_of"]
 
 _MAX_LINKS = 1_000
 """Links of a component; one with more has none, and its calls go through the host."""
@@ -185,37 +184,27 @@ def adapter_texts(program: ComponentProgram) -> list[str]:
 # -- the program with links ------------------------------------------------------------------------
 
 
-def links_for(component: Component, config: EngineConfig) -> Links | None:
-    """Return the links of a component compiled for ``config``; ``None`` if it has none."""
-    return component.links.get(config)
+def links_of(program: ComponentProgram, config: EngineConfig, kept_as: tuple[Cache | None, Limits]) -> Links | None:
+    """Create the links of a program for one configuration; return ``None`` if it has none.
 
-
-def unlink(component: Component) -> None:
-    """Remove the links: in sandboxes created from now on, calls between instances go through the host."""
-    component.links.clear()
-    component.plans.clear()
-    component.latest = None
-
-
-def links_of(component: Component, config: EngineConfig) -> Links | None:
-    """Create the links of a component for one configuration; return ``None`` if it has none."""
+    ``kept_as`` are the cache and the compile limits of the component's code.
+    """
     if config.fuel or not config.epochs:
         return None
     try:
-        return _make(component, config)
+        return _make(program, config, kept_as)
     except (ArtifactError, UnfitForPool):
         return None  # the engine rejected an adapter module: calls go through the host
 
 
-def _make(component: Component, config: EngineConfig) -> Links | None:
-    program = component.program
+def _make(program: ComponentProgram, config: EngineConfig, kept_as: tuple[Cache | None, Limits]) -> Links | None:
     made = _adapters(program)
     if not made.groups and not made.direct:
         return None
     texts = [group.module.text() for group in made.groups]
     if texts:
         texts.insert(0, flags_text(sorted(made.leaves), sorted(made.enters)))
-    modules = [_CachedModule(text_to_binary(text, "adapters"), *component.kept_as) for text in texts]
+    modules = [_CachedModule(text_to_binary(text, "adapters"), *kept_as) for text in texts]
     parts = {len(program.modules) + n: module.code(config) for n, module in enumerate(modules)}
     linked, steps = _numbered_anew(program, made)
     return Links(linked, parts, steps, made.leaves, made.enters)
