@@ -196,6 +196,8 @@ class Limits:
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
     """Resource handles in the tables of a component's instances, and handles of its resources in the host (engine)."""
+    tasks: int | None = 10_000
+    """Tasks of an asynchronous component at the same time: calls of its functions that have not ended (engine)."""
     open_files: int | None = 64
     """Files and directories open at the same time, not counting preopens (host)."""
     sockets: int | None = 16
@@ -239,7 +241,7 @@ class Limits:
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
         function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
         open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
@@ -280,6 +282,7 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "stdout": parse_bytes,
     "stderr": parse_bytes,
     "handles": parse_count,
+    "tasks": parse_count,
     "open_files": parse_count,
     "sockets": parse_count,
     "connections": parse_count,
@@ -359,6 +362,7 @@ _WORDS = {
     "stdout": ("stdout limit", "bytes"),
     "stderr": ("stderr limit", "bytes"),
     "handles": ("handle limit", "handles"),
+    "tasks": ("task limit", "tasks"),
     "connections": ("connection limit", "connections"),
     "network_bytes": ("network-byte limit", "bytes"),
     "http_fields": ("HTTP-field limit", "fields of one message"),

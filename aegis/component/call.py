@@ -17,6 +17,7 @@ from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
 from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
 from aegis.component.state import EXTERN
+from aegis.component.views import Views
 from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
@@ -96,20 +97,6 @@ class ComponentEntry:
             self._free.append(frame)
 
 
-class _Views(dict[str, memoryview]):
-    """Typed views of a frame by format, created on first access, because each function uses few of them."""
-
-    __slots__ = ("_block",)
-
-    def __init__(self, block: memoryview) -> None:
-        self._block = block
-
-    def __missing__(self, form: str) -> memoryview:
-        made: memoryview = self._block.cast(form)  # type: ignore[call-overload]
-        self[form] = made
-        return made
-
-
 class ComponentFrame:
     """The native buffer of one bound function: its core arguments and results, and its looked-up core items."""
 
@@ -127,7 +114,7 @@ class ComponentFrame:
         base = ctypes.addressof(self.buffer)
         self.args, self.count = pointer(base), number(slots)
         self._core_at, self._post_at = ((pointer(at), pointer(at + 8)) for at in (base + size, base + size + EXTERN))
-        self.views = _Views(memoryview(self.buffer).cast("B")[:size])
+        self.views = Views(memoryview(self.buffer).cast("B")[:size])
         self.func = self.cx = self.post = None
 
     def bind(self, state: Any) -> ComponentFrame:

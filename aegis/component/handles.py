@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.program import CoreExport
@@ -24,6 +24,8 @@ from aegis.wit.values import ResourceHandle
 __all__ = ["HandleEntry", "Handles", "InstanceState"]
 
 
+_T = TypeVar("_T")
+_KIND_NAMES = {"CopyEnd": "stream or future", "WaitableSet": "waitable set", "Subtask": "subtask"}
 _TWICE = "the handle is given away in a call that uses it twice"
 
 
@@ -65,10 +67,48 @@ class InstanceState:
             raise trap(f"handle index {index} is of another resource type")
         return entry
 
+    def get_as(self, index: int, kind: type[_T]) -> _T:
+        """Return the entry at ``index``; trap if there is none or it is not a ``kind``."""
+        entry: Any = self.table[index] if index < len(self.table) else None
+        if entry is None:
+            raise trap(f"unknown handle index {index}")
+        if not isinstance(entry, kind):
+            raise trap(f"handle index {index} is not a {_KIND_NAMES.get(kind.__name__, kind.__name__)}")
+        return entry
+
     def remove(self, index: int, entry: HandleEntry) -> None:
         """Remove the entry at ``index`` and free the index."""
         self.table[index] = None
         self.free.append(index)
+
+
+class AsyncInstanceState(InstanceState):
+    """The state of an instance of an asynchronous component: it also decides which tasks may run in the instance."""
+
+    __slots__ = ("backpressure", "blocked", "entering", "exclusive")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backpressure = 0
+        """The number of times that the instance asked to admit no tasks, less those that it took back."""
+        self.exclusive: Any = None
+        """The task whose code runs, or is suspended on the native stack, of those of which at most one may be."""
+        self.entering: list[Any] = []
+        """Tasks that wait to start in this instance."""
+        self.blocked: list[Any] = []
+        """Tasks that could continue, but for another task in this instance."""
+
+    def release(self, task: Any) -> None:
+        """Let other tasks into the instance, if ``task`` kept them out."""
+        if self.exclusive is task:
+            self.exclusive = None
+            self.admit()
+
+    def admit(self) -> None:
+        """Have the scheduler check the tasks that wait to enter or to continue, in order."""
+        for task in (*self.entering, *self.blocked):
+            task.wake()
+        self.blocked.clear()
 
 
 class Handles:
@@ -85,9 +125,10 @@ class Handles:
     hosted: Sequence[bool] = ()
 
     def __init__(self, plan: Any, classes: Callable[[int], Callable[..., Any]]) -> None:
-        self.instances = [InstanceState() for _ in plan.program.parents]
+        make = AsyncInstanceState if plan.is_async else InstanceState
+        self.instances: list[Any] = [make() for _ in plan.program.parents]
         self._classes = classes
-        if plan.hosted:  # without resource types there are no handles
+        if plan.hosted or plan.is_async:  # otherwise there are no handles
             self._prepare(plan)
 
     def _prepare(self, plan: Any) -> None:
@@ -140,6 +181,24 @@ class Handles:
             return index
         instance.table.append(entry)
         return len(instance.table) - 1
+
+    def enter(self, instance: InstanceState, item: Any) -> int:
+        """Add a waitable or a waitable set to an instance's table; return its index."""
+        if self.limit is not None and self.used >= self.limit:
+            self.count()
+        self.used += 1
+        if instance.free:
+            index = instance.free.pop()
+            instance.table[index] = item
+            return index
+        instance.table.append(item)
+        return len(instance.table) - 1
+
+    def leave(self, instance: InstanceState, index: int) -> None:
+        """Remove a waitable or a waitable set from an instance's table."""
+        instance.table[index] = None
+        instance.free.append(index)
+        self.used -= 1
 
     def remove(self, instance: InstanceState, index: int, entry: HandleEntry) -> None:
         """Remove an entry from an instance's table."""

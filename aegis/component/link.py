@@ -7,13 +7,22 @@ no host functions: those belong to the store that makes the call.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from aegis.component.call import Callee, ComponentEntry, ComponentFrame, bind_guest
-from aegis.component.conversion.layout import core_type
+from aegis.component.call import Callee, ComponentEntry, ComponentFrame, bind_guest, numbering
 from aegis.component.planning.artifact import Component
-from aegis.component.planning.program import CanonLift, CanonLower, ContextPlan, CoreExport, Imported, Options
+from aegis.component.planning.builtins import trampoline_type
+from aegis.component.planning.program import (
+    AsyncFunction,
+    CanonLift,
+    CanonLower,
+    ContextPlan,
+    CoreExport,
+    Imported,
+    Options,
+)
+from aegis.component.planning.type_keys import shape_of
 from aegis.component.planning.world import (
     Lacking,
     Typing,
@@ -22,8 +31,13 @@ from aegis.component.planning.world import (
     nothing_lacks,
     typed_export,
 )
-from aegis.component.shims.entering import can_reenter, entering_set, uses_host
+from aegis.component.shims.entering import can_reenter, entering_set, is_async, uses_host
 from aegis.component.state import EXTERN, ComponentState
+from aegis.component.tasks.builtins import builtin_body
+from aegis.component.tasks.callee import TaskCallee
+from aegis.component.tasks.convert import HostElements, Numbers
+from aegis.component.tasks.entry import TaskEntry
+from aegis.component.tasks.subtask import LoweredCall, guest_call_body
 from aegis.component.trampoline import (
     SLOT_BITS,
     Body,
@@ -52,9 +66,6 @@ _INSTANCE = 16
 """Bytes of ``wasmtime_instance_t``."""
 _SPACES_KEPT = 16
 _MIN_FUSED_STACK_BYTES = 128 * KIB
-_RESOURCE_TYPES = {
-    "new": FuncType(("i32",), ("i32",)), "rep": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()),
-}  # fmt: skip
 
 
 class _LinkStep(NamedTuple):
@@ -111,6 +122,8 @@ class ComponentPlan(BasePlan):
     __slots__ = (
         "__weakref__",
         "_bodies",
+        "_entering",
+        "_host_types",
         "_native_types",
         "_spaces",
         "artifact",
@@ -123,6 +136,7 @@ class ComponentPlan(BasePlan):
         "fuses",
         "homes",
         "hosted",
+        "is_async",
         "keeps_space",
         "keys",
         "linking",
@@ -133,6 +147,7 @@ class ComponentPlan(BasePlan):
         "program",
         "raw_names",
         "reenters",
+        "task_callees",
         "trampoline_contexts",
         "typed",
     )  # fmt: skip
@@ -160,6 +175,11 @@ class ComponentPlan(BasePlan):
             self.parts = {**self.parts, **self.links.parts}
             self.memory_exports = tuple(item._replace(step=steps[item.step]) for item in self.memory_exports)
         self.reenters = can_reenter(program)
+        self.is_async = is_async(program)
+        """Whether calls are tasks: the component has asynchronous functions, streams or futures."""
+        self.task_callees: list[TaskCallee] = []
+        self._host_types: dict[WitType, HostElements] = {}
+        self._entering: dict[tuple[int, int | None], tuple[int, ...]] = {}
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = self.counted or bool(program.trampolines if self.links is None else uses_host(program))
         self.direct = not (self.functions or self.calls_python or self.starts)
@@ -210,9 +230,7 @@ class ComponentPlan(BasePlan):
     def native_type(self, trampoline: int) -> Any:
         """Return the engine's type of a trampoline."""
         of = self.program.trampolines[trampoline]
-        signature = (
-            core_type(of.function.type, lowered=True) if isinstance(of, CanonLower) else _RESOURCE_TYPES[of.operation]
-        )
+        signature = trampoline_type(of)
         made = self._native_types.get(signature)
         if made is None:
             # If two threads create one, both must use the same: replacing it would delete the type that the other uses.
@@ -243,12 +261,16 @@ class ComponentPlan(BasePlan):
 
     def _body(self, trampoline: int) -> Body:
         of = self.program.trampolines[trampoline]
+        if isinstance(of, AsyncFunction):
+            return builtin_body(of, self)
         if not isinstance(of, CanonLower):
             return resource_body(of, self)
         if isinstance(of.function, CanonLift):
             lifted = of.function
             if lifted.instance == of.instance:
                 return refused_body
+            if self.is_async:
+                return self._task_body(of, lifted)
             callee = Callee(
                 lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
             )
@@ -259,6 +281,45 @@ class ComponentPlan(BasePlan):
         index = self._index(of.function)
         context = self.context(of.instance, of.options, raw=False)
         return host_body(self.functions[index], index, of, context, self.numbers)
+
+    def _task_body(self, of: CanonLower, lifted: CanonLift) -> Body:
+        """Return the body for a call between component instances that is a task."""
+        callee = self.task_callee(lifted, lifted.type, None, raw=True)
+        self.task_callees.append(callee)
+        place = self.task_callees.index(callee)  # not the last index: another thread may have appended too
+        context = self.context(of.instance, of.options, raw=True)
+        call = LoweredCall(of, lifted.type, context, callee.numbers, raw=True)
+        return guest_call_body(call, place)
+
+    def task_callee(
+        self, lifted: CanonLift, function: Function, numbers: Sequence[int] | None, *, raw: bool
+    ) -> TaskCallee:
+        """Return a lifted function as tasks call it."""
+        context = self.context(lifted.instance, lifted.options, raw=raw)
+        types = [*(t for _, t in function.params), *(() if function.result is None else (function.result,))]
+        return TaskCallee(lifted, function, context, numbering(types, numbers), raw=raw)
+
+    def own_numbers(self, of: WitType) -> Numbers:
+        """Return the numbers of the resources in a type of the program, where each is its own number."""
+        return numbering([of], None)
+
+    def host_type(self, of: Any) -> HostElements:
+        """Return the elements of a stream or future type of the world, as the host has them."""
+        made = self._host_types.get(of)
+        if made is None:
+            made = self._host_types[of] = HostElements(of.element, numbering([of], self.numbers))
+        return made
+
+    def shape_of(self, of: Any) -> Hashable:
+        """Return the shape of a type of the world, with the program's numbers of its resources."""
+        return shape_of(of, dict(numbering([of], self.numbers)))
+
+    def entering_all(self, instance: int, caller: int | None) -> tuple[int, ...]:
+        """Return the component instances that a call enters, from a table."""
+        made = self._entering.get((instance, caller))
+        if made is None:
+            made = self._entering[instance, caller] = entering_set(self.program, instance, caller)
+        return made
 
     def _index(self, function: Imported) -> int:
         for n, known in enumerate(self.functions):
@@ -272,6 +333,8 @@ class ComponentPlan(BasePlan):
             return str(self.functions[self._index(of.function)])
         if isinstance(of, CanonLower):
             return "a function of another component"
+        if isinstance(of, AsyncFunction):
+            return of.name
         return "a resource's drop" if of.operation == "drop" else f"resource.{of.operation}"
 
     def entering(self, instance: int, caller: int | None) -> tuple[int, ...]:
@@ -298,6 +361,8 @@ class ComponentPlan(BasePlan):
                 made = ComponentColumnEntry(name, callee, self.config, flagged=flagged)
             else:
                 made = ComponentEntry(str(name), callee)
+            if self.is_async:
+                made = TaskEntry(str(name), self.task_callee(callee.lifted, callee.function, self.numbers, raw=False))
             self.entries[name] = made
         return made
 

@@ -37,7 +37,7 @@ from aegis.support.bounded_cache import memoised
 from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 
-__all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "passage"]
+__all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "lowered_text", "passage"]
 
 MAKER_PARTS_KEPT = 8192
 """Parts of the types of functions whose passages are cached for the process."""
@@ -331,7 +331,7 @@ class _Text(NamedTuple):
         if any(map(has_borrows, types)):
             body += "outer = cx.task; cx.task = task = [0]\n"
         names = [f"a{n}" for n in range(len(types))]
-        body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=self.raw)
+        body += lowered_text(lower, names, handles=any(map(has_handles, types)), raw=self.raw)
         inside = self._entered() + self._ended()
         if way is Way.COUNTING:
             inside += _REPLACED.format(style=self.style)
@@ -407,7 +407,7 @@ def _staged(lower: Lower, shape: Shape, later: str) -> str:
     return f"if {condition}:\n{_indented(lines, 1)}else:\n{ordinary}"
 
 
-def _lowered(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
+def lowered_text(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
     """Return the text of the first phase of lowering."""
     first = lower.lines
     if not first or raw:

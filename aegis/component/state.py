@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
+from aegis.component.planning.type_keys import shape_of
 from aegis.component.shims.module import BATCH, realloc_batch
+from aegis.component.tasks.callee import BoundCallee
+from aegis.component.tasks.copies import CopyEnd
+from aegis.component.tasks.host_ends import host_reader, host_shared, take_end
+from aegis.component.tasks.operations import Operation
+from aegis.component.tasks.scheduler import Scheduler
 from aegis.component.traps import trap
 from aegis.engine.call.caller import room_inside
 from aegis.engine.native.library import lib, number, pointer, take_error, view
@@ -111,6 +117,17 @@ class LiftLowerContext:
         """Return the resource of a handle that the guest lends to the host."""
         return self.handles.lift_borrow(self.instance, resource, index)
 
+    def lift_end(self, of: Any, index: int) -> Any:
+        """Take the readable end of a stream or future from the guest; return it as the host has it."""
+        plan = self._state.plan
+        return host_reader(take_end(self.instance, self.handles, index, plan.shape_of(of)), plan.host_type(of), self)
+
+    def lower_end(self, of: Any, value: Any) -> int:
+        """Give the guest the readable end of a stream or future; return the handle's index."""
+        plan = self._state.plan
+        shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state.tasks)
+        return self.handles.enter(self.instance, CopyEnd(shared, True))
+
     def lower_own(self, resource: int, value: Any) -> int:
         """Give the guest ownership of a resource; return the handle's index."""
         return self.handles.lower_own(self.instance, resource, value)
@@ -131,6 +148,12 @@ class GuestContext(LiftLowerContext):
         if handles.hosted[resource]:
             handles.passing[id(rep)] = rep
         return rep
+
+    def lift_end(self, of: Any, index: int) -> Any:
+        return take_end(self.instance, self.handles, index, shape_of(of))
+
+    def lower_end(self, of: Any, value: Any) -> int:
+        return self.handles.enter(self.instance, CopyEnd(value, True))
 
     def lower_own(self, resource: int, value: Any) -> int:
         if self.handles.hosted[resource]:
@@ -190,6 +213,17 @@ class _Callees(_LazyItems):
         return made
 
 
+class _TaskCallees(_LazyItems):
+    """Lifted functions that tasks of other component instances call."""
+
+    __slots__ = ()
+
+    def __missing__(self, index: int) -> BoundCallee:
+        state = self._live()
+        made = self[index] = BoundCallee(state.plan.task_callees[index], state)
+        return made
+
+
 class ComponentState:
     """The data of one store that trampolines and calls use. It has only a weak reference to the store, its owner."""
 
@@ -198,6 +232,8 @@ class ComponentState:
     steps_done = 0
     """Number of core modules instantiated so far."""
     callees: _Callees
+    task_callees: _TaskCallees
+    tasks: Scheduler
     _owned: tuple[Any, ...] = ()
     """Buffers and code of instances of Aegis's own modules, kept until the store is deleted."""
 
@@ -217,12 +253,23 @@ class ComponentState:
         self._memories: dict[CoreExport, CoreMemory] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Create ``callees`` on first access, because few components make calls between their instances."""
-        if name != "callees":
+        """Create ``callees``, ``task_callees`` and ``tasks`` on first access, because few components need them."""
+        made: Any
+        if name == "callees":
+            made = self.callees = _Callees()
+            made.state = self
+        elif name == "task_callees":
+            made = self.task_callees = _TaskCallees()
+            made.state = self
+        elif name == "tasks":
+            made = self.tasks = Scheduler(self)
+        else:
             raise AttributeError(name)
-        made = self.callees = _Callees()
-        made.state = self
         return made
+
+    def wait_for(self, operations: Sequence[Operation]) -> None:
+        """Wait until one of the operations may be ready, or the call must end."""
+        raise NotImplementedError
 
     def keep_instances(self, instances: Any) -> None:
         """Copy the core instances after linking, so that the ``LinkSpace`` can be reused."""
@@ -445,6 +492,8 @@ class ComponentState:
         for memory in self._memories.values():
             memory.view = _NOTHING
         self.contexts.close()
-        if "callees" in vars(self):
-            self.callees.close()
+        made = vars(self)
+        for name in ("callees", "task_callees", "tasks"):
+            if name in made:
+                made[name].close()
         self._items.clear()

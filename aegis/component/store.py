@@ -11,6 +11,7 @@ from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
 from aegis.component.handles import Handles
 from aegis.component.shims.linked import breach
 from aegis.component.state import ComponentState
+from aegis.component.tasks.entry import TaskEntry, bind_task
 from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
@@ -128,6 +129,8 @@ class ComponentStore(ModuleStore):
                 "a component cannot be entered while a call into it is under way, not even by its host functions",
                 state="busy",
             )
+        if isinstance(entry, TaskEntry):
+            return bind_task(self, entry, frame, style)
         if isinstance(entry.name, Rows):
             from aegis.component.shims.columns import bind_columns  # few sandboxes make such calls
 

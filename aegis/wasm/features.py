@@ -12,7 +12,6 @@ from aegis.wasm.definitions import (
     Alias,
     AnyType,
     Builtin,
-    CanonicalOptions,
     ComponentDefinition,
     CompoundType,
     ExportDefinition,
@@ -20,8 +19,6 @@ from aegis.wasm.definitions import (
     FunctionType,
     ImportDefinition,
     LabelledType,
-    LiftDefinition,
-    LowerDefinition,
     ScopeType,
     TypeDefinition,
     ValueType,
@@ -30,10 +27,14 @@ from aegis.wasm.definitions import (
 __all__ = ["UnsupportedFeatures", "unsupported_features"]
 
 _NOTHING: frozenset[str] = frozenset()
-_FEATURES = {
-    "stream": frozenset({"streams"}), "future": frozenset({"futures"}), "map": frozenset({"maps"}),
-    "error-context": frozenset({"error contexts"}),
-}  # fmt: skip
+_FEATURES = {"map": frozenset({"maps"}), "error-context": frozenset({"error contexts"})}
+_UNSUPPORTED_FAMILIES = ("thread", "error-context")
+_UNSUPPORTED_BUILTINS = ("stream.forward", "future.forward")
+
+
+def _is_unsupported(name: str) -> bool:
+    family = name.partition(".")[0]
+    return name in _UNSUPPORTED_BUILTINS or (family in _UNSUPPORTED_FAMILIES and name != "thread.yield")
 
 
 class UnsupportedFeatures(NamedTuple):
@@ -94,9 +95,8 @@ class _TypeSpace:
                 return _NOTHING.union(*[self.value(part) for _, part in members])
             case CompoundType(kind, parts, length):
                 return self.compound(kind, _NOTHING.union(*[self.value(part) for part in parts]), length)
-            case FunctionType(params, result, is_async):
-                needs = _NOTHING.union(self.value(result), *[self.value(part) for _, part in params])
-                return needs | {"async functions"} if is_async else needs
+            case FunctionType(params, result, _):
+                return _NOTHING.union(self.value(result), *[self.value(part) for _, part in params])
             case ScopeType():
                 return self.scope(of)
         return _NOTHING
@@ -144,9 +144,7 @@ class _ComponentFeatures:
                     types.alias(definition)
                 case TypeDefinition(of):
                     types.add(of)
-                case LiftDefinition(_, options, _) | LowerDefinition(_, options):
-                    self.options(options)
-                case Builtin(name) if not name.startswith("resource."):
+                case Builtin(name) if _is_unsupported(name):
                     types.features.add(f"built-ins such as {name}")
                 case ImportDefinition(name, extern):
                     self.imported(name, extern)
@@ -154,10 +152,6 @@ class _ComponentFeatures:
                     self.exported(name, sort, index, extern)
                 case ComponentDefinition():
                     _ComponentFeatures(types, self.missing).read(definition)
-
-    def options(self, options: CanonicalOptions) -> None:
-        if options.is_async or options.callback is not None:
-            self.types.features.add("async lifts and lowers")
 
     def imported(self, name: str, extern: Extern) -> None:
         needs = self.types.value(extern.type)

@@ -9,11 +9,13 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -53,8 +55,10 @@ def merged(found: Function, stated: Function) -> Function:
     """
     if len(found.params) != len(stated.params):
         raise Mismatch(f"it takes {len(found.params)} parameters, but {len(stated.params)} in the bindings")
+    if found.is_async is not stated.is_async:
+        raise Mismatch(f"it is {'asynchronous' if found.is_async else 'synchronous'}, unlike in the bindings")
     params = tuple((name, _merge(t, s)) for (name, t), (_, s) in zip(found.params, stated.params, strict=True))
-    return Function(params, _maybe(found.result, stated.result))
+    return Function(params, _maybe(found.result, stated.result), found.is_async)
 
 
 def _maybe(found: WitType | None, stated: WitType | None) -> WitType | None:
@@ -83,6 +87,10 @@ def _merge(found: WitType, stated: WitType) -> WitType:
             return Result(_maybe(found.ok, stated.ok), _maybe(found.err, stated.err))
         case (Own() | Borrow(), _):
             return found
+        case (Stream(a), Stream(b)):
+            return Stream(_maybe(a, b))
+        case (Future(a), Future(b)):
+            return Future(_maybe(a, b))
         case (Record(), Record()) if [n for n, _ in found.fields] == [n for n, _ in stated.fields]:
             fields = ((n, _merge(t, s)) for (n, t), (_, s) in zip(found.fields, stated.fields, strict=True))
             return replace(found, name=stated.name, fields=tuple(fields), python=stated.python)

@@ -15,6 +15,7 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     Interface,
     List,
     Option,
@@ -22,6 +23,7 @@ from aegis.wit.types import (
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -181,6 +183,8 @@ class Document:
                 return replace(node, fields=tuple((n, self.resolve(t)) for n, t in node.fields))
             case Variant():
                 return replace(node, cases=tuple((n, self._maybe(t)) for n, t in node.cases))
+            case Stream(element) | Future(element):
+                return type(node)(self._maybe(element))
             case str() | Enum() | Flags():
                 return node
         raise TypeError(f"{node.name} is a resource and not a value type")
@@ -192,7 +196,8 @@ class Document:
 
     def function(self, of: Function) -> Function:
         """Return a function type without aliases."""
-        return Function(tuple((name, self.resolve(t)) for name, t in of.params), self._maybe(of.result))
+        params = tuple((name, self.resolve(t)) for name, t in of.params)
+        return Function(params, self._maybe(of.result), of.is_async)
 
     def _maybe(self, of: WitType | None) -> WitType | None:
         return None if of is None else self.resolve(of)

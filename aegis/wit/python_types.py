@@ -13,11 +13,13 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -42,6 +44,8 @@ def with_python_types(of: WitType, made: dict[WitType, WitType] | None = None) -
             return Tuple(tuple(with_python_types(e, known) for e in elements))
         case Result(ok, err):
             return Result(*(None if t is None else with_python_types(t, known) for t in (ok, err)))
+        case Stream(element) | Future(element):
+            return type(of)(None if element is None else with_python_types(element, known))
         case str() | Own() | Borrow():
             return of
     if of.python is not None:
@@ -55,7 +59,7 @@ def with_python_types(of: WitType, made: dict[WitType, WitType] | None = None) -
 def function_with_python_types(of: Function, made: dict[WitType, WitType]) -> Function:
     """Return a function type whose parameter and result types have Python classes."""
     params = tuple((name, with_python_types(t, made)) for name, t in of.params)
-    return Function(params, None if of.result is None else with_python_types(of.result, made))
+    return replace(of, params=params, result=None if of.result is None else with_python_types(of.result, made))
 
 
 def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -> WitType:

@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Future,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Stream,
+    Tuple,
+    Variant,
+    WitType,
+)
 
 __all__ = [
     "ERR_BYTES", "OK_BYTES", "REFERENCE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
@@ -93,5 +107,5 @@ def fixed_bytes(of: WitType) -> int:
             return _ENUM_BYTES
         case Flags():
             return _FLAGS_BYTES
-        case Own() | Borrow():
+        case Own() | Borrow() | Stream() | Future():
             return _HANDLE_BYTES

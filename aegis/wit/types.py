@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 __all__ = [
     "MAX_TYPE_DEPTH", "MAX_TYPE_PARTS", "MAX_TYPE_PARTS_IN_ALL", "PRIMITIVES", "Borrow", "Enum", "Flags", "Function",
-    "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Tuple", "Variant", "WitType", "children",
-    "show",
+    "Future", "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Stream", "Tuple", "Variant", "WitType",
+    "children", "show",
 ]  # fmt: skip
 
 PRIMITIVES = ("bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string")
@@ -122,15 +122,35 @@ class Borrow:
     resource: Resource
 
 
-WitType: TypeAlias = "str | List | Tuple | Option | Result | Record | Variant | Enum | Flags | Own | Borrow"
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """``stream<element>``: the readable end of a stream. ``None`` is an omitted type: elements without a value."""
+
+    element: WitType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Future:
+    """``future<element>``: the readable end of a future. ``None`` is an omitted type: a future without a value."""
+
+    element: WitType | None = None
+
+
+WitType: TypeAlias = (
+    "str | List | Tuple | Option | Result | Record | Variant | Enum | Flags | Own | Borrow | Stream | Future"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function type: pairs of a parameter name in kebab-case and its type, and the result type."""
+    """A function type: pairs of a parameter name in kebab-case and its type, and the result type.
+
+    ``is_async``: the function may block its caller (``async func``).
+    """
 
     params: tuple[tuple[str, WitType], ...] = ()
     result: WitType | None = None
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +179,8 @@ def children(of: WitType) -> Iterator[WitType]:
             yield from (t for _, t in of.fields)
         case Variant():
             yield from (t for _, t in of.cases if t is not None)
+        case Stream(element) | Future(element) if element is not None:
+            yield element
 
 
 def show(of: WitType | Function | None) -> str:
@@ -184,7 +206,12 @@ def show(of: WitType | Function | None) -> str:
             return resource.name
         case Borrow(resource):
             return f"borrow<{resource.name}>"
-        case Function(params, result):
+        case Stream(element) | Future(element):
+            kind = "stream" if isinstance(of, Stream) else "future"
+            return kind if element is None else f"{kind}<{show(element)}>"
+        case Function(params, result, is_async):
             listed = ", ".join(f"{name}: {show(t)}" for name, t in params)
-            return f"func({listed})" + (f" -> {show(result)}" if result is not None else "")
+            return f"{'async ' if is_async else ''}func({listed})" + (
+                f" -> {show(result)}" if result is not None else ""
+            )
     return of.name

@@ -10,7 +10,22 @@ from aegis.errors import CallError
 from aegis.text import is_visible
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
-from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Future,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Stream,
+    Tuple,
+    Variant,
+    WitType,
+    show,
+)
 from aegis.wit.values import Ok, Some
 
 __all__ = ["format_value", "single"]
@@ -56,6 +71,8 @@ def format_value(value: Any, of: WitType) -> str:
             return word if payload is None else f"{word}({format_value(value.value, payload)})"
         case Own(resource) | Borrow(resource):
             return f"<{resource.name}>"
+        case Stream() | Future():
+            return f"<{show(of)}>"
 
 
 def _primitive(value: Any, of: str) -> str:

@@ -20,11 +20,13 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -102,7 +104,7 @@ def fit(of: WitType, value: Any, where: str) -> Any:
             return _enum(of, value, where)
         case Flags():
             return _flags(of, value, where)
-        case Own() | Borrow():
+        case Own() | Borrow() | Stream() | Future():
             return value
 
 

@@ -16,23 +16,26 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Variant,
     WitType,
     children,
 )
 
 __all__ = [
-    "FORMATS", "MAX_FLAT_PARAMS", "MAX_FLAT_RESULTS", "Layout", "align_up", "case_types", "core_type",
+    "FORMATS", "MAX_FLAT_ASYNC_PARAMS", "MAX_FLAT_PARAMS", "MAX_FLAT_RESULTS", "Layout", "align_up", "case_types", "core_type",
     "discriminant_size", "flat", "has_handles", "has_pointers", "layout", "parts", "payload_offset",
 ]  # fmt: skip
 
 MAX_FLAT_PARAMS = 16
 MAX_FLAT_RESULTS = 1
+MAX_FLAT_ASYNC_PARAMS = 4
 FORMATS = {
     "bool": "B", "s8": "b", "u8": "B", "s16": "h", "u16": "H", "s32": "i", "u32": "I", "s64": "q", "u64": "Q",
     "f32": "f", "f64": "d", "char": "I",
@@ -100,7 +103,7 @@ def _new_layout(of: WitType, known: dict[int, Layout]) -> Layout:
         case str():
             size = _SIZES[FORMATS[of]]
             return Layout(size, size)
-        case Own() | Borrow():
+        case Own() | Borrow() | Stream() | Future():
             return Layout(4, 4)
         case Enum():
             size = discriminant_size(len(of.cases))
@@ -149,7 +152,7 @@ def _new_flat(of: WitType, known: dict[int, tuple[str, ...]]) -> tuple[str, ...]
             return ("i32", "i32")
         case str():
             return (_CORE.get(of, "i32"),)
-        case Own() | Borrow() | Enum() | Flags():
+        case Own() | Borrow() | Enum() | Flags() | Stream() | Future():
             return ("i32",)
     cases = case_types(of)
     if cases is None:
@@ -164,10 +167,18 @@ def _new_flat(of: WitType, known: dict[int, tuple[str, ...]]) -> tuple[str, ...]
     return ("i32", *joined)
 
 
-def core_type(of: Function, *, lowered: bool) -> FuncType:
-    """Return the core signature of a function under ``canon lower`` or ``canon lift`` (``flatten_functype``)."""
+def core_type(of: Function, *, lowered: bool, is_async: bool = False, callback: bool = False) -> FuncType:
+    """Return the core signature of a function under ``canon lower`` or ``canon lift`` (``flatten_functype``).
+
+    ``is_async`` and ``callback`` are whether the canonical options ``async`` and ``callback`` are given.
+    """
     params = tuple(core for _, t in of.params for core in flat(t))
     results = () if of.result is None else flat(of.result)
+    if is_async and lowered:
+        params = ("i32",) if len(params) > MAX_FLAT_ASYNC_PARAMS else params
+        return FuncType(params if of.result is None else (*params, "i32"), ("i32",))
+    if is_async:
+        return FuncType(("i32",) if len(params) > MAX_FLAT_PARAMS else params, ("i32",) if callback else ())
     if len(params) > MAX_FLAT_PARAMS:
         params = ("i32",)
     if len(results) > MAX_FLAT_RESULTS:
@@ -177,9 +188,11 @@ def core_type(of: Function, *, lowered: bool) -> FuncType:
 
 def has_pointers(of: WitType) -> bool:
     """Return whether values of the type contain pointers, that is, strings or lists."""
+    if isinstance(of, (Stream, Future)):
+        return False
     return of == "string" or isinstance(of, List) or any(map(has_pointers, children(of)))
 
 
 def has_handles(of: WitType) -> bool:
-    """Return whether values of the type can contain handles."""
-    return isinstance(of, (Own, Borrow)) or any(map(has_handles, children(of)))
+    """Return whether values of the type can contain handles, to resources or to ends of streams and futures."""
+    return isinstance(of, (Own, Borrow, Stream, Future)) or any(map(has_handles, children(of)))

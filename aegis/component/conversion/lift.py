@@ -39,11 +39,13 @@ from aegis.wit.types import (
     Borrow,
     Enum,
     Flags,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -108,7 +110,7 @@ class Lift(Source):
                 return [("I", at, 4), ("I", at + 4, 4)]
             case str():
                 return [(FORMATS[of], at, layout(of).size)]
-            case Own() | Borrow():
+            case Own() | Borrow() | Stream() | Future():
                 return [("I", at, 4)]
             case Enum() | Flags():
                 size = layout(of).size
@@ -165,6 +167,8 @@ class Lift(Source):
                 return f"{self.cx}.lift_own({self.number(resource)}, {leaves.pop(0)})"
             case Borrow(resource):
                 return f"{self.cx}.lift_borrow({self.number(resource)}, {leaves.pop(0)})"
+            case Stream() | Future():
+                return f"{self.cx}.lift_end({self.name(of)}, {leaves.pop(0)})"
             case Enum():
                 return self._enum(of, leaves.pop(0))
             case Flags():
@@ -320,6 +324,10 @@ class Lift(Source):
 
     # -- lists ------------------------------------------------------------------------------------
 
+    def list_loader(self, of: List) -> str:
+        """Return the name of a function that loads a list: it takes the context, the address and the length."""
+        return self._list(of)
+
     def _list(self, of: List) -> str:
         element = of.element
         if element == "u8":
@@ -365,7 +373,7 @@ class Lift(Source):
                 return ["I"]
             case str():
                 return [FORMATS[of]]
-            case Own() | Borrow() | Enum() | Flags():
+            case Own() | Borrow() | Enum() | Flags() | Stream() | Future():
                 return ["I"]
         cases = case_types(of)
         if cases is None:

@@ -50,11 +50,13 @@ from aegis.wit.types import (
     Borrow,
     Enum,
     Flags,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -125,7 +127,7 @@ class Lower(Source):
                 form, expression = self._core_scalar(of, value)
                 self.put(form, slot, expression)
                 return slot + 1
-            case Own() | Borrow() | Enum() | Flags():
+            case Own() | Borrow() | Enum() | Flags() | Stream() | Future():
                 self.put("I", slot, self._small(of, value))
                 return slot + 1
         cases = case_types(of)
@@ -218,6 +220,8 @@ class Lower(Source):
     def _small(self, of: WitType, value: str) -> str:
         """Return an expression for the integer of a handle, an enum or flags."""
         match of:
+            case Stream() | Future():
+                return self.variable_of(f"cx.lower_end({self.name(of)}, {value})")
             case Own(resource):
                 return self.variable_of(f"cx.lower_own({self.number(resource)}, {value})")
             case Borrow(resource):
@@ -307,6 +311,16 @@ class Lower(Source):
             return "place_filled", f"{made}(cx, {value})"
         return "place_list", f"{made}(cx, {value})"
 
+    def list_block(self, of: List) -> str:
+        """Return the expression that builds the block of a list from ``values``: bytes, or a tuple of them, their
+        alignment, the number of elements, and the holes if there are any.
+        """
+        element = of.element
+        if element == "u8" or (isinstance(element, str) and element in _NUMERIC):
+            return self._block(of, "values")[1]
+        made = self.helper(("list", of, images_of((of,))), "cx, values", lambda: self._elements(element))
+        return f"{made}(cx, values)"
+
     def _place_text(self) -> str:
         self.uses(place_text=(RAW_PLACERS if self.raw else PLACERS)[self.encoding])
         return "place_text"
@@ -382,7 +396,7 @@ class Lower(Source):
                 return [("8x", at, 8)]
             case str():
                 return [(FORMATS[of], at, layout(of).size)]
-            case Own() | Borrow():
+            case Own() | Borrow() | Stream() | Future():
                 return [("I", at, 4)]
             case Enum() | Flags():
                 size = layout(of).size
@@ -418,7 +432,7 @@ class Lower(Source):
                 return []
             case str():
                 return [scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)]
-            case Own() | Borrow() | Enum() | Flags():
+            case Own() | Borrow() | Enum() | Flags() | Stream() | Future():
                 return [self._small(of, value)]
         cases = case_types(of)
         if cases is None:

@@ -14,9 +14,11 @@ beyond the limits below. The limits bound planning and everything after it, beca
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from aegis.component.planning.builtins import BUILTINS
 from aegis.component.planning.program import (
+    AsyncFunction,
     CanonLift,
     CanonLower,
     ComponentProgram,
@@ -123,6 +125,24 @@ class _FunctionItem:
         self.made: Imported | CanonLift | None = None
 
 
+class _LoweredFunction(NamedTuple):
+    """A component function that is lowered for the component instance ``instance``."""
+
+    function: _FunctionItem
+    options: Options
+    instance: int
+
+
+class _LoweredBuiltin(NamedTuple):
+    """A built-in of asynchronous components; ``type`` returns the type that it is for, if any."""
+
+    function: AsyncFunction
+    type: FunctionNode | None
+
+
+_Lowered: TypeAlias = "_LoweredFunction | _LoweredBuiltin | ResourceFunction"
+
+
 class _Closure:
     """A component and the component instance in whose scope its outer aliases resolve."""
 
@@ -147,7 +167,7 @@ class _Planner:
     def __init__(self, binary: ComponentBinary) -> None:
         self.binary = binary
         self.steps: list[CoreStep] = []
-        self.lowered: list[tuple[_FunctionItem, Options, int] | ResourceFunction] = []
+        self.lowered: list[_Lowered] = []
         self.resources: list[tuple[ResourceNode, int | None, CoreItem | None]] = []
         self.imported: list[_FunctionItem] = []
         self.parents: list[int | None] = []
@@ -185,11 +205,11 @@ class _Planner:
                 stack[-1].instances.append(done.exports)
         return self.finish(root)
 
-    def trampoline(self, made: tuple[_FunctionItem, Options, int] | ResourceFunction) -> int:
+    def trampoline(self, made: _Lowered) -> int:
         self.lowered.append(made)
         _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
-        if not isinstance(made, ResourceFunction) and made[0].options is not None:
-            self._crossed |= {made[0].options.memory, made[1].memory}
+        if isinstance(made, _LoweredFunction) and made.function.options is not None:
+            self._crossed |= {made.function.options.memory, made.options.memory}
             if len(self._crossed) - 1 > MAX_CROSSED_MEMORIES:
                 raise ArtifactError(
                     f"values pass between too many linear memories ({len(self._crossed) - 1}/{MAX_CROSSED_MEMORIES}):"
@@ -272,9 +292,14 @@ class _Planner:
         where = f"the export {printable(name, 120)}"
         return {member: self.function(f, f"{where}, {printable(member, 80)},") for member, f in functions}
 
-    def finished(self, made: tuple[_FunctionItem, Options, int] | ResourceFunction) -> Trampoline:
+    def finished(self, made: _Lowered) -> Trampoline:
         if isinstance(made, ResourceFunction):
             return made
+        if isinstance(made, _LoweredBuiltin):
+            if made.type is None:
+                return made.function
+            self.count(made.type)
+            return made.function._replace(type=made.type.wit(f"canon {made.function.name}").result)
         function, options, instance = made
         self.count(function.type)
         return CanonLower(self.function(function, "a function between its components"), options, instance)
@@ -422,27 +447,43 @@ class _SymbolicInstance(TypeScope):
 
     def lower(self, definition: LowerDefinition) -> None:
         function = self.get("func", definition.function, _FunctionItem)
-        made = self.planner.trampoline((function, self.options(definition.options), self.number))
+        made = self.planner.trampoline(_LoweredFunction(function, self.options(definition.options), self.number))
         self.core["func"].append(made)
 
     def builtin(self, definition: Builtin) -> None:
         family, _, operation = definition.name.partition(".")
         if family != "resource":
-            raise not_run(f"canonical built-ins such as {definition.name}")
+            self.core["func"].append(self.planner.trampoline(self.async_function(definition)))
+            return
         assert isinstance(definition.type, int)
         resource = self.get("type", definition.type, ResourceNode)
         made = self.planner.trampoline(ResourceFunction(operation, resource.key, self.number))
         self.core["func"].append(made)
 
+    def async_function(self, of: Builtin) -> _LoweredBuiltin:
+        if of.name not in BUILTINS and of.name != "task.return":
+            raise not_run(f"the canonical built-in {of.name}")
+        options = None if of.options is None else self.options(of.options)
+        if of.name.startswith("context."):
+            if of.type != "i32":
+                raise not_run(f"{of.name} of the type {of.type}")
+            (slot,) = of.immediates
+            if slot > 1:
+                raise invalid(f"{of.name} has the slot {slot}")
+            return _LoweredBuiltin(AsyncFunction(of.name, self.number, slot=slot), None)
+        node = None if of.type is None else FunctionNode((), self.value(of.type), False)
+        memory = self.core_at("memory", of.immediates[1]) if len(of.immediates) > 1 else None
+        flag = bool(of.immediates and of.immediates[0])
+        return _LoweredBuiltin(AsyncFunction(of.name, self.number, None, options, flag, memory), node)
+
     def options(self, of: CanonicalOptions) -> Options:
-        if of.is_async or of.callback is not None:
-            raise not_run("functions that are lifted or lowered as async")
         if of.gc or of.core_type is not None:
             raise ArtifactError("the component uses the canonical option gc or core-type, which Aegis does not support")
         memory = None if of.memory is None else self.core_at("memory", of.memory)
         realloc = None if of.realloc is None else self.core_at("func", of.realloc)
         post_return = None if of.post_return is None else self.core_at("func", of.post_return)
-        return Options(of.encoding, memory, realloc, post_return)
+        callback = None if of.callback is None else self.core_at("func", of.callback)
+        return Options(of.encoding, memory, realloc, post_return, of.is_async, callback)
 
     # -- components ----------------------------------------------------------------------------
 

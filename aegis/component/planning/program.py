@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
-from aegis.wit.types import Function
+from aegis.wit.types import Function, WitType
 
 __all__ = [
+    "AsyncFunction",
     "CanonLift",
     "CanonLower",
     "ComponentProgram",
@@ -57,6 +58,8 @@ class Options(NamedTuple):
     memory: CoreExport | None = None
     realloc: CoreItem | None = None
     post_return: CoreItem | None = None
+    is_async: bool = False
+    callback: CoreItem | None = None
 
 
 class ContextPlan(NamedTuple):
@@ -103,7 +106,24 @@ class ResourceFunction(NamedTuple):
     instance: int
 
 
-Trampoline: TypeAlias = "CanonLower | ResourceFunction"
+class AsyncFunction(NamedTuple):
+    """A canonical built-in of asynchronous components, such as ``task.return`` or ``stream.read``, by its ``name``.
+
+    ``type`` is its stream or future type, or the result type of ``task.return``. ``flag`` is its immediate ``async`` or
+    ``cancellable``. ``memory`` is that of ``waitable-set.wait`` and ``poll``. ``slot`` is that of ``context.get`` and
+    ``set``.
+    """
+
+    name: str
+    instance: int
+    type: WitType | None = None
+    options: Options | None = None
+    flag: bool = False
+    memory: CoreExport | None = None
+    slot: int = 0
+
+
+Trampoline: TypeAlias = "CanonLower | ResourceFunction | AsyncFunction"
 """A core function that the host implements."""
 
 

@@ -32,12 +32,14 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -130,6 +132,8 @@ _MAKERS: dict[str, Callable[[TypeNode], WitType]] = {
     "variant": lambda node: Variant(node.name, tuple(zip(node.labels, _each(node), strict=True))),
     "enum": lambda node: Enum(node.name, node.labels),
     "flags": lambda node: Flags(node.name, node.labels),
+    "stream": lambda node: Stream(_each(node)[0]),
+    "future": lambda node: Future(_each(node)[0]),
     "own": lambda node: Own(_resource(node)),
     "borrow": lambda node: Borrow(_resource(node)),
 }
@@ -143,14 +147,12 @@ def _primitive(name: str) -> TypeNode:
 
 _PRIMITIVES = {name: _primitive(name) for name in PRIMITIVES}
 _NAMED = ("record", "variant", "enum", "flags")
-_NOT_RUN = {"stream": "streams", "future": "futures", "map": "maps"}
+_NOT_RUN = {"map": "maps"}
 
 
 def not_run(feature: str) -> ArtifactError:
     """Return the error for a component that uses ``feature``, a plural noun."""
-    return ArtifactError(
-        f"the component uses {feature}, a WASI 0.3 feature that Aegis does not support: build it for WASI 0.2"
-    )
+    return ArtifactError(f"the component uses {feature}, which Aegis does not support: build it without them")
 
 
 def _primitive_node(name: str) -> TypeNode:
@@ -162,10 +164,10 @@ def _primitive_node(name: str) -> TypeNode:
 class FunctionNode:
     """The type of a component function."""
 
-    __slots__ = ("made", "params", "result")
+    __slots__ = ("is_async", "made", "params", "result")
 
-    def __init__(self, params: tuple[tuple[str, TypeNode], ...], result: TypeNode | None) -> None:
-        self.params, self.result = params, result
+    def __init__(self, params: tuple[tuple[str, TypeNode], ...], result: TypeNode | None, is_async: bool) -> None:
+        self.params, self.result, self.is_async = params, result, is_async
         self.made: Function | None = None
 
     def count(self) -> int:
@@ -181,7 +183,7 @@ class FunctionNode:
         if self.made is None:
             self._check(where)
             params = tuple([(name, node.wit()) for name, node in self.params])
-            self.made = Function(params, None if self.result is None else self.result.wit())
+            self.made = Function(params, None if self.result is None else self.result.wit(), self.is_async)
         return self.made
 
     def _check(self, where: str) -> None:
@@ -273,10 +275,8 @@ class TypeScope:
             case HandleType(kind, resource):
                 return TypeNode(kind, resource=self.at(self.types, resource, "type", ResourceNode))
             case FunctionType(params, result, is_async):
-                if is_async:
-                    raise not_run("async functions")
                 result_node = None if result is None else self.value(result)
-                return FunctionNode(tuple([(name, self.value(t)) for name, t in params]), result_node)
+                return FunctionNode(tuple([(name, self.value(t)) for name, t in params]), result_node, is_async)
             case ScopeType():
                 return OpenType(of, self)
             case ResourceRep():

@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_pointers
+from aegis.component.conversion.layout import (
+    MAX_FLAT_ASYNC_PARAMS,
+    MAX_FLAT_PARAMS,
+    MAX_FLAT_RESULTS,
+    flat,
+    has_pointers,
+)
+from aegis.component.planning.builtins import CALLBACK, lifted_type, trampoline_type
 from aegis.component.planning.program import (
+    AsyncFunction,
     CanonLift,
     CanonLower,
     ComponentProgram,
@@ -19,13 +27,12 @@ from aegis.component.planning.program import (
     CoreItem,
     Imported,
     Options,
-    ResourceFunction,
 )
 from aegis.errors import ArtifactError
 from aegis.text import printable
 from aegis.values import FuncType
 from aegis.wasm.binary import ExternType
-from aegis.wit.types import Function
+from aegis.wit.types import Function, Future, Stream
 
 __all__ = ["check_signatures", "lifted_functions"]
 
@@ -34,9 +41,6 @@ ExportTypes: TypeAlias = Callable[[int], dict[tuple[str, str], ExternType]]
 
 _REALLOC = FuncType(("i32", "i32", "i32", "i32"), ("i32",))
 _DESTRUCTOR = FuncType(("i32",), ())
-_RESOURCE_FUNCTIONS = {
-    "new": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()), "rep": FuncType(("i32",), ("i32",)),
-}  # fmt: skip
 
 
 def check_signatures(program: ComponentProgram, export_types: ExportTypes) -> None:
@@ -50,6 +54,8 @@ def check_signatures(program: ComponentProgram, export_types: ExportTypes) -> No
     for trampoline in program.trampolines:
         if isinstance(trampoline, CanonLower):
             checker.lowered(trampoline)
+        elif isinstance(trampoline, AsyncFunction):
+            checker.builtin(trampoline)
     for resource in program.resources:
         if resource.destructor is not None:
             checker.function(resource.destructor, _DESTRUCTOR, "a destructor")
@@ -74,10 +80,7 @@ class _Checker:
         """Return the core type of an item, or ``None`` if the item does not exist."""
         if isinstance(item, CoreExport):
             return self.export_types(self.program.steps[item.step].module).get((item.name, item.kind))
-        made = self.program.trampolines[item]
-        if isinstance(made, ResourceFunction):
-            return _RESOURCE_FUNCTIONS.get(made.operation)
-        return core_type(made.function.type, lowered=True)
+        return trampoline_type(self.program.trampolines[item])
 
     def function(self, item: CoreItem, expected: FuncType, what: str) -> None:
         found = self.type_of(item)
@@ -90,37 +93,74 @@ class _Checker:
 
     def lifted(self, lifted: CanonLift) -> None:
         of, options = lifted.type, lifted.options
-        expected = core_type(of, lowered=False)
+        expected = lifted_type(lifted)
         self.function(lifted.core, expected, "its lifted type")
+        if options.is_async and not of.is_async:
+            raise _invalid("a function of a synchronous type is lifted as async")
+        if options.callback is not None:
+            if not options.is_async:
+                raise _invalid("canon lift has the option callback without async")
+            self.function(options.callback, CALLBACK, "the callback")
         if options.post_return is not None:
+            if options.is_async:
+                raise _invalid("canon lift has the options async and post-return")
             self.function(options.post_return, FuncType(expected.results, ()), "the post-return function")
         takes = _spills(of) or any(has_pointers(t) for _, t in of.params)
-        gives = of.result is not None and (len(flat(of.result)) > MAX_FLAT_RESULTS or has_pointers(of.result))
+        gives = (
+            not options.is_async
+            and of.result is not None
+            and (len(flat(of.result)) > MAX_FLAT_RESULTS or has_pointers(of.result))
+        )
         self.options(options, memory=takes or gives, realloc=takes)
 
     def lowered(self, lowered: CanonLower) -> None:
         of, options = lowered.function.type, lowered.options
-        if options.post_return is not None:
-            raise ArtifactError("not a valid WebAssembly component: canon lower has the option post-return")
-        takes = _spills(of) or any(has_pointers(t) for _, t in of.params)
-        by_pointer = of.result is not None and len(flat(of.result)) > MAX_FLAT_RESULTS
+        for name, given in (("post-return", options.post_return), ("callback", options.callback)):
+            if given is not None:
+                raise _invalid(f"canon lower has the option {name}")
+        if options.is_async and not of.is_async:
+            raise _invalid("a function of a synchronous type is lowered as async")
+        takes = _spills(of, MAX_FLAT_ASYNC_PARAMS if options.is_async else MAX_FLAT_PARAMS)
+        takes = takes or any(has_pointers(t) for _, t in of.params)
+        by_pointer = of.result is not None and (options.is_async or len(flat(of.result)) > MAX_FLAT_RESULTS)
         allocates = of.result is not None and has_pointers(of.result)
         self.options(options, memory=takes or by_pointer or allocates, realloc=allocates)
+
+    def builtin(self, function: AsyncFunction) -> None:
+        """Check the options of a built-in, as for the values that it moves into or out of linear memory."""
+        name, options = function.name, function.options
+        if function.memory is not None and (function.memory.kind != "memory" or self.type_of(function.memory) is None):
+            raise _invalid("a canonical option refers to no memory")
+        if options is None:
+            return
+        if options.post_return is not None or options.callback is not None:
+            raise _invalid(f"canon {name} has the option {'callback' if options.callback else 'post-return'}")
+        of = function.type.element if isinstance(function.type, (Stream, Future)) else function.type
+        pointers = of is not None and has_pointers(of)
+        if name == "task.return":
+            spilled = of is not None and len(flat(of)) > MAX_FLAT_PARAMS
+            self.options(options, memory=pointers or spilled, realloc=False)
+        else:
+            self.options(options, memory=of is not None, realloc=pointers and name.endswith("read"))
 
     def options(self, options: Options, *, memory: bool, realloc: bool) -> None:
         """Check that the canonical options include those that the types need (``canonopt`` validation)."""
         if options.realloc is not None:
             self.function(options.realloc, _REALLOC, "realloc")
         if options.memory is not None and (options.memory.kind != "memory" or self.type_of(options.memory) is None):
-            raise ArtifactError("not a valid WebAssembly component: a canonical option refers to no memory")
+            raise _invalid("a canonical option refers to no memory")
         for name, needed, given in (
             ("memory", memory or options.realloc is not None, options.memory),
             ("realloc", realloc, options.realloc),
         ):
             if needed and given is None:
-                raise ArtifactError(f"not a valid WebAssembly component: a function lacks the canonical option {name}")
+                raise _invalid(f"a function lacks the canonical option {name}")
 
 
-def _spills(of: Function) -> bool:
-    """Return whether the parameters exceed ``MAX_FLAT_PARAMS`` and are passed in linear memory."""
-    return sum([len(flat(t)) for _, t in of.params]) > MAX_FLAT_PARAMS
+def _spills(of: Function, most: int = MAX_FLAT_PARAMS) -> bool:
+    """Return whether the parameters flatten to more than ``most`` values and are passed in linear memory."""
+    return sum([len(flat(t)) for _, t in of.params]) > most
+
+
+def _invalid(reason: str) -> ArtifactError:
+    return ArtifactError(f"not a valid WebAssembly component: {reason}")

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from aegis.wit.types import Enum, Flags, Record, Variant, WitType, children
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Future,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Stream,
+    Tuple,
+    Variant,
+    WitType,
+    children,
+)
 
-__all__ = ["images_of", "parts_of"]
+__all__ = ["images_of", "parts_of", "shape_of"]
 
 _PARTS_PER_CLASS = 15
 """Parts that a Python class counts as: a generated dataclass takes about 12 KB."""
@@ -29,6 +44,30 @@ def parts_of(*types: WitType | tuple[WitType, ...] | None) -> int:
             found += 1 + _beside(of)
             left += children(of)
     return found
+
+
+def shape_of(of: WitType | None, numbers: Mapping[int, int] | None = None) -> Hashable:
+    """Return a value that is equal for types that the component model considers equal, whatever their names.
+
+    ``numbers`` maps keys of resource types to their numbers in the program; without it they are equal.
+    """
+    match of:
+        case None | str():
+            return of
+        case Own(resource) | Borrow(resource):
+            return type(of).__name__, resource.key if numbers is None else numbers[resource.key]
+        case Record(_, fields):
+            return "record", tuple([(label, shape_of(t, numbers)) for label, t in fields])
+        case Variant(_, cases):
+            return "variant", tuple([(label, shape_of(t, numbers)) for label, t in cases])
+        case Enum(_, labels) | Flags(_, labels):
+            return type(of).__name__, labels
+        case Tuple(elements):
+            return "tuple", tuple([shape_of(t, numbers) for t in elements])
+        case Result(ok, err):
+            return "result", shape_of(ok, numbers), shape_of(err, numbers)
+        case List(element) | Option(element) | Stream(element) | Future(element):
+            return type(of).__name__, shape_of(element, numbers)
 
 
 def _beside(of: WitType) -> int:

@@ -37,11 +37,11 @@ from aegis.component.planning.program import (
     CoreStep,
     Imported,
     Options,
-    ResourceFunction,
+    Trampoline,
 )
 from aegis.component.shims.adapter_module import FLAGS, AdapterModule, LineBudget, flags_text
 from aegis.component.shims.adapter_text import Link, needs_adapter, write_adapter
-from aegis.component.shims.entering import can_reenter, entering_set, restricted
+from aegis.component.shims.entering import can_reenter, entering_set, is_async, restricted
 from aegis.component.shims.linked import LinkedInstance
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.code import NativeCode, UnfitForPool
@@ -189,7 +189,7 @@ def links_of(program: ComponentProgram, config: EngineConfig, kept_as: tuple[Cac
 
     ``kept_as`` are the cache and the compile limits of the component's code.
     """
-    if config.fuel or not config.epochs:
+    if config.fuel or not config.epochs or is_async(program):
         return None
     try:
         return _make(program, config, kept_as)
@@ -259,8 +259,8 @@ class _StepRenumberer:
             self._lifted[id(of)] = made
         return made
 
-    def trampoline(self, of: CanonLower | ResourceFunction) -> Any:
-        if isinstance(of, ResourceFunction):
+    def trampoline(self, of: Trampoline) -> Any:
+        if not isinstance(of, CanonLower):
             return of
         return of._replace(function=self.function(of.function), options=self.options(of.options))
 

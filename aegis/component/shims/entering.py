@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, flat, has_pointers
 from aegis.component.planning.program import (
+    AsyncFunction,
     CanonLift,
     CanonLower,
     ComponentProgram,
@@ -19,7 +20,7 @@ from aegis.component.planning.program import (
 from aegis.component.planning.signatures import lifted_functions
 from aegis.wit.types import WitType
 
-__all__ = ["can_reenter", "entering_set", "restricted", "uses_host"]
+__all__ = ["can_reenter", "entering_set", "is_async", "restricted", "uses_host"]
 
 
 def _around(program: ComponentProgram, instance: int | None) -> list[int]:
@@ -49,6 +50,19 @@ def _calls(program: ComponentProgram) -> Iterator[tuple[int, int]]:
             home = program.resources[of.resource].instance
             if home is not None:
                 yield of.instance, home
+
+
+def is_async(program: ComponentProgram) -> bool:
+    """Return whether a component has functions that are lifted, lowered or typed as async, or uses async built-ins."""
+    for of in program.trampolines:
+        if isinstance(of, AsyncFunction) or (isinstance(of, CanonLower) and _has_async(of)):
+            return True
+    return any(map(_has_async, lifted_functions(program)))
+
+
+def _has_async(of: CanonLift | CanonLower) -> bool:
+    function = of.type if isinstance(of, CanonLift) else of.function.type
+    return of.options.is_async or function.is_async
 
 
 def can_reenter(program: ComponentProgram) -> bool:

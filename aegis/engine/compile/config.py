@@ -145,6 +145,9 @@ def switch_proposals(native: int, *, component_async: bool = False) -> None:
     for name in ADMITTED:
         switch(native, f"wasm_{name}", True)
     switch(native, "wasm_component_model_async", component_async)
+    if component_async:
+        switch(native, "wasm_component_model_async_stackful", True)
+        switch(native, "wasm_component_model_more_async_builtins", True)
     if not component_async:
         switch(native, "concurrency_support", False)  # F1: aborts if component-model async is enabled
     for name in REFUSED:

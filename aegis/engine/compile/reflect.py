@@ -24,6 +24,7 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     Interface,
     List,
     Option,
@@ -31,6 +32,7 @@ from aegis.wit.types import (
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -43,7 +45,7 @@ _SCALARS = ("bool", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f32",
 _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM, _OPTION, _RESULT, _FLAGS, _OWN, _BORROW, _FUTURE, _STREAM, _CONTEXT = range(
     13, 26
 )
-_REFUSED = {_FUTURE: "a future", _STREAM: "a stream", _CONTEXT: "an error-context"}
+_REFUSED = {_CONTEXT: "an error-context"}
 _MAX_ITEMS = 10_000
 """Imports, exports and members of interfaces. The engine finds the nth by iterating from the first, so reading 50,000
 takes a minute; large real programs have a few hundred."""
@@ -196,11 +198,7 @@ class _WorldReader:
         return made
 
     def function(self, native: Any) -> Function:
-        if _call("wasmtime_component_func_type_async", c_bool, native):
-            raise ArtifactError(
-                f"{self.where} is an async function, a WASI 0.3 feature that Aegis does not support: build the"
-                " component for WASI 0.2"
-            )
+        is_async = _call("wasmtime_component_func_type_async", c_bool, native)
         self.parts_before = self.parts
         params = []
         pointer, size = c_void_p(), c_size_t()
@@ -212,7 +210,7 @@ class _WorldReader:
             params.append((_name(pointer, size), self.taken(of)))
         of = _ValType()
         has = _call("wasmtime_component_func_type_result", c_bool, native, ctypes.addressof(of))
-        return Function(tuple(params), self.taken(of) if has else None)
+        return Function(tuple(params), self.taken(of) if has else None, is_async)
 
     # -- types ---------------------------------------------------------------------------------
 
@@ -259,6 +257,9 @@ class _WorldReader:
         if kind == _TUPLE:
             count = _call("wasmtime_component_tuple_type_types_count", c_size_t, native)
             return Tuple(tuple(self.nth("wasmtime_component_tuple_type_types_nth", native, n) for n in range(count)))
+        if kind in (_STREAM, _FUTURE):
+            word, made = ("stream", Stream) if kind == _STREAM else ("future", Future)
+            return made(self.maybe(f"wasmtime_component_{word}_type_ty", native))
         if kind in (_OWN, _BORROW):
             found = self.resource(native, f"resource{len(self.resources)}", "")
             return Own(found) if kind == _OWN else Borrow(found)

@@ -1,0 +1,211 @@
+"""The scheduler of one store: runs its tasks one at a time, and waits for host operations (Concurrency.md).
+
+A wait ends at the deadline, by a cancellation and by Ctrl-C, as the waits of host functions do. A guest that waits for
+nothing that can happen traps at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from aegis.component.tasks.callee import BoundCallee
+from aegis.component.tasks.operations import Operation
+from aegis.component.tasks.task import CANCELLED, Task, TaskState
+from aegis.component.traps import cannot_enter, trap
+from aegis.errors import QuotaExceeded
+from aegis.limits import exceeded
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """The tasks and pending host operations of one store. ``current`` is the task whose code runs."""
+
+    def __init__(self, state: Any) -> None:
+        self._state, self.door = state, state.door
+        self._instances = state.handles.instances
+        self._entering: Callable[[int, int | None], tuple[int, ...]] = state.plan.entering_all
+        self.current: Task | None = None
+        self.ready: deque[Task] = deque()
+        """Tasks to check, in the order in which they were woken."""
+        self.operations: dict[Operation, None] = {}
+        self._blocked: list[Callable[[], bool]] = []
+        """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
+        self._alive = 0
+        self._outside = [0, 0]
+        """The storage of code that belongs to no task: start functions and destructors."""
+        self._most: int | None = state.plan.limits.tasks
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    def begin(
+        self, callee: BoundCallee, on_start: Callable[[], tuple[Any, ...]], on_resolve: Callable[[Any], None],
+        caller: int | None,
+    ) -> Task:  # fmt: skip
+        """Start a task for a call by the component instance ``caller``, or by the host; run it until it waits."""
+        if self._most is not None and self._alive >= self._most:
+            raise QuotaExceeded(
+                exceeded("tasks", self._alive, self._most), limit="tasks", used=self._alive, allowed=self._most
+            )
+        self._alive += 1
+        task = Task(self, callee, on_start, on_resolve)
+        entering = self._entering(callee.lifted.instance, caller)
+        if not self._enter(entering):
+            raise cannot_enter()
+        task.enter()
+        self._leave(entering)
+        return task
+
+    def ended(self, task: Task) -> None:
+        """Note that a task has exited."""
+        self._alive -= 1
+
+    def _enter(self, entering: tuple[int, ...]) -> bool:
+        """Clear the may-enter flags of instances; return ``False`` if one of them may not be entered."""
+        instances = self._instances
+        if not all(instances[n].may_enter for n in entering):
+            return False
+        for n in entering:
+            instances[n].may_enter = False
+        return True
+
+    def _leave(self, entering: tuple[int, ...]) -> None:
+        for n in entering:
+            self._instances[n].may_enter = True
+
+    def proceed_now(self, task: Task) -> None:
+        """Continue a task whose cancellation was requested, unless its instance may not be entered."""
+        entering = self._entering(task.callee.lifted.instance, None)
+        if not self._enter(entering):
+            task.state, task.cancelled = TaskState.PENDING_CANCEL, False
+            return
+        before = self.current
+        task.proceed()
+        self.current = before
+        self._leave(entering)
+
+    def storage(self) -> list[int]:
+        """Return the storage of ``context.get`` and ``context.set`` of the code that runs now."""
+        return self._outside if self.current is None else self.current.storage
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Run tasks and complete host operations until ``until()``."""
+        while not until():
+            if self._step(None):
+                continue
+            if not self.operations:
+                raise self._deadlock()
+            self._wait()
+
+    def _step(self, within: Any) -> bool:
+        """Continue one task that is ready, of the component instance ``within`` if given; return whether one did."""
+        for _ in range(len(self.ready)):
+            task = self.ready.popleft()
+            task.queued = False
+            if within is not None and task.instance is not within:
+                task.wake()
+                continue
+            entering = self._entering(task.callee.lifted.instance, None)
+            if not self._enter(entering):
+                task.wake()
+                continue
+            done = task.proceed()
+            self._leave(entering)
+            if done:
+                return True
+        return False
+
+    def _wait(self) -> None:
+        """Wait until an operation is complete, and complete all that are."""
+        done = [operation for operation in self.operations if operation.ready()]
+        if not done:
+            self._state.wait_for(list(self.operations))
+            done = [operation for operation in self.operations if operation.ready()]
+        for operation in done:
+            if self.operations.pop(operation, operation) is None:
+                operation.complete()
+        self.door.check_time()
+
+    def _deadlock(self) -> BaseException:
+        if any(condition() for condition in self._blocked[:-1]):
+            return trap("a wait in the middle of a call cannot end before a later one: use callbacks to wait")
+        return trap("deadlock: the guest waits for an event that nothing can cause")
+
+    def block(self, until: Callable[[], bool], *, cancellable: bool = False) -> bool:
+        """Wait in the middle of the current task's code; return whether its cancellation was delivered instead."""
+        task = self.current
+        if task is not None and task.deliver_cancel(cancellable):
+            return True
+        if until():
+            return False
+        if task is None or not task.callee.is_async:
+            self._block_sync(until, task)
+            return False
+        closed = [one for one in self._instances if not one.may_enter]
+        for one in closed:
+            one.may_enter = True
+
+        def over() -> bool:
+            return until() or (cancellable and task.state is TaskState.PENDING_CANCEL)
+
+        self._blocked.append(over)
+        self.run(over)
+        self._blocked.pop()
+        for one in closed:
+            one.may_enter = False
+        self.current = task
+        return task.deliver_cancel(cancellable)
+
+    def _block_sync(self, until: Callable[[], bool], task: Task | None) -> None:
+        """Wait in a function of a synchronous type, which may only wait for tasks of its own instance."""
+        while not until():
+            if task is None or not self._step(task.instance):
+                raise trap("a function of a synchronous type waits, which only async functions may")
+            self.current = task
+
+    def pause(self, *, cancellable: bool) -> bool:
+        """Let one ready task run (``thread.yield``); return whether the cancellation of the current one was delivered."""
+        task = self.current
+        if task is not None and task.deliver_cancel(cancellable):
+            return True
+        if task is not None and task.callee.is_async and self.ready:
+            turns = [len(self.ready)]
+
+            def over() -> bool:
+                turns[0] -= 1
+                return turns[0] < 0 or not self.ready
+
+            return self.block(over, cancellable=cancellable)
+        return False
+
+    # -- host operations -----------------------------------------------------------------------
+
+    def expect(self, operation: Operation) -> None:
+        """Complete ``operation`` when it is ready."""
+        self.operations[operation] = None
+
+    def forget(self, operation: Operation) -> None:
+        """Do not complete ``operation`` any more."""
+        self.operations.pop(operation, None)
+
+    # -- calls by the host ---------------------------------------------------------------------
+
+    def call(self, callee: BoundCallee, args: tuple[Any, ...]) -> Any:
+        """Call an exported function, and return its result when its task has ended."""
+        results: list[Any] = []
+        task = self.begin(callee, lambda: args, results.append, None)
+        self.run(lambda: task.exited)
+        (result,) = results
+        assert result is not CANCELLED  # the host requests no cancellation
+        return result
+
+    def close(self) -> None:
+        """Cancel all operations, because the store is closed."""
+        while self.operations:
+            operation, _ = self.operations.popitem()
+            operation.cancel()
+        self.ready.clear()
