@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 
 from aegis.support.lean import Any, NamedTuple, Protocol
 
-__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "MemoryFault", "Rows"]
+__all__ = [
+    "CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "Interest", "MemoryFault",
+    "Rows",
+]  # fmt: skip
 
 
 class FuncType(NamedTuple):
@@ -24,6 +27,17 @@ class FuncType(NamedTuple):
 
     def __str__(self) -> str:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class Interest(NamedTuple):
+    """The events that an operation of the host waits for: descriptors, and instants."""
+
+    read: tuple[int, ...] = ()
+    write: tuple[int, ...] = ()
+    instant: int | None = None
+    """Nanoseconds on the sandbox's monotonic clock."""
+    host_time: float | None = None
+    """The ``time.monotonic()`` at which to check again: for timeouts in real time, whichever clock the guest has."""
 
 
 class Rows:

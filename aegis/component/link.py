@@ -37,6 +37,7 @@ from aegis.component.tasks.builtins import builtin_body
 from aegis.component.tasks.callee import TaskCallee
 from aegis.component.tasks.convert import HostElements, Numbers
 from aegis.component.tasks.entry import TaskEntry
+from aegis.component.tasks.host_calls import host_call_body
 from aegis.component.tasks.subtask import LoweredCall, guest_call_body
 from aegis.component.trampoline import (
     SLOT_BITS,
@@ -280,6 +281,11 @@ class ComponentPlan(BasePlan):
             return guest_body(of, context, place, self.entering(lifted.instance, of.instance))
         index = self._index(of.function)
         context = self.context(of.instance, of.options, raw=False)
+        if self.is_async and (of.options.is_async or of.function.type.is_async):
+            function = self.functions[index]
+            types = [*(t for _, t in function.type.params), *([function.type.result] if function.type.result else [])]
+            call = LoweredCall(of, function.type, context, numbering(types, self.numbers), raw=False)
+            return host_call_body(call, function, index)
         return host_body(self.functions[index], index, of, context, self.numbers)
 
     def _task_body(self, of: CanonLower, lifted: CanonLift) -> Body:

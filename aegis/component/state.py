@@ -21,7 +21,8 @@ from aegis.component.planning.type_keys import shape_of
 from aegis.component.shims.module import BATCH, realloc_batch
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.copies import CopyEnd
-from aegis.component.tasks.host_ends import host_reader, host_shared, take_end
+from aegis.component.tasks.host_ends import take_end
+from aegis.component.tasks.host_values import host_reader, host_shared
 from aegis.component.tasks.operations import Operation
 from aegis.component.tasks.scheduler import Scheduler
 from aegis.component.traps import trap
@@ -120,7 +121,8 @@ class LiftLowerContext:
     def lift_end(self, of: Any, index: int) -> Any:
         """Take the readable end of a stream or future from the guest; return it as the host has it."""
         plan = self._state.plan
-        return host_reader(take_end(self.instance, self.handles, index, plan.shape_of(of)), plan.host_type(of), self)
+        shared = take_end(self.instance, self.handles, index, plan.shape_of(of))
+        return host_reader(shared, of, plan.host_type(of), self._state)
 
     def lower_end(self, of: Any, value: Any) -> int:
         """Give the guest the readable end of a stream or future; return the handle's index."""
@@ -269,7 +271,7 @@ class ComponentState:
 
     def wait_for(self, operations: Sequence[Operation]) -> None:
         """Wait until one of the operations may be ready, or the call must end."""
-        raise NotImplementedError
+        self.door.wait_for([operation.interest() for operation in operations])
 
     def keep_instances(self, instances: Any) -> None:
         """Copy the core instances after linking, so that the ``LinkSpace`` can be reused."""

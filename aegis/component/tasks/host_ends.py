@@ -1,15 +1,62 @@
-"""The host's ends of streams and futures."""
+"""The host's ends of streams and futures: sources that a guest reads, and sinks that a guest writes.
+
+A source or sink never blocks. While it is not ready, it is a host operation of the scheduler.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 
+from aegis.component.tasks.buffers import Buffer
 from aegis.component.tasks.convert import HostElements
-from aegis.component.tasks.copies import CopyEnd, CopyState
+from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, OnCopy, OnDone
 from aegis.component.traps import trap
+from aegis.values import Interest
 
-__all__ = ["host_reader", "host_shared", "take_end"]
+__all__ = ["Ended", "HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
+
+_MOST_ELEMENTS = 1 << 16
+"""Elements copied at once between a guest and the host."""
+
+
+class Ended(Exception):
+    """A source has no more elements, or a sink accepts no more."""
+
+
+class Source(Protocol):
+    """A stream's elements as the host has them."""
+
+    def take(self, count: int) -> Any:
+        """Return up to ``count`` elements, at least one; ``None`` if there are none yet; raise :class:`Ended`."""
+
+    def ready(self) -> bool:
+        """Return whether :meth:`take` would return elements or raise."""
+
+    def interest(self) -> Interest:
+        """Return the events to wait for while it is not ready."""
+
+    def close(self) -> None:
+        """Release what the source holds: the guest reads no more."""
+
+
+class Sink(Protocol):
+    """The host's receiver of a stream's elements."""
+
+    def room(self) -> int:
+        """Return how many elements it accepts now, 0 for none yet; raise :class:`Ended` if it accepts no more."""
+
+    def give(self, values: Any) -> None:
+        """Accept elements, no more than :meth:`room` returned."""
+
+    def ready(self) -> bool:
+        """Return whether :meth:`room` would not return 0."""
+
+    def interest(self) -> Interest:
+        """Return the events to wait for while it is not ready."""
+
+    def close(self) -> None:
+        """Note that no more elements come."""
 
 
 def take_end(instance: Any, handles: Any, index: int, shape: Hashable) -> Any:
@@ -25,11 +72,212 @@ def take_end(instance: Any, handles: Any, index: int, shape: Hashable) -> Any:
     return end.shared
 
 
-def host_reader(shared: Any, typed: HostElements, cx: Any) -> Any:
-    """Return the object by which the host reads a stream or future of the guest."""
-    raise NotImplementedError
+class _SourceBuffer(Buffer):
+    """Elements of the host on their way to the buffer of a read."""
+
+    __slots__ = ("typed", "values")
+
+    def __init__(self, typed: HostElements, values: Any) -> None:
+        super().__init__(None, len(values))
+        self.typed, self.values = typed, values
+
+    def take(self, count: int, typed: HostElements) -> Any:
+        """Return all elements: the reader has room for them."""
+        return self.values
 
 
-def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, tasks: Any) -> Any:
-    """Return what the guest's end of a stream or future shares with the host's ``value``."""
-    raise NotImplementedError
+class _SourceEnd:
+    """The writable end of a stream or future that is the host's, as the guest's readable end sees it."""
+
+    is_future = False
+
+    def __init__(self, element: Hashable, typed: HostElements, tasks: Any) -> None:
+        self.element, self.plain = element, True
+        self.pending: Any = None
+        self._typed, self._tasks = typed, tasks
+        self._done: OnDone | None = None
+        self._closed = False
+
+    def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
+        """Copy what the host has, or complete the read when it has something."""
+        self.pending, self._done = target, done
+        if not self._advance():
+            self._tasks.expect(self)
+
+    def complete(self) -> None:
+        """Continue a read that had to wait."""
+        if self.pending is not None and not self._advance():
+            self._tasks.expect(self)
+
+    def _advance(self) -> bool:
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Return whether a read that waits can continue."""
+        raise NotImplementedError
+
+    def interest(self) -> Interest:
+        """Return the events that the host waits for."""
+        raise NotImplementedError
+
+    def _end(self, result: CopyResult) -> bool:
+        done, self._done, self.pending = self._done, None, None
+        assert done is not None
+        done(result)
+        return True
+
+    def cancel(self) -> None:
+        """Give the buffer back to the guest, or give up because the store is closed."""
+        self._tasks.forget(self)
+        if self.pending is not None:
+            self._end(CopyResult.CANCELLED)
+
+    def drop(self) -> None:
+        """Close the source, because the guest dropped the readable end."""
+        self._tasks.forget(self)
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class SourceStream(_SourceEnd):
+    """A stream whose elements come from a :class:`Source`."""
+
+    def __init__(self, source: Source, element: Hashable, typed: HostElements, tasks: Any) -> None:
+        super().__init__(element, typed, tasks)
+        self._source = source
+        tasks.keep(self)
+
+    def _advance(self) -> bool:
+        target = self.pending
+        try:
+            if self._closed:
+                raise Ended
+            if not target.remain():
+                return self._end(CopyResult.COMPLETED) if self._source.ready() else False
+            values = self._source.take(min(target.remain(), _MOST_ELEMENTS))
+        except Ended:
+            self.drop()
+            return self._end(CopyResult.DROPPED)
+        if values is None:
+            return False
+        target.accept(_SourceBuffer(self._typed, values), len(values))
+        return self._end(CopyResult.COMPLETED)
+
+    def ready(self) -> bool:
+        """Return whether the source is ready."""
+        return self._source.ready()
+
+    def interest(self) -> Interest:
+        """Return the events that the source waits for."""
+        return self._source.interest()
+
+    def _close(self) -> None:
+        self._tasks.release(self)
+        self._source.close()
+
+
+class SourceFuture(_SourceEnd):
+    """A future whose value the host provides by :meth:`set`, at once or later."""
+
+    is_future = True
+
+    def __init__(self, element: Hashable, typed: HostElements, tasks: Any) -> None:
+        super().__init__(element, typed, tasks)
+        self._values: tuple[Any, ...] = ()
+
+    def set(self, value: Any) -> None:
+        """Provide the value."""
+        self._values = (value,)
+        if self.pending is not None:
+            self._advance()
+
+    def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
+        """Copy the value, or do so when the host provides it."""
+        self.pending, self._done = target, done
+        self._advance()
+
+    def _advance(self) -> bool:
+        if not self._values:
+            return False
+        self.pending.accept(_SourceBuffer(self._typed, self._values), 1)
+        return self._end(CopyResult.COMPLETED)
+
+    def _close(self) -> None:
+        self._values = ()
+
+
+class _SinkBuffer(Buffer):
+    """The room of a sink for elements that a guest writes."""
+
+    __slots__ = ("give", "typed")
+
+    def __init__(self, typed: HostElements, length: int, give: Callable[[Any], None]) -> None:
+        super().__init__(None, length)
+        self.typed, self.give = typed, give
+
+    def accept(self, source: Any, count: int) -> None:
+        """Pass ``count`` elements from the buffer of a write to the sink."""
+        self.progress += count
+        self.give(source.take(count, self.typed))
+
+
+class HostPump:
+    """Reads a guest's stream into a :class:`Sink` until either ends; then calls ``ended``."""
+
+    def __init__(self, shared: Any, sink: Sink, typed: HostElements, tasks: Any, ended: Callable[[], None]) -> None:
+        self._shared, self._sink, self._typed, self._tasks, self._ended = shared, sink, typed, tasks, ended
+        self._over = False
+        tasks.keep(self)
+        self._begin()
+
+    def _begin(self) -> None:
+        try:
+            room = self._sink.room()
+        except Ended:
+            self._finish()
+            return
+        if room:
+            buffer = _SinkBuffer(self._typed, min(room, _MOST_ELEMENTS), self._sink.give)
+            self._shared.read(buffer, self._partly, self._done)
+        else:
+            self._tasks.expect(self)
+
+    def _partly(self, reclaim: Callable[[], None]) -> None:
+        reclaim()
+        self._begin()
+
+    def _done(self, result: CopyResult) -> None:
+        if result is CopyResult.COMPLETED:
+            self._begin()
+        else:
+            self._finish()
+
+    def ready(self) -> bool:
+        """Return whether the sink has room."""
+        return self._sink.ready()
+
+    def interest(self) -> Interest:
+        """Return the events that the sink waits for."""
+        return self._sink.interest()
+
+    def complete(self) -> None:
+        """Read again: the sink has room."""
+        self._begin()
+
+    def cancel(self) -> None:
+        """Give up, because the store is closed."""
+        if not self._over:
+            self._over = True
+            self._sink.close()
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._over = True
+            self._tasks.release(self)
+            self._shared.drop()
+            self._sink.close()
+            self._ended()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from aegis.values import Interest
+
 __all__ = ["Operation"]
 
 
@@ -13,8 +15,11 @@ class Operation(Protocol):
     def ready(self) -> bool:
         """Return whether :meth:`complete` would not block."""
 
+    def interest(self) -> Interest:
+        """Return the events to wait for while it is not ready."""
+
     def complete(self) -> None:
-        """Complete the operation: hand its result to the guest."""
+        """Continue the operation, and hand what it has to the guest; start another wait if it is not complete."""
 
     def cancel(self) -> None:
         """Give the operation up, and release what it holds."""

@@ -33,6 +33,7 @@ class Scheduler:
         self.operations: dict[Operation, None] = {}
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
+        self._kept: dict[Any, None] = {}
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
@@ -75,9 +76,9 @@ class Scheduler:
         for n in entering:
             self._instances[n].may_enter = True
 
-    def proceed_now(self, task: Task) -> None:
+    def proceed_now(self, task: Task, caller: int | None) -> None:
         """Continue a task whose cancellation was requested, unless its instance may not be entered."""
-        entering = self._entering(task.callee.lifted.instance, None)
+        entering = self._entering(task.callee.lifted.instance, caller)
         if not self._enter(entering):
             task.state, task.cancelled = TaskState.PENDING_CANCEL, False
             return
@@ -188,6 +189,15 @@ class Scheduler:
         """Complete ``operation`` when it is ready."""
         self.operations[operation] = None
 
+    def keep(self, end: Any) -> None:
+        """Close ``end``, a host's end of a stream, when the store is closed."""
+        self._kept[end] = None
+
+    def release(self, end: Any) -> None:
+        """Do not close ``end`` any more."""
+        self._kept.pop(end, None)
+        self.operations.pop(end, None)
+
     def forget(self, operation: Operation) -> None:
         """Do not complete ``operation`` any more."""
         self.operations.pop(operation, None)
@@ -208,4 +218,7 @@ class Scheduler:
         while self.operations:
             operation, _ = self.operations.popitem()
             operation.cancel()
+        while self._kept:
+            end, _ = self._kept.popitem()
+            end.cancel()
         self.ready.clear()

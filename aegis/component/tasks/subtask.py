@@ -163,7 +163,7 @@ def guest_call_body(call: LoweredCall, callee: int) -> Callable[[Any, int], None
         before = tasks.current
         task = tasks.begin(state.task_callees[callee], on_start, on_resolve, call.instance)
         tasks.current = before
-        subtask.on_cancel = task.request_cancel
+        subtask.on_cancel = lambda: task.request_cancel(call.instance)
         call.finish(state, subtask, views)
 
     return body

@@ -206,19 +206,19 @@ class Task:
 
     # -- cancellation --------------------------------------------------------------------------
 
-    def request_cancel(self) -> None:
-        """Request the cancellation, at once if the task waits, otherwise when it waits next.
+    def request_cancel(self, caller: int | None) -> None:
+        """Request the cancellation for the component instance ``caller``, or the host: at once if the task waits, otherwise when it waits next.
 
         Source: CanonicalABI.md, ``request_cancellation``. The scheduler continues a task that waits between callbacks
         before the caller does.
         """
         if self.state is TaskState.INITIAL:
             self.state, self.cancelled = TaskState.CANCEL_DELIVERED, True
-            self.scheduler.proceed_now(self)
+            self.scheduler.proceed_now(self, caller)
         elif self.state is TaskState.STARTED:
             if self.cancellable and self._waits is not None and self.instance.exclusive is None:
                 self.state, self.cancelled = TaskState.CANCEL_DELIVERED, True
-                self.scheduler.proceed_now(self)
+                self.scheduler.proceed_now(self, caller)
             else:
                 self.state = TaskState.PENDING_CANCEL
 

@@ -13,14 +13,14 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from aegis.errors import AegisError, CallError, Cancelled, DeadlineExceeded, QuotaExceeded
 from aegis.limits import Limits, exceeded
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
-from aegis.values import Decision
+from aegis.values import Decision, Interest
 
 __all__ = ["Budgets", "Door", "budgets_of"]
 
@@ -96,6 +96,9 @@ class Door:
     """Copies the bytes of a list in an exported function's result; in a worker, to memory shared with its parent."""
     handles: Any = None
     """The handle tables of a component's store; set by the store."""
+    clocks: Any = None
+    """The clocks of the sandbox, for waits until an instant; set by the host."""
+    _woken = False
     _wake_up: threading.Event | None = None
     _wake_pipe: tuple[int, int] | None = None
     _forgotten: Callable[[], object]
@@ -243,13 +246,51 @@ class Door:
                     return ready
             elif span > 0:
                 self._sleep(span)
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or self._woken:
+                self._woken = False
                 self.remaining()
                 return [], []
 
+    def wait_for(self, interests: Iterable[Interest]) -> None:
+        """Wait until one of ``interests`` may be met, or :meth:`wake` was called; raise as :meth:`wait` does."""
+        reads: list[int] = []
+        writes: list[int] = []
+        soonest: int | None = None
+        again = math.inf
+        for interest in interests:
+            reads += interest.read
+            writes += interest.write
+            if interest.instant is not None:
+                soonest = interest.instant if soonest is None else min(soonest, interest.instant)
+            if interest.host_time is not None:
+                again = min(again, interest.host_time)
+        left = None if again == math.inf else max(0.0, again - time.monotonic())
+        if soonest is None:
+            self.wait(left, read=reads, write=writes)
+            return
+        span = max(0, soonest - self.clocks.monotonic())
+        if self.clocks.real:
+            self.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)
+            return
+        # A stand-in clock does not advance while the host waits; it advances when nothing else is ready.
+        if (reads or writes) and any(self.wait(0, read=reads, write=writes)):
+            return
+        self.clocks.sleep(span, self)
+
+    def wake(self) -> None:
+        """Have a wait return, from any thread: an operation of the host is complete."""
+        self._woken = True
+        event = self._wake_up
+        if event is not None:
+            event.set()
+        with _waking:
+            if self._wake_pipe is not None:
+                with suppress(BlockingIOError):
+                    os.write(self._wake_pipe[1], b"x")
+
     def _sleep(self, span: float) -> None:
         event = self._wake_up = threading.Event()
-        if self.stop is None:
+        if self.stop is None and not self._woken:
             event.wait(None if span == math.inf else min(span, threading.TIMEOUT_MAX))
         self._wake_up = None
 

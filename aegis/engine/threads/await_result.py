@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 else:  # it imports asyncio
     event_loop = late("aegis.engine.threads.event_loop")
 
-__all__ = ["await_result"]
+__all__ = ["await_result", "awaited_later"]
 
 
 def await_result(door: Door, result: Any, name: str) -> Any:
@@ -20,3 +20,11 @@ def await_result(door: Door, result: Any, name: str) -> Any:
     ``Cancelled`` if the call is stopped while waiting.
     """
     return event_loop.await_on_loop(door, name, result) if hasattr(type(result), "__await__") else result
+
+
+def awaited_later(door: Door, awaitable: Any, name: str) -> Any:
+    """Start to await the result of the host function ``name``; return the operation that waits for it.
+
+    Raise as :func:`await_result` does.
+    """
+    return event_loop.LoopOperation(door, name, awaitable)

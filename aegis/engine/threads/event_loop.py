@@ -21,8 +21,9 @@ from aegis.engine.threads.guest_thread import Job, thread_state
 from aegis.engine.threads.queue import pool
 from aegis.engine.threads.supervisor import abandoned, expiring, host_function, spans, time_left
 from aegis.errors import HostError
+from aegis.values import Interest
 
-__all__ = ["await_on_loop", "supervise_on_loop"]
+__all__ = ["LoopOperation", "await_on_loop", "supervise_on_loop"]
 
 
 _within = ContextVar("aegis-within-a-call", default=False)
@@ -35,7 +36,10 @@ queueing, because the outer guest holds a turn and waits for it."""
 class _LoopTask:
     """An awaitable passed to an event loop: it is either awaited there or closed, never leaked."""
 
-    def __init__(self, awaitable: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, awaitable: Any, loop: asyncio.AbstractEventLoop, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self._then = ended
         self._waiting = [awaitable]
         self._loop = loop
         self._task: asyncio.Future[Any] | None = None
@@ -66,6 +70,7 @@ class _LoopTask:
     def _ended(self, awaitable: Any) -> None:
         _close(awaitable)  # a task cancelled before its first step never awaited it
         self.news.set()
+        self._then()
 
     def done(self) -> bool:
         return self._task is not None and self._task.done()
@@ -115,6 +120,29 @@ def _close(awaitable: Any) -> None:
             awaitable.get_loop().call_soon_threadsafe(awaitable.cancel)
 
 
+class LoopOperation:
+    """An awaitable of the host function ``name`` that is awaited on the call's event loop while other tasks run."""
+
+    def __init__(self, door: Door, name: str, awaitable: Any) -> None:
+        loop = thread_state.loop
+        if loop is None:
+            _close(awaitable)
+            raise _synchronous(name)
+        self._task = _LoopTask(awaitable, loop, door.wake)
+        self.ready, self.result, self.cancel = self._task.done, self._task.result, self._task.cancel
+
+    def interest(self) -> Interest:
+        """Return no events: the end of the awaitable wakes the door."""
+        return Interest()
+
+
+def _synchronous(name: str) -> HostError:
+    return HostError(
+        f"host function {name} is asynchronous, but the guest was called synchronously: "
+        "call the guest with `await sandbox.acall(…)`"
+    )
+
+
 def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     """Await ``awaitable``, a result of the host function ``name``, on the current call's event loop; return its result.
 
@@ -124,10 +152,7 @@ def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     loop = thread_state.loop
     if loop is None:
         _close(awaitable)
-        raise HostError(
-            f"host function {name} is asynchronous, but the guest was called synchronously: "
-            "call the guest with `await sandbox.acall(…)`"
-        )
+        raise _synchronous(name)
     before, door.serving = door.serving, name
     task = _LoopTask(awaitable, loop)
     try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from aegis.bindings.wasi_io_streams import StreamErrorClosed, StreamErrorLastOperationFailed
 from aegis.errors import GuestTrap
+from aegis.values import Interest
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ CHUNK_BYTES = 65536
 """Bytes that one read returns, or one permit allows, at most."""
 _MAX_BLOCKING_WRITE_BYTES = 4096
 _MAX_POLLABLES = 65536
-
-
-class Interest(NamedTuple):
-    """The events that a waitable waits for: descriptors, and an instant (ns on the sandbox's monotonic clock)."""
-
-    read: tuple[int, ...] = ()
-    write: tuple[int, ...] = ()
-    instant: int | None = None
-    host_time: float | None = None
-    """The ``time.monotonic()`` at which to check again: for timeouts in real time, whichever clock the guest has."""
 
 
 class Waitable(Protocol):

@@ -1,0 +1,146 @@
+"""Calls of host functions by asynchronous components, which may complete later.
+
+The steps are those of :mod:`aegis.component.trampoline`. A host function returns its result, an awaitable, or a
+:class:`Later`; the guest goes on if it called asynchronously, and other tasks run meanwhile otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from aegis.component.planning.world import ImportedFunction
+from aegis.component.tasks.subtask import LoweredCall, Subtask, SubtaskState, views_at
+from aegis.engine.native.signals import NEAR, secure_after
+from aegis.engine.threads.await_result import awaited_later
+from aegis.errors import CallError, HostError
+from aegis.values import Interest
+from aegis.wit.types import Result
+from aegis.wit.values import Err
+
+__all__ = ["Later", "host_call_body"]
+
+
+@runtime_checkable
+class Later(Protocol):
+    """The result of a host function that is not complete yet."""
+
+    def ready(self) -> bool:
+        """Return whether :meth:`result` would not block."""
+
+    def interest(self) -> Interest:
+        """Return the events to wait for while it is not ready."""
+
+    def result(self) -> Any:
+        """Return the result, or raise the function's exception."""
+
+    def cancel(self) -> None:
+        """Give the call up, and release what it holds."""
+
+
+class _HostOperation:
+    """A call of a host function that is under way."""
+
+    def __init__(self, state: Any, later: Later, resolve: Callable[[Callable[[], Any]], None]) -> None:
+        self._state, self._later, self._resolve = state, later, resolve
+
+    def ready(self) -> bool:
+        return self._later.ready()
+
+    def interest(self) -> Interest:
+        return self._later.interest()
+
+    def complete(self) -> None:
+        self._resolve(self._later.result)
+
+    def cancel(self) -> None:
+        self._state.tasks.forget(self)
+        self._later.cancel()
+
+
+def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) -> Callable[[Any, int], None]:
+    """Return the body of a trampoline for an imported function; ``index`` is its index among the host functions."""
+    method, fallible = function.method, isinstance(function.type.result, Result)
+    now = time.monotonic
+
+    def body(state: Any, address: int) -> None:
+        door = state.door
+        left = door.calls_left
+        if left <= 0 or door.stop is not None or now() >= door.deadline:
+            raise door.refused_call()
+        door.calls_left = left - 1
+        words = call.words(state, address)
+        subtask, views = Subtask(), views_at(address)
+        give = call.returner(state.contexts[call.context], words, views)
+        args = subtask.start(state.handles, lambda: call.values.lift(state.contexts[call.context], words))
+        target = getattr(args[0], method) if method else state.functions[index]
+        given = args[1:] if method else args
+
+        def resolve(outcome: Callable[[], Any]) -> None:
+            """Complete the call; ``outcome`` returns the function's result or raises its exception."""
+            try:
+                result = outcome()
+            except Err as declared:
+                if not fallible:
+                    raise
+                result = declared
+            if call.lower is None and result is not None:
+                raise HostError(
+                    f"host function {function} returned {type(result).__name__}, but it has no result; return None"
+                )
+            try:
+                give(result)
+            except CallError as wrong:
+                raise HostError(f"host function {function} returned an invalid result: {wrong}") from None
+            if door.stop is not None or now() >= door.deadline:
+                raise door.late(str(function))
+            subtask.progress(SubtaskState.RETURNED)
+
+        started = now()
+        later: Any = None
+
+        def first() -> Any:
+            nonlocal later
+            result = target(*given)
+            if isinstance(result, Later):
+                later = result
+            elif hasattr(type(result), "__await__"):
+                later = awaited_later(door, result, str(function))
+            return result
+
+        outcome = _called(first)
+        if now() - started > NEAR:
+            secure_after(function)
+        if later is None:
+            resolve(outcome)
+        else:
+            operation = _HostOperation(state, later, resolve)
+            if later.ready():
+                operation.complete()
+            else:
+                subtask.on_cancel = lambda: _cancel(operation, subtask)
+                state.tasks.expect(operation)
+        call.finish(state, subtask, views)
+
+    return body
+
+
+def _called(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Call a function now; return the function that returns its result, or raises an ``Err`` that it raised."""
+    try:
+        value = function()
+    except Err as declared:
+        error = declared
+
+        def fail() -> Any:
+            raise error
+
+        return fail
+    return lambda: value
+
+
+def _cancel(operation: _HostOperation, subtask: Subtask) -> None:
+    """Cancel a host function for the guest: it ends at once."""
+    operation.cancel()
+    subtask.progress(SubtaskState.CANCELLED_BEFORE_RETURNED)
