@@ -27,12 +27,14 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -135,6 +137,10 @@ class _JsonReader:
                 return Tuple(tuple(map(self.use, value["types"])))
             case "result":
                 return Result(self.maybe(value.get("ok")), self.maybe(value.get("err")))
+            case "stream":
+                return Stream(self.maybe(value))
+            case "future":
+                return Future(self.maybe(value))
             case "handle":
                 ((how, key),) = value.items()
                 resource = Resource(_named(self.data["types"][key]["name"]), key=key)
@@ -184,7 +190,7 @@ class _JsonReader:
         params = tuple((_named(p["name"]), self.use(p["type"])) for p in found["params"])
         return FunctionDef(
             name=found["name"],
-            type=Function(params, self.maybe(found.get("result"))),
+            type=Function(params, self.maybe(found.get("result")), asynchronous),
             kind=_KINDS.get(tag, tag),
             resource=resource,
             asynchronous=asynchronous,

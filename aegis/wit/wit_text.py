@@ -16,6 +16,7 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     Interface,
     List,
     Option,
@@ -23,6 +24,7 @@ from aegis.wit.types import (
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -258,7 +260,7 @@ class _InterfaceWriter:
         own = rest.partition(".")[2]
         if kind == "[constructor":
             plain = isinstance(of.result, Own)
-            text = self.function(replace(of, result=None) if plain else of).removeprefix("func")
+            text = self.function(replace(of, result=None) if plain else of).partition("func")[2]
             return f"constructor{text};"
         if kind == "[static":
             return f"{_id(own)}: static {self.function(of)};"
@@ -267,7 +269,8 @@ class _InterfaceWriter:
     def function(self, of: Function) -> str:
         """Return a function type."""
         listed = ", ".join(f"{_id(name)}: {self.spelled(t)}" for name, t in of.params)
-        return f"func({listed})" + ("" if of.result is None else f" -> {self.spelled(of.result)}")
+        word = "async func" if of.is_async else "func"
+        return f"{word}({listed})" + ("" if of.result is None else f" -> {self.spelled(of.result)}")
 
     def spelled(self, of: WitType | None) -> str:
         """Return a type as WIT text for its use."""
@@ -286,6 +289,9 @@ class _InterfaceWriter:
                 return _id(self.names[resource])
             case Borrow(resource):
                 return f"borrow<{_id(self.names[resource])}>"
+            case Stream(element) | Future(element):
+                kind = "stream" if isinstance(of, Stream) else "future"
+                return kind if element is None else f"{kind}<{self.spelled(element)}>"
             case Record() | Variant() | Enum() | Flags():
                 return _id(self.names[of])
         return show(of)
@@ -298,6 +304,8 @@ def _shape(of: WitType | Resource) -> WitType | Resource:
             return List(_part(element))
         case Option(element):
             return Option(_part(element))
+        case Stream(element) | Future(element):
+            return type(of)(_maybe(element))
         case Tuple(elements):
             return Tuple(tuple(map(_part, elements)))
         case Result(ok, err):
