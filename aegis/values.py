@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 
 from aegis.support.lean import Any, NamedTuple, Protocol
 
-__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "MemoryFault", "Rows"]
+__all__ = [
+    "AnswerStep", "CallScope", "Decision", "FuncType", "GuestMemory", "HostCall", "HostFunction", "ImportName",
+    "MemoryFault", "Rows",
+]  # fmt: skip
 
 
 class FuncType(NamedTuple):
@@ -66,6 +69,40 @@ class HostFunction(NamedTuple):
     name: str
     type: FuncType
     call: Callable[..., Any]
+
+
+class HostCall(NamedTuple):
+    """One call of a host function, with its arguments as Python values; an :class:`AnswerStep` answers it.
+
+    ``interface``
+        The module of a core function, or the interface of a component's, ``""`` for a function of the world itself.
+    ``function``
+        Its name there, such as ``fd_write`` or ``[method]input-stream.read``; a method's first argument is its object.
+    ``type``
+        A :class:`FuncType`, or an :class:`aegis.wit.types.Function` with the Python classes of its values.
+    ``answer``
+        Calls the host function itself with these arguments, and awaits its result; returns the result or raises the
+        function's error. For a WIT ``result``, it returns the payload of ``ok`` and raises :class:`aegis.Err`.
+        It raises :class:`aegis.SandboxStateError` after the step has returned, and on other threads.
+    """
+
+    interface: str
+    function: str
+    type: Any
+    arguments: tuple[Any, ...]
+    answer: Callable[[], Any]
+
+
+class AnswerStep(Protocol):
+    """Answers the host calls of one sandbox in place of its host functions, which it may call or not.
+
+    It returns a value of the function's result type, or raises, as a host function does; the value is validated like
+    that of a host function. It is called for every import, those that Aegis serves and those that the embedder serves,
+    on the thread that runs the guest or waits for its worker. If the guest is isolated, a resource of a host function
+    in the worker is an object without methods that stands for it.
+    """
+
+    def __call__(self, call: HostCall, /) -> Any: ...
 
 
 class MemoryFault(Exception):

@@ -211,7 +211,15 @@ class IsolatedStore(TokenHolder):
 
     def _inner(self, name: Any) -> Callable[..., Any]:
         call = self._rows_call(name) if isinstance(name, Rows) else self._calls(name).call
-        return lambda *values: call(values)
+
+        def inner(*values: Any) -> Any:
+            outer, self.door.serving = self.door.serving, None
+            try:
+                return call(values)
+            finally:
+                self.door.serving = outer
+
+        return inner
 
     def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)
@@ -435,11 +443,11 @@ class IsolatedStore(TokenHolder):
         if self._depth > _MAX_CALL_DEPTH:
             number, values = TOO_DEEP, []
         try:
-            failed, answer = self.host.call(self.door, number, values)
+            failed, answer = self.host.call(self, number, values)
             try:
                 self._answer(request, failed, answer)
             except TypeError:  # the result is not plain data: coerce it, or report its error
-                self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
+                self._answer(request, *self.host.call(self, RESULT_REJECTED, []))
         finally:
             thread_state.mode, self.owner = before, owner
             self._depth -= 1
