@@ -106,7 +106,15 @@ class AnswerStep(Protocol):
 
 
 class MemoryFault(Exception):
-    """The range given by an address and a length is not inside the guest's memory."""
+    """The guest gave a host function bad data: a range outside its memory, or bytes that are not UTF-8 text.
+
+    A host function may answer the guest with an error instead. If it does not, the call ends with
+    :class:`~aegis.errors.GuestTrap`, which has the ``code``: ``memory-out-of-bounds`` or ``invalid-utf-8``.
+    """
+
+    def __init__(self, message: str, *, code: str = "memory-out-of-bounds") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GuestMemory(Protocol):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from aegis.engine.call.answer import answered
+from aegis.engine.call.classify import trap_of
 from aegis.engine.call.trampoline import fit_result
 from aegis.errors import AegisError, HostError, PolicyError
 from aegis.isolation.parent.worker_functions import worker_function
@@ -18,7 +19,7 @@ from aegis.isolation.protocol.budgets import is_single
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.errors import to_plain
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.values import HostFunction
+from aegis.values import HostFunction, MemoryFault
 
 if TYPE_CHECKING:
     from aegis.isolation.parent.calling_store import CallingStore
@@ -62,6 +63,8 @@ class HostFunctions:
                 door.failure = error
                 if not isinstance(error, HostError) and number != TOO_DEEP:
                     door.serving = self.label(number)
+            if isinstance(error, MemoryFault):
+                error = trap_of(error, door.serving)
             # The message of a PolicyError contains host paths, which a worker must not learn; the door has the error.
             if isinstance(error, AegisError) and not isinstance(error, PolicyError):
                 return True, to_plain(error)
