@@ -13,7 +13,6 @@ from aegis.engine.threads.await_result import await_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.parent.handles import WorkerResource
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, HostFunctions
-from aegis.isolation.parent.worker_functions import worker_function
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
-    from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.handles import ParentHandles
 
 __all__ = ["ComponentFunctions"]
@@ -47,8 +45,7 @@ class ComponentFunctions(HostFunctions):
         self.any = bool(self._numbers)
         self._latest: tuple[int, Any, int] | None = None
 
-    def answer(self, store: CallingStore, number: int, values: list[Any]) -> Any:
-        door = store.door
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
         if number == DROP:
             self.handles.drop_object(values[0] if values else None)
@@ -59,7 +56,7 @@ class ComponentFunctions(HostFunctions):
         arguments = signature.unpack(values)
         self.handles.taken.clear()
         self._latest = None
-        result = self._result(store, number, arguments)
+        result = self._result(door, number, arguments)
         if function.type.result is None and result is not None:
             refit(function, result, door)
         first = self.handles.next
@@ -100,9 +97,9 @@ class ComponentFunctions(HostFunctions):
         self.handles.withdraw(first)
         return self._signature(number, door).pack_result(refit(self._wanted[number], result, door))
 
-    def _result(self, store: CallingStore, number: int, arguments: list[Any]) -> Any:
-        function, door = self._wanted[number], store.door
-        called = self._called(store, number, arguments)
+    def _result(self, door: Door, number: int, arguments: list[Any]) -> Any:
+        function = self._wanted[number]
+        called = self._called(door, number, arguments)
         try:
             result = answered(door, function.interface, function.name, function.type, called, tuple(arguments))
             result = await_result(door, result, str(function))
@@ -112,12 +109,12 @@ class ComponentFunctions(HostFunctions):
             return declared
         return as_result(result) if isinstance(function.type.result, Result) else result
 
-    def _called(self, store: CallingStore, number: int, arguments: list[Any]) -> Callable[..., Any]:
+    def _called(self, door: Door, number: int, arguments: list[Any]) -> Callable[..., Any]:
         """Return the host function itself: in the worker, or here, also for a method of an object that is here."""
         method = self._wanted[number].method
         here = number in self._served or (method and not isinstance(arguments[0], WorkerResource))
         if not here:
-            return worker_function(store, self._signature(number, store.door).unpack_result)
+            return self.in_worker(self._signature(number, door).unpack_result)
         return partial(call_method, method) if method else self._functions[number]
 
     def _signature(self, number: int, door: Door) -> Signature:

@@ -8,7 +8,7 @@ only values that were checked against the types of the import.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aegis.engine.call.answer import answered
 from aegis.engine.call.classify import trap_of
@@ -22,6 +22,7 @@ from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction, MemoryFault
 
 if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
     from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.handles import ParentHandles
 
@@ -37,10 +38,11 @@ class HostFunctions:
 
     handles: ParentHandles | None = None
     any = False
+    store: Callable[[], CallingStore | None]
+    """A weak reference to the store of the worker; the store refers to this object."""
 
-    def call(self, store: CallingStore, number: Any, values: Any) -> tuple[bool, Any]:
+    def call(self, door: Door, number: Any, values: Any) -> tuple[bool, Any]:
         """Call a function; return whether it failed, and its encoded result or error. The door stores the exception."""
-        door = store.door
         if type(number) is not int or type(values) is not list:
             raise ProtocolError("malformed host call")
         if number >= 0:
@@ -51,7 +53,7 @@ class HostFunctions:
             if number == TOO_DEEP:
                 raise RecursionError("calls between guest and host functions are nested too deep")
             door.serving = self.label(number)
-            answer = self.answer(store, number, values)
+            answer = self.answer(door, number, values)
             door.serving = None
             if door.stop is not None or time.monotonic() >= door.deadline:
                 raise door.late(self.label(number))
@@ -70,9 +72,15 @@ class HostFunctions:
                 return True, to_plain(error)
             return True, to_plain(HostError("a host function raised"))
 
-    def answer(self, store: CallingStore, number: int, values: list[Any]) -> Any:
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         """Call the function and return its encoded result."""
         raise ProtocolError("host call by a sandbox without host functions")
+
+    def in_worker(self, unpack: Callable[[Any], Any]) -> Callable[..., Any]:
+        """Return the host function in the worker whose call the worker waits for; see :func:`worker_function`."""
+        store = self.store()
+        assert store is not None  # it serves the call
+        return worker_function(store, unpack)
 
     def label(self, number: int) -> str:
         """Return the function's name for errors."""
@@ -94,8 +102,8 @@ class ModuleFunctions(HostFunctions):
             raise ProtocolError("unknown host function")
         return self._functions[number]
 
-    def answer(self, store: CallingStore, number: int, values: list[Any]) -> Any:
-        function, door = self._function(number), store.door
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
+        function = self._function(number)
         kinds, results = function.type.params, function.type.results
         if not are_of(kinds, values):
             raise ProtocolError("arguments of other types than the import's")
@@ -105,7 +113,7 @@ class ModuleFunctions(HostFunctions):
                 raise ProtocolError("a result of another type than the import's")
             return tuple(value) if isinstance(value, list) else value
 
-        call = function.call if number in self._own else worker_function(store, unpack)
+        call = function.call if number in self._own else self.in_worker(unpack)
         result = answered(door, function.module, function.name, function.type, call, tuple(values))
         return fit_result(function, result, door)
 

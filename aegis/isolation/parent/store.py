@@ -66,6 +66,7 @@ class IsolatedStore(TokenHolder):
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host, self.delivery, self.services = host, delivery, services
+        host.store = weakref.ref(self)
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -443,11 +444,11 @@ class IsolatedStore(TokenHolder):
         if self._depth > _MAX_CALL_DEPTH:
             number, values = TOO_DEEP, []
         try:
-            failed, answer = self.host.call(self, number, values)
+            failed, answer = self.host.call(self.door, number, values)
             try:
                 self._answer(request, failed, answer)
             except TypeError:  # the result is not plain data: coerce it, or report its error
-                self._answer(request, *self.host.call(self, RESULT_REJECTED, []))
+                self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
         finally:
             thread_state.mode, self.owner = before, owner
             self._depth -= 1

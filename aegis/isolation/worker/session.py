@@ -19,9 +19,9 @@ from aegis.isolation.protocol.errors import from_plain, to_plain
 from aegis.isolation.protocol.late_calls import LateCalls
 from aegis.isolation.protocol.pickled import loads
 from aegis.isolation.protocol.specs import ACCOUNT, SandboxSpec, unpack
-from aegis.isolation.worker.answers import ForwardedAnswers
 from aegis.isolation.worker.backend import WorkerBackend
 from aegis.isolation.worker.columns import RemoteBatch
+from aegis.isolation.worker.forwarded_calls import ForwardedAnswers
 from aegis.isolation.worker.host_calls import core_function
 from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
