@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from weakref import WeakValueDictionary
 
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.missing import MissingFunction
@@ -149,10 +148,8 @@ class IsolatedBackend(BaseBackend):
     ) -> Any:  # fmt: skip
         """Instantiate a component in a worker."""
         component = plan.artifact
-        held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes)
         answered = run.answer is not None
-        if answered:
-            held.in_worker = WeakValueDictionary()
+        held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes, answered=answered)
         host = component_host_calls.ComponentFunctions(
             plan.functions, functions, held, plan.served, all_answered=answered
         )

@@ -31,8 +31,9 @@ class ParentHandles:
     """The parent's handle table: the worker numbers the guest's handles, the parent the embedder's objects."""
 
     def __init__(
-        self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]]
-    ) -> None:
+        self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]],
+        *, answered: bool = False,
+    ) -> None:  # fmt: skip
         self._imported, self._limit, self._classes = imported, limit, classes
         self.objects: dict[int, Any] = {}
         self.held: dict[int, ResourceHandle] = {}
@@ -44,7 +45,7 @@ class ParentHandles:
         """Objects that the guest passed as ``own`` in the message that is being decoded."""
         self.next = 1
         """The number of the next object that the guest receives."""
-        self.in_worker: WeakValueDictionary[int, WorkerResource] | None = None
+        self.in_worker: WeakValueDictionary[int, WorkerResource] | None = WeakValueDictionary() if answered else None
         """Resources of host functions in the worker, by number, if the sandbox has an answer step."""
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:

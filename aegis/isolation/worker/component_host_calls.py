@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["HostObject", "RemoteProviders", "WorkerHandles"]
 
 
-_MIN_RESOURCES = 1024
+_KEPT_RESOURCES = 1024
 """Resources that may be numbered before those that the guest has dropped are forgotten."""
 
 
@@ -100,7 +100,7 @@ class _OwnResources:
         self._numbers: dict[int, int] = {}
         """The number of each object by its identity; ``_objects`` keeps the object alive."""
         self._next = WORKER_NUMBERS
-        self._most = _MIN_RESOURCES
+        self._most = _KEPT_RESOURCES
 
     def number(self, value: Any) -> int:
         """Return the number of a resource, the same one each time."""
@@ -125,7 +125,7 @@ class _OwnResources:
         held = {id(entry.rep) for entry in self._door().handles.objects}
         self._objects = {n: value for n, value in self._objects.items() if id(value) in held}
         self._numbers = {id(value): n for n, value in self._objects.items()}
-        self._most = max(_MIN_RESOURCES, 2 * len(self._objects))
+        self._most = max(_KEPT_RESOURCES, 2 * len(self._objects))
 
 
 def _no_parent(number: int, values: list[Any]) -> Any:
