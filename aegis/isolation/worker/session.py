@@ -125,7 +125,7 @@ class Session:
         engine = engine_for(config)
         if spec.kind == "module":
             module = Module(b"", shape, spec.digest, None, limits)
-            module._codes[config] = self._code(module, engine, spec.code[0][1])
+            module.use(config, self._code(module, engine, spec.code[0][1]))
             return module
         from aegis.component.planning.artifact import Component, ComponentCode
 
@@ -135,7 +135,7 @@ class Session:
             number: loaded.get(place) or loaded.setdefault(place, self._code(component.modules[number], engine, place))
             for number, place in spec.code
         }
-        component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
+        component.use(config, ComponentCode(engine.pointer, parts))  # type: ignore[arg-type]
         return component
 
     def _shape(self) -> Any:
@@ -147,7 +147,7 @@ class Session:
         return loads(shape)
 
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
-        code = module._load_file(engine, self.descriptors[place])
+        code = module.load_file(engine, self.descriptors[place])
         if code is None:
             raise AegisInternalError("the compiled code is for another engine configuration")
         return code
@@ -269,9 +269,8 @@ class Session:
                 fuel = store.fuel_left
 
         def counters() -> tuple[int | float, ...]:
-            grants, out, err = run.grants, 0, 0
-            if grants is not None and "stdio" in vars(grants):
-                out, err = grants.stdio.written(1), grants.stdio.written(2)
+            stdio = None if run.grants is None else run.grants.acquired_stdio
+            out, err = (0, 0) if stdio is None else (stdio.written(1), stdio.written(2))
             return (
                 door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds,
                 fuel(), memory(), out, err,
