@@ -5,14 +5,16 @@ Oracle: a message that breaks the protocol ends the worker; a value that the ste
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aegis import HostCall, ResourceHandle, WorkerCrashed
+from aegis import HostCall, HostError, ResourceHandle, WorkerCrashed
 from aegis.isolation.parent.handles import ParentHandles, WorkerResource
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import WORKER_NUMBERS
+from aegis.isolation.worker.component_host_calls import WorkerHandles
 from aegis.limits import Limits
 from aegis.wit.types import Resource
 from tests.isolation.isolated import only_where_there_are_workers
@@ -113,6 +115,21 @@ def test_without_an_answer_step_a_worker_has_no_resources_to_show() -> None:
     made, a, _ = handles(answered=False)
     with pytest.raises(ProtocolError):
         made.find(WORKER_NUMBERS, a, own=False)
+
+
+def test_a_worker_forgets_the_resources_that_its_guest_dropped() -> None:
+    """Oracle: the number of a held resource never changes, and the table stays within twice the number of those."""
+    table, a = WorkerHandles(SimpleNamespace(imported=2)), Resource("a", 0)  # type: ignore[arg-type]
+    held = [SimpleNamespace(rep=object()) for _ in range(3)]
+    door: Any = SimpleNamespace(handles=SimpleNamespace(objects=held))
+    table.keep_own(lambda: door)
+    numbers = [table.number(entry.rep, a, own=False) for entry in held]
+    dropped = [table.number(object(), a, own=True) for _ in range(5000)]
+    assert [table.number(entry.rep, a, own=True) for entry in held] == numbers
+    assert [table.find(number, a, own=False) for number in numbers] == [entry.rep for entry in held]
+    assert len({*numbers, *dropped}) == 5003
+    with pytest.raises(HostError, match="dropped"):
+        table.find(dropped[0], a, own=False)
 
 
 def test_resources_of_the_worker_are_forgotten_with_their_last_reference() -> None:

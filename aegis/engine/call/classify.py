@@ -108,8 +108,9 @@ def own_failure(door: Door) -> BaseException | None:
 
 def trap_of(fault: MemoryFault, serving: object) -> GuestTrap:
     """Return the trap for bad data that the guest gave to the host function ``serving``."""
-    text = _TEXTS[fault.code]
-    trapped = GuestTrap(f"the guest trapped: {text} in the host call {serving or '?'}: {fault}", code=fault.code)
+    text = _TEXTS.get(fault.code, fault.code.replace("-", " "))
+    detail = shown(fault, 200, str)
+    trapped = GuestTrap(f"the guest trapped: {text} in the host call {serving or '?'}: {detail}", code=fault.code)
     trapped.__cause__ = fault
     return trapped
 

@@ -11,7 +11,6 @@ from functools import partial
 
 from aegis.engine.call.trampoline import fit_result
 from aegis.errors import AegisError, HostError
-from aegis.isolation.parent.host_calls import RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.worker.host_calls import Ask
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, late
@@ -22,11 +21,13 @@ from aegis.wit.err import Err
 if TYPE_CHECKING:
     from aegis.component.conversion import coerce
     from aegis.engine.call.door import Door
+    from aegis.isolation.parent import host_calls
     from aegis.isolation.protocol import wit_values
     from aegis.isolation.worker.component_host_calls import WorkerHandles
     from aegis.wit import results, types
 else:  # needed only for components
     coerce, wit_values = late("aegis.component.conversion.coerce"), late("aegis.isolation.protocol.wit_values")
+    host_calls = late("aegis.isolation.parent.host_calls")
     results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
 __all__ = ["ForwardedAnswers"]
@@ -135,4 +136,4 @@ def _component_answer(signature: wit_values.Signature, ask: Ask, answer: Any) ->
     try:
         return signature.unpack_result(answer)
     except ProtocolError:
-        return signature.unpack_result(ask(RESULT_REJECTED, []))
+        return signature.unpack_result(ask(host_calls.RESULT_REJECTED, []))
