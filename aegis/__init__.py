@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from aegis.sandbox.guest_state import Caller as Caller
     from aegis.sandbox.link_module import with_caller as with_caller
     from aegis.sandbox.sandbox import Sandbox as Sandbox
+    from aegis.values import AnswerStep as AnswerStep
+    from aegis.values import HostCall as HostCall
     from aegis.values import MemoryFault as MemoryFault
     from aegis.wit.values import Bound as Bound
     from aegis.wit.values import Err as Err
@@ -120,16 +122,16 @@ _HOMES = {
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox.sandbox": ("Sandbox",),
-    "aegis.values": ("MemoryFault",),
+    "aegis.values": ("AnswerStep", "HostCall", "MemoryFault"),
     "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Bound", "Builder", "CallError",
-    "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
+    "Aegis", "AegisError", "AegisInternalError", "AnswerStep", "ArtifactError", "ArtifactNotFound", "Bound", "Builder",
+    "CallError", "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
     "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport", "ExportNotFound",
-    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "Isolation",
+    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostCall", "HostError", "Isolation",
     "JsonLinesWriter", "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LimitExceeded", "Limits", "LinkError",
     "LoggingCapability", "MemoryExceeded", "MemoryFault", "MemoryStore", "Metrics", "MetricsSubscriber",
     "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",

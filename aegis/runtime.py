@@ -26,13 +26,12 @@ from aegis.policy import (
 from aegis.policy.policy import KEYWORDS
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.in_process import InProcessBackend
-from aegis.sandbox.link_module import Faults
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.text import printable, similar_names
-from aegis.values import Decision
+from aegis.values import AnswerStep, Decision
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
@@ -229,7 +228,7 @@ class Aegis:
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
-        faults: Faults | None = None,
+        answer: AnswerStep | None = None,
         isolate: bool | None = None,
     ) -> Sandbox:
         """Return a new sandbox, and instantiate ``module`` in it if one is given.
@@ -250,23 +249,20 @@ class Aegis:
         ``trap_missing``
             Let missing host functions trap when the guest calls them, instead of raising ``LinkError`` now. Missing
             memories, globals and tables still raise.
-        ``faults``
-            Called as ``faults(module, name, type, answer)`` in place of each host function, including those of WASI;
-            it returns ``answer()`` or another value of that type, or raises. For tests of a guest's error handling;
-            in process only.
+        ``answer``
+            Called with each :class:`aegis.HostCall` in place of the host function, including those of WASI. It returns
+            ``call.answer()``, which calls that function, or another value of its result type, or raises. For tests of
+            a guest's error handling, and to record and replay calls. See :class:`aegis.AnswerStep`.
         ``isolate``
             Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
 
-        Raise the errors of :meth:`aegis.Sandbox.load`, and :class:`~aegis.errors.PolicyError` for ``faults`` with
-        isolation.
+        Raise the errors of :meth:`aegis.Sandbox.load`.
         """
         isolated = self.policy.isolation is not None if isolate is None else isolate
-        if isolated and faults is not None:
-            raise PolicyError("faults cannot be injected into an isolated sandbox: pass isolate=False or no faults")
         run = Run(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
             subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
-            faults=faults,
+            answer=answer,
         )  # fmt: skip
         return Sandbox(run)
 

@@ -221,8 +221,8 @@ class Target:
         options: dict[str, Any] = {}
         if self.stubs.any:
             options["imports"] = self.stubs.plan(case.answers, log)
-            if self.stubs.faults is not None and runtime.policy.isolation is None:
-                options["faults"] = self.stubs.faults
+            if self.stubs.step is not None:
+                options["answer"] = self.stubs.step
         first = self.exports.get(case.steps[0].function) if case.steps else None
         if first is not None and first.program:
             words, stdin = case.steps[0].arguments

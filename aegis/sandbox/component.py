@@ -134,7 +134,7 @@ class SandboxComponent:
     def _register_classes(self, item: Interface, members: Namespace) -> None:
         """Give handles of an interface's resources the classes in its namespace."""
         for name, resource in item.types.items():
-            cls = vars(members).get(pascal(name))
+            cls = getattr(members, pascal(name), None)
             if cls is not None and hasattr(resource, "key"):
                 self._classes[resource.key] = handle_maker(cls)
 

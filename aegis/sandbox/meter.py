@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from operator import sub
 from weakref import proxy
 
-from aegis.errors import AegisError, SandboxStateError
+from aegis.errors import AegisError, GuestTrap, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
-from aegis.values import Decision, Rows
+from aegis.values import Decision, MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
@@ -166,7 +166,9 @@ class Meter:
     def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
         from aegis.observe.events import HostFunctionCalled
 
-        kind = None if error is None else error.kind if isinstance(error, AegisError) else "host-error"
+        kind = None if error is None else "host-error"
+        if isinstance(error, (AegisError, MemoryFault)):
+            kind = GuestTrap.kind if isinstance(error, MemoryFault) else error.kind
         self._bus.emit(HostFunctionCalled, module=module, name=name, seconds=seconds, ok=error is None, error=kind)
 
     def _decided(self, decision: Decision) -> None:

@@ -29,11 +29,11 @@ from aegis.errors import CallError, ExportNotFound, GuestExit, SandboxStateError
 from aegis.observe.bus import SILENT, Subscriber
 from aegis.sandbox.in_process import release
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
-from aegis.sandbox.link_module import Faults, Functions, checked, collect, linked, with_faults
+from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable
-from aegis.values import Decision
+from aegis.values import AnswerStep, Decision
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Run:
         self, backend: Backend, artifact: Module | Component | None = None, *,
         imports: Mapping[str, Any] | None = None, args: Sequence[str] = (), subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None, measured: bool = False,
-        denied: Callable[[Decision], None] | None = None, trap_missing: bool = False, faults: Faults | None = None,
+        denied: Callable[[Decision], None] | None = None, trap_missing: bool = False, answer: AnswerStep | None = None,
     ) -> None:  # fmt: skip
         self.backend = backend
         self.door = backend.door()
@@ -83,9 +83,9 @@ class Run:
             self.bus = backend.bus(subscribers)
         if denied is not None:
             self.denied = denied
-        if faults is not None:
-            self.faults = faults
-        self.observed = measured or self.bus.active or faults is not None
+        if answer is not None:
+            self.answer = answer
+        self.observed = measured or self.bus.active or answer is not None
         if artifact is not None:
             self.artifact = artifact
             if artifact.plain and not self.observed and not imports:
@@ -103,7 +103,7 @@ class Run:
     stdio: StdioCapability | None = None
     bus = SILENT
     denied: Callable[[Decision], None] | None = None
-    faults: Faults | None = None
+    answer: AnswerStep | None = None
     imports: Mapping[str, Any] = MappingProxyType({})
     functions: Functions | None = None
     trap_missing = False
@@ -221,10 +221,7 @@ class Run:
             functions = linked(self, artifact, self.memory)
         elif self.imports:
             collect(self.imports)  # report mistakes also for a module that imports nothing
-        if self.faults is not None:
-            self.door.faults = self.faults
-            if artifact.kind == "module":
-                functions = with_faults(functions, self.faults)
+        self.door.answer = self.answer
         if self.observed or self.denied is not None:
             self.meter.watch(self.door, self.denied)
         self.store = instantiate(self, functions)

@@ -120,6 +120,11 @@ class Component(Artifact):
         """Imports and exports with their full types."""
         return self._world or self.reported_world or self.validated()
 
+    @property
+    def known_world(self) -> World | None:
+        """The world, if this process or its cache has validated the component."""
+        return self._world
+
     def validated(self) -> World:
         """Validate the component unless this process or the cache already has; return its world.
 

@@ -82,6 +82,33 @@ class Artifact:
         """The artifact in the binary format; WebAssembly text has been translated."""
         return self._data
 
+    @property
+    def admitted_under(self) -> Limits:
+        """The limits under which the artifact was admitted and its code is compiled."""
+        return self._limits
+
+    @property
+    def lock(self) -> ProcessLock:
+        """The lock to hold while code or a description of the artifact is created."""
+        return self._lock
+
+    def use(self, config: EngineConfig, code: NativeCode) -> None:
+        """Use ``code``, compiled by another process, for engines of ``config``."""
+        self._codes[config] = code
+
+    def serialised(self, config: EngineConfig) -> bytes | None:
+        """Return the loaded code for engines like those of ``config`` as the engine writes it; ``None`` without any."""
+        for other, code in self._codes.items():
+            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
+                return self._serialise(code.pointer)
+        return None
+
+    def compile_to_bytes(self, config: EngineConfig) -> bytes:
+        """Return the code for engines of ``config`` as the engine writes it, and unload it. Raise as :meth:`code`."""
+        code = self._serialise(self.code(config).pointer or 0)
+        self._codes.clear()
+        return code
+
     def memories(self, most: int) -> Sequence[MemoryType]:
         """Return the memory types of one instance; with more than ``most`` memories, the first ``most`` + 1."""
         raise AegisInternalError(f"the memories of a {self.kind} are not known")
@@ -140,9 +167,9 @@ class Artifact:
 
     def _build(self, config: EngineConfig) -> NativeCode:
         engine = engine_for(config)
-        for other, code in self._codes.items():
-            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
-                return self._load(engine, self._serialise(code.pointer)) or self._compile(engine)
+        loaded_code = self.serialised(config)
+        if loaded_code is not None:
+            return self._load(engine, loaded_code) or self._compile(engine)
         if self._cache is None:
             return self._compile(engine)
         name = self.name_in(self._cache, config)
@@ -164,13 +191,13 @@ class Artifact:
         descriptor = cache.mapped(name)
         if descriptor is not None:
             try:
-                return self._load_file(engine, descriptor)
+                return self.load_file(engine, descriptor)
             finally:
                 os.close(descriptor)
         kept = cache.get(name)
         return self._load(engine, kept) if kept is not None else None
 
-    def _load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
+    def load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
         """Load code from an open file.
 
         The engine accepts only a path. A path in ``/proc/self/fd`` refers to the open file that was authenticated,

@@ -19,7 +19,7 @@ from typing import Any
 from aegis.engine.call.door import Door
 from aegis.engine.threads.guest_thread import Job, thread_state
 from aegis.engine.threads.queue import pool
-from aegis.engine.threads.supervisor import abandoned, expiring, host_function, spans, time_left
+from aegis.engine.threads.supervisor import abandoned, expiring, spans, time_left
 from aegis.errors import HostError
 
 __all__ = ["await_on_loop", "supervise_on_loop"]
@@ -171,13 +171,13 @@ async def supervise_on_loop(
     job = pool.submit(call, finished, at_once=nested)
     over = False
     try:
-        over = await _ended(job, ended, door) or await _stopped(job, expiring(door, cancel), ended)
+        over = await _ended(job, ended, door) or await _stopped(job, door, expiring(door, cancel), ended)
     except asyncio.CancelledError:
-        over = job.claim() or await _stopped(job, cancel, ended)
+        over = job.claim() or await _stopped(job, door, cancel, ended)
         raise
     finally:
         if not over:
-            stuck = host_function(job.thread)
+            stuck = door.serving
             leave(job)
     if not over:
         raise abandoned(door, stuck)
@@ -194,8 +194,8 @@ async def _ended(job: Job, ended: asyncio.Future[None], door: Door) -> bool:
     return ended.done()
 
 
-async def _stopped(job: Job, cancel: Callable[[], None], ended: asyncio.Future[None]) -> bool:
-    for span in spans(job, cancel):
+async def _stopped(job: Job, door: Door, cancel: Callable[[], None], ended: asyncio.Future[None]) -> bool:
+    for span in spans(door, cancel):
         if ended.done():
             break
         await asyncio.wait([ended], timeout=span)

@@ -66,6 +66,7 @@ class IsolatedStore(TokenHolder):
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host, self.delivery, self.services = host, delivery, services
+        host.store = weakref.ref(self)
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -211,7 +212,15 @@ class IsolatedStore(TokenHolder):
 
     def _inner(self, name: Any) -> Callable[..., Any]:
         call = self._rows_call(name) if isinstance(name, Rows) else self._calls(name).call
-        return lambda *values: call(values)
+
+        def inner(*values: Any) -> Any:
+            outer, self.door.serving = self.door.serving, None
+            try:
+                return call(values)
+            finally:
+                self.door.serving = outer
+
+        return inner
 
     def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)

@@ -102,6 +102,8 @@ class SandboxSpec:
     """Whether a subscriber receives events."""
     denials: bool = False
     """Whether the worker reports every denial instead of the first few."""
+    answered: bool = False
+    """Whether the parent answers the calls of the worker's own host functions too, because it has an answer step."""
     trap_missing: bool = False
     data_bytes: int | None = None
     """Limit of private memory in bytes, in addition to the present use (RLIMIT_DATA)."""

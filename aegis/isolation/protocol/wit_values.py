@@ -39,9 +39,11 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
+__all__ = ["WORKER_NUMBERS", "Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
+WORKER_NUMBERS = 1 << 52
+"""The first number of resources of host functions in the worker; the parent counts its own objects from 1."""
 _SINGLE = Struct("<f")
 _TEXTS = frozenset({str})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
