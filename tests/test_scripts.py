@@ -6,6 +6,7 @@ The checkout here is a small one, with the project's scripts and a package that 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -227,8 +228,15 @@ def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
-def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: bool, code: int) -> None:
+def script(path: Path, line: str) -> None:
+    """Write an executable shell script of one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("failing", "pyenv", "code"), [(False, False, 0), (True, False, 1), (False, True, 0)])
+def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: bool, pyenv: bool, code: int) -> None:
     """The closing line, which CI reads, has the sum, and names the failed steps."""
     folder, found = checkout(tmp_path / "checkout"), tmp_path / "found"
     closing = "1 failed, 4 passed in 0.1s" if failing else "4 passed, 1 skipped in 0.1s"
@@ -236,12 +244,15 @@ def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: boo
     found.mkdir()
     here = f"3.{sys.version_info.minor}"
     for version in ("3.11", "3.12", "3.13", "3.14"):
-        runs = f'exec "{sys.executable}" "$@"' if version == here else "exit 127"
-        (found / f"python{version}").write_text(f"#!/bin/sh\n{runs}\n")
-        (found / f"python{version}").chmod(0o755)
+        runs = f'exec "{sys.executable}" "$@"' if version == here and not pyenv else "exit 127"
+        script(found / f"python{version}", runs)
+    script(found / "uv", "exit 2")
+    if pyenv:
+        script(tmp_path / f"pyenv/versions/{here}.7/bin/python{here}", f'exec "{sys.executable}" "$@"')
     done = subprocess.run(
         [folder / "scripts" / "test", "--pythons", "-k", "nothing"], cwd=tmp_path, capture_output=True, text=True,
-        env={**ENV, "PATH": f"{found}:{os.environ['PATH']}"}, timeout=300, check=False,
+        env={**ENV, "PATH": f"{found}:{os.environ['PATH']}", "PYENV_ROOT": str(tmp_path / "pyenv")},
+        timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     failure = f", FAILED: Python {here}" if failing else ""
@@ -286,3 +297,5 @@ raise SystemExit(int("failed" in line or "Killed" in line))
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (code, closing), done.stderr
     assert ("FAILED" in done.stderr) == bool(code)
+    steps = re.findall(r"^test: ([^:]+): \d+ s \(\d+ s of processor time\)$", done.stderr, re.MULTILINE)
+    assert (steps[0], steps[-1], len(steps)) == ("preparation", "pytest", 9)
