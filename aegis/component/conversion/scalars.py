@@ -6,11 +6,22 @@ check of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import Any
 
-__all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "scalar", "scalar_names", "single"]
+__all__ = [
+    "NO_LISTS",
+    "bad_bool",
+    "bad_char",
+    "bad_integer",
+    "exact",
+    "integers_as_bytes",
+    "octets",
+    "scalar",
+    "scalar_names",
+    "single",
+]
 
 NO_LISTS = (str, Mapping, set, frozenset)
 """Iterables that are never accepted as a list: text, mappings, and unordered collections."""
@@ -20,6 +31,11 @@ _SINGLE = Struct("<f")
 def bad_bool(value: object) -> int:
     """Raise ``TypeError``: a bool parameter accepts only ``True`` and ``False``, not any truthy value."""
     raise TypeError(f"{type(value).__name__} is not a bool")
+
+
+def bad_integer(value: object) -> int:
+    """Raise ``TypeError``: a ``bool`` is not an integer of WIT, although it is one of Python."""
+    raise TypeError(f"{type(value).__name__} is not an integer")
 
 
 def bad_char(value: Any) -> int:
@@ -62,7 +78,15 @@ def octets(value: Any) -> bytes:
         # Reject iterators: if another argument needs coercion, all arguments are read a second time.
         if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
             raise
-        return bytes(list(value))
+        return integers_as_bytes(value)
+
+
+def integers_as_bytes(values: Iterable[Any]) -> bytes:
+    """Return integers of one byte each; raise ``TypeError`` for a ``bool``, which ``bytes`` would accept."""
+    items = list(values)
+    if bool in map(type, items):
+        raise TypeError("bool is not an integer")
+    return bytes(items)
 
 
 _LARGEST_SINGLE = 3.4028234663852886e38
@@ -71,7 +95,8 @@ _LARGEST_SINGLE = 3.4028234663852886e38
 def scalar(of: str, x: str) -> str:
     """Return an expression for the number to store for the variable ``x``; it raises if ``x`` is not an ``of``.
 
-    For integers the expression is ``x`` itself: the memoryview or :mod:`struct` checks type and range.
+    For integers it only rejects ``bool``, which Python counts among them: the memoryview or :mod:`struct` checks type
+    and range.
     """
     if of == "bool":
         return f"(1 if {x} is True else 0 if {x} is False else bad_bool({x}))"
@@ -81,9 +106,11 @@ def scalar(of: str, x: str) -> str:
         return f"({x} if {x}.__class__ is float else exact({x}))"
     if of == "f32":
         return f"({x} if {x}.__class__ is float and -{_LARGEST_SINGLE} <= {x} <= {_LARGEST_SINGLE} else single({x}))"
-    return x
+    return f"({x} if {x} is not True and {x} is not False else bad_integer({x}))"
 
 
 def scalar_names() -> dict[str, Any]:
     """Return the names that expressions of :func:`scalar` refer to."""
-    return {"exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char}
+    return {
+        "exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char, "bad_integer": bad_integer,
+    }  # fmt: skip
