@@ -89,7 +89,7 @@ def place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
     size = len(data)
     at = cx.realloc(align, size)
     cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     return at, count
 
 
@@ -100,7 +100,7 @@ def place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tupl
     at = cx.realloc(align, size)
     fill(cx, data, holes)
     cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     return at, count
 
 
@@ -117,7 +117,7 @@ def place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[b
         return at, count
     sizes = list(map(len, texts))
     addresses = cx.realloc_many(1, sizes)
-    cx.door.charge(size + sum(sizes))
+    cx.door.charge_lowered(size + sum(sizes))
     view = cx.memory.view
     if offsets.__class__ is range:
         words = memoryview(data).cast("I")
@@ -138,7 +138,7 @@ def _place_few(cx: Any, data: bytearray, at: int, offsets: Sequence[int], texts:
     for text in texts:
         addresses.append(realloc(1, len(text)))
         total += len(text)
-    cx.door.charge(total)
+    cx.door.charge_lowered(total)
     view = cx.memory.view
     for offset, address, text in zip(offsets, addresses, texts, strict=True):
         length = len(text)

@@ -159,7 +159,7 @@ class Lower(Source):
         return [
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
-            "door.bytes_left = left = door.bytes_left - size",
+            "door.bytes_left = left = door.bytes_left - size; door.bytes_out += size",
             "if left < door.check_below: door.check()",
         ]
 
