@@ -477,6 +477,7 @@ def is_program(function: str) -> bool:
 
 
 _COMMAND = "wasi:cli/run"
+_HANDLER = "wasi:http/incoming-handler"
 
 
 def ended(function: str, outcome: Outcome) -> Outcome:
@@ -500,8 +501,15 @@ def _entry_among(functions: list[str], kind: str) -> str:
             return name
     if "main" in functions:
         return "main"
-    if len(functions) == 1:
+    handler = any(name.startswith(f"{_HANDLER}@") or name == f"{_HANDLER}#handle" for name in functions)
+    if len(functions) == 1 and not handler:
         return functions[0]
+    if handler:
+        raise ExportNotFound(
+            f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
+            "--invoke, or build it with wasi:cli/run",
+            name=_COMMAND, near=[],
+        )  # fmt: skip
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
