@@ -78,6 +78,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Frame(NamedTuple):
     """One guest stack frame of a trap; a sequence of frames starts with the innermost.
 

@@ -40,6 +40,11 @@ __all__ = [
     "parse_seconds",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_STACK_BYTES = 2 * MIB  # above it the engine aborts the process (F29)
 MIN_STACK_BYTES = 16 * KIB

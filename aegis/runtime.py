@@ -48,6 +48,10 @@ _coerced: Any = late("aegis.policy.coerced")
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Aegis:
     """A runtime: the engine, the compilation cache and one policy for all its sandboxes.
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutionReport", "OutcomeLike"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _ERROR_FIELDS = (
     "capability", "code", "limit", "used", "allowed", "phase", "line", "source", "name", "near", "remedy", "signal",
     "state", "target",

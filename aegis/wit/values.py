@@ -12,6 +12,11 @@ from aegis.wit.types import Interface
 
 __all__ = ["BitFlags", "Bound", "Err", "Ok", "ResourceHandle", "Some"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 T = TypeVar("T")
 S = TypeVar("S", bound="ResourceHandle")
 

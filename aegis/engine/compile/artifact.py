@@ -28,6 +28,7 @@ class Module(Artifact):
     """A compiled core module, shared by any number of sandboxes and threads."""
 
     kind = "module"
+    _public = (*Artifact._public, "export", "sections", "signature")
 
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
