@@ -70,7 +70,7 @@ def test_the_public_names_are_listed_for_completion() -> None:
 
 PUBLIC_MODULES = (
     "aegis", "aegis.errors", "aegis.fuzz", "aegis.limits", "aegis.observe", "aegis.observe.events",
-    "aegis.observe.report", "aegis.policy", "aegis.prelude", "aegis.runtime", "aegis.testing", "aegis.wit",
+    "aegis.observe.report", "aegis.policy", "aegis.prelude", "aegis.runtime", "aegis.wit",
     "aegis.wit.types", "aegis.wit.values",
 )  # fmt: skip
 
