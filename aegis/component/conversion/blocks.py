@@ -169,12 +169,12 @@ def store_at(cx: Any, at: int, align: int, block: bytearray, holes: list[Hole]) 
     memory.view[at : at + size] = block
 
 
-_BOOL = frozenset({bool})
-
-
 @cache
 def numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
-    """Return the function that builds the block of a list of ``of``: bytes, alignment, number of elements."""
+    """Return the function that builds the block of a list of ``of``: bytes, alignment, number of elements.
+
+    In a list of integers a ``bool`` counts as 0 or 1: looking at the class of each item takes longer than packing it.
+    """
     form, size = FORMATS[of], layout(of).size
     fit = {"f32": single, "f64": exact}.get(of)
 
@@ -188,8 +188,6 @@ def numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
         else:
             if fit is not None and (of == "f32" or set(map(type, values)) - {float}):
                 values = list(map(fit, values))
-            elif fit is None and not _BOOL.isdisjoint(map(type, values)):
-                raise ConversionError  # array() would store it as 0 or 1
             try:
                 small = len(values) <= _DEADLINE_CHECK_NUMBERS
                 packed = array(form, values) if small else _in_chunks(cx, form, values)

@@ -3,7 +3,7 @@
 The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
 module, so speed does not matter here. Coercion accepts a mapping for a record (a missing ``option`` is ``None``), names
 for an enum or flags, ``(case, payload)`` or a case's name for a variant, and any sequence for a list. A ``bool`` is not
-an integer.
+an integer, except in a list of integers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from aegis.component.conversion.scalars import NO_LISTS, exact, integers_as_bytes, octets, single
+from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
@@ -87,7 +87,10 @@ def fit(of: WitType, value: Any, where: str) -> Any:
         case List("u8"):
             return _octets(of, value, where)
         case List(element):
-            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(_sequence(of, value, where))]
+            items = _sequence(of, value, where)
+            if element in _RANGES:  # as packing in bulk does, see blocks.numbers
+                items = [int(item) if isinstance(item, bool) else item for item in items]
+            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(items)]
         case Tuple(elements):
             items = _sequence(of, value, where)
             if len(items) != len(elements):
@@ -152,7 +155,7 @@ def _octets(of: WitType, value: Any, where: str) -> bytes:
     try:
         if not isinstance(value, Iterator):
             return bytes(value) if hasattr(type(value), "__bytes__") else octets(value)
-        return integers_as_bytes(value)
+        return bytes(list(value))
     except (TypeError, ValueError):
         _wrong(where, of, "bytes", value)
 

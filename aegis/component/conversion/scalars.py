@@ -6,7 +6,7 @@ check of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
@@ -16,7 +16,6 @@ __all__ = [
     "bad_char",
     "bad_integer",
     "exact",
-    "integers_as_bytes",
     "octets",
     "scalar",
     "scalar_names",
@@ -78,15 +77,7 @@ def octets(value: Any) -> bytes:
         # Reject iterators: if another argument needs coercion, all arguments are read a second time.
         if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
             raise
-        return integers_as_bytes(value)
-
-
-def integers_as_bytes(values: Iterable[Any]) -> bytes:
-    """Return integers of one byte each; raise ``TypeError`` for a ``bool``, which ``bytes`` would accept."""
-    items = list(values)
-    if bool in map(type, items):
-        raise TypeError("bool is not an integer")
-    return bytes(items)
+        return bytes(list(value))
 
 
 _LARGEST_SINGLE = 3.4028234663852886e38
