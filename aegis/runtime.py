@@ -10,13 +10,11 @@ from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.plan import callable_export
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
-from aegis.limits import LIMIT_NAMES
+from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy import (
     ClockCapability,
-    ConfigCapability,
-    EnvironmentCapability,
     FilesystemCapability,
     LoggingCapability,
     Policy,
@@ -29,7 +27,7 @@ from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, replace
+from aegis.support.lean import TYPE_CHECKING, Any, late, replace
 from aegis.text import printable, similar_names
 from aegis.values import AnswerStep, Decision
 from aegis.wit.err import Err
@@ -41,9 +39,16 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
-    from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
+    from aegis.policy import Isolation
+    from aegis.policy.coerced import Configuration, Environment, Files, KeyValue, Network
+
+_coerced: Any = late("aegis.policy.coerced")
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class Aegis:
@@ -57,7 +62,8 @@ class Aegis:
         The grants and limits. Without it, the capabilities and limits given as keywords make the policy, as in
         :meth:`aegis.Policy.from_keywords`; without those, nothing is granted and every limit has its default. Limits
         are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
-        (:class:`aegis.Limits`).
+        (:class:`aegis.Limits`). For a capability, the text of its command-line option is enough, or a list of them:
+        ``network="tcp://10.0.0.1:5432"``, ``filesystem=["/data"]`` (read-only), ``environment={"TZ": "UTC"}``.
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
     ``subscribers``
@@ -83,11 +89,11 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
-        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
+        environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
+        random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
+        network: Network = DEFAULT, stdio: StdioCapability = DEFAULT,
+        config: Configuration = DEFAULT, keyvalue: KeyValue = DEFAULT,
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -99,6 +105,8 @@ class Aegis:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> None:  # fmt: skip
         keywords = given(vars(), KEYWORDS)
@@ -295,10 +303,12 @@ class Builder:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> Builder:  # fmt: skip
         """Set limits by name, such as ``stack="256KiB"``; ``None`` lifts one. See :class:`aegis.Limits`."""
-        return self._with(limits=self._policy.limits.with_(**given(vars(), LIMIT_NAMES)))
+        return self._with(limits=self._policy.limits.with_(**given(vars(), (*LIMIT_NAMES, *LIMIT_ALIASES))))
 
     def with_memory_limit(self, size: int | str | None) -> Builder:
         """Limit the bytes of all linear memories together."""
@@ -312,41 +322,47 @@ class Builder:
         """Limit the wall-clock time of one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
-    def with_filesystem(self, capability: FilesystemCapability) -> Builder:
-        """Grant files and directories, in addition to earlier grants."""
-        return self._with(filesystem=self._policy.filesystem + capability)
+    def with_filesystem(self, capability: Files) -> Builder:
+        """Grant files and directories, in addition to earlier grants. A path by itself is granted read-only."""
+        given = _coerced.coerced("filesystem", capability)
+        if not isinstance(given, FilesystemCapability):
+            return self._with(filesystem=given)  # raises the error of the policy
+        return self._with(filesystem=self._policy.filesystem + given)
 
-    def with_network(self, capability: NetworkCapability) -> Builder:
-        """Set the network rules for components. Core modules (preview 1) have no network."""
-        return self._with(network=capability)
+    def with_network(self, capability: Network) -> Builder:
+        """Set the network rules for components: a capability, or patterns that guests may connect to.
 
-    def with_environment(self, capability: EnvironmentCapability) -> Builder:
-        """Set the environment variables of the guest."""
-        return self._with(environment=capability)
+        Core modules (preview 1) have no network.
+        """
+        return self._with(network=_coerced.coerced("network", capability))
 
-    def with_clock(self, capability: ClockCapability) -> Builder:
-        """Set the clocks of the guest."""
-        return self._with(clock=capability)
+    def with_environment(self, capability: Environment) -> Builder:
+        """Set the environment variables of the guest: a capability, a mapping, or ``NAME`` and ``NAME=VALUE`` texts."""
+        return self._with(environment=_coerced.coerced("environment", capability))
 
-    def with_random(self, capability: RandomCapability) -> Builder:
-        """Set the source of the guest's random bytes."""
-        return self._with(random=capability)
+    def with_clock(self, capability: ClockCapability | str) -> Builder:
+        """Set the clocks of the guest: a capability, or its text such as ``"system"``."""
+        return self._with(clock=_coerced.coerced("clock", capability))
 
-    def with_logging(self, capability: LoggingCapability) -> Builder:
-        """Grant logging."""
-        return self._with(logging=capability)
+    def with_random(self, capability: RandomCapability | str) -> Builder:
+        """Set the source of the guest's random bytes: a capability, or its text such as ``"seed:42"``."""
+        return self._with(random=_coerced.coerced("random", capability))
+
+    def with_logging(self, capability: LoggingCapability | str) -> Builder:
+        """Grant logging: a capability, or the lowest level, such as ``"warn"``."""
+        return self._with(logging=_coerced.coerced("logging", capability))
 
     def with_stdio(self, capability: StdioCapability) -> Builder:
         """Set the standard streams of the guest."""
         return self._with(stdio=capability)
 
-    def with_config(self, capability: ConfigCapability) -> Builder:
-        """Set the values that a component reads from ``wasi:config/store``."""
-        return self._with(config=capability)
+    def with_config(self, capability: Configuration) -> Builder:
+        """Set the values that a component reads from ``wasi:config/store``: a capability, or a mapping."""
+        return self._with(config=_coerced.coerced("config", capability))
 
-    def with_keyvalue(self, capability: KeyValueCapability) -> Builder:
-        """Grant buckets of ``wasi:keyvalue``."""
-        return self._with(keyvalue=capability)
+    def with_keyvalue(self, capability: KeyValue) -> Builder:
+        """Grant buckets of ``wasi:keyvalue``: a capability, or ``BUCKET`` and ``BUCKET=STORE`` texts."""
+        return self._with(keyvalue=_coerced.coerced("keyvalue", capability))
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
@@ -404,11 +420,11 @@ class Builder:
 def run(
     path: str | os.PathLike[str], *call: Any, args: Sequence[str] = (), policy: Policy | None = None,
     function: str | None = None,
-    limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-    environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-    random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-    network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT, config: ConfigCapability = DEFAULT,
-    keyvalue: KeyValueCapability | None = DEFAULT,
+    limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
+    environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
+    random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
+    network: Network = DEFAULT, stdio: StdioCapability = DEFAULT, config: Configuration = DEFAULT,
+    keyvalue: KeyValue = DEFAULT,
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
@@ -419,6 +435,8 @@ def run(
     network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
     http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
     host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+    memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+    stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
     **unknown: Never,
 ) -> Outcome:  # fmt: skip
     """Run one module or component in a new runtime and return the outcome.
@@ -459,6 +477,7 @@ def is_program(function: str) -> bool:
 
 
 _COMMAND = "wasi:cli/run"
+_HANDLER = "wasi:http/incoming-handler"
 
 
 def ended(function: str, outcome: Outcome) -> Outcome:
@@ -482,8 +501,15 @@ def _entry_among(functions: list[str], kind: str) -> str:
             return name
     if "main" in functions:
         return "main"
-    if len(functions) == 1:
+    handler = any(name.startswith(f"{_HANDLER}@") or name == f"{_HANDLER}#handle" for name in functions)
+    if len(functions) == 1 and not handler:
         return functions[0]
+    if handler:
+        raise ExportNotFound(
+            f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
+            "--invoke, or build it with wasi:cli/run",
+            name=_COMMAND, near=[],
+        )  # fmt: skip
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(

@@ -9,6 +9,7 @@ import click
 from aegis.cli.click_options import FileCommand
 from aegis.cli.input_files import read_artifact
 from aegis.cli.output import Output
+from aegis.cli.progress import working
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
@@ -48,7 +49,8 @@ def command(
     """Show the imports and exports of MODULE with their types, and the grants that it needs."""
     limits = Limits()
     data = read_artifact(module, limits)
-    info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
+    with working(output, "examining", module):
+        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
     if not isinstance(info, ModuleInfo):
         from aegis.cli.inspect_component import show_component
 

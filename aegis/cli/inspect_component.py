@@ -87,10 +87,11 @@ def needs(component: Component) -> list[dict[str, str]]:
 def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:
     match part:
         case "head":
-            yield f"{printable(picture['module'])}: a component of {format_bytes(picture['size'])}"
-            yield f"  sha256 {picture['digest']}"
             inner = f", {count(picture['components'], 'nested component')}" if picture["components"] else ""
-            yield f"  {count(len(picture['modules']), 'module')}{inner}, {count(picture['instances'], 'core instance')}"
+            parts = f"{count(len(picture['modules']), 'module')}{inner}, {count(picture['instances'], 'core instance')}"
+            yield f"component {printable(picture['module'])}"
+            yield f"size      {format_bytes(picture['size'])}, {parts}"
+            yield f"digest    {picture['digest']}"
         case "imports" | "exports":
             yield f"{part}:"
             for item in picture[part]:

@@ -12,6 +12,7 @@ from aegis.cli.input_files import read_artifact
 from aegis.cli.options import make_policy
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
+from aegis.cli.progress import working
 from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import (
@@ -104,7 +105,9 @@ class _GuestRun:
         """Load and run, on a guest thread."""
         limits = self.policy.limits
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
-        self.module = module = runtime.load(read_artifact(self.path, limits), self.path, check=self.check)
+        data = read_artifact(self.path, limits)
+        with working(self.output, "compiling", self.path):
+            self.module = module = runtime.load(data, self.path, check=self.check)
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
@@ -210,7 +213,8 @@ class _GuestRun:
         code = self.delivered(code)
         if self.options["metrics"]:
             self.output.flush()
-            self.output.print_report(self.report(outcome, code))
+            if not self.output.print_report(self.report(outcome, code)):
+                return code or 125  # the report was asked for and is lost
         return code
 
     def delivered(self, code: int) -> int:

@@ -47,6 +47,11 @@ __all__ = [
     "parse_policy",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _HOMES = {
     "Isolation": "isolation",
     "KeyValueCapability": "keyvalue",

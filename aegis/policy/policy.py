@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.limits import LIMIT_NAMES, Limits
+from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES, Limits, without_aliases
 from aegis.policy.capabilities import (
     ClockCapability,
     ConfigCapability,
@@ -16,22 +16,25 @@ from aegis.policy.capabilities import (
 )
 from aegis.policy.filesystem import FilesystemCapability
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, replace
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, late, replace
 from aegis.text import similar_names
 
 if TYPE_CHECKING:
     from typing import Never
 
     from aegis.limits import Amount, Duration
+    from aegis.policy.coerced import Configuration, Environment, Files, KeyValue, Network
     from aegis.policy.isolation import Isolation
     from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
 
+_coerced: Any = late("aegis.policy.coerced")
+
 __all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
 
 KEYWORDS = (
-    *LIMIT_NAMES, "limits", "filesystem", "environment", "clock", "random", "logging", "network", "stdio", "config",
-    "keyvalue", "isolation", "imports",
+    *LIMIT_NAMES, *LIMIT_ALIASES, "limits", "filesystem", "environment", "clock", "random", "logging", "network",
+    "stdio", "config", "keyvalue", "isolation", "imports",
 )  # fmt: skip
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
@@ -90,11 +93,11 @@ class Policy:
     @classmethod
     def from_keywords(
         cls, *,
-        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
+        environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
+        random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
+        network: Network = DEFAULT, stdio: StdioCapability = DEFAULT,
+        config: Configuration = DEFAULT, keyvalue: KeyValue = DEFAULT,
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -106,11 +109,14 @@ class Policy:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> Policy:  # fmt: skip
         """Return a policy from capabilities and limits by name.
 
-        A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. Raise
+        A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. A
+        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.coerced`). Raise
         :class:`~aegis.errors.PolicyError` for an unknown name, with the nearest known one, and for an invalid value.
 
         >>> Policy.from_keywords(memory="1MiB", clock=ClockCapability(mode="system")).limits.memory
@@ -121,6 +127,7 @@ class Policy:
     @classmethod
     def _from(cls, keywords: dict[str, Any]) -> Policy:
         known = {f.name for f in fields(cls)}
+        keywords = without_aliases(keywords)
         limits = {name: value for name, value in keywords.items() if name in LIMIT_NAMES}
         rest = {name: value for name, value in keywords.items() if name not in limits}
         for name in rest:
@@ -130,6 +137,7 @@ class Policy:
         base = Limits() if base is None else base
         if not isinstance(base, Limits):
             raise PolicyError(f"limits: expected Limits, not {type(base).__name__}")
+        rest = {name: _coerced.coerced(name, value) for name, value in rest.items()}
         return cls(limits=base.with_(**limits) if limits else base, **rest)
 
     def describe(self) -> list[str]:

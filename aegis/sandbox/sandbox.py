@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
+    from aegis.sandbox.run import State
     from aegis.wit.types import Interface
 
 __all__ = ["Sandbox"]
@@ -247,7 +248,7 @@ class Sandbox:
         return self._run.artifact
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """``empty``, ``ready``, ``poisoned``, ``resetting``, ``abandoned`` or ``closed``.
 
         ``poisoned``: a call did not return; ``abandoned``: a host function does not return, and its thread keeps the

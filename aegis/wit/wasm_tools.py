@@ -22,7 +22,10 @@ _MISSING = "reading WIT needs wasm-tools: install it with `python -m pip install
 _TIMEOUT_SECONDS = 120
 _PLACE = re.compile(r"^\s*--> (?P<place>.+:\d+:\d+)$", re.MULTILINE)
 _REMEDIES = (
-    (re.compile(r"^package '.+' not found"), "put its WIT into deps/ in that directory"),
+    (
+        re.compile(r"^package '.+' not found"),
+        "put its WIT into deps/ in that directory; `aegis wit DIR/deps` writes the packages that Aegis provides",
+    ),
     (re.compile(r"not WIT information"), "name WIT text, a directory of it, or a component"),
     (re.compile(r"^(name|type) `.+` does not exist$"), "define it, or import it from another interface with use"),
     (re.compile(r"depends on itself"), "break the cycle with a resource, or with indices into a list"),

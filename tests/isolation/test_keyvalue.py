@@ -253,8 +253,12 @@ def test_a_file_that_others_lock_is_waited_for_until_the_deadline(place: str, tm
         sandbox.call("set", "k", b"1")
         with closing(sqlite3.connect(tmp_path / "kv.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(DeadlineExceeded) as caught:
                 sandbox.call("get", "k")
+    assert str(caught.value) == (
+        "deadline exceeded (1 s/1 s in one call) in the host call "
+        "wasi:keyvalue/store@0.2.0-draft2#[method]bucket.get: raise it with timeout or --timeout"
+    )
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors of another process are seen in /proc")

@@ -320,3 +320,13 @@ def test_a_file_that_is_no_policy(tmp_path: Path, data: bytes | None, diagnostic
     with pytest.raises(PolicyError) as caught:
         load_policy(file)
     assert str(caught.value) == f"{file}{diagnostic}"
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """Editors on Windows write one; a file in UTF-16 is not UTF-8."""
+    path = tmp_path / "aegis.toml"
+    path.write_bytes(b"\xef\xbb\xbf[limits]\nfuel = 1000\n")
+    assert load_policy(path).limits.fuel == 1000
+    path.write_bytes("[limits]\n".encode("utf-16"))
+    with pytest.raises(PolicyError, match="is not UTF-8 text"):
+        load_policy(path)

@@ -571,3 +571,18 @@ NOTATIONS = [
 @pytest.mark.parametrize(("text", "plain"), NOTATIONS)
 def test_a_host_in_the_notation_that_is_judged(text: str, plain: str | None) -> None:
     assert plain_host(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("ftp://x", "'ftp' is not a scheme"), ("10.0.0.1/33", "prefix of more than 32 bits"), ("*", "has a '*'"),
+        ("a..b", "has an empty label"), ("https//x", "has a path"), ("a.*.b", "has a '*'"), ("[::1", "has brackets"),
+        ("-a-.example_", "label"), ("10.0.0.0/8/9", "has a path"),
+    ],
+)  # fmt: skip
+def test_an_invalid_host_or_scheme_is_named_before_a_missing_port(pattern: str, fault: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        NetworkCapability(allow=[pattern])
+    assert fault in str(caught.value)
+    assert "port" not in str(caught.value).replace("supported", "").replace("support", "").partition(";")[0]

@@ -72,8 +72,8 @@ def test_a_policy_of_keywords() -> None:
         ({"memry": 1}, "'memry' is not a policy keyword; did you mean 'memory'?"),
         ({"limits": 5, "memory": 1}, "limits: expected Limits, not int"),
         ({"limits": {}}, "limits: expected Limits, not dict"),
-        ({"clock": "system"}, "clock: expected ClockCapability, not str"),
-        ({"network": "a:1"}, "network: expected NetworkCapability, not str"),
+        ({"clock": 5}, "clock: expected ClockCapability, not int"),
+        ({"network": b"a:1"}, "network: expected NetworkCapability, not bytes"),
     ],
 )
 def test_a_refused_policy(keywords: dict[str, object], message: str) -> None:

@@ -1,18 +1,21 @@
 """Coerces a value to its WIT type, or raises a ``CallError`` that says which part is wrong.
 
 The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
-module, so speed does not matter here. Coercion accepts a mapping for a record, names for an enum or flags,
-``(case, payload)`` or a case's name for a variant, and any sequence for a list.
+module, so speed does not matter here. Coercion accepts a mapping for a record (a missing ``option`` is ``None``), names
+for an enum or flags, ``(case, payload)`` or a case's name for a variant, and any sequence for a list. A ``bool`` is not
+an integer, except in a list of integers.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.text import shown, similar_names
+from aegis.wit.flags import BitFlags
 from aegis.wit.naming import constant, snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
@@ -84,7 +87,10 @@ def fit(of: WitType, value: Any, where: str) -> Any:
         case List("u8"):
             return _octets(of, value, where)
         case List(element):
-            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(_sequence(of, value, where))]
+            items = _sequence(of, value, where)
+            if element in _RANGES:  # as packing in bulk does, see blocks.numbers
+                items = [int(item) if isinstance(item, bool) else item for item in items]
+            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(items)]
         case Tuple(elements):
             items = _sequence(of, value, where)
             if len(items) != len(elements):
@@ -135,7 +141,7 @@ def _primitive(of: str, value: Any, where: str) -> Any:
 
 
 def _integer(of: str, value: Any, where: str) -> int:
-    if not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         _wrong(where, of, "an integer", value)
     number: int = value.__index__()
     bits = _RANGES[of]
@@ -190,9 +196,10 @@ def _record(of: Record, value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         given = {names.get(key, key) if isinstance(key, str) else key: item for key, item in value.items()}
         odd = [key for key in given if key not in names.values()]
-        missing = [name for name in names.values() if name not in given]
+        missing = [name for name, t in of.fields if name not in given and not isinstance(t, Option)]
         if odd or missing:
             _fields(of, where, odd, missing)
+        given = {name: given.get(name) for name in names.values()}
     else:
         missing = [name for python, name in names.items() if not hasattr(value, python)]
         if missing or not names:
@@ -217,23 +224,28 @@ def _variant(of: Variant, value: Any, where: str) -> Any:
     for cls, (name, payload) in zip(of.python, of.cases, strict=True):
         if isinstance(value, cls):
             return cls(fit(payload, value.value, f"{where}.{name}")) if payload is not None else cls()
-    name, payloads = (value, ()) if isinstance(value, str) else _pair(value)
+    name, payloads = (value, ()) if isinstance(value, str) else _pair(of, value)
     for cls, (case, payload) in zip(of.python, of.cases, strict=True):
         if case == name and len(payloads) == (payload is not None):
             return cls(*(fit(payload, p, f"{where}.{case}") for p in payloads)) if payload is not None else cls()
     _wrong(where, of, f"a case ({_listed([case for case, _ in of.cases])})", value)
 
 
-def _pair(value: Any) -> tuple[Any, tuple[Any, ...]]:
-    return (value[0], (value[1],)) if isinstance(value, tuple) and len(value) == 2 else (None, ())
+def _pair(of: Variant, value: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return case and payloads of a pair, or of a value that the classes of an equal type represent."""
+    if isinstance(value, tuple):
+        return (value[0], (value[1],)) if len(value) == 2 else (None, ())
+    case = None if isinstance(value, (Ok, Err, Some)) else getattr(value, "case", None)
+    return case, (value.value,) if isinstance(case, str) and dict(of.cases).get(case) is not None else ()
 
 
 def _enum(of: Enum, value: Any, where: str) -> Any:
     assert of.python is not None
     if isinstance(value, of.python):
         return value
-    if isinstance(value, str) and value in of.cases:
-        return of.python(value)
+    name = value.value if isinstance(value, enum.Enum) else value
+    if isinstance(name, str) and name in of.cases:
+        return of.python(name)
     _wrong(where, of, _listed(of.cases), value)
 
 
@@ -245,6 +257,9 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
                 f"{where}: the value {value.value:#x} has bits beyond the {len(of.names)} flags of {of.name}"
             )
         return value
+    if isinstance(value, BitFlags):  # of an equal type
+        names = {constant(name): name for name in of.names}
+        value = [names.get(str(member.name), member.name) for member in value]
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         made = of.python(0)
         for name in value:

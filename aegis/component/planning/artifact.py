@@ -83,6 +83,7 @@ class Component(Artifact):
     """A compiled component, shared by any number of sandboxes and threads."""
 
     kind: ClassVar[str] = "component"
+    _public = (*Artifact._public, "callables", "world")
     plain: ClassVar[bool] = False
     latest: Any = None
     """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""

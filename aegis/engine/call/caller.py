@@ -141,7 +141,7 @@ def make(store, frame):
     return call
 """
 _OUTER = """
-        begun = now()
+        begun = door.entered_at = now()
         if begun - door.returned_at > NEAR:
             secure()
         if {elsewhere}:

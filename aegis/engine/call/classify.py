@@ -17,6 +17,7 @@ from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import (
     AegisError,
     AegisInternalError,
+    DeadlineExceeded,
     Frame,
     GuestTrap,
     HostError,
@@ -95,6 +96,9 @@ def own_failure(door: Door) -> BaseException | None:
     serving, door.serving = door.serving, None
     if failure is None:
         return door.stop
+    if failure is door.stop and isinstance(failure, DeadlineExceeded) and serving:
+        door.serving = serving  # the host function that was waiting: its name is known only now
+        failure, door.serving = door.timeout(), None
     # KeyboardInterrupt or SystemExit would end an event loop that awaits the call, so wrap it there. On a thread
     # without a loop, it passes to the caller unchanged.
     if isinstance(failure, MemoryFault):

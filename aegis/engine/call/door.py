@@ -73,8 +73,10 @@ class Door:
     deadline = math.inf
     ready_by = 0.0
     """Time until which a worker may prepare the call, before the call's own time starts (``time.monotonic``)."""
+    entered_at = 0.0
+    """Time at which the latest call by the embedder began (``time.monotonic``)."""
     returned_at = 0.0
-    """Time at which the guest last returned to its caller (``time.monotonic``)."""
+    """Time at which the guest last returned to its caller (``time.monotonic``), or a call failed."""
     stop: AegisError | None = None
     failure: BaseException | None = None
     serving: object = None
@@ -180,6 +182,16 @@ class Door:
         self.bytes_left = left = self.bytes_left - count
         if left < self.check_below:
             self.check()
+
+    def charge_lifted(self, count: int) -> None:
+        """Take ``count`` bytes that are copied out of the guest from the budget of this call, and count them."""
+        self.bytes_in += count
+        self.charge(count)
+
+    def charge_lowered(self, count: int) -> None:
+        """Take ``count`` bytes that are copied into the guest from the budget of this call, and count them."""
+        self.bytes_out += count
+        self.charge(count)
 
     def check(self) -> None:
         """Raise if the byte budget is exceeded or the deadline has passed: epochs do not interrupt Python code."""

@@ -229,7 +229,7 @@ def _store(results: tuple[str, ...]) -> str:
         if results[0].startswith("f"):
             return f"        {target} = {coerced(results[0], 'result', lowered)}"
         return (
-            f"        try:\n            {target} = result\n"
+            f"        try:\n            {target} = {coerced(results[0], 'result', lowered)}\n"
             f"        except (TypeError, ValueError, OverflowError):\n"
             f"            {target} = {lowered}"
         )

@@ -62,6 +62,14 @@ class Artifact:
 
     kind: ClassVar[str]
     """``module`` or ``component``, as in the names of the engine's functions."""
+    _public: ClassVar[tuple[str, ...]] = (
+        "binary", "cached", "digest", "exports", "imports", "kind", "seconds", "size",
+    )  # fmt: skip
+    """The attributes for embedders; the others belong to the engine."""
+
+    def __dir__(self) -> list[str]:
+        """Return the public attributes, for completion."""
+        return [*(name for name in object.__dir__(self) if name.startswith("__")), *self._public]
 
     def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data

@@ -155,7 +155,7 @@ class IsolatedStore(TokenHolder):
     def arm(self) -> None:
         """Set the deadline of a call that begins now."""
         ticker.awake()
-        self.armed = now = time.monotonic()
+        self.armed = self.door.entered_at = now = time.monotonic()
         self.door.begin()
         self.door.deadline = now + self.timeout
 
@@ -248,6 +248,7 @@ class IsolatedStore(TokenHolder):
 
     def in_time(self) -> None:
         """Raise the error of a call that is past its deadline or cancelled, even if the worker sent a result."""
+        self.door.returned_at = time.monotonic()
         reason = self.door.stop_reason()
         if reason is not None:
             raise reason

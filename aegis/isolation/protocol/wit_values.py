@@ -46,6 +46,7 @@ WORKER_NUMBERS = 1 << 52
 """The first number of resources of host functions in the worker; the parent counts its own objects from 1."""
 _SINGLE = Struct("<f")
 _TEXTS = frozenset({str})
+_COUNTED = frozenset({int, bool})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
 """The Python class of each primitive that is not an integer."""
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
@@ -188,11 +189,14 @@ def _pack_list(of: WitType, each: Convert, budget: ValueBudget) -> Convert:
     """Return the function that packs a list; if all items are primitives of the right class, the list is unchanged."""
     size = element_bytes(of)
     kinds = {_CLASSES.get(of, int)} if isinstance(of, str) and of != "f32" else set()
+    whole = of in _BITS
 
     def pack(values: Any) -> Any:
         items = as_list(values)
         budget.hold(len(items) * size)
         if not kinds.issuperset(map(type, items)):
+            if whole and _COUNTED.issuperset(map(type, items)):
+                return list(map(int, items))  # a bool in a list of integers, see blocks.numbers
             return [each(item) for item in items]
         if of == "string":
             budget.hold(text_bytes(items))
