@@ -13,17 +13,7 @@ from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, P
 from aegis.limits import LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
-from aegis.policy import (
-    ClockCapability,
-    ConfigCapability,
-    EnvironmentCapability,
-    FilesystemCapability,
-    LoggingCapability,
-    Policy,
-    RandomCapability,
-    StdioCapability,
-)
-from aegis.policy.policy import KEYWORDS
+from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.link_module import Faults
@@ -42,7 +32,19 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
-    from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
+
+    # [capabilities: all imports]
+    from aegis.policy.clock import ClockCapability
+    from aegis.policy.config import ConfigCapability
+    from aegis.policy.environment import EnvironmentCapability
+    from aegis.policy.filesystem import FilesystemCapability
+    from aegis.policy.isolation import Isolation
+    from aegis.policy.keyvalue import KeyValueCapability
+    from aegis.policy.logging import LoggingCapability
+    from aegis.policy.network import NetworkCapability
+    from aegis.policy.random import RandomCapability
+    from aegis.policy.stdio import StdioCapability
+    # [end]
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
@@ -84,11 +86,13 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
-        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        limits: Limits = DEFAULT,
+        # [capabilities: parameters]
+        filesystem: FilesystemCapability = DEFAULT, environment: EnvironmentCapability = DEFAULT,
+        clock: ClockCapability = DEFAULT, random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
+        stdio: StdioCapability = DEFAULT, network: NetworkCapability | None = DEFAULT,
+        keyvalue: KeyValueCapability | None = DEFAULT, config: ConfigCapability = DEFAULT,
+        # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -316,13 +320,10 @@ class Builder:
         """Limit the wall-clock time of one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
+    # [capabilities: builder methods]
     def with_filesystem(self, capability: FilesystemCapability) -> Builder:
         """Grant files and directories, in addition to earlier grants."""
         return self._with(filesystem=self._policy.filesystem + capability)
-
-    def with_network(self, capability: NetworkCapability) -> Builder:
-        """Set the network rules for components. Core modules (preview 1) have no network."""
-        return self._with(network=capability)
 
     def with_environment(self, capability: EnvironmentCapability) -> Builder:
         """Set the environment variables of the guest."""
@@ -344,13 +345,19 @@ class Builder:
         """Set the standard streams of the guest."""
         return self._with(stdio=capability)
 
-    def with_config(self, capability: ConfigCapability) -> Builder:
-        """Set the values that a component reads from ``wasi:config/store``."""
-        return self._with(config=capability)
+    def with_network(self, capability: NetworkCapability) -> Builder:
+        """Set the network rules for components. Core modules (preview 1) have no network."""
+        return self._with(network=capability)
 
     def with_keyvalue(self, capability: KeyValueCapability) -> Builder:
         """Grant buckets of ``wasi:keyvalue``."""
         return self._with(keyvalue=capability)
+
+    def with_config(self, capability: ConfigCapability) -> Builder:
+        """Set the values that a component reads from ``wasi:config/store``."""
+        return self._with(config=capability)
+
+    # [end]
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
@@ -408,11 +415,13 @@ class Builder:
 def run(
     path: str | os.PathLike[str], *call: Any, args: Sequence[str] = (), policy: Policy | None = None,
     function: str | None = None,
-    limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-    environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-    random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-    network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT, config: ConfigCapability = DEFAULT,
-    keyvalue: KeyValueCapability | None = DEFAULT,
+    limits: Limits = DEFAULT,
+    # [capabilities: parameters]
+    filesystem: FilesystemCapability = DEFAULT, environment: EnvironmentCapability = DEFAULT,
+    clock: ClockCapability = DEFAULT, random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
+    stdio: StdioCapability = DEFAULT, network: NetworkCapability | None = DEFAULT,
+    keyvalue: KeyValueCapability | None = DEFAULT, config: ConfigCapability = DEFAULT,
+    # [end]
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,

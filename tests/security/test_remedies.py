@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from aegis import Aegis, FilesystemCapability, LinkError, NetworkCapability, PathGrant, Policy
 from aegis.cli.run import _with_remedy
 from aegis.errors import CapabilityDenied, GuestError, LimitExceeded
-from aegis.policy.remedies import _reads_as, denied_reading, explained, leaves_its_grant
+from aegis.policy.filesystem import _reads_as, leaves_its_grant
+from aegis.policy.remedies import denied_reading, explained
 from aegis.text import literal, shell_word
 from aegis.values import Decision
 from tests.cli.command import aegis
