@@ -34,16 +34,18 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration, Limits
 
     # [capabilities: all imports]
-    from aegis.policy.clock import ClockCapability
-    from aegis.policy.config import ConfigCapability
-    from aegis.policy.environment import EnvironmentCapability
     from aegis.policy.filesystem import FilesystemCapability
     from aegis.policy.isolation import Isolation
     from aegis.policy.keyvalue import KeyValueCapability
-    from aegis.policy.logging import LoggingCapability
     from aegis.policy.network import NetworkCapability
-    from aegis.policy.random import RandomCapability
-    from aegis.policy.stdio import StdioCapability
+    from aegis.policy.statements import (
+        ClockCapability,
+        ConfigCapability,
+        EnvironmentCapability,
+        LoggingCapability,
+        RandomCapability,
+        StdioCapability,
+    )
     # [end]
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]

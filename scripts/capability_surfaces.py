@@ -22,16 +22,28 @@ FILES = (
 )  # fmt: skip
 _REGION = re.compile(r"(?ms)^( *)# \[capabilities: ([a-z. ]+)\]\n(.*?)^ *# \[end\]\n")
 _WIDTH = 118
+_MAX_LINE = 120
 
 
-def _imports(rows: Iterable[CapabilityRow], *more: str) -> list[str]:
-    """Return the statements that import the classes of ``rows``, and ``more`` statements, in order."""
-    return _in_order([*(f"from aegis.policy.{row.name} import {row.kind}" for row in rows), *more])
+def _imports(rows: Iterable[CapabilityRow], *more: tuple[str, str], indent: int = 0) -> list[str]:
+    """Return the lines that import the classes of ``rows`` and ``more`` names by module, in the form of ruff."""
+    modules: dict[str, list[str]] = {}
+    for module, name in (*((row.home or row.name, row.kind) for row in rows), *more):
+        modules.setdefault(module, []).append(name)
+    lines = []
+    for module in sorted(modules):
+        names = sorted(modules[module], key=_rank)
+        line = f"from aegis.policy.{module} import {', '.join(names)}"
+        if len(line) + indent <= _MAX_LINE:
+            lines.append(line)
+        else:
+            lines += [f"from aegis.policy.{module} import (", *(f"    {name}," for name in names), ")"]
+    return lines
 
 
 def _exports(kept: str) -> list[str]:
     """Return the statements in ``kept``, and those that export the classes of all rows."""
-    lines = (f"from aegis.policy.{row.name} import {row.kind} as {row.kind}" for row in CAPABILITIES)
+    lines = (f"from aegis.policy.{row.home or row.name} import {row.kind} as {row.kind}" for row in CAPABILITIES)
     return _in_order({*kept.replace("    ", "").splitlines(), *lines} - {""})
 
 
@@ -72,14 +84,12 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r'"(\w+)"', text)
 
 
-_ISOLATION = "from aegis.policy.isolation import Isolation"
+_ISOLATION = ("isolation", "Isolation")
+_TABLE = (("capabilities", "CAPABILITIES"), ("capabilities", "PARENT"), ("capabilities", "capability_class"))
 _KINDS: Mapping[str, Callable[[str, int], list[str]]] = {
-    "imports": lambda _, __: _imports(
-        (row for row in CAPABILITIES if not row.optional),
-        "from aegis.policy.capabilities import CAPABILITIES, PARENT, capability_class",
-    ),
-    "late imports": lambda _, __: _imports((row for row in CAPABILITIES if row.optional), _ISOLATION),
-    "all imports": lambda _, __: _imports(CAPABILITIES, _ISOLATION),
+    "imports": lambda _, __: _imports((row for row in CAPABILITIES if not row.optional), *_TABLE),
+    "late imports": lambda _, __: _imports((row for row in CAPABILITIES if row.optional), _ISOLATION, indent=4),
+    "all imports": lambda _, __: _imports(CAPABILITIES, _ISOLATION, indent=4),
     "exports": lambda old, _: _exports(old),
     "public names of aegis.policy": lambda old, _: [
         f"from aegis.policy import {name} as {name}" for name in _names(re.findall(r"as (\w+)", old))

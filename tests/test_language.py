@@ -269,10 +269,9 @@ def test_every_limit_and_capability_is_a_parameter(function: object, names: tupl
 
 
 EXAMPLES = (
-    "limits", "runtime", "observe.metrics", "observe.outcome", "observe.subscribers", "policy.clock",
-    "policy.config", "policy.environment", "policy.file", "policy.filesystem", "policy.isolation",
-    "policy.keyvalue", "policy.logging", "policy.network", "policy.patterns", "policy.policy", "policy.random",
-    "policy.stdio", "wit.err", "wit.values",
+    "limits", "runtime", "observe.metrics", "observe.outcome", "observe.subscribers", "policy.file",
+    "policy.filesystem", "policy.isolation", "policy.keyvalue", "policy.network", "policy.patterns",
+    "policy.policy", "policy.statements", "wit.err", "wit.values",
 )  # fmt: skip
 
 

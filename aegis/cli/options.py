@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
 from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
+from aegis.limits import Limits
 from aegis.policy import Policy
 from aegis.policy.capabilities import CAPABILITIES, declaration
+from aegis.policy.statements import StdioCapability
 from aegis.support.lean import TYPE_CHECKING, Any, replace
 
 if TYPE_CHECKING:
     from aegis.policy.capabilities import CapabilityRow
     from aegis.policy.declaration import Flag
-    from aegis.policy.isolation import Isolation
 
 __all__ = ["GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "run_options", "shared"]
 
@@ -131,15 +132,19 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     ``capture`` stores the guest's output for the report instead of passing it through. Raise
     :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
     """
-    policy = Policy() if config is None else _read(config)
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
-    granted, named = _granted(options)
-    named |= {f"limits.{name}" for name in limits}
-    if limits or granted:
-        later = Policy(limits=replace(Policy().limits, **limits), named=frozenset(named), **granted)
-        policy = policy.merged(later)
+    stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    return replace(policy, stdio=replace(policy.stdio, stdout=mode, stderr=mode), isolation=_isolation(policy, options))
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode)
+    named |= {"stdio.stdout", "stdio.stderr", *(f"limits.{name}" for name in limits)}
+    if limits:
+        stated["limits"] = Limits(**limits)
+    if options["isolate"] is not None:
+        from aegis.policy.isolation import Isolation
+
+        stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
+    policy = Policy(named=frozenset(named), **stated)
+    return policy if config is None else _read(config).merged(policy)
 
 
 def _granted(options: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -185,12 +190,3 @@ def _read(config: str) -> Policy:
     except ArtifactNotFound:
         raise PolicyError("is a pipe without a writer; name a policy file", source=config) from None
     return load_policy(config) if piped is None else decode_policy(piped, source=config)
-
-
-def _isolation(policy: Policy, options: dict[str, Any]) -> Isolation | None:
-    if options["isolate"] is None:
-        return policy.isolation
-    from aegis.policy.isolation import Isolation
-
-    given = policy.isolation or Isolation()
-    return replace(given, strict=given.strict or options["isolate"] == "strict")

@@ -8,9 +8,6 @@ from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # [capabilities: exports]
-    from aegis.policy.clock import ClockCapability as ClockCapability
-    from aegis.policy.config import ConfigCapability as ConfigCapability
-    from aegis.policy.environment import EnvironmentCapability as EnvironmentCapability
     from aegis.policy.file import load_policy as load_policy
     from aegis.policy.file import parse_policy as parse_policy
     from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
@@ -19,13 +16,16 @@ if TYPE_CHECKING:
     from aegis.policy.keyvalue import KeyValueCapability as KeyValueCapability
     from aegis.policy.keyvalue import KeyValueEntries as KeyValueEntries
     from aegis.policy.keyvalue import KeyValueStore as KeyValueStore
-    from aegis.policy.logging import LOG_LEVELS as LOG_LEVELS
-    from aegis.policy.logging import LoggingCapability as LoggingCapability
     from aegis.policy.network import NetworkCapability as NetworkCapability
     from aegis.policy.network import NetworkPattern as NetworkPattern
     from aegis.policy.network import NetworkVerdict as NetworkVerdict
-    from aegis.policy.random import RandomCapability as RandomCapability
-    from aegis.policy.stdio import StdioCapability as StdioCapability
+    from aegis.policy.statements import LOG_LEVELS as LOG_LEVELS
+    from aegis.policy.statements import ClockCapability as ClockCapability
+    from aegis.policy.statements import ConfigCapability as ConfigCapability
+    from aegis.policy.statements import EnvironmentCapability as EnvironmentCapability
+    from aegis.policy.statements import LoggingCapability as LoggingCapability
+    from aegis.policy.statements import RandomCapability as RandomCapability
+    from aegis.policy.statements import StdioCapability as StdioCapability
     # [end]
 
 __all__ = [
@@ -56,13 +56,13 @@ _HOMES = {
     "Isolation": "isolation",
     "KeyValueEntries": "keyvalue",
     "KeyValueStore": "keyvalue",
-    "LOG_LEVELS": "logging",
+    "LOG_LEVELS": "statements",
     "NetworkPattern": "network",
     "NetworkVerdict": "network",
     "PathGrant": "filesystem",
     "load_policy": "file",
     "parse_policy": "file",
-    **{row.kind: row.name for row in CAPABILITIES},
+    **{row.kind: row.home or row.name for row in CAPABILITIES},
 }
 
 

@@ -4,9 +4,10 @@ Every surface derives from this table and from the declarations of its rows: the
 :class:`~aegis.policy.Policy`, the methods of :class:`aegis.Builder`, the policy file, the options of the command line,
 the remedies of denials, the parts of a policy that a worker gets, and the tables of the documentation.
 
-The module ``aegis.policy.NAME`` has the class of the capability and a function ``declared()``, which returns its
-:class:`~aegis.policy.declaration.Declaration`. The class has ``describe()`` and ``merged(other, named)``, and a default
-value that grants nothing. A declaration is made when it is first needed: a run without options needs none.
+The module ``aegis.policy.NAME`` has a function ``declared()``, which returns the
+:class:`~aegis.policy.declaration.Declaration`, and the class of the statement, unless the row names another module. The
+class has ``describe()`` and ``merged(other, named)``; its default value grants nothing. A declaration is made when it
+is first needed: a run without options needs none.
 """
 
 from __future__ import annotations
@@ -38,19 +39,28 @@ class CapabilityRow(NamedTuple):
     """The process that acts on the statement for an isolated guest. With ``PARENT`` a worker gets nothing of it: the
     parent answers the guest's calls, or passes descriptors that it has opened."""
     optional: bool = False
-    """Whether a policy that does not grant it holds ``None``, so that a plain run does not import the module."""
+    """Whether a policy that does not grant it holds ``None``, so that a plain run does not import its class."""
+    home: str = ""
+    """The module in ``aegis.policy`` that has the class, if it is not the one with the declaration."""
 
 
+def _row(
+    name: str, kind: str, flags: tuple[str, ...], place: str = WORKER, *, optional: bool = False, home: str = ""
+) -> CapabilityRow:
+    return CapabilityRow._make((name, kind, flags, place, optional, home))  # a constructor would be compiled at start
+
+
+_SHARED = "statements"
 CAPABILITIES: tuple[CapabilityRow, ...] = (
-    CapabilityRow("filesystem", "FilesystemCapability", ("--allow-read", "--allow-write"), PARENT),
-    CapabilityRow("environment", "EnvironmentCapability", ("--allow-env",), PARENT),
-    CapabilityRow("clock", "ClockCapability", ("--allow-clock",)),
-    CapabilityRow("random", "RandomCapability", ("--allow-random",)),
-    CapabilityRow("logging", "LoggingCapability", ("--allow-logging",)),
-    CapabilityRow("stdio", "StdioCapability", ("--stdin",), PARENT),
-    CapabilityRow("network", "NetworkCapability", ("--allow-net", "--listen", "--deny-net"), optional=True),
-    CapabilityRow("keyvalue", "KeyValueCapability", ("--allow-keyvalue",), PARENT, optional=True),
-    CapabilityRow("config", "ConfigCapability", ("--config-value",)),
+    _row("filesystem", "FilesystemCapability", ("--allow-read", "--allow-write"), PARENT),
+    _row("environment", "EnvironmentCapability", ("--allow-env",), PARENT, home=_SHARED),
+    _row("clock", "ClockCapability", ("--allow-clock",), home=_SHARED),
+    _row("random", "RandomCapability", ("--allow-random",), home=_SHARED),
+    _row("logging", "LoggingCapability", ("--allow-logging",), home=_SHARED),
+    _row("stdio", "StdioCapability", ("--stdin",), PARENT, home=_SHARED),
+    _row("network", "NetworkCapability", ("--allow-net", "--listen", "--deny-net"), optional=True),
+    _row("keyvalue", "KeyValueCapability", ("--allow-keyvalue",), PARENT, optional=True),
+    _row("config", "ConfigCapability", ("--config-value",), home=_SHARED),
 )
 """All capabilities, in the order in which help, documentation and descriptions list them."""
 
@@ -63,7 +73,7 @@ def row_of(name: str) -> CapabilityRow | None:
 @cache
 def capability_class(row: CapabilityRow) -> Any:
     """Return the class of a capability, importing its module if necessary."""
-    return getattr(_module(row.name), row.kind)
+    return getattr(_module(row.home or row.name), row.kind)
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, dataclass, field
+from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, dataclass
 from aegis.text import shell_word
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class Declaration:
 
     summary: str = ""
     """The meaning of the table in the policy file."""
-    tables: Mapping[str, Mapping[str, Key]] = field(default_factory=dict)
-    """The keys of the table in the policy file, under the empty name, and of the tables inside it by their key. Without
-    any, a policy file cannot state the capability."""
+    tables: Callable[[], Mapping[str, Mapping[str, Key]]] = dict
+    """Return the keys of the table in the policy file, under the empty name, and of the tables inside it by their key.
+    Without any, a policy file cannot state the capability."""
     read: Callable[[TomlTable], Any] | None = None
     """Return the capability that a table of the policy file states."""
 

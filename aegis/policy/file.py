@@ -106,7 +106,7 @@ class _PolicyReader:
                 tables.known(keys("capabilities"))  # raises an error that lists the capabilities
                 continue
             table = tables.table(name)
-            table.known(declared.tables[""])
+            table.known(declared.tables()[""])
             granted[name] = tables.at((name,), declared.read, table)
             self._named.update(f"{name}.{key}" for key in table.values)
         return granted

@@ -223,7 +223,7 @@ def declared() -> Declaration:
         ),
         stated=_stated,
         summary="Files and directories.",
-        tables={
+        tables=lambda: {
             "": {"paths": Key("list of paths or tables", "One grant each; a path alone is for reading.")},
             "paths": {
                 "path": Key("text", "The host's path, or `HOST::GUEST`; a relative one starts at the file's folder."),
@@ -255,7 +255,7 @@ def _read(table: TomlTable) -> FilesystemCapability:
 
 def _grant(table: TomlTable, value: Any, n: int) -> PathGrant | None:
     entry = table.inner({"path": value} if isinstance(value, str) else value, "paths", n)
-    entry.known(declared().tables["paths"])
+    entry.known(declared().tables()["paths"])
     if "path" not in entry.values:
         raise entry.error('the grant has no path; write path = "./data"')
     host, guest = entry.at(("path",), split_grant, entry.string("path"))

@@ -53,10 +53,10 @@ def keys(table: str) -> Mapping[str, Key]:
 def all_keys() -> dict[str, Mapping[str, Key]]:
     """Return the keys of every table by its dotted name, those of capabilities as they are declared."""
     declared = {row.name: declaration(row.name) for row in CAPABILITIES}
-    stated = {name: one for name, one in declared.items() if one.tables}
+    stated = {name: one for name, one in declared.items() if one.read is not None}
     found: dict[str, Mapping[str, Key]] = {name: _TABLES[name] for name in ("", "limits")}
     found["capabilities"] = {name: Key("table", one.summary) for name, one in stated.items()}
     for name, one in stated.items():
-        for inner, known in one.tables.items():
+        for inner, known in one.tables().items():
             found[".".join(("capabilities", name, *filter(None, [inner])))] = known
     return {**found, **_TABLES}

@@ -257,7 +257,7 @@ def declared() -> Declaration:
         ),
         stated=_stated,
         summary="Buckets of `wasi:keyvalue`.",
-        tables={
+        tables=lambda: {
             "": {
                 "buckets": Key("table of text", "The store of each bucket: `memory`, or `sqlite:PATH`."),
                 "max_keys": Key("number or `none`", "Keys in one bucket."),

@@ -281,7 +281,7 @@ def declared() -> Declaration:
         ),
         stated=_stated,
         summary="Patterns that a guest may reach or listen at.",
-        tables={
+        tables=lambda: {
             "": {
                 "allow": Key("list of patterns", "Patterns that the guest may reach."),
                 "deny": Key("list of patterns", "Patterns that it may not reach; deny wins over allow."),

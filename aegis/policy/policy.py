@@ -9,13 +9,15 @@ from aegis.limits import LIMIT_NAMES, Limits
 
 # [capabilities: imports]
 from aegis.policy.capabilities import CAPABILITIES, PARENT, capability_class
-from aegis.policy.clock import ClockCapability
-from aegis.policy.config import ConfigCapability
-from aegis.policy.environment import EnvironmentCapability
 from aegis.policy.filesystem import FilesystemCapability
-from aegis.policy.logging import LoggingCapability
-from aegis.policy.random import RandomCapability
-from aegis.policy.stdio import StdioCapability
+from aegis.policy.statements import (
+    ClockCapability,
+    ConfigCapability,
+    EnvironmentCapability,
+    LoggingCapability,
+    RandomCapability,
+    StdioCapability,
+)
 
 # [end]
 from aegis.support.keywords import DEFAULT, given
@@ -80,6 +82,7 @@ class Policy:
             if (value is not None or not row.optional) and not isinstance(value, capability_class(row)):
                 raise PolicyError(f"{row.name}: expected {row.kind}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
+        object.__setattr__(self, "named", frozenset(self.named))
         if self.isolation is not None:
             from aegis.policy.isolation import Isolation
 
