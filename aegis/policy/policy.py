@@ -82,11 +82,16 @@ class Policy:
             if (value is not None or not row.optional) and not isinstance(value, capability_class(row)):
                 raise PolicyError(f"{row.name}: expected {row.kind}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
-        object.__setattr__(self, "named", frozenset(self.named))
+        if self.named:
+            object.__setattr__(self, "named", frozenset(filter(self._states, self.named)))
         if self.isolation is not None:
             from aegis.policy.isolation import Isolation
 
             object.__setattr__(self, "isolation", Isolation.of(self.isolation))
+
+    def _states(self, key: str) -> bool:
+        """Return whether the policy has the statement whose key was named; without it the name means nothing."""
+        return getattr(self, key.partition(".")[0], None) is not None
 
     def for_workers(self) -> Policy:
         """Return the policy as a worker may know it: without what only the parent needs, host paths above all."""
