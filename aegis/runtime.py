@@ -174,7 +174,7 @@ class Aegis:
         Raise :class:`~aegis.errors.ArtifactError` for an artifact that is invalid or exceeds a limit.
         """
         if isinstance(data, str):
-            raise ArtifactError("a module must be bytes, not text; load text with load_wat()")
+            raise ArtifactError("a module must be bytes, not text: load text with load_wat()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:
@@ -402,7 +402,7 @@ class Builder:
         Raise :class:`~aegis.errors.PolicyError` for ``False``, because async support cannot be disabled.
         """
         if enabled is not True:
-            raise PolicyError("async support is always on; leave with_async_support out")
+            raise PolicyError("async support is always on: leave with_async_support out")
         return self
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
@@ -502,7 +502,7 @@ def _entry_among(functions: list[str], kind: str) -> str:
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
-        f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
+        f"the {kind} exports no {start}: name a function with {how}: it exports {shown}",
         name=start, near=similar_names(start, functions),
     )  # fmt: skip
 

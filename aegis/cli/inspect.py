@@ -51,7 +51,7 @@ def command(
         show_component(output, module, info, chosen)
         return 0
     if wit:
-        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; remove --wit")
+        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT: remove --wit")
     picture = describe(module, data, info)
     some = exports or imports or memory
     parts = {

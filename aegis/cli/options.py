@@ -170,7 +170,7 @@ def _given(row: CapabilityRow, options: dict[str, Any]) -> dict[str, Any]:
             continue
         once = isinstance(value, tuple) and any(f.once for f in declaration(row.name).flags if f.name == name)
         if once and len(value) > 1:
-            raise UsageMistake(f"{name} is given {len(value)} times; give it once")
+            raise UsageMistake(f"{name} is given {len(value)} times: give it once")
         given[dest] = value
     return given
 
@@ -184,9 +184,9 @@ def _read(config: str) -> Policy:
     from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
 
     if not config:
-        raise PolicyError("--config: the file name is empty; name a policy file, such as aegis.toml")
+        raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
     try:
         piped = read_pipe(config, MAX_POLICY_BYTES + 1)
     except ArtifactNotFound:
-        raise PolicyError("is a pipe without a writer; name a policy file", source=config) from None
+        raise PolicyError("is a pipe without a writer: name a policy file", source=config) from None
     return load_policy(config) if piped is None else decode_policy(piped, source=config)

@@ -35,7 +35,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
             data = file.read(MAX_POLICY_BYTES + 1)
     except OSError as error:
         raise PolicyError(
-            f"cannot be read: {(error.strerror or 'error').lower()}; name a policy file", source=name
+            f"cannot be read: {(error.strerror or 'error').lower()}: name a policy file", source=name
         ) from None
     policy = decode_policy(data, base=os.path.dirname(os.path.abspath(name)), source=name)
     return replace(policy, sources=(os.path.abspath(name),))
@@ -137,7 +137,7 @@ class _PolicyReader:
             table = interfaces.table(name)
             table.known(keys("imports"))
             if "provider" not in table.values:
-                raise table.error('the import has no provider; write provider = "module:name"')
+                raise table.error('the import has no provider: write provider = "module:name"')
             found += table.at(("provider",), checked_providers, [(name, table.string("provider"))])
         return tuple(found)
 
@@ -149,10 +149,10 @@ class _PolicyReader:
             name = _SPELLINGS.get(key, key)
             if name in found:
                 both = " and as ".join(k for k in table.values if _SPELLINGS.get(k, k) == name)
-                raise table.error(f"{name} is given twice, as {both}; keep one", key)
+                raise table.error(f"{name} is given twice, as {both}: keep one", key)
             if key in _SPELLINGS and not is_number(value):
                 raise table.error(
-                    f'{key} must be a number; for a value with a unit write {name} = "{_EXAMPLES[name]}"', key
+                    f'{key} must be a number: for a value with a unit write {name} = "{_EXAMPLES[name]}"', key
                 )
             found[name] = table.at((key,), parse_limit, name, None if value == "none" else value)
         self._named.update(f"limits.{name}" for name in found)

@@ -52,14 +52,14 @@ class PathGrant:
         if not os.path.isabs(self.host):
             raise PolicyError(f"filesystem: the host path {self.host!r} is not absolute")
         if "\0" in self.host:
-            raise PolicyError("filesystem: a host path contains a NUL; remove it")
+            raise PolicyError("filesystem: a host path contains a NUL: remove it")
         if not self.read:
-            raise PolicyError(f"filesystem: {self.host!r} is granted with read=False; leave the grant out to deny it")
+            raise PolicyError(f"filesystem: {self.host!r} is granted with read=False: leave the grant out to deny it")
         object.__setattr__(self, "host", _tidy(self.host))
         for root in _FORBIDDEN:
             if self.host == root or _inside(self.host, root):
                 raise PolicyError(
-                    f"filesystem: {self.host!r} cannot be granted: {root} exposes the state of the host; "
+                    f"filesystem: {self.host!r} cannot be granted: {root} exposes the state of the host: "
                     "grant a copy of the file"
                 )
         object.__setattr__(self, "guest", guest_path(self.guest))
@@ -78,16 +78,16 @@ def split_grant(text: str) -> tuple[str, str]:
     """Split ``HOST[::GUEST]`` into host path and guest path; without ``::GUEST`` both are the same text."""
     host, mark, guest = text.partition("::")
     if not host:
-        raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
+        raise PolicyError("filesystem: an empty path grants nothing: name a file or a directory, such as ./data")
     if mark and not guest:
-        raise PolicyError(f"filesystem: {text!r} has no guest path after '::'; write {host}::/data, or just {host}")
+        raise PolicyError(f"filesystem: {text!r} has no guest path after '::': write {host}::/data, or just {host}")
     return host, guest or host
 
 
 def absolute(path: str, base: str | None) -> str:
     """Return ``path`` as a normalised absolute path, relative to ``base``; do not resolve symbolic links."""
     if not path:
-        raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
+        raise PolicyError("filesystem: an empty path grants nothing: name a file or a directory, such as ./data")
     return _tidy(os.path.abspath(os.path.join(base, path) if base else path))
 
 
@@ -99,18 +99,18 @@ def _tidy(path: str) -> str:
 def guest_path(path: str) -> str:
     """Return a guest path without empty and ``.`` segments; ``.`` alone is the guest's working directory."""
     if not path:
-        raise PolicyError("filesystem: the guest path is empty; write '.' for the guest's working directory")
+        raise PolicyError("filesystem: the guest path is empty: write '.' for the guest's working directory")
     if "\0" in path:
-        raise PolicyError("filesystem: a guest path contains a NUL; remove it")
+        raise PolicyError("filesystem: a guest path contains a NUL: remove it")
     try:
         path.encode()
     except UnicodeEncodeError:
         raise PolicyError(
-            f"filesystem: the guest path {path!r} is not valid Unicode, which WASI paths must be; name one with '::'"
+            f"filesystem: the guest path {path!r} is not valid Unicode, which WASI paths must be: name one with '::'"
         ) from None
     parts = [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise PolicyError(f"filesystem: the guest path {path!r} contains '..'; name a guest path after '::'")
+        raise PolicyError(f"filesystem: the guest path {path!r} contains '..': name a guest path after '::'")
     return ("/" if path.startswith("/") else "") + "/".join(parts) or "."
 
 
@@ -138,7 +138,7 @@ class FilesystemCapability:
         paths = tuple(self.paths) if isinstance(self.paths, Iterable) else (self.paths,)
         if not all(isinstance(path, PathGrant) for path in paths):
             raise PolicyError(
-                "filesystem: paths must hold PathGrant values; create them with read_only('./data') or PathGrant.parse"
+                "filesystem: paths must hold PathGrant values: create them with read_only('./data') or PathGrant.parse"
             )
         object.__setattr__(self, "paths", _unique(paths))
 
@@ -184,7 +184,7 @@ def _unique(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
             by_guest[grant.guest] = grant
         elif before.host != grant.host:
             raise PolicyError(
-                f"filesystem: the guest path {grant.guest!r} is granted for both {before.host!r} and {grant.host!r}; "
+                f"filesystem: the guest path {grant.guest!r} is granted for both {before.host!r} and {grant.host!r}: "
                 "give one of them another guest path with '::'"
             )
     merged = tuple(by_guest.values())
@@ -201,7 +201,7 @@ def _reject_overridden(grants: tuple[PathGrant, ...]) -> None:
             if writer.write and (reader.host == writer.host or _inside(reader.host, writer.host)):
                 raise PolicyError(
                     f"filesystem: {reader.host!r} is granted read-only as {reader.guest!r}, but {writer.host!r} is "
-                    f"granted for writing as {writer.guest!r} and contains it; grant writing to another directory"
+                    f"granted for writing as {writer.guest!r} and contains it: grant writing to another directory"
                 )
 
 
@@ -257,14 +257,14 @@ def _grant(table: TomlTable, value: Any, n: int) -> PathGrant | None:
     entry = table.inner({"path": value} if isinstance(value, str) else value, "paths", n)
     entry.known(declared().tables()["paths"])
     if "path" not in entry.values:
-        raise entry.error('the grant has no path; write path = "./data"')
+        raise entry.error('the grant has no path: write path = "./data"')
     host, guest = entry.at(("path",), split_grant, entry.string("path"))
     guest = entry.string("guest", guest)
     write, read = entry.flag("write", False), entry.flag("read", True)
     if not read and not write:
         return None
     if not read:
-        raise entry.error("read = false with write = true: a writable path is always readable; leave read out", "read")
+        raise entry.error("read = false with write = true: a writable path is always readable: leave read out", "read")
     return entry.at((), lambda: PathGrant(host=absolute(host, entry.base), guest=guest, write=write))
 
 

@@ -80,19 +80,19 @@ class NetworkCapability:
             object.__setattr__(self, name, _patterns(value, name))
         for pattern in self.deny + self.listen:
             if pattern.method is not None:
-                raise invalid(str(pattern), "has a method, which only allow supports; allow the other methods instead")
+                raise invalid(str(pattern), "has a method, which only allow supports: allow the other methods instead")
         for pattern in self.allow + self.listen:
             if pattern.is_tunnel():
                 raise invalid(
-                    str(pattern), "is a 6to4 or Teredo network; name the embedded IPv4 addresses, or deny the network"
+                    str(pattern), "is a 6to4 or Teredo network: name the embedded IPv4 addresses, or deny the network"
                 )
         for pattern in self.allow + self.deny:
             if pattern.ports == (0, 0):
-                raise invalid(str(pattern), "has port 0, which cannot be connected to; write :* for every port")
+                raise invalid(str(pattern), "has port 0, which cannot be connected to: write :* for every port")
         for pattern in self.listen:
             if pattern.kind in ("name", "beneath"):
                 raise invalid(
-                    str(pattern), "listens on a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
+                    str(pattern), "listens on a name: write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
                 )
 
     def __add__(self, other: NetworkCapability) -> NetworkCapability:

@@ -189,12 +189,12 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
         module, mark, name = pair[1].partition(":")
         parts = [*module.split("."), *(name.split(".") if mark else [])]
         if not all(part.isidentifier() for part in parts):
-            raise PolicyError(f"imports: {pair[1]!r} is not a provider; write module:name, such as myapp.kv:Store")
+            raise PolicyError(f"imports: {pair[1]!r} is not a provider: write module:name, such as myapp.kv:Store")
     return tuple((interface, provider) for interface, provider in pairs)
 
 
 def misspelt(name: str, known: Iterable[str], what: str) -> str:
     """Return the error message for a name that is not in ``known``."""
     alike = similar_names(name, known, 1)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"known: {', '.join(sorted(known))}"
-    return f"{name!r} is not a {what}; {hint}"
+    hint = f"did you mean {alike[0]!r}?" if alike else f"use one of {', '.join(sorted(known))}"
+    return f"{name!r} is not a {what}: {hint}"

@@ -44,5 +44,5 @@ def denied_reading(capability: str) -> CapabilityDenied:
         return CapabilityDenied("denied", capability=printable(capability), target="", remedy="")
     remedy = f"--allow-{capability}"
     return CapabilityDenied(
-        f"denied: {use} — grant it with {remedy}", capability=capability, target=capability, remedy=remedy
+        f"denied: {use}: grant it with {remedy}", capability=capability, target=capability, remedy=remedy
     )

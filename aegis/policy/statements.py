@@ -77,7 +77,7 @@ class EnvironmentCapability:
 
 def _variable(name: object) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-        raise PolicyError(f"environment: {name!r} is not a variable name; write a non-empty name without '=' and NUL")
+        raise PolicyError(f"environment: {name!r} is not a variable name: write a non-empty name without '=' and NUL")
     return _unicode_text(name, "a name")
 
 
@@ -85,7 +85,7 @@ def _value(name: object, value: object) -> str:
     if not isinstance(value, str):
         raise PolicyError(f"environment: the value of {name!r} must be a string, not {type(value).__name__}")
     if "\0" in value:
-        raise PolicyError(f"environment: the value of {name!r} contains a NUL; remove it")
+        raise PolicyError(f"environment: the value of {name!r} contains a NUL: remove it")
     return _unicode_text(value, f"the value of {name!r}")
 
 
@@ -105,7 +105,7 @@ class ConfigCapability:
         values: dict[str, str] = {}
         for name, value in _pairs(self.set, "config"):
             if not isinstance(name, str) or not name:
-                raise PolicyError(f"config: {name!r} is not a key; write a non-empty string")
+                raise PolicyError(f"config: {name!r} is not a key: write a non-empty string")
             if not isinstance(value, str):
                 raise PolicyError(f"config: the value of {name!r} must be a string, not {type(value).__name__}")
             values[_unicode_text(name, "a key", "config")] = _unicode_text(value, f"the value of {name!r}", "config")
@@ -117,7 +117,7 @@ class ConfigCapability:
         text = _text_of(text, "config")
         name, mark, value = text.partition("=")
         if not mark:
-            raise PolicyError(f"config: {text!r} has no value; write KEY=VALUE")
+            raise PolicyError(f"config: {text!r} has no value: write KEY=VALUE")
         return cls(set=((name, value),))
 
     def __add__(self, other: ConfigCapability) -> ConfigCapability:
@@ -158,7 +158,7 @@ class ClockCapability:
     def __post_init__(self) -> None:
         if self.mode not in _CLOCKS:
             raise PolicyError(
-                f"clock: {self.mode!r} is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, "
+                f"clock: {self.mode!r} is not a mode: use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, "
                 "virtual or deny"
             )
         _whole_number(self.resolution_ns, "clock: the resolution")
@@ -179,7 +179,7 @@ class ClockCapability:
         if mode == "fixed":
             return cls(mode="fixed", instant_ns=_instant(detail))
         if mark:
-            raise PolicyError(f"clock: {mode!r} takes no value; leave out the colon")
+            raise PolicyError(f"clock: {mode!r} takes no value: leave out the colon")
         return cls(mode=mode)
 
     def merged(self, other: ClockCapability, named: Collection[str] = ()) -> ClockCapability:
@@ -197,7 +197,7 @@ def _instant(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise PolicyError(f"clock: {text!r} is not an instant; write it like fixed:2026-01-01T00:00:00Z") from None
+        raise PolicyError(f"clock: {text!r} is not an instant: write it like fixed:2026-01-01T00:00:00Z") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     span = moment - datetime(1970, 1, 1, tzinfo=UTC)
@@ -220,7 +220,7 @@ class RandomCapability:
 
     def __post_init__(self) -> None:
         if self.mode not in _RANDOMS:
-            raise PolicyError(f"random: {self.mode!r} is not a mode; use system, seed:42 or deny")
+            raise PolicyError(f"random: {self.mode!r} is not a mode: use system, seed:42 or deny")
         _whole_number(self.seed, "random: the seed")
         if not 0 <= self.seed < 1 << 64:
             raise PolicyError("random: the seed must be a whole number below 2^64")
@@ -232,10 +232,10 @@ class RandomCapability:
         mode, mark, detail = text.partition(":")
         if mode == "seed":
             if not detail.isascii() or not detail.isdigit():
-                raise PolicyError(f"random: {detail!r} is not a seed; write it like seed:42")
+                raise PolicyError(f"random: {detail!r} is not a seed: write it like seed:42")
             return cls(seed=int(detail[:40]))
         if mark:
-            raise PolicyError(f"random: {mode!r} takes no value; leave out the colon")
+            raise PolicyError(f"random: {mode!r} takes no value: leave out the colon")
         return cls(mode=mode)
 
     def merged(self, other: RandomCapability, named: Collection[str] = ()) -> RandomCapability:
@@ -265,7 +265,7 @@ class LoggingCapability:
         if not isinstance(self.enabled, bool):
             raise PolicyError(f"logging: enabled must be true or false, not {self.enabled!r}")
         if self.min_level not in LOG_LEVELS:
-            raise PolicyError(f"logging: {self.min_level!r} is not a level; use one of {', '.join(LOG_LEVELS)}")
+            raise PolicyError(f"logging: {self.min_level!r} is not a level: use one of {', '.join(LOG_LEVELS)}")
 
     @classmethod
     def production(cls) -> LoggingCapability:
@@ -317,9 +317,9 @@ class StdioCapability:
         if isinstance(stdin, str) and stdin not in ("empty", "inherit") and not stdin.startswith("file:"):
             raise PolicyError(f"stdio: stdin {stdin!r} is neither empty, inherit nor file:PATH")
         if stdin == "file:":
-            raise PolicyError("stdio: stdin names no file; write file:PATH")
+            raise PolicyError("stdio: stdin names no file: write file:PATH")
         if isinstance(stdin, str) and "\0" in stdin:
-            raise PolicyError("stdio: the path of stdin contains a NUL; remove it")
+            raise PolicyError("stdio: the path of stdin contains a NUL: remove it")
         for name in ("stdout", "stderr"):
             if getattr(self, name) not in ("capture", "inherit", "discard"):
                 raise PolicyError(f"stdio: {name} {getattr(self, name)!r} is neither capture, inherit nor discard")

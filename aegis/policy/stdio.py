@@ -32,7 +32,7 @@ def declared() -> Declaration:
 def _stated(options: Mapping[str, Any]) -> StdioCapability:
     (given,) = options["stdin"]
     if not given:
-        raise PolicyError("--stdin: the file name is empty; use inherit, empty or a file name")
+        raise PolicyError("--stdin: the file name is empty: use inherit, empty or a file name")
     return StdioCapability(stdin=given if given in ("inherit", "empty") else f"file:{given}")
 
 

@@ -92,7 +92,7 @@ def test_the_policy_file_has_its_keys_and_no_others(row: CapabilityRow) -> None:
     assert all_keys()["capabilities"][row.name].meaning == declared.summary
     assert all_keys()[f"capabilities.{row.name}"] == declared.tables()[""]
     assert getattr(parse_policy(f"[capabilities.{row.name}]"), row.name) == capability_class(row)()
-    with pytest.raises(PolicyError, match=f"'zzz' is not a key of capabilities.{row.name}; known: "):
+    with pytest.raises(PolicyError, match=f"'zzz' is not a key of capabilities.{row.name}: use one of "):
         parse_policy(f"[capabilities.{row.name}]\nzzz = 1")
     with pytest.raises(PolicyError, match=f"policy:2: '{row.name}' must be a table, not text"):
         parse_policy(f"[capabilities]\n{row.name} = 'x'")
