@@ -166,8 +166,9 @@ def limit_messages(name: str) -> Iterator[str]:
 
 
 REMEDY_AFTER_SEMICOLON = re.compile(
-    r"(?<!;); (?:allow the|break|build it|call the|choose|create|define|did you mean|end the|for a value|give|grant|known: "
-    r"|leave|lift|load|name|pass|please|put|redirect|refer to|regenerate|remove|return None|set|use|write)\b"
+    r"(?<!;); (?:(?:allow the|break|build it|call the|choose|create|define|did you mean|end the|for a value|give|grant"
+    r"|known|leave|lift|load|name|pass|please|put|redirect|refer to|regenerate|remove|return None|set|use|write)\b"
+    r"|\{[\w.]*(?:remedy|hint|instead)\b)"
 )
 """A message has the form *what happened: remedy*."""
 CODE = ("component/conversion/", "component/passage.py", "engine/call/", "isolation/parent/pool.py")
@@ -183,13 +184,18 @@ def remedies(name: str) -> Iterator[str]:
     known |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
         if isinstance(node, ast.JoinedStr):
-            text = "".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in node.values)
+            text = "".join(str(v.value) if isinstance(v, ast.Constant) else _shown(v) for v in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known:
             text = node.value
         else:
             continue
         if REMEDY_AFTER_SEMICOLON.search(text):
             yield f"{node.lineno}: a remedy follows a semicolon in {text[:60]!r}: write a colon"
+
+
+def _shown(value: ast.expr) -> str:
+    """Return the source of an expression in an f-string, in braces."""
+    return f"{{{ast.unparse(value.value)}}}" if isinstance(value, ast.FormattedValue) else ""
 
 
 RULES = (retired_names, retired_words, first_lines, bounds_without_unit, limit_messages, remedies)
@@ -233,6 +239,8 @@ def test_a_class_name_means_one_thing() -> None:
         ("MAX_PATH_BYTES, _MAX_DEPTH = 1, 2", bounds_without_unit, 0),
         ('raise PolicyError(f"{x!r} is not a mode; use system")', remedies, 1),
         ('raise PolicyError("no path; " "write one")', remedies, 1),
+        ('raise PolicyError(f"{path} is denied; {one.remedy}")', remedies, 1),
+        ('raise PolicyError(f"{path} is denied; {count} more")', remedies, 0),
         ('raise PolicyError(f"{x!r} is not a mode: use system")', remedies, 0),
         ('raise OutOfFuel("no fuel", limit="fuel")', limit_messages, 1),
         ('raise OutOfFuel(exceeded("fuel", 1, 1), limit="fuel")', limit_messages, 0),

@@ -96,7 +96,7 @@ def test_valid_but_unsupported_features_are_reported_with_their_position(tmp_pat
     )
     ended = aegis("bindgen", path, "-o", tmp_path / "out")
     assert ended.code != 0
-    assert ended.err.startswith(f"error: {path}:6:3: a:b/i: function f needs future<u8>, which Aegis does not run; ")
+    assert ended.err.startswith(f"error: {path}:6:3: a:b/i: function f needs future<u8>, which Aegis does not run: ")
     assert not (tmp_path / "out").exists()
 
 

@@ -286,7 +286,7 @@ for name in ("closed", "read-only", "closed-folder"):
         if name in allowed:
             assert line == f"granted {name}"
         else:
-            assert "permission denied; let this user open it, or leave the grant out" in line
+            assert "permission denied: let this user open it, or leave the grant out" in line
 
 
 def test_a_full_or_read_only_file_system_is_reported_to_the_guest_by_its_number(here: Path) -> None:

@@ -139,7 +139,7 @@ def _refuse(one: Protected, traced: _Traced, grant: PathGrant, place: HostPath, 
     else:
         return
     raise PolicyError(
-        f"filesystem: {quoted(grant.host)}, granted for {verb}, {how} {quoted(one.path)}, which is {one.reason}; "
+        f"filesystem: {quoted(grant.host)}, granted for {verb}, {how} {quoted(one.path)}, which is {one.reason}: "
         f"{one.remedy}"
     )
 
