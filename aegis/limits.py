@@ -73,10 +73,10 @@ def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float
 
     match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
     if match is None or len(text) > _MAX_QUANTITY_CHARACTERS:
-        raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity; write it like {example}")
+        raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity: write it like {example}")
     whole, decimals, power, unit = match.group(1).replace("_", ""), match.group(2) or "", match.group(3), match.group(4)
     if unit.lower() not in units:
-        raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {', '.join(u for u in units if u)}")
+        raise PolicyError(f"{what}: {unit!r} is not a unit: use one of {', '.join(u for u in units if u)}")
     value = int(whole + decimals) * units[unit.lower()] * int("1" + "0" * int(power or 0))
     divisor = int("1" + "0" * len(decimals))
     return value / divisor if value % divisor else value // divisor
@@ -88,7 +88,7 @@ def _quantity(value: object, what: str, units: Mapping[str, int], example: str) 
     if isinstance(value, str):
         value = _read(value, what, units, example)
     if not -_MAX_QUANTITY_UNITS < value < _MAX_QUANTITY_UNITS:  # also false for a NaN
-        raise PolicyError(f"{what}: the number is not finite or too large; write it like {example}")
+        raise PolicyError(f"{what}: the number is not finite or too large: write it like {example}")
     if value <= 0:
         raise PolicyError(f"{what}: {value:g} is not a limit; it must be greater than zero")
     return value
@@ -261,7 +261,7 @@ class Limits:
         changes = without_aliases(given(vars(), (*LIMIT_NAMES, *LIMIT_ALIASES)))
         for name in changes:
             if name not in LIMIT_NAMES:
-                hint = "".join(f"; did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
+                hint = "".join(f": did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
                 raise PolicyError(f"{name!r} is not a limit{hint}")
         return replace(self, **changes)
 
@@ -328,7 +328,7 @@ def parse_limit(name: str, value: object) -> int | float | None:
     low, high = bounds_of(name)
     if not low <= parsed <= high:
         shown, least, most = (format_limit(name, number) for number in (parsed, low, high))
-        raise PolicyError(f"{name}: {shown} is out of range; give a value from {least} to {most}")
+        raise PolicyError(f"{name}: {shown} is out of range: give a value from {least} to {most}")
     return parsed
 
 
@@ -360,7 +360,7 @@ def without_aliases(keywords: Mapping[str, Any]) -> dict[str, Any]:
         known = LIMIT_ALIASES.get(name, name)
         if known in made:
             raise PolicyError(
-                f"{known} and {name if known != name else _alias_of(name)} are one limit; give one of them"
+                f"{known} and {name if known != name else _alias_of(name)} are one limit: give one of them"
             )
         made[known] = value
     return made

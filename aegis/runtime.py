@@ -13,15 +13,7 @@ from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, P
 from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
-from aegis.policy import (
-    ClockCapability,
-    FilesystemCapability,
-    LoggingCapability,
-    Policy,
-    RandomCapability,
-    StdioCapability,
-)
-from aegis.policy.policy import KEYWORDS
+from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.run import Run
@@ -39,8 +31,12 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
-    from aegis.policy import Isolation
-    from aegis.policy.coerced import Configuration, Environment, Files, KeyValue, Network
+
+    # [capabilities: parameter types]
+    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
+    from aegis.policy.isolation import Isolation
+    from aegis.policy.statements import StdioCapability
+    # [end]
 
 _coerced: Any = late("aegis.policy.coerced")
 
@@ -89,11 +85,12 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
-        limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
-        environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
-        random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
-        network: Network = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: Configuration = DEFAULT, keyvalue: KeyValue = DEFAULT,
+        limits: Limits = DEFAULT,
+        # [capabilities: parameters]
+        filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT,
+        random: Random = DEFAULT, logging: Logging = DEFAULT, stdio: StdioCapability = DEFAULT,
+        network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
+        # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -175,7 +172,7 @@ class Aegis:
         Raise :class:`~aegis.errors.ArtifactError` for an artifact that is invalid or exceeds a limit.
         """
         if isinstance(data, str):
-            raise ArtifactError("a module must be bytes, not text; load text with load_wat()")
+            raise ArtifactError("a module must be bytes, not text: load text with load_wat()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:
@@ -322,47 +319,53 @@ class Builder:
         """Limit the wall-clock time of one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
+    def _state(self, name: str, value: Any) -> Builder:
+        """Set a capability, which may be given in a short form."""
+        return self._with(**{name: _coerced.coerced(name, value)})
+
+    def _add(self, name: str, value: Any) -> Builder:
+        """Add to a capability; a value that is none raises the error of the policy."""
+        before, given = getattr(self._policy, name), _coerced.coerced(name, value)
+        return self._with(**{name: before + given if isinstance(given, type(before)) else given})
+
+    # [capabilities: builder methods]
     def with_filesystem(self, capability: Files) -> Builder:
         """Grant files and directories, in addition to earlier grants. A path by itself is granted read-only."""
-        given = _coerced.coerced("filesystem", capability)
-        if not isinstance(given, FilesystemCapability):
-            return self._with(filesystem=given)  # raises the error of the policy
-        return self._with(filesystem=self._policy.filesystem + given)
-
-    def with_network(self, capability: Network) -> Builder:
-        """Set the network rules for components: a capability, or patterns that guests may connect to.
-
-        Core modules (preview 1) have no network.
-        """
-        return self._with(network=_coerced.coerced("network", capability))
+        return self._add("filesystem", capability)
 
     def with_environment(self, capability: Environment) -> Builder:
-        """Set the environment variables of the guest: a capability, a mapping, or ``NAME`` and ``NAME=VALUE`` texts."""
-        return self._with(environment=_coerced.coerced("environment", capability))
+        """Set the guest's environment variables: a capability, a mapping, or texts ``NAME`` and ``NAME=VALUE``."""
+        return self._state("environment", capability)
 
-    def with_clock(self, capability: ClockCapability | str) -> Builder:
-        """Set the clocks of the guest: a capability, or its text such as ``"system"``."""
-        return self._with(clock=_coerced.coerced("clock", capability))
+    def with_clock(self, capability: Clock) -> Builder:
+        """Set the clocks of the guest: a capability, or its text such as ``system``."""
+        return self._state("clock", capability)
 
-    def with_random(self, capability: RandomCapability | str) -> Builder:
-        """Set the source of the guest's random bytes: a capability, or its text such as ``"seed:42"``."""
-        return self._with(random=_coerced.coerced("random", capability))
+    def with_random(self, capability: Random) -> Builder:
+        """Set the source of the guest's random bytes: a capability, or its text such as ``seed:42``."""
+        return self._state("random", capability)
 
-    def with_logging(self, capability: LoggingCapability | str) -> Builder:
-        """Grant logging: a capability, or the lowest level, such as ``"warn"``."""
-        return self._with(logging=_coerced.coerced("logging", capability))
+    def with_logging(self, capability: Logging) -> Builder:
+        """Grant logging: a capability, or the lowest level, such as ``warn``."""
+        return self._state("logging", capability)
 
     def with_stdio(self, capability: StdioCapability) -> Builder:
         """Set the standard streams of the guest."""
-        return self._with(stdio=capability)
+        return self._state("stdio", capability)
 
-    def with_config(self, capability: Configuration) -> Builder:
-        """Set the values that a component reads from ``wasi:config/store``: a capability, or a mapping."""
-        return self._with(config=_coerced.coerced("config", capability))
+    def with_network(self, capability: Network) -> Builder:
+        """Set the network rules for components: a capability, or patterns of allowed connections."""
+        return self._state("network", capability)
 
     def with_keyvalue(self, capability: KeyValue) -> Builder:
         """Grant buckets of ``wasi:keyvalue``: a capability, or ``BUCKET`` and ``BUCKET=STORE`` texts."""
-        return self._with(keyvalue=_coerced.coerced("keyvalue", capability))
+        return self._state("keyvalue", capability)
+
+    def with_config(self, capability: Configuration) -> Builder:
+        """Set the values that a component reads from ``wasi:config/store``: a capability, or a mapping."""
+        return self._state("config", capability)
+
+    # [end]
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
@@ -405,7 +408,7 @@ class Builder:
         Raise :class:`~aegis.errors.PolicyError` for ``False``, because async support cannot be disabled.
         """
         if enabled is not True:
-            raise PolicyError("async support is always on; leave with_async_support out")
+            raise PolicyError("async support is always on: leave with_async_support out")
         return self
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
@@ -420,11 +423,12 @@ class Builder:
 def run(
     path: str | os.PathLike[str], *call: Any, args: Sequence[str] = (), policy: Policy | None = None,
     function: str | None = None,
-    limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
-    environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
-    random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
-    network: Network = DEFAULT, stdio: StdioCapability = DEFAULT, config: Configuration = DEFAULT,
-    keyvalue: KeyValue = DEFAULT,
+    limits: Limits = DEFAULT,
+    # [capabilities: parameters]
+    filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT, random: Random = DEFAULT,
+    logging: Logging = DEFAULT, stdio: StdioCapability = DEFAULT, network: Network = DEFAULT,
+    keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
+    # [end]
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
@@ -513,7 +517,7 @@ def _entry_among(functions: list[str], kind: str) -> str:
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
-        f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
+        f"the {kind} exports no {start}: name a function with {how}: it exports {shown}",
         name=start, near=similar_names(start, functions),
     )  # fmt: skip
 

@@ -148,7 +148,7 @@ class Expressions:
                 return self.call("Result", self.node(ok))
             case Result(ok, err):
                 return self.call("Result", self.node(ok), self.node(err))
-        raise TypeError(f"{of!r} is a named type; refer to it by a Ref")
+        raise TypeError(f"{of!r} is a named type: refer to it by a Ref")
 
     def call(self, name: str, *parts: Part) -> Bracketed:
         """Return the constructor call of a node class."""

@@ -24,7 +24,7 @@ def read_artifact(path: str, limits: Limits) -> bytes:
     if path == "-":
         return _binary(sys.stdin.buffer.read(most), path, limits)
     if not path:
-        raise ArtifactNotFound("the file name is empty; name a module, or - for standard input")
+        raise ArtifactNotFound("the file name is empty: name a module, or - for standard input")
     piped = read_pipe(path, most)
     return read_file(path, limits) if piped is None else _binary(piped, path, limits)
 
@@ -69,6 +69,6 @@ def read_pipe(path: str, most: int) -> bytes | None:
         except BlockingIOError:
             first = None  # the pipe has a writer that has not written yet
         if first == b"":
-            raise ArtifactNotFound(f"{printable(path)} is a pipe without a writer; name a file")
+            raise ArtifactNotFound(f"{printable(path)} is a pipe without a writer: name a file")
         os.set_blocking(descriptor, True)
         return (first or b"") + pipe.read(most)

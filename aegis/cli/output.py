@@ -120,7 +120,7 @@ class Output:
 
             traceback.print_exc()
         what = f"{type(error).__name__}: {printable(str(error))}"
-        text = f"internal error of aegis: {what}; please report it, with the traceback from -vv"
+        text = f"internal error of aegis: {what}: please report it, with the traceback from -vv"
         return self._plain("internal-error", "aegis", text, 125)
 
     def _plain(self, kind: str, blame: str, message: str, code: int) -> int:

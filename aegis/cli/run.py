@@ -47,7 +47,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
     if options["config"] is not None:
         output.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
-        raise UsageMistake("-e and --invoke both name a function; give one of them")
+        raise UsageMistake("-e and --invoke both name a function: give one of them")
     policy = make_policy(output.config, options, capture=output.json)
     refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
@@ -132,7 +132,7 @@ class _GuestRun:
         """Reject an artifact that cannot be run, before it is compiled."""
         call = self.options["invoke"]
         if call is not None and artifact.kind == "module":
-            raise ArtifactError("--invoke is for components; use -e for a core module")
+            raise ArtifactError("--invoke is for components: use -e for a core module")
         name = self.function
         if call is not None:
             from aegis.wit.wave import parse_call
@@ -168,7 +168,7 @@ class _GuestRun:
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
-            why = f" — grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
+            why = f": grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
             self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
 
     def why(self, decision: Decision) -> str:
@@ -224,7 +224,7 @@ class _GuestRun:
             return code
         name, error = lost
         why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        self.output.complain(f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room")
+        self.output.complain(f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room")
         return code or 125
 
     def recorded(self, code: int) -> int:
@@ -369,4 +369,4 @@ def _unwritable(target: str, error: OSError | ValueError) -> str:
         reason, remedy = "no process reads from it", "start its reader first"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "name a file on a disk with free space"
-    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"
+    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}: {remedy}"

@@ -46,7 +46,7 @@ def command(output: Output, /, folder: str | None, adapters: bool, force: bool) 
         _list(output, packages)
         return 0
     if not folder:
-        raise PolicyError("the directory name is empty; name the directory to write, such as wit/deps")
+        raise PolicyError("the directory name is empty: name the directory to write, such as wit/deps")
     files = _adapter_files() if adapters else _wit_files()
     written = _write(folder, files, force=force)
     output.result(
@@ -110,7 +110,7 @@ def _write(folder: str, files: list[_File], *, force: bool) -> list[str]:
             present = _content(os.path.join(folder, file.name))
             if present is not None and present != file.data and not force:
                 raise PolicyError(
-                    f"{quoted(os.path.join(folder, file.name))} has other contents; pass --force to replace it, or "
+                    f"{quoted(os.path.join(folder, file.name))} has other contents: pass --force to replace it, or "
                     "name another directory"
                 )
             if present != file.data:
@@ -125,7 +125,7 @@ def _write(folder: str, files: list[_File], *, force: bool) -> list[str]:
             raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PolicyError(
-            f"{quoted(folder)} cannot be written: {(reason or 'error').lower()}; name a directory that this user can "
+            f"{quoted(folder)} cannot be written ({(reason or 'error').lower()}): name a directory that this user can "
             "write"
         ) from None
     return [file.name for file in wanted]

@@ -323,7 +323,7 @@ def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
             if result is None:
                 return None
             raise HostError(
-                f"host function {function} returned {type(result).__name__}, but it has no result; return None"
+                f"host function {function} returned {type(result).__name__}, but it has no result: return None"
             )
         try:
             return fit(of, as_result(result) if isinstance(of, Result) else result, "its result")

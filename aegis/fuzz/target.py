@@ -112,7 +112,7 @@ class Target:
         functions = names if tuple(functions) == EVERY else functions
         for wanted in functions:
             if wanted not in names:
-                hint = "".join(f"; did you mean {printable(n)}?" for n in similar_names(wanted, names, 1))
+                hint = "".join(f": did you mean {printable(n)}?" for n in similar_names(wanted, names, 1))
                 raise ExportNotFound(
                     f"no export {printable(wanted)!r}{hint}", name=wanted, near=similar_names(wanted, names, 1)
                 )

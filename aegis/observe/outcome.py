@@ -207,4 +207,4 @@ def _capability(word: str, asked: list[str]) -> str:
         return word if word in found else found[0]
     which = ", ".join(found or names)
     problem = "matches several capabilities" if found else "is not a capability"
-    raise ValueError(f"{printable(word, 60)!r} {problem}; use one of {which}")
+    raise ValueError(f"{printable(word, 60)!r} {problem}: use one of {which}")

@@ -1,4 +1,4 @@
-"""Convert short forms of a capability to the capability: what follows its option on the command line, or a list of it.
+"""Convert short forms of a capability to the capability: the text of its option on the command line, or a list of it.
 
 =============== ==================================================== =============================================
 keyword         short form                                           meaning
@@ -7,43 +7,49 @@ keyword         short form                                           meaning
 ``network``     a pattern, or several                                connections, as ``--allow-net``
 ``environment`` ``NAME``, ``NAME=VALUE``, several, or a mapping      as ``--allow-env``
 ``config``      ``KEY=VALUE``, several, or a mapping                 as ``--config-value``
-``keyvalue``    ``BUCKET``, ``BUCKET=STORE``, or several             as ``--allow-keyvalue``
+``keyvalue``    ``BUCKET``, ``BUCKET=STORE``, several, or a mapping  as ``--allow-keyvalue``
 ``clock``       a mode, such as ``"system"``                         as ``--allow-clock``
 ``random``      a mode, such as ``"seed:42"``                        as ``--allow-random``
 ``logging``     the lowest level, such as ``"info"``                 as ``--allow-logging``
 =============== ==================================================== =============================================
 
-Write access is never a short form: it needs ``FilesystemCapability.read_write``.
+Write access is never a short form: it needs ``FilesystemCapability.read_write``. The declaration of a capability has
+the function that converts its short forms, and the name of their type, which is one of the aliases here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from aegis.policy.capabilities import (
-    ClockCapability,
-    ConfigCapability,
-    EnvironmentCapability,
-    LoggingCapability,
-    RandomCapability,
-)
-from aegis.policy.filesystem import FilesystemCapability
+from aegis.policy.capabilities import declaration, row_of
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeAlias
 
+    from aegis.policy.filesystem import FilesystemCapability
     from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
+    from aegis.policy.statements import (
+        ClockCapability,
+        ConfigCapability,
+        EnvironmentCapability,
+        LoggingCapability,
+        RandomCapability,
+    )
 
     Files: TypeAlias = "FilesystemCapability | str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
     Environment: TypeAlias = "EnvironmentCapability | str | Mapping[str, str] | Iterable[str]"
     Configuration: TypeAlias = "ConfigCapability | str | Mapping[str, str] | Iterable[str]"
     Network: TypeAlias = "NetworkCapability | str | Iterable[str] | None"
-    KeyValue: TypeAlias = "KeyValueCapability | str | Iterable[str] | None"
+    KeyValue: TypeAlias = "KeyValueCapability | str | Mapping[str, str] | Iterable[str] | None"
+    Clock: TypeAlias = "ClockCapability | str"
+    Random: TypeAlias = "RandomCapability | str"
+    Logging: TypeAlias = "LoggingCapability | str"
 
-__all__ = ["coerced"]
+__all__ = ["coerced", "parsed", "settings", "texts"]
 
 
 def coerced(name: str, value: Any) -> Any:
@@ -51,62 +57,31 @@ def coerced(name: str, value: Any) -> Any:
 
     Raise :class:`~aegis.errors.PolicyError` for invalid text.
     """
-    convert = _CONVERSIONS.get(name)
-    if convert is None or not isinstance(value, (str, os.PathLike, Mapping, list, tuple, set, frozenset)):
+    if not isinstance(value, (str, os.PathLike, Mapping, list, tuple, set, frozenset)) or row_of(name) is None:
         return value
-    return convert(value)
+    convert = declaration(name).short
+    return value if convert is None else convert(value)
 
 
-def _texts(value: Any) -> list[Any]:
+def texts(value: Any) -> list[Any]:
+    """Return the texts or paths of a short form as a list."""
     return [value] if isinstance(value, (str, os.PathLike)) else list(value)
 
 
-def _files(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return value
-    return FilesystemCapability.read_only(*_texts(value))
+def settings(kind: Any) -> Callable[[Any], Any]:
+    """Return the conversion of a mapping, or of texts ``NAME=VALUE``, to a capability with the field ``set``."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return kind(set=value)
+        made = kind()
+        for text in texts(value):
+            made += kind.parse(text)
+        return made
+
+    return convert
 
 
-def _network(value: Any) -> Any:
-    from aegis.policy.network import NetworkCapability
-
-    return value if isinstance(value, Mapping) else NetworkCapability(allow=_texts(value))
-
-
-def _environment(value: Any) -> Any:
-    return _settings(EnvironmentCapability, value)
-
-
-def _config(value: Any) -> Any:
-    return _settings(ConfigCapability, value)
-
-
-def _settings(kind: Any, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return kind(set=value)
-    made = kind()
-    for text in _texts(value):
-        made += kind.parse(text)
-    return made
-
-
-def _keyvalue(value: Any) -> Any:
-    from aegis.policy.keyvalue import KeyValueCapability
-
-    if isinstance(value, Mapping):
-        return KeyValueCapability(buckets=value)
-    parts = [KeyValueCapability.parse(text) for text in _texts(value)]
-    made = parts[0] if parts else KeyValueCapability()
-    for part in parts[1:]:
-        made += part
-    return made
-
-
-def _parsed(kind: Any) -> Callable[[Any], Any]:
+def parsed(kind: Any) -> Callable[[Any], Any]:
+    """Return the conversion of one text to a capability."""
     return lambda value: kind.parse(value) if isinstance(value, str) else value
-
-
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "filesystem": _files, "network": _network, "environment": _environment, "config": _config, "keyvalue": _keyvalue,
-    "clock": _parsed(ClockCapability), "random": _parsed(RandomCapability), "logging": _parsed(LoggingCapability),
-}  # fmt: skip

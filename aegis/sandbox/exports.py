@@ -56,7 +56,7 @@ class Exports(Mapping[str, Any]):
         full = interface_named(self._items, name)
         if full is None:
             alike = similar_names(str(name), self._items)
-            hint = f"; did you mean {printable(alike[0], 120)}?" if alike else ""
+            hint = f": did you mean {printable(alike[0], 120)}?" if alike else ""
             raise ExportNotFound(
                 f"the component exports nothing called {printable(str(name))!r}{hint}", name=str(name), near=alike
             )
@@ -82,7 +82,7 @@ class Namespace:
     def __getattr__(self, name: str) -> Any:
         members = [n for n in vars(self) if not n.startswith("__")]
         alike = similar_names(name, members, 1)
-        hint = f"; did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
+        hint = f": did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
         raise AttributeError(f"{printable(self.__name__)} has no {name}{hint}")
 
     def __repr__(self) -> str:
@@ -178,7 +178,7 @@ def _no_constructor(resource: str) -> Any:
 def arguments_error(signature: str, wanted: int, args: Sequence[Any], error: Exception) -> CallError:
     """Return the error for arguments that do not match ``signature``, which has ``wanted`` parameters."""
     if len(args) != wanted:
-        spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
+        spread = ": write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
         return CallError(f"{signature} takes {count(wanted, 'argument')}, not {len(args)}{spread}")
     message = str(error)  # a message from a worker has the signature already
     return CallError(message if message.startswith(f"{signature}: ") else f"{signature}: {message}")

@@ -114,7 +114,7 @@ class Globals(MutableMapping[str, Any]):
     def _type(self, name: str) -> GlobalType:
         export = self._run.loaded().export(name)
         if export is None or not isinstance(export.type, GlobalType):
-            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), self._names(), 1))
+            hint = "".join(f": did you mean {n}?" for n in similar_names(str(name), self._names(), 1))
             raise KeyError(f"the module exports no global {printable(str(name))!r}{hint}")
         if export.type.value not in scalar_types:
             raise CallError(f"the global {printable(name)!r} is a {export.type.value}, which Python cannot hold")

@@ -320,7 +320,7 @@ def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[s
     for key in imports:
         if key not in wanted:
             alike = similar_names(str(key), names, 1)
-            hint = f"; did you mean {printable(alike[0])}?" if alike else ""
+            hint = f": did you mean {printable(alike[0])}?" if alike else ""
             faults.append(f"the component does not import {printable(str(key))!r}{hint}")
     return faults
 

@@ -106,4 +106,4 @@ def _unknown(data: bytes, at: int) -> str:
         proposal = "relaxed-simd"
     if proposal is None:
         return f"unknown instruction at byte {at:,}: {data[at : at + 4].hex(' ')}"
-    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support; build it without"
+    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support: build it without"

@@ -337,4 +337,4 @@ def _name(of: WitType, names: Any, value: Any, where: str) -> str:
 
 def _hint(name: str, known: Any) -> str:
     alike = similar_names(name, known, 1)
-    return f"; did you mean {alike[0]}?" if alike else ""
+    return f": did you mean {alike[0]}?" if alike else ""

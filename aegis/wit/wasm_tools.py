@@ -56,7 +56,7 @@ def _require_files(path: str) -> None:
     twice, so a pipe with a writer does not work either.
     """
     if not path:
-        raise ArtifactNotFound("the file name is empty; name WIT text, a directory of it, or a component")
+        raise ArtifactNotFound("the file name is empty: name WIT text, a directory of it, or a component")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def _require_files(path: str) -> None:
     for name in [path] if not stat.S_ISDIR(mode) else _entries(path):
         if not os.path.isfile(name) and not os.path.isdir(name):
             remedy = "name WIT text, a directory of it, or a component"
-            raise ArtifactNotFound(f"{printable(name)} is neither a regular file nor a directory; {remedy}")
+            raise ArtifactNotFound(f"{printable(name)} is neither a regular file nor a directory: {remedy}")
 
 
 def _entries(folder: str) -> Iterator[str]:
@@ -126,5 +126,5 @@ def _refused(path: str, said: str) -> ArtifactError:
     )
     for pattern, remedy in _REMEDIES:
         if pattern.search(message):
-            message += f"; {remedy}"
+            message += f": {remedy}"
     return ArtifactError(f"{printable(place['place'] if place else path, 400)}: {printable(message, 600)}")

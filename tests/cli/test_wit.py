@@ -63,7 +63,7 @@ def test_a_file_with_other_contents_is_kept_unless_forced(tmp_path: Path) -> Non
     mine.write_text("package wasi:io@9.0.0;\n")
     refused = aegis("wit", tmp_path)
     assert refused.code == 125
-    assert "has other contents; pass --force to replace it" in refused.err
+    assert "has other contents: pass --force to replace it" in refused.err
     assert list(files(tmp_path)) == ["wasi-io/package.wit"]
     assert aegis("wit", tmp_path, "--force").code == 0
     assert files(tmp_path) == files(DEPS)

@@ -117,5 +117,5 @@ def test_both_names_of_a_limit_are_an_error(name: str) -> None:
 
 
 def test_a_misspelt_limit_is_still_an_error() -> None:
-    with pytest.raises(PolicyError, match="'memory_limt' is not a policy keyword; did you mean"):
+    with pytest.raises(PolicyError, match="'memory_limt' is not a policy keyword: did you mean"):
         Policy.from_keywords(memory_limt="1MiB")  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ def test_json_by_type_needs_no_python_classes() -> None:
     ("of", "text", "message"),
     [
         (List(ORDER), '[{"item-id": 1, "tags": [1]}]', "$[0].tags[0]: expected a string for string, found the number"),
-        (ORDER, '{"item-id": 1, "tags": [], "tag": 1}', "$: the record order has no field 'tag'; did you mean tags?"),
+        (ORDER, '{"item-id": 1, "tags": [], "tag": 1}', "$: the record order has no field 'tag': did you mean tags?"),
         (ORDER, '{"tags": []}', "$: the record order lacks item-id"),
         (ORDER, '{"item-id": 1, "item-id": 2, "tags": []}', "$: the key 'item-id' occurs twice: keep one"),
         (ORDER, "[]", "$: expected an object for order, found an array"),
@@ -145,7 +145,7 @@ def test_json_by_type_needs_no_python_classes() -> None:
         (Result(None, None), '{"ok": 1}', "$.ok: expected null, as this case has no payload,"),
         (SHAPE, '"circle"', '$: the case circle of shape has a payload: write {"circle": …}'),
         (SHAPE, '{"empty": 1}', "$.empty: expected null"),
-        (SHAPE, '"cirle"', "$: 'cirle' is not one of shape; did you mean circle?"),
+        (SHAPE, '"cirle"', "$: 'cirle' is not one of shape: did you mean circle?"),
         (SHAPE, '{"circle": 1, "circle": 2}', "occurs twice"),
         (COLOUR, '"blue"', "$: 'blue' is not one of colour: red, dark-green"),
         (RIGHTS, '["read", "fly"]', "$[1]: 'fly' is not one of rights"),

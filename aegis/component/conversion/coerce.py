@@ -215,7 +215,7 @@ def _fields(of: Record, where: str, odd: list[Any], missing: list[str]) -> NoRet
         parts.append(f"lacks {', '.join(missing)}")
     for key in odd[:5]:
         alike = similar_names(str(key), [name for name, _ in of.fields], 1)
-        parts.append(f"has no field {shown(key, 40, str)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
+        parts.append(f"has no field {shown(key, 40, str)!r}{f': did you mean {alike[0]}?' if alike else ''}")
     raise CallError(f"{where}: the record {of.name} {' and '.join(parts)}")
 
 

@@ -72,7 +72,7 @@ def _stated(found: Function, name: Any, table: Interface, function: str = "") ->
         return merged(found, stated)
     except Mismatch as odd:
         raise LinkError(
-            f"{printable(str(name), 160)} has another type than in the bindings: {odd}; regenerate the bindings"
+            f"{printable(str(name), 160)} has another type than in the bindings: {odd}: regenerate the bindings"
         ) from None
 
 
@@ -141,7 +141,7 @@ def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
         members = similar_names(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
         alike = [k for k in known if k.rpartition("#")[2] in members][:3]
     if alike:
-        hint = f"; did you mean {' or '.join(printable(a, 120) for a in alike)}?"
+        hint = f": did you mean {' or '.join(printable(a, 120) for a in alike)}?"
     else:
         listed = ", ".join(printable(k, 80) for k in known[:8])
         hint = f"; it exports {listed}{' and more' if len(known) > 8 else ''}" if known else "; it exports no functions"

@@ -263,7 +263,7 @@ def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
     result = await_result(door, result, f"{module}.{name}")
     if result is not None:
         raise HostError(
-            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result: return None"
         )
 
 

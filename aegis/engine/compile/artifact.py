@@ -95,9 +95,9 @@ def admit_size(data: bytes, limits: Limits, what: str) -> None:
 
 def _looks_like(data: bytes) -> str:
     if data.lstrip()[:7] == b"(module" or data.lstrip()[:2] == b";;":
-        return "it is WebAssembly text; give the file a name that ends in .wat"
+        return "it is WebAssembly text: give the file a name that ends in .wat"
     if len(data) < 8 and (data[:4] == b"\0asm" or b"\0asm".startswith(data)):
-        return f"it ends after {count(len(data), 'byte')}, but the header has 8; the file is truncated"
+        return f"it ends after {count(len(data), 'byte')}, but the header has 8: the file is truncated"
     if data[:4] == b"\0asm":
         return f"its version is {int.from_bytes(data[4:8], 'little')}; the only supported version is 1"
     if not any(data):

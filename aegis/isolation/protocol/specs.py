@@ -12,6 +12,7 @@ from aegis.engine.compile.config import EngineConfig
 from aegis.isolation.protocol.pickled import LATEST, Pickler, Unpickler
 from aegis.limits import Limits
 from aegis.policy import Policy
+from aegis.policy.capabilities import CAPABILITIES, WORKER
 from aegis.support.lean import Any, dataclass, field
 
 __all__ = ["ACCOUNT", "SPEC_SIZE_BYTES", "Compile", "Folder", "SandboxSpec", "WorkerSpec", "pack", "unpack"]
@@ -115,7 +116,7 @@ class SandboxSpec:
     """Python modules to import before confinement."""
 
 
-_SHARED = ("limits", "clock", "random", "logging", "network", "config", "isolation")
+_SHARED = ("limits", *(row.name for row in CAPABILITIES if row.place == WORKER), "isolation")
 
 
 class _Packer(Pickler):
