@@ -112,7 +112,7 @@ def test_a_limit_also_has_the_name_of_its_option(name: str) -> None:
 def test_both_names_of_a_limit_are_an_error(name: str) -> None:
     both: dict[str, Any] = {name: 1 << 20, f"{name}_limit": 1 << 20}
     for give in (Policy.from_keywords, Limits().with_, Aegis.builder().with_limits, Aegis):
-        with pytest.raises(PolicyError, match=f"{name} and {name}_limit are one limit; give one of them"):
+        with pytest.raises(PolicyError, match=f"{name} and {name}_limit are one limit: give one of them"):
             give(**both)
 
 
