@@ -35,7 +35,8 @@ class InterfaceModules:
         found = self.made.get(unit.module)
         if found is None:
             document, scope = self.plan.document, ModuleNames(self.package)
-            found = ModuleWriter(document, scope, unit.interface.types, lambda key: self.place(key, unit))
+            place, foreign = (lambda key: self.place(key, unit)), (lambda key: self.foreign(key, unit))
+            found = ModuleWriter(document, scope, unit.interface.types, place, foreign)
             self.made[unit.module] = found
         return found
 
@@ -49,6 +50,11 @@ class InterfaceModules:
             return None
         home = self.plan.home(target, unit is not None and not unit.imported)
         return None if home is None else (home.module, self.module(home).known[target])
+
+    def foreign(self, key: int, unit: PlannedModule | None = None) -> tuple[str, Known] | None:
+        """Return module and names of a type that another interface defines or uses; ``None`` if no module has it."""
+        home = self.plan.home(key, unit is not None and not unit.imported)
+        return None if home is None else (home.module, self.module(home).known[key])
 
     def source(self, unit: PlannedModule) -> str:
         """Return the source of a module."""

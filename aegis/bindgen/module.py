@@ -21,6 +21,28 @@ TypeLocator = Callable[[int], "tuple[str, Known] | None"]
 """Maps the key of a type to the sibling module that defines it and its names there; ``None`` for a type of its own."""
 
 
+class _KnownNames(dict[int, Known]):
+    """The names of types by key. A type that the interface does not name is imported when it is first needed.
+
+    A function's own ``result`` is written without its alias, so its parts may belong to the interface of the alias.
+    """
+
+    __slots__ = ("_find", "_scope")
+
+    def __init__(self, scope: ModuleNames, find: TypeLocator) -> None:
+        self._scope, self._find = scope, find
+
+    def __missing__(self, key: int) -> Known:
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        module, there = found
+        name = self._scope.free(there.python)
+        self._scope.use(self._scope.sibling(module), there.python, name)
+        made = self[key] = Known(name, "")  # tables refer to the alias, never to its parts
+        return made
+
+
 @dataclass(slots=True)
 class ModuleWriter:
     """Writes the types, functions and table of an interface, or of the items of a world itself."""
@@ -29,13 +51,17 @@ class ModuleWriter:
     scope: ModuleNames
     types: Sequence[TypeDef]
     place: TypeLocator
-    known: dict[int, Known] = field(default_factory=dict)
+    """Finds a type that one of ``types`` is another name of."""
+    foreign: TypeLocator
+    """Finds a type of another interface by its own key."""
+    known: dict[int, Known] = field(init=False)
     cases: dict[int, tuple[str, ...]] = field(default_factory=dict)
     own: list[TypeDef] = field(default_factory=list)
     expressions: Expressions = field(init=False)
     classes: ClassWriter = field(init=False)
 
     def __post_init__(self) -> None:
+        self.known = _KnownNames(self.scope, self.foreign)
         self.expressions = Expressions(self.document, self.scope, self.known)
         self.classes = ClassWriter(self.expressions, self.cases)
         names = {t.key: self.scope.define(pascal(t.name)) for t in self.types}

@@ -36,7 +36,7 @@ class WorldWriter:
         self.name = self.scope.define(pascal(self.world.name))
         types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
         types.sort(key=lambda t: t.key)
-        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
+        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place, self.interfaces.foreign)
 
     def source(self) -> str:
         """Return the source of the module."""
@@ -82,14 +82,12 @@ class WorldWriter:
             return []
         bound = self.scope.use("aegis.wit.values", "Bound")
         params, entries = ["*"], []
-        modules = {unit.module for unit in own.values()}
-        for attribute, unit in own.items():
-            module = self.scope.neighbour(unit.module)
-            name = f"{attribute}_" if attribute in modules else attribute
+        modules = [self.scope.neighbour(unit.module) for unit in own.values()]
+        *names, given = self.scope.parameters([*own, "functions"])
+        for name, module, unit in zip(names, modules, own.values(), strict=True):
             params.append(f"{name}: {module}.Host")
             entries.append(f'"{unit.interface.name}": {bound}({module}.INTERFACE, {name})')
         if free or made_here:
-            given = "functions" if "functions" not in own else "functions_"
             params.append(f"{given}: Imports")
             entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
             entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]

@@ -313,12 +313,17 @@ def _provider_key(imports: Mapping[str, Any], name: str) -> str | None:
 
 
 def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[str]:
-    """Return a fault for each key of ``imports`` that the component does not import."""
+    """Return a fault for each key of ``imports`` that the component does not import.
+
+    A compatible version of an imported interface is no fault: tools that make components merge the versions that a
+    world imports into the newest, and the world's bindings provide each of them.
+    """
     names = list(component.world.imports)
     wanted = {key for name in names if (key := _provider_key(imports, name)) is not None}
+    tracks = {track(name) for name in names if "@" in name}
     faults = []
     for key in imports:
-        if key not in wanted:
+        if key not in wanted and not (isinstance(key, str) and "@" in key and track(key) in tracks):
             alike = similar_names(str(key), names, 1)
             hint = f"; did you mean {printable(alike[0])}?" if alike else ""
             faults.append(f"the component does not import {printable(str(key))!r}{hint}")
