@@ -120,6 +120,8 @@ class Expressions:
 
     def _shape(self, of: WitType, text: str, lazy: bool) -> str:
         found = self.early.get(text) or (self.late.get(text) if lazy else None)
+        if found is None and self.scope.mentioning:
+            return text
         if found is None:
             self.scope.use("typing", "TypeAlias")
             found = self.scope.define(f"Shape{len(self.early) + len(self.late) + 1}")

@@ -41,7 +41,10 @@ class FunctionWriter:
     def raises(self, of: Function) -> str:
         """Return the sentence about the error case for the docstring of an exported function."""
         result = self.expressions.result_of(of) if self.exported else None
-        return f"Raises ``Err[{self.expressions.maybe(result.err)}]``." if result is not None else ""
+        if result is None:
+            return ""
+        with self.expressions.scope.mentioned():
+            return f"Raises ``Err[{self.expressions.maybe(result.err)}]``."
 
     def params(self, of: FunctionDef) -> list[str]:
         """Return the parameters of a Python method, starting with ``self``."""

@@ -37,6 +37,8 @@ class _KnownNames(dict[int, Known]):
         if found is None:
             raise KeyError(key)
         module, there = found
+        if self._scope.mentioning:
+            return there
         name = self._scope.free(there.python)
         self._scope.use(self._scope.sibling(module), there.python, name)
         made = self[key] = Known(name, "")  # tables refer to the alias, never to its parts

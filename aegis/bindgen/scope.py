@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aegis.bindgen.layout import WIDTH, natural
@@ -33,6 +34,8 @@ class ModuleNames:
     members: defaultdict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
     neighbours: dict[str, str] = field(default_factory=dict)
     """The local names of imported sibling modules, by module."""
+    mentioning: bool = False
+    """Whether names are only written into a docstring, which needs no imports."""
 
     def free(self, name: str) -> str:
         """Reserve a name, with trailing underscores if it is taken, and return it."""
@@ -51,8 +54,18 @@ class ModuleNames:
 
     def use(self, module: str, name: str, alias: str = "") -> str:
         """Import a name and return its local name."""
-        self.members[module].add((name, alias or name))
+        if not self.mentioning:
+            self.members[module].add((name, alias or name))
         return alias or name
+
+    @contextmanager
+    def mentioned(self) -> Iterator[None]:
+        """Import and reserve nothing for the names that are used inside the ``with`` block."""
+        before, self.mentioning = self.mentioning, True
+        try:
+            yield
+        finally:
+            self.mentioning = before
 
     def module(self, name: str) -> None:
         """Import a module."""

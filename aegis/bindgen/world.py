@@ -36,7 +36,9 @@ class WorldWriter:
         self.name = self.scope.define(pascal(self.world.name))
         types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
         types.sort(key=lambda t: t.key)
-        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place, self.interfaces.foreign)
+        self.module = ModuleWriter(
+            self.interfaces.plan.document, self.scope, types, self.interfaces.place, self.interfaces.foreign
+        )
 
     def source(self) -> str:
         """Return the source of the module."""

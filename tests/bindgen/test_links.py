@@ -24,9 +24,11 @@ FOREIGN_RESULTS = """package t:foreign;
 interface i { record r { x: u32 } variant v { a(r), b } resource h; enum e { x }
   type t = result<r, string>; type many = result<list<r>, v>; type own-h = result<h, e>; type none = result<_, v>; }
 interface j { use i.{t, many}; f: func() -> t; g: func(x: t) -> option<t>; m: func() -> many; }
-interface k { use j.{t}; use i.{own-h, none}; record r { y: t }
-  resource z { constructor(x: t); mine: func() -> own-h; s: static func() -> t; } n: func() -> none; r: func() -> r; }
-world w { use i.{many}; import j; import k; export j; export k; import low: func() -> many; export top: func() -> many; }
+interface k { use j.{t}; use i.{own-h, none, e}; record r { y: t }
+  resource z { constructor(x: t); mine: func() -> own-h; s: static func() -> t; }
+  n: func() -> none; last: func() -> r; deep: func() -> result<option<option<u8>>, option<option<e>>>; }
+world w { use i.{many}; import j; import k; export j; export k;
+  import low: func() -> many; export top: func() -> many; }
 """
 ONE_NAME = """package t:names;
 interface functions { f: func(); }

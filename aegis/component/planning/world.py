@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
 
 __all__ = [
-    "ImportedFunction", "Lacking", "Typing", "check_export", "compatible_interface", "find_export", "imported_functions",
-    "interface_named", "no_such_function", "nothing_lacks", "typed_export",
+    "ImportedFunction", "Lacking", "Typing", "check_export", "compatible_interface", "find_export",
+    "imported_functions", "interface_named", "no_such_function", "nothing_lacks", "typed_export",
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
