@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock as allocate_lock
 
 from aegis.engine.compile.artifact import Module, read_file, text_to_binary
 from aegis.engine.compile.cache import Cache
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
     from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
+    from aegis.sandbox.awaited import SandboxOpening
+    from aegis.sandbox.backend import Backend
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
@@ -71,6 +74,10 @@ class Aegis:
         sandbox that has subscribers or is ``measured``. Costs the pool, a copy of the component's data for each
         sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
         in either case.
+    ``max_concurrent_calls``
+        Guests that asynchronous calls run at once; further calls wait for their turn, and waiting does not count as
+        their time. A guest whose host function is awaited gives its turn away meanwhile. Without it, all runtimes
+        share at least 32 turns.
 
     Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and ``TypeError`` for a policy together
     with keywords.
@@ -84,6 +91,7 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        max_concurrent_calls: int | None = None,
         limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
         environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
         random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
@@ -115,7 +123,12 @@ class Aegis:
             from aegis.sandbox.protected_paths import protected_from_grants
 
             self._backend.protected = protected_from_grants(self._cache)
+        if max_concurrent_calls is not None:
+            from aegis.sandbox.awaited import turns
+
+            self._backend.turns = turns(max_concurrent_calls)
         self._isolated: IsolatedBackend | None = None
+        self._starting = allocate_lock()
         if self.policy.isolation is not None:
             self._workers()
 
@@ -128,6 +141,7 @@ class Aegis:
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
 
@@ -135,7 +149,10 @@ class Aegis:
         """
         from aegis.policy import load_policy
 
-        return cls(load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory)
+        return cls(
+            load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory,
+            max_concurrent_calls=max_concurrent_calls,
+        )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
 
@@ -204,17 +221,18 @@ class Aegis:
 
     def _workers(self) -> IsolatedBackend:
         """Return the backend of isolated sandboxes; it starts its workers now."""
-        if self._isolated is None:
-            from aegis.isolation.parent.backend import IsolatedBackend
-            from aegis.policy import Isolation
+        with self._starting:
+            if self._isolated is None:
+                from aegis.isolation.parent.backend import IsolatedBackend
+                from aegis.policy import Isolation
 
-            options = self.policy.isolation or Isolation()
-            here = self._backend
-            self._isolated = IsolatedBackend(
-                self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
-            )
-            self._isolated.protected = here.protected
-        return self._isolated
+                options, here = self.policy.isolation or Isolation(), self._backend
+                made = IsolatedBackend(
+                    self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
+                )
+                made.protected, made.turns = here.protected, here.turns
+                self._isolated = made
+            return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------
 
@@ -269,6 +287,39 @@ class Aegis:
             faults=faults,
         )  # fmt: skip
         return Sandbox(run)
+
+    def asandbox(
+        self, module: Module | Component | None = None, *, imports: Mapping[str, Any] | None = None,
+        args: Sequence[str] = (), subscribers: Sequence[Subscriber] = (), stdio: StdioCapability | None = None,
+        measured: bool = False, denied: Callable[[Decision], None] | None = None, trap_missing: bool = False,
+        faults: Faults | None = None, isolate: bool | None = None,
+    ) -> SandboxOpening:  # fmt: skip
+        """Return a sandbox like :meth:`sandbox`, to be created and closed off the event loop::
+
+            async with runtime.asandbox(plugin) as sandbox:
+                await sandbox.acall("run")
+
+        ``await runtime.asandbox(plugin)`` returns a sandbox that the caller closes by :meth:`aegis.Sandbox.aclose`.
+        Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
+        the guest holds at the end. Creation takes its turn among the asynchronous calls.
+        """
+        from aegis.sandbox.awaited import SandboxOpening, off_loop
+
+        isolated = self.policy.isolation is not None if isolate is None else isolate
+        if isolated and faults is not None:
+            raise PolicyError("faults cannot be injected into an isolated sandbox: pass isolate=False or no faults")
+
+        async def new_run() -> Run:
+            starts = isolated and self._isolated is None
+            backend: Backend = self._backend
+            if isolated:
+                backend = await off_loop(self._workers) if starts else self._workers()
+            return Run(
+                backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
+                denied=denied, trap_missing=trap_missing, faults=faults,
+            )  # fmt: skip
+
+        return SandboxOpening(Sandbox, new_run, module)
 
 
 class Builder:
@@ -395,6 +446,10 @@ class Builder:
         if enabled is not True:
             raise PolicyError("async support is always on; leave with_async_support out")
         return self
+
+    def with_max_concurrent_calls(self, calls: int | None) -> Builder:
+        """Limit the guests that asynchronous calls run at once; see :class:`aegis.Aegis`."""
+        return Builder(self._policy, {**self._options, "max_concurrent_calls": calls})
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
         """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""

@@ -16,6 +16,7 @@ __all__ = ["InterfaceModules"]
 
 _HOST = "The functions that Python implements for a guest that imports the interface."
 _EXPORTS = "The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
+_ASYNC_EXPORTS = "The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class InterfaceModules:
             sides += module.side(functions, "Host", _HOST, exported=False)
         if unit.exported:
             sides += module.side(functions, "Exports", _EXPORTS, exported=True)
+            sides += module.side(functions, "AsyncExports", _ASYNC_EXPORTS, exported=True, awaited=True)
         name = f"_NAME = {quoted(unit.interface.name)}"
         tables = [name, module.tables(), module.interface("INTERFACE", functions)]
         return module.text(_title(unit), [*blocks, *module.expressions.shapes, *sides], tables)

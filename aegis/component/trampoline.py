@@ -482,7 +482,7 @@ def _drop_body(resource: int, home: int, plan: Any) -> Body:
 
 def _drop_object(state: Any, value: Any) -> None:
     door = state.door
-    drop_object(value)
+    drop_object(value, door)
     if door.stop is not None or time.monotonic() >= door.deadline:
         raise door.late("a resource's drop")
     secure_after("a resource's drop")

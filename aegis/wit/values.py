@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from aegis.wit.err import Err as Err
 from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
-__all__ = ["BitFlags", "Bound", "Err", "Ok", "ResourceHandle", "Some"]
+__all__ = ["BitFlags", "Bound", "Err", "MaybeAwaitable", "Ok", "ResourceHandle", "Some"]
 
 T = TypeVar("T")
+MaybeAwaitable: TypeAlias = T | Awaitable[T]
+"""The result of a host function in generated protocols, so that an implementation may be ``def`` or ``async def``."""
 S = TypeVar("S", bound="ResourceHandle")
 
 

@@ -147,4 +147,4 @@ def test_the_text_of_a_world_with_foreign_results_reads_back(tmp_path: Path) -> 
     """A component's own WIT has the same functions as the text, so bindings of a binary have the same names."""
     made = generate(read_wit(str(component(tmp_path, FOREIGN_RESULTS))), None)
     assert "t_foreign_j.py" in made
-    assert "def m(self) -> list[R] | Err[V]: ..." in made["t_foreign_j.py"]
+    assert "def m(self) -> MaybeAwaitable[list[R] | Err[V]]: ..." in made["t_foreign_j.py"]

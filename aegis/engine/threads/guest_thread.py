@@ -42,6 +42,8 @@ class ThreadState(threading.local):
     """The memory budget of the store that is being instantiated on this thread."""
     loop: Any = None
     """The event loop that awaits the call on this thread, or ``None``."""
+    turns: Any = None
+    """The pool that gave this thread its turn, or ``None``."""
 
     def detect_mode(self) -> int:
         """Return the mode of this thread; determine it on the first call."""

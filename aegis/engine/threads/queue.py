@@ -1,7 +1,8 @@
-"""A pool of guest threads for ``acall``: at most a fixed number of guests run at once; further calls queue.
+"""Pools of guest threads for ``acall``: at most a fixed number of guests run at once; further calls queue.
 
-A guest that awaits on the event loop gives up its turn while it waits. If no call starts or ends for
-:data:`STALL_SECONDS`, one more call starts, so that guests that wait for each other cannot block the queue forever.
+A guest that awaits on the event loop gives up its turn while it waits. All runtimes share :data:`pool`. If no call of
+it starts or ends for :data:`STALL_SECONDS`, one more call starts, so that guests that wait for each other cannot block
+the queue forever. A runtime with a bound of its own has a pool of its own, whose bound always holds.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
 from aegis.engine.threads.ticker import ticker
 
-__all__ = ["GuestThreadPool", "pool"]
+__all__ = ["GuestThreadPool", "closing", "pool"]
 
 MAX_RUNNING_THREADS = max(32, 4 * (os.cpu_count() or 1))
 """Guests that run at once. More would compete for memory and the GIL without finishing sooner."""
@@ -29,12 +31,19 @@ STALL_SECONDS = 0.1
 """Time without a call that starts or ends, after which one more call starts."""
 
 
+_MAX_CLOSING_THREADS = 8
+"""Sandboxes that are closed at once from event loops. Closing is short and must not wait for guests that run."""
+
+_pools: WeakSet[GuestThreadPool] = WeakSet()
+
+
 class GuestThreadPool:
     """Runs jobs on guest threads, at most ``most`` at once."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._reset()
+        _pools.add(self)
 
     def _reset(self) -> None:
         self._lock = Lock()
@@ -133,7 +142,14 @@ def _run_callbacks(work: Job) -> None:
     work.outcome().run_callbacks()
 
 
+def _reset_all() -> None:
+    """After fork, in the child: forget the parent's threads and its queued calls."""
+    for each in _pools:
+        each._reset()
+
+
 pool = GuestThreadPool(MAX_RUNNING_THREADS)
+closing = GuestThreadPool(_MAX_CLOSING_THREADS)
 ticker.at_tick.append(pool.check_stall)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool._reset)
+    os.register_at_fork(after_in_child=_reset_all)
