@@ -243,17 +243,18 @@ def test_no_thread_and_no_descriptor_is_left_of_cancelled_requests(runtime: Aegi
             await sandbox.acall("go", n)
 
     async def waits(x: int) -> int:
+        inside.release()
         await asyncio.Event().wait()
         return x
 
     async def round_() -> tuple[int, int]:
         tasks = [asyncio.create_task(request(n)) for n in range(16)]
-        await asyncio.sleep(0.2)
+        for _ in tasks:
+            await inside.acquire()
         for task in tasks:
             task.cancel()
-        assert all(
-            isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True)
-        )
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
     async def main() -> None:

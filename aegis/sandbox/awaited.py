@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.threads.event_loop import finish_on_loop, supervise_on_loop
 from aegis.engine.threads.queue import GuestThreadPool
-from aegis.errors import PolicyError
+from aegis.errors import PolicyError, SandboxStateError
 from aegis.sandbox.exports import BoundName, Namespace, functions_by_resource, no_constructor
 from aegis.text import shown
 from aegis.wit.naming import pascal, snake
@@ -62,7 +63,8 @@ class SandboxOpening:
             try:
                 await on_loop(run, lambda: run.load(artifact))
             except BaseException:
-                await finish_on_loop(run.close)
+                with suppress(SandboxStateError):  # abandoned: its thread does not return, and frees it if it ever does
+                    await finish_on_loop(run.close)
                 raise
         return self._make(run)
 

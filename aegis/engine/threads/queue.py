@@ -11,12 +11,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
-from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
+from aegis.engine.threads.guest_thread import Job, start_without_waiting
 from aegis.engine.threads.ticker import ticker
 
 __all__ = ["GuestThreadPool", "closing", "pool"]
@@ -54,51 +54,65 @@ class GuestThreadPool:
     def submit(self, function: Callable[[], Any], then: Callable[[Job], None], *, at_once: bool = False) -> Job:
         """Run ``function`` when its turn comes; then call ``then`` on its thread.
 
-        ``at_once``: skip the queue, because a guest that holds a turn waits for this job. Raise ``RuntimeError`` if
-        the system cannot start a thread and no running thread will take the job.
+        ``at_once``: skip the queue, because a guest that holds a turn waits for this job. The job ends with a
+        ``RuntimeError`` if the system cannot start a thread and no running thread will take it.
         """
         job = Job(function, then)
-        with self._lock:
-            if at_once:
+        if at_once:
+            with self._lock:
                 self._running += 1
-            else:
-                self._queue.append(job)
-        try:
-            if at_once:
-                self._begin(job)
-            else:
-                self._fill()
-        except RuntimeError:
-            if not self._running and job.claim():
-                raise
+        else:
+            self._queue.append(job)
+        if at_once:
+            self._begin(job)
+        else:
+            self._fill()
         return job
 
     def _fill(self) -> None:
-        """Start queued jobs up to the limit."""
-        while (job := self._next()) is not None:
+        """Start queued jobs up to the limit.
+
+        An event loop calls this and must not wait: a guest thread that holds the lock may itself wait for the
+        interpreter lock behind many others. Every holder therefore looks at the queue again after releasing the lock.
+        """
+        while self._queue and self._lock.acquire(blocking=False):
+            try:
+                job = self._next()
+            finally:
+                self._lock.release()
+            if job is None:
+                return
             self._begin(job)
 
     def _next(self, *, stuck: bool = False) -> Job | None:
         """Take the next job from the queue and count it as running; return ``None`` if the pool is full.
 
-        ``stuck``: ignore the limit.
+        The caller has the lock. ``stuck``: ignore the limit.
         """
-        with self._lock:
-            full = self._running >= self.most or self._running + self._away >= _MAX_THREADS_FACTOR * self.most
-            if not self._queue or (full and not stuck):
-                return None
-            self._running += 1
-            return self._queue.popleft()
+        full = self._running >= self.most or self._running + self._away >= _MAX_THREADS_FACTOR * self.most
+        if not self._queue or (full and not stuck):
+            return None
+        self._running += 1
+        return self._queue.popleft()
 
     def _begin(self, job: Job) -> None:
-        try:
-            held = [job]  # popped by the thread, so that the closure does not keep the first job alive
-            run_on_guest_thread(lambda: self._work(held.pop()), _run_callbacks)
-        except RuntimeError:
+        held = [job]  # popped by the thread, so that the closure does not keep the first job alive
+
+        def failed(error: BaseException) -> None:
+            """Leave the job to a running thread if there is one; otherwise no thread would ever take it."""
             with self._lock:
                 self._running -= 1
-                self._queue.appendleft(job)
-            raise
+                left = self._running > 0
+                if left:
+                    self._queue.appendleft(job)
+            if not left:
+                job.fail(error)
+
+        work = Job(lambda: self._work(held.pop()), _run_callbacks)
+        try:
+            start_without_waiting(work, failed)
+        except RuntimeError as error:  # the starter itself could not be started
+            failed(error)
 
     def _work(self, job: Job) -> Job:
         """Run ``job`` and then queued jobs; return the last, whose callbacks run once this thread is idle again."""
@@ -106,10 +120,14 @@ class GuestThreadPool:
             job.run()
             with self._lock:
                 self._moved = time.monotonic()
-                if not self._queue or self._running > self.most:
+                following = None
+                if self._queue and self._running <= self.most:
+                    following = self._queue.popleft()
+                else:
                     self._running -= 1
-                    return job
-                following = self._queue.popleft()
+            if following is None:
+                self._fill()
+                return job
             job.run_callbacks()
             job = following
 
@@ -120,22 +138,22 @@ class GuestThreadPool:
             self._running -= 1
             self._away += 1
         try:
-            with suppress(RuntimeError):  # the system cannot start a thread; a running one will take the next job
-                self._fill()
+            self._fill()
             yield
         finally:
             with self._lock:
                 self._running += 1
                 self._away -= 1
+            self._fill()
 
     def check_stall(self) -> None:
         """Start one more job if the pool is stalled. The ticker calls this at each tick."""
         if self._queue and time.monotonic() - self._moved > STALL_SECONDS:
             self._moved = time.monotonic()
-            job = self._next(stuck=True)
+            with self._lock:
+                job = self._next(stuck=True)
             if job is not None:
-                with suppress(RuntimeError):
-                    self._begin(job)
+                self._begin(job)
 
 
 def _run_callbacks(work: Job) -> None:
