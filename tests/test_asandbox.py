@@ -260,8 +260,8 @@ def test_no_thread_and_no_descriptor_is_left_of_cancelled_requests(runtime: Aegi
     async def main() -> None:
         first = [await round_() for _ in range(3)]
         threads, descriptors = await round_()
-        assert threads <= max(t for t, _ in first) + 2
-        assert descriptors <= max(d for _, d in first) + 2
+        assert threads <= max(t for t, _ in first) + 8, "a thread for each request would be 16 more"
+        assert descriptors <= max(d for _, d in first) + 8
         assert len(asyncio.all_tasks()) == 1
 
     module, inside = runtime.load_wat(HOSTED), asyncio.Semaphore(0)
