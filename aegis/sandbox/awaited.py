@@ -62,6 +62,8 @@ class SandboxOpening:
         if artifact is not None:
             try:
                 await on_loop(run, lambda: run.load(artifact))
+            except GeneratorExit:  # nothing can be awaited any more; the thread frees the sandbox
+                raise
             except BaseException:
                 with suppress(SandboxStateError):  # abandoned: its thread does not return, and frees it if it ever does
                     await finish_on_loop(run.close)

@@ -115,6 +115,32 @@ def test_a_component_links_with_the_bindings_of_its_world(
         assert all(sandbox.exports[each] is not None for each in sandbox.exports)
 
 
+EXPORTED_TYPES = """(component
+  (core module $m (func (export "f") (param i32) (result i32) (local.get 0)))
+  (core instance $m (instantiate $m))
+  (type $pair (record (field "x" u32)))
+  (instance $bag (export "pair" (type $pair)))
+  (export $out "shapes" (instance $bag))
+  (alias export $out "pair" (type $named))
+  (func $f (param "p" $named) (result u32) (canon lift (core func $m "f")))
+  (export "f" (func $f)))"""
+
+
+def test_a_function_of_a_world_takes_a_type_that_an_interface_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "guest.wat"
+    path.write_text(EXPORTED_TYPES, encoding="utf-8")
+    package(tmp_path / "made" / "exported_types", generate(read_wit(str(path))))
+    linted(tmp_path / "made")
+    assert typed(tmp_path / "made") == ""
+    monkeypatch.syspath_prepend(str(tmp_path / "made"))
+    bindings = import_module("exported_types")
+    runtime = Aegis(cache=False, pooled=False)
+    with runtime.sandbox(runtime.load_file(path)) as sandbox:
+        assert bindings.Root(sandbox).f(import_module("exported_types.shapes").Pair(7)) == 7
+
+
 def test_a_provider_of_an_incompatible_version_is_still_an_error(tmp_path: Path) -> None:
     runtime = Aegis(cache=False, pooled=False)
     guest = runtime.load_file(component(tmp_path, VERSIONS))
