@@ -36,9 +36,9 @@ __all__ = ["Providers", "served", "unprovided_by_host"]
 
 _MAX_NAME_CHARACTERS = 200
 """Characters of the longest name that a remedy quotes. A truncated name would be that of another import."""
-_MAX_MATCHES = 64
+_MAX_KNOWN_ENTRIES = 64
 """Pairs of an imported interface and a table of bindings that one component remembers to match."""
-_MAX_ARITIES = 8
+_MAX_ARITY_ENTRIES = 8
 """Numbers of parameters that are remembered for one method of an embedder: guests choose them."""
 _TRAP = "--trap-missing (trap_missing=True) makes it trap when called"
 
@@ -229,7 +229,7 @@ class Providers:
                 self._typed(name, member, function)
             except LinkError as error:
                 found.append(str(error))
-        if table is not None and not found and len(matches) < _MAX_MATCHES:
+        if table is not None and not found and len(matches) < _MAX_KNOWN_ENTRIES:
             matches[name, id(table)] = table, item  # both are kept, so that nothing else gets the table's id
         return found
 
@@ -422,7 +422,7 @@ def _arity_fault(function: Any, wanted: int, *, timed: bool) -> str | None:
         if (wanted, timed) in known:
             return known[wanted, timed]
         fault = _shape_fault(function, wanted, timed)
-        if len(known) < _MAX_ARITIES:
+        if len(known) < _MAX_ARITY_ENTRIES:
             known[wanted, timed] = fault
         return fault
     return _shape_fault(function, wanted, timed)
