@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -604,3 +605,41 @@ def test_resources_of_generated_exports_are_made_used_and_dropped_by_awaiting(ru
             assert await counters.Counter.live() == 0
 
     awaited(main)
+
+
+# -- processes -------------------------------------------------------------------------------------------
+
+
+FORKS = """
+import asyncio, os, warnings
+from aegis import Aegis
+
+warnings.simplefilter("ignore")  # Python warns of forks in processes with threads
+runtime = Aegis(cache=False, max_concurrent_calls=2, timeout="20s")
+module = runtime.load_wat('(module (func (export "one") (result i32) i32.const 1))')
+
+
+async def one():
+    async with runtime.asandbox(module) as sandbox:
+        return await sandbox.acall("one")
+
+
+async def several():
+    return sum(await asyncio.gather(*(one() for _ in range(6))))
+
+
+assert asyncio.run(several()) == 6
+child = os.fork()
+if not child:
+    os._exit(asyncio.run(several()))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
+assert asyncio.run(several()) == 6
+"""
+
+
+def test_a_forked_process_has_turns_and_threads_of_its_own() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr

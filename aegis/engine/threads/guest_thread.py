@@ -23,8 +23,17 @@ from aegis.limits import MAX_STACK_BYTES, MIB
 from aegis.support.lean import Any
 
 __all__ = [
-    "DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "start_thread",
-    "start_without_waiting", "thread_state",
+    "DIRECT",
+    "MAIN",
+    "NESTED",
+    "SMALL",
+    "Job",
+    "on_enough_stack",
+    "run_on_guest_thread",
+    "start",
+    "start_on_idle",
+    "start_thread",
+    "thread_state",
 ]  # fmt: skip
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
@@ -205,7 +214,6 @@ class _GuestThread:
 
 
 _idle: list[_GuestThread] = []
-_starter: _Starter | None = None
 _start_lock = threading.Lock()
 """Held while ``threading.stack_size`` is changed, which is a setting of the process."""
 
@@ -250,46 +258,20 @@ def start(job: Job) -> None:
     worker.give(job)
 
 
-class _Starter:
-    """A thread that starts guest threads for event loops, because ``Thread.start`` waits for the new thread."""
-
-    def __init__(self) -> None:
-        from queue import SimpleQueue  # imported late: only asynchronous calls need it
-
-        self.jobs: SimpleQueue[tuple[Job, Callable[[BaseException], None]]] = SimpleQueue()
-        start_thread(threading.Thread(target=self._loop, name="aegis-starter", daemon=True))
-
-    def _loop(self) -> None:
-        while True:
-            job, failed = self.jobs.get()
-            try:
-                start(job)
-            except RuntimeError as error:
-                failed(error)
-            del job, failed
-
-
-def start_without_waiting(job: Job, failed: Callable[[BaseException], None]) -> None:
-    """Start ``job`` like :func:`start`, but never wait for another thread, except at the first use.
-
-    Call ``failed`` with the ``RuntimeError`` if the system cannot start a thread.
-    """
-    global _starter
+def start_on_idle(job: Job) -> bool:
+    """Start ``job`` on an idle guest thread; return ``False`` if there is none."""
     try:
         worker = _idle.pop()
     except IndexError:
-        if _starter is None:
-            _starter = _Starter()
-        _starter.jobs.put((job, failed))
-        return
+        return False
     worker.give(job)
+    return True
 
 
 def _forget() -> None:
     """After fork, in the child: forget the parent's threads, and replace the lock that one of them may have held."""
-    global _start_lock, _starter
+    global _start_lock
     _idle.clear()
-    _starter = None
     _start_lock = threading.Lock()
 
 

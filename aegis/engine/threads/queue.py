@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any
 from weakref import WeakSet
 
-from aegis.engine.threads.guest_thread import Job, start_without_waiting
+from aegis.engine.threads.guest_thread import Job, start, start_on_idle, start_thread
 from aegis.engine.threads.ticker import ticker
 
 __all__ = ["GuestThreadPool", "closing", "pool"]
@@ -35,6 +36,39 @@ _MAX_CLOSING_THREADS = 8
 """Sandboxes that are closed at once from event loops. Closing is short and must not wait for guests that run."""
 
 _pools: WeakSet[GuestThreadPool] = WeakSet()
+
+
+class _Starter:
+    """A thread that starts guest threads for event loops, because ``Thread.start`` waits for the new thread."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[tuple[Job, Callable[[BaseException], None]]] = SimpleQueue()
+        start_thread(Thread(target=self._loop, name="aegis-starter", daemon=True))
+
+    def _loop(self) -> None:
+        while True:
+            job, failed = self.jobs.get()
+            try:
+                start(job)
+            except RuntimeError as error:
+                failed(error)
+            del job, failed
+
+
+_starter: _Starter | None = None
+
+
+def _start_without_waiting(job: Job, failed: Callable[[BaseException], None]) -> None:
+    """Start ``job`` on a guest thread, and never wait for another thread, except at the first use.
+
+    Call ``failed`` with the ``RuntimeError`` if the system cannot start a thread.
+    """
+    global _starter
+    if start_on_idle(job):
+        return
+    if _starter is None:
+        _starter = _Starter()
+    _starter.jobs.put((job, failed))
 
 
 class GuestThreadPool:
@@ -110,7 +144,7 @@ class GuestThreadPool:
 
         work = Job(lambda: self._work(held.pop()), _run_callbacks)
         try:
-            start_without_waiting(work, failed)
+            _start_without_waiting(work, failed)
         except RuntimeError as error:  # the starter itself could not be started
             failed(error)
 
@@ -162,6 +196,8 @@ def _run_callbacks(work: Job) -> None:
 
 def _reset_all() -> None:
     """After fork, in the child: forget the parent's threads and its queued calls."""
+    global _starter
+    _starter = None
     for each in _pools:
         each._reset()
 
