@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock as allocate_lock
 
 from aegis.engine.compile.artifact import Module, read_file, text_to_binary
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.store.plan import callable_export
-from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
+from aegis.errors import ArtifactError, GuestError, PolicyError
 from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
+from aegis.sandbox.entry_points import ended, entry_point, prepare, require_entry
 from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
-from aegis.text import printable, similar_names
+from aegis.text import printable
 from aegis.values import AnswerStep, Decision
-from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
     from aegis.policy.statements import StdioCapability
+
     # [end]
+    from aegis.sandbox.awaited import SandboxOpening
+    from aegis.sandbox.backend import Backend
 
 _coerced: Any = late("aegis.policy.coerced")
 
-__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
+__all__ = ["Aegis", "Builder", "run"]
 
 
 def __dir__() -> list[str]:
@@ -72,6 +75,10 @@ class Aegis:
         sandbox that has subscribers or is ``measured``. Costs the pool, a copy of the component's data for each
         sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
         in either case.
+    ``max_concurrent_calls``
+        Guests that asynchronous calls run at once; further calls wait for their turn, and waiting does not count as
+        their time. A guest whose host function is awaited gives its turn away meanwhile. Without it, all runtimes
+        share at least 32 turns.
 
     Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and ``TypeError`` for a policy together
     with keywords.
@@ -85,6 +92,7 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        max_concurrent_calls: int | None = None,
         limits: Limits = DEFAULT,
         # [capabilities: parameters]
         filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT,
@@ -119,7 +127,12 @@ class Aegis:
             from aegis.sandbox.protected_paths import protected_from_grants
 
             self._backend.protected = protected_from_grants(self._cache)
+        if max_concurrent_calls is not None:
+            from aegis.sandbox.awaited import turns
+
+            self._backend.turns = turns(max_concurrent_calls)
         self._isolated: IsolatedBackend | None = None
+        self._starting = allocate_lock()
         if self.policy.isolation is not None:
             self._workers()
 
@@ -132,6 +145,7 @@ class Aegis:
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
 
@@ -139,7 +153,10 @@ class Aegis:
         """
         from aegis.policy import load_policy
 
-        return cls(load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory)
+        return cls(
+            load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory,
+            max_concurrent_calls=max_concurrent_calls,
+        )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
 
@@ -208,17 +225,18 @@ class Aegis:
 
     def _workers(self) -> IsolatedBackend:
         """Return the backend of isolated sandboxes; it starts its workers now."""
-        if self._isolated is None:
-            from aegis.isolation.parent.backend import IsolatedBackend
-            from aegis.policy import Isolation
+        with self._starting:
+            if self._isolated is None:
+                from aegis.isolation.parent.backend import IsolatedBackend
+                from aegis.policy import Isolation
 
-            options = self.policy.isolation or Isolation()
-            here = self._backend
-            self._isolated = IsolatedBackend(
-                self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
-            )
-            self._isolated.protected = here.protected
-        return self._isolated
+                options, here = self.policy.isolation or Isolation(), self._backend
+                made = IsolatedBackend(
+                    self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
+                )
+                made.protected, made.turns = here.protected, here.turns
+                self._isolated = made
+            return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------
 
@@ -270,6 +288,37 @@ class Aegis:
             answer=answer,
         )  # fmt: skip
         return Sandbox(run)
+
+    def asandbox(
+        self, module: Module | Component | None = None, *, imports: Mapping[str, Any] | None = None,
+        args: Sequence[str] = (), subscribers: Sequence[Subscriber] = (), stdio: StdioCapability | None = None,
+        measured: bool = False, denied: Callable[[Decision], None] | None = None, trap_missing: bool = False,
+        answer: AnswerStep | None = None, isolate: bool | None = None,
+    ) -> SandboxOpening:  # fmt: skip
+        """Return a sandbox like :meth:`sandbox`, to be created and closed off the event loop::
+
+            async with runtime.asandbox(plugin) as sandbox:
+                await sandbox.acall("run")
+
+        ``await runtime.asandbox(plugin)`` returns a sandbox that the caller closes by :meth:`aegis.Sandbox.aclose`.
+        Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
+        the guest holds at the end. Creation takes its turn among the asynchronous calls.
+        """
+        from aegis.sandbox.awaited import SandboxOpening, off_loop
+
+        isolated = self.policy.isolation is not None if isolate is None else isolate
+
+        async def new_run() -> Run:
+            starts = isolated and self._isolated is None
+            backend: Backend = self._backend
+            if isolated:
+                backend = await off_loop(self._workers) if starts else self._workers()
+            return Run(
+                backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
+                denied=denied, trap_missing=trap_missing, answer=answer,
+            )  # fmt: skip
+
+        return SandboxOpening(Sandbox, new_run, module)
 
 
 class Builder:
@@ -411,6 +460,10 @@ class Builder:
             raise PolicyError("async support is always on: leave with_async_support out")
         return self
 
+    def with_max_concurrent_calls(self, calls: int | None) -> Builder:
+        """Limit the guests that asynchronous calls run at once; see :class:`aegis.Aegis`."""
+        return Builder(self._policy, {**self._options, "max_concurrent_calls": calls})
+
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
         """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
         return Builder(self._policy, {**self._options, "cache": cache})
@@ -465,97 +518,3 @@ def run(
             return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)
-
-
-def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
-    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
-    if artifact.kind == "module" and function not in ("_start", "_initialize"):
-        assert isinstance(artifact, Module)
-        if artifact.export("_initialize") is not None:
-            sandbox.call("_initialize")
-
-
-def is_program(function: str) -> bool:
-    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
-    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
-
-
-_COMMAND = "wasi:cli/run"
-_HANDLER = "wasi:http/incoming-handler"
-
-
-def ended(function: str, outcome: Outcome) -> Outcome:
-    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
-    if is_program(function) and isinstance(outcome.value, Err):
-        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
-    return outcome
-
-
-def entry_point(artifact: Module | Component) -> str:
-    """Return the export to run: ``_start``, ``wasi:cli/run``, ``main``, or the artifact's only function.
-
-    Raise :class:`~aegis.errors.ExportNotFound` if there is none.
-    """
-    return _entry_among(_callables(artifact), artifact.kind)
-
-
-def _entry_among(functions: list[str], kind: str) -> str:
-    for name in functions:
-        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
-            return name
-    if "main" in functions:
-        return "main"
-    handler = any(name.startswith(f"{_HANDLER}@") or name == f"{_HANDLER}#handle" for name in functions)
-    if len(functions) == 1 and not handler:
-        return functions[0]
-    if handler:
-        raise ExportNotFound(
-            f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
-            "--invoke, or build it with wasi:cli/run",
-            name=_COMMAND, near=[],
-        )  # fmt: skip
-    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
-    raise ExportNotFound(
-        f"the {kind} exports no {start}: name a function with {how}: it exports {shown}",
-        name=start, near=similar_names(start, functions),
-    )  # fmt: skip
-
-
-def _callables(artifact: Module | Component) -> list[str]:
-    if isinstance(artifact, Module):
-        return [e.name for e in artifact.exports if e.kind == "func"]
-    return artifact.callables()
-
-
-def require_entry(artifact: Module | Component, function: str | None = None) -> None:
-    """Raise ``ExportNotFound`` if an artifact does not export ``function``, or without one is not a program.
-
-    This needs no compiled code. It may accept a component whose binary does not list the functions of an exported
-    interface.
-    """
-    if isinstance(artifact, Module):
-        callable_export(artifact, entry_point(artifact) if function is None else function)
-        return
-    exports = artifact.program.exports
-    members = {name: tuple(item) for name, item in exports.items() if isinstance(item, Mapping)}
-    functions = [name for name in exports if name not in members]
-    if function is not None and (function in functions or _may_have(members, function)):
-        return
-    for name, known in members.items():
-        functions += [f"{name}#{member}" for member in known]
-    if function is None:
-        _entry_among(functions, artifact.kind)
-        return
-    from aegis.component.planning.world import no_such_function  # slow to import, and only this error needs it
-
-    raise no_such_function(functions, function)
-
-
-def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:
-    """Return whether an interface may have the function; ``members`` lists the known functions of each interface."""
-    from aegis.wit.match import unversioned  # slow to import, and only components need it
-
-    owner, mark, name = function.rpartition("#")
-    meant = [known for full, known in members.items() if not mark or owner in (full, unversioned(full))]
-    return any(known is None or name in known for known in meant)

@@ -41,8 +41,9 @@ def chosen(document: Document, name: str | None) -> WorldDef:
         if len(own) != 1:
             raise ArtifactError(f"several worlds found: choose one with --world: {_names(own)}" if own else _NONE)
         return own[0]
-    full = [w for w in document.worlds if name in (w.full, w.full.partition("@")[0])]
-    found = full or [w for w in own if w.name == name]
+    exact = [w for w in document.worlds if w.full == name]
+    unversioned = [w for w in document.worlds if w.full.partition("@")[0] == name]
+    found = exact or unversioned or [w for w in own if w.name == name]
     if len(found) == 1:
         return found[0]
     if found:

@@ -26,7 +26,8 @@ from aegis.errors import (
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
+from aegis.runtime import Aegis
+from aegis.sandbox.entry_points import ended, entry_point, is_program, prepare, require_entry
 from aegis.sandbox.link_module import require_imports
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.lean import IO, TYPE_CHECKING, Any, replace

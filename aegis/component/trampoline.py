@@ -501,7 +501,7 @@ def _drop_body(resource: int, home: int, plan: Any) -> Body:
 def _drop_object(state: Any, value: Any) -> None:
     door = state.door
     door.serving = "a resource's drop"
-    drop_object(value)
+    drop_object(value, door)
     door.serving = None
     if door.stop is not None or time.monotonic() >= door.deadline:
         raise door.late("a resource's drop")

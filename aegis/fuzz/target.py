@@ -14,7 +14,7 @@ from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
-from aegis.runtime import is_program
+from aegis.sandbox.entry_points import is_program
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.results import is_declared, outcome_value

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 from aegis.wit.err import Err as Err
 from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
-__all__ = ["BitFlags", "Bound", "Err", "Ok", "ResourceHandle", "Some"]
+__all__ = ["BitFlags", "Bound", "Err", "MaybeAwaitable", "Ok", "ResourceHandle", "Some"]
 
 
 def __dir__() -> list[str]:
@@ -18,6 +19,8 @@ def __dir__() -> list[str]:
 
 
 T = TypeVar("T")
+MaybeAwaitable: TypeAlias = T | Awaitable[T]
+"""The result of a host function in generated protocols, so that an implementation may be ``def`` or ``async def``."""
 S = TypeVar("S", bound="ResourceHandle")
 
 

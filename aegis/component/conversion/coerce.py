@@ -2,21 +2,22 @@
 
 The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
 module, so speed does not matter here. Coercion accepts a mapping for a record (a missing ``option`` is ``None``), names
-for an enum or flags, ``(case, payload)`` or a case's name for a variant, and any sequence for a list. A ``bool`` is not
-an integer, except in a list of integers.
+for an enum or flags, ``(case, payload)`` or a case's name for a variant, any sequence for a list, and the classes of
+generated bindings. A ``bool`` is not an integer, except in a list of integers.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
-from aegis.wit.naming import constant, snake
+from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
     Borrow,
@@ -224,33 +225,44 @@ def _variant(of: Variant, value: Any, where: str) -> Any:
     for cls, (name, payload) in zip(of.python, of.cases, strict=True):
         if isinstance(value, cls):
             return cls(fit(payload, value.value, f"{where}.{name}")) if payload is not None else cls()
-    name, payloads = (value, ()) if isinstance(value, str) else _pair(of, value)
+    name, payloads = (value, ()) if isinstance(value, str) else _bound_case(of, value) or _pair(value)
     for cls, (case, payload) in zip(of.python, of.cases, strict=True):
         if case == name and len(payloads) == (payload is not None):
             return cls(*(fit(payload, p, f"{where}.{case}") for p in payloads)) if payload is not None else cls()
     _wrong(where, of, f"a case ({_listed([case for case, _ in of.cases])})", value)
 
 
-def _pair(of: Variant, value: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return case and payloads of a pair, or of a value that the classes of an equal type represent."""
-    if isinstance(value, tuple):
-        return (value[0], (value[1],)) if len(value) == 2 else (None, ())
-    case = None if isinstance(value, (Ok, Err, Some)) else getattr(value, "case", None)
-    return case, (value.value,) if isinstance(case, str) and dict(of.cases).get(case) is not None else ()
+def _bound_case(of: Variant, value: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """Return the case and payload of an instance of a class that bindings generated for ``of``, otherwise ``None``."""
+    if not is_dataclass(value):
+        return None
+    prefix, called = pascal(of.name).rstrip("_"), type(value).__name__.rstrip("_")
+    names = tuple(field.name for field in fields(value))
+    for name, payload in of.cases:
+        if called == prefix + pascal(name).rstrip("_") and names == (() if payload is None else ("value",)):
+            return name, (() if payload is None else (value.value,))  # type: ignore[union-attr]
+    return None
+
+
+def _pair(value: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (value[0], (value[1],)) if isinstance(value, tuple) and len(value) == 2 else (None, ())
 
 
 def _enum(of: Enum, value: Any, where: str) -> Any:
     assert of.python is not None
     if isinstance(value, of.python):
         return value
-    name = value.value if isinstance(value, enum.Enum) else value
-    if isinstance(name, str) and name in of.cases:
-        return of.python(name)
+    if isinstance(value, enum.Enum) and tuple(case.value for case in type(value)) == of.cases:
+        return of.python(value.value)  # a class that bindings generated for the same enum
+    if isinstance(value, str) and value in of.cases:
+        return of.python(value)
     _wrong(where, of, _listed(of.cases), value)
 
 
 def _flags(of: Flags, value: Any, where: str) -> Any:
     assert of.python is not None
+    if isinstance(value, BitFlags) and not isinstance(value, of.python) and _same_flags(of, type(value)):
+        value = of.python(value.value)
     if isinstance(value, of.python):
         if not 0 <= value.value < 1 << len(of.names):
             raise CallError(
@@ -268,6 +280,11 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
             made |= of.python[constant(name)]
         return made
     _wrong(where, of, f"a {of.python.__name__} or a collection of flag names", value)
+
+
+def _same_flags(of: Flags, cls: type[BitFlags]) -> bool:
+    """Return whether bindings generated ``cls`` for the same flags."""
+    return [(flag.name, flag.value) for flag in cls] == [(constant(name), 1 << n) for n, name in enumerate(of.names)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -95,6 +95,9 @@ class Component(Artifact):
         self.reported_world: World | None = None
         """The world that a worker reported after validating the component. The parent does not trust it: only
         isolated sandboxes may use it."""
+        self.matching_tables: dict[tuple[str, int], tuple[Any, Any]] = {}
+        """Bindings that match an imported interface, by its name and the id of their table: the table and the interface
+        as it was compared, which a worker may report otherwise."""
         self._world_lock = ProcessLock()
         self._links: dict[EngineConfig, Links | None] = {}
         """Direct calls between instances, by engine configuration (:mod:`aegis.component.shims.adapters`)."""

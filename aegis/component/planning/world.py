@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.errors import ExportNotFound, LinkError
 from aegis.text import printable, similar_names
-from aegis.wit.match import Mismatch, merged, unversioned
+from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Function, Interface
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
 
 __all__ = [
-    "ImportedFunction", "Lacking", "Typing", "check_export", "find_export", "imported_functions", "interface_named",
-    "no_such_function", "nothing_lacks", "typed_export",
+    "ImportedFunction", "Lacking", "Typing", "check_export", "compatible_interface", "find_export",
+    "imported_functions", "interface_named", "no_such_function", "nothing_lacks", "typed_export",
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
@@ -125,6 +125,15 @@ def interface_named(items: Mapping[str, Interface | Function], name: str) -> str
         return name
     alike = [n for n, item in items.items() if isinstance(item, Interface) and unversioned(n) == name]
     return alike[0] if len(alike) == 1 else None
+
+
+def compatible_interface(items: Mapping[str, Interface | Function], name: str) -> str | None:
+    """Return the full name of the interface that serves ``name``: the same, one of its track, or the only version."""
+    exact = interface_named(items, name)
+    if exact is not None or "@" not in name:
+        return exact
+    alike = [n for n, item in items.items() if isinstance(item, Interface) and track(n) == track(name)]
+    return alike[0] if len(alike) == 1 else interface_named(items, unversioned(name))
 
 
 def _not_found(exports: Mapping[str, Interface | Function], name: object) -> ExportNotFound:

@@ -48,7 +48,7 @@ class ComponentFunctions(HostFunctions):
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
         if number == DROP:
-            self.handles.drop_object(values[0] if values else None)
+            self.handles.drop_object(values[0] if values else None, door)
             return None
         if number == RESULT_REJECTED:
             return self._coerce_rejected(door)

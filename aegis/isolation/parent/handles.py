@@ -11,9 +11,12 @@ from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import WORKER_NUMBERS
 from aegis.limits import exceeded
-from aegis.support.lean import Any
+from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.wit.types import Resource, WitType
 from aegis.wit.values import ResourceHandle
+
+if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
 
 __all__ = ["ParentHandles", "WorkerResource"]
 
@@ -132,11 +135,11 @@ class ParentHandles:
         """The number of objects that running calls lend."""
         return len(self._lent)
 
-    def drop_object(self, number: Any) -> None:
+    def drop_object(self, number: Any, door: Door | None = None) -> None:
         """Drop an object of the embedder for the guest; call its ``__drop__`` method if it has one."""
         if type(number) is not int or number not in self._keys or number in self._lent:
             raise ProtocolError("drop of an object that the guest does not hold")
-        drop_object(self._pop(number))
+        drop_object(self._pop(number), door)
 
     def discard(self, first: int, of: WitType | None, value: Any) -> None:
         """Release a host function's result that did not reach the guest, and its objects numbered from ``first`` on."""
