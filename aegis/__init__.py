@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from aegis.observe import MetricsSubscriber as MetricsSubscriber
     from aegis.observe import Outcome as Outcome
     from aegis.observe import Usage as Usage
+
+    # [capabilities: public names of aegis.policy]
     from aegis.policy import ClockCapability as ClockCapability
     from aegis.policy import ConfigCapability as ConfigCapability
     from aegis.policy import EnvironmentCapability as EnvironmentCapability
@@ -80,12 +82,16 @@ if TYPE_CHECKING:
     from aegis.policy import StdioCapability as StdioCapability
     from aegis.policy import load_policy as load_policy
     from aegis.policy import parse_policy as parse_policy
+
+    # [end]
     from aegis.runtime import Aegis as Aegis
     from aegis.runtime import Builder as Builder
     from aegis.runtime import run as run
     from aegis.sandbox.guest_state import Caller as Caller
     from aegis.sandbox.link_module import with_caller as with_caller
     from aegis.sandbox.sandbox import Sandbox as Sandbox
+    from aegis.values import AnswerStep as AnswerStep
+    from aegis.values import HostCall as HostCall
     from aegis.values import MemoryFault as MemoryFault
     from aegis.wit.values import Bound as Bound
     from aegis.wit.values import Err as Err
@@ -113,29 +119,32 @@ _HOMES = {
         "Usage",
     ),
     "aegis.policy": (
+        # [capabilities: names]
         "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "Isolation",
-        "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LoggingCapability", "NetworkCapability", "PathGrant",
-        "Policy", "RandomCapability", "StdioCapability",
-        "load_policy", "parse_policy",
+        "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LoggingCapability", "NetworkCapability",
+        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy", "parse_policy",
+        # [end]
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox.sandbox": ("Sandbox",),
-    "aegis.values": ("MemoryFault",),
+    "aegis.values": ("AnswerStep", "HostCall", "MemoryFault"),
     "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Bound", "Builder", "CallError",
-    "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
-    "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport", "ExportNotFound",
-    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "Isolation",
-    "JsonLinesWriter", "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LimitExceeded", "Limits", "LinkError",
-    "LoggingCapability", "MemoryExceeded", "MemoryFault", "MemoryStore", "Metrics", "MetricsSubscriber",
-    "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
+    # [capabilities: names]
+    "Aegis", "AegisError", "AegisInternalError", "AnswerStep", "ArtifactError", "ArtifactNotFound", "Bound",
+    "Builder", "CallError", "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber",
+    "Component", "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport",
+    "ExportNotFound", "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostCall",
+    "HostError", "Isolation", "JsonLinesWriter", "KeyValueCapability", "KeyValueEntries", "KeyValueStore",
+    "LimitExceeded", "Limits", "LinkError", "LoggingCapability", "MemoryExceeded", "MemoryFault", "MemoryStore",
+    "Metrics", "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
     "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ResourceHandle",
     "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage", "WorkerCrashed",
     "__version__", "load_policy", "parse_policy", "run", "with_caller",
+    # [end]
 ]  # fmt: skip
 
 

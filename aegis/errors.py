@@ -23,6 +23,31 @@ from aegis.text import printable
 
 if TYPE_CHECKING:
     from array import array
+    from typing import Literal, TypeAlias
+
+    Kind: TypeAlias = Literal[
+        "aegis-error",
+        "denied",
+        "exited",
+        "guest-error",
+        "host-error",
+        "internal-error",
+        "interrupted",
+        "memory-exceeded",
+        "not-found",
+        "out-of-fuel",
+        "output-exceeded",
+        "policy-error",
+        "quota-exceeded",
+        "refused",
+        "sandbox-state",
+        "stack-exhausted",
+        "timeout",
+        "trap",
+        "usage",
+        "worker-crashed",
+    ]
+    Blame: TypeAlias = Literal["embedder", "guest", "host", "aegis"]
 
 __all__ = [
     "AegisError",
@@ -51,6 +76,10 @@ __all__ = [
     "StackExhausted",
     "WorkerCrashed",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class Frame(NamedTuple):
@@ -83,8 +112,8 @@ class AegisError(Exception):
 
     row: int | None = None
     partial: array[Any] | None = None
-    blame: ClassVar[str] = "aegis"
-    kind: ClassVar[str] = "aegis-error"
+    blame: ClassVar[Blame] = "aegis"
+    kind: ClassVar[Kind] = "aegis-error"
     exit_code: ClassVar[int] = 125
 
 
@@ -98,8 +127,8 @@ class PolicyError(AegisError, ValueError):
     message without that position.
     """
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "policy-error"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "policy-error"
 
     def __init__(self, message: str, *, source: str | None = None, line: int | None = None) -> None:
         self.reason = message
@@ -114,15 +143,15 @@ class PolicyError(AegisError, ValueError):
 class CallError(AegisError, TypeError):
     """The arguments of a call do not fit the export's signature: their number, a type or a range."""
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "usage"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "usage"
     exit_code: ClassVar[int] = 2
 
 
 class ExportNotFound(CallError, LookupError):
     """The artifact exports no function called ``name``; ``near`` holds similar names, best match first."""
 
-    kind: ClassVar[str] = "not-found"
+    kind: ClassVar[Kind] = "not-found"
     exit_code: ClassVar[int] = 127
 
     def __init__(self, message: str, *, name: str, near: Sequence[str] = ()) -> None:
@@ -137,8 +166,8 @@ class SandboxStateError(AegisError, RuntimeError):
     This error does not mean that the guest failed in this call: a poisoned sandbox failed in an earlier one.
     """
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "sandbox-state"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "sandbox-state"
 
     def __init__(self, message: str, *, state: str) -> None:
         self.state = state
@@ -148,8 +177,8 @@ class SandboxStateError(AegisError, RuntimeError):
 class Cancelled(AegisError):
     """The embedder stopped the run with ``cancel()``, or the user with Ctrl-C."""
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "interrupted"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "interrupted"
     exit_code: ClassVar[int] = 130
 
 
@@ -159,16 +188,16 @@ class Cancelled(AegisError):
 class ArtifactError(AegisError, ValueError):
     """Aegis rejected the artifact: it is invalid, exceeds a limit, or uses an unsupported feature."""
 
-    blame: ClassVar[str] = "guest"
-    kind: ClassVar[str] = "refused"
+    blame: ClassVar[Blame] = "guest"
+    kind: ClassVar[Kind] = "refused"
     exit_code: ClassVar[int] = 126
 
 
 class ArtifactNotFound(ArtifactError, FileNotFoundError):
     """The file of the artifact does not exist or cannot be read."""
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "not-found"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "not-found"
     exit_code: ClassVar[int] = 127
 
     def __str__(self) -> str:
@@ -178,8 +207,8 @@ class ArtifactNotFound(ArtifactError, FileNotFoundError):
 class LinkError(AegisError):
     """The artifact has imports without a provider; ``missing`` lists all of them."""
 
-    blame: ClassVar[str] = "embedder"
-    kind: ClassVar[str] = "refused"
+    blame: ClassVar[Blame] = "embedder"
+    kind: ClassVar[Kind] = "refused"
     exit_code: ClassVar[int] = 126
 
     def __init__(self, message: str, *, missing: Sequence[MissingImport] = ()) -> None:
@@ -193,14 +222,14 @@ class LinkError(AegisError):
 class GuestError(AegisError):
     """The base class of errors that end a run because of the guest's behaviour."""
 
-    blame: ClassVar[str] = "guest"
-    kind: ClassVar[str] = "guest-error"
+    blame: ClassVar[Blame] = "guest"
+    kind: ClassVar[Kind] = "guest-error"
 
 
 class GuestTrap(GuestError):
     """The guest trapped. ``code`` is the kebab-case trap code, ``frames`` the guest's stack, innermost frame first."""
 
-    kind: ClassVar[str] = "trap"
+    kind: ClassVar[Kind] = "trap"
     exit_code: ClassVar[int] = 134
 
     def __init__(self, message: str, *, code: str, frames: Sequence[Frame] = ()) -> None:
@@ -212,7 +241,7 @@ class GuestTrap(GuestError):
 class CapabilityDenied(GuestError):
     """The guest requested something without a grant, through an interface that cannot return an error code."""
 
-    kind: ClassVar[str] = "denied"
+    kind: ClassVar[Kind] = "denied"
     exit_code: ClassVar[int] = 126
 
     def __init__(self, message: str, *, capability: str, target: str, remedy: str) -> None:
@@ -225,7 +254,7 @@ class CapabilityDenied(GuestError):
 class GuestExit(GuestError):
     """The guest exited with ``code`` (``proc_exit`` of preview 1, ``wasi:cli/exit``). Zero is success."""
 
-    kind: ClassVar[str] = "exited"
+    kind: ClassVar[Kind] = "exited"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, code: int) -> None:
@@ -236,7 +265,7 @@ class GuestExit(GuestError):
 class LimitExceeded(GuestError):
     """The guest exceeded ``limit``; ``used`` and ``allowed`` are in the unit of that limit."""
 
-    kind: ClassVar[str] = "quota-exceeded"
+    kind: ClassVar[Kind] = "quota-exceeded"
     exit_code: ClassVar[int] = 153
 
     def __init__(
@@ -256,14 +285,14 @@ class LimitExceeded(GuestError):
 class OutOfFuel(LimitExceeded):
     """The guest used up the fuel of one call."""
 
-    kind: ClassVar[str] = "out-of-fuel"
+    kind: ClassVar[Kind] = "out-of-fuel"
     exit_code: ClassVar[int] = 152
 
 
 class DeadlineExceeded(LimitExceeded):
     """The call did not finish before its deadline, in guest code, in a host call or in the compiler."""
 
-    kind: ClassVar[str] = "timeout"
+    kind: ClassVar[Kind] = "timeout"
     exit_code: ClassVar[int] = 124
 
 
@@ -273,7 +302,7 @@ class MemoryExceeded(LimitExceeded):
     ``phase`` is ``initial`` when the declared minimum exceeds the limit, ``grown`` when a growth does.
     """
 
-    kind: ClassVar[str] = "memory-exceeded"
+    kind: ClassVar[Kind] = "memory-exceeded"
     exit_code: ClassVar[int] = 137
 
     def __init__(
@@ -292,14 +321,14 @@ class MemoryExceeded(LimitExceeded):
 class StackExhausted(LimitExceeded):
     """The guest's calls nested deeper than its stack allows."""
 
-    kind: ClassVar[str] = "stack-exhausted"
+    kind: ClassVar[Kind] = "stack-exhausted"
     exit_code: ClassVar[int] = 134
 
 
 class OutputExceeded(LimitExceeded):
     """The guest exceeded the limit on bytes written to stdout or stderr."""
 
-    kind: ClassVar[str] = "output-exceeded"
+    kind: ClassVar[Kind] = "output-exceeded"
 
 
 class QuotaExceeded(LimitExceeded):
@@ -312,15 +341,15 @@ class QuotaExceeded(LimitExceeded):
 class HostError(AegisError):
     """A host function raised an exception; ``__cause__`` is that exception with its traceback."""
 
-    blame: ClassVar[str] = "host"
-    kind: ClassVar[str] = "host-error"
+    blame: ClassVar[Blame] = "host"
+    kind: ClassVar[Kind] = "host-error"
 
 
 class WorkerCrashed(AegisError):
     """The worker process of an isolated sandbox was killed by ``signal``."""
 
-    blame: ClassVar[str] = "guest"
-    kind: ClassVar[str] = "worker-crashed"
+    blame: ClassVar[Blame] = "guest"
+    kind: ClassVar[Kind] = "worker-crashed"
     exit_code: ClassVar[int] = 134
 
     def __init__(self, message: str, *, signal: int) -> None:
@@ -331,4 +360,4 @@ class WorkerCrashed(AegisError):
 class AegisInternalError(AegisError):
     """Aegis has a bug; please report it with the message and the traceback."""
 
-    kind: ClassVar[str] = "internal-error"
+    kind: ClassVar[Kind] = "internal-error"

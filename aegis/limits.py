@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from aegis.errors import PolicyError
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, TypeAlias, dataclass, fields, replace
+from aegis.support.lean import TYPE_CHECKING, Any, TypeAlias, dataclass, fields, replace
 from aegis.text import printable, similar_names
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Duration: TypeAlias = float | str | timedelta | None
 
 __all__ = [
+    "LIMIT_ALIASES",
     "LIMIT_NAMES",
     "TRUSTED",
     "Limits",
@@ -38,6 +39,11 @@ __all__ = [
     "parse_limit",
     "parse_seconds",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_STACK_BYTES = 2 * MIB  # above it the engine aborts the process (F29)
@@ -67,10 +73,10 @@ def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float
 
     match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
     if match is None or len(text) > _MAX_QUANTITY_CHARACTERS:
-        raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity; write it like {example}")
+        raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity: write it like {example}")
     whole, decimals, power, unit = match.group(1).replace("_", ""), match.group(2) or "", match.group(3), match.group(4)
     if unit.lower() not in units:
-        raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {', '.join(u for u in units if u)}")
+        raise PolicyError(f"{what}: {unit!r} is not a unit: use one of {', '.join(u for u in units if u)}")
     value = int(whole + decimals) * units[unit.lower()] * int("1" + "0" * int(power or 0))
     divisor = int("1" + "0" * len(decimals))
     return value / divisor if value % divisor else value // divisor
@@ -82,7 +88,7 @@ def _quantity(value: object, what: str, units: Mapping[str, int], example: str) 
     if isinstance(value, str):
         value = _read(value, what, units, example)
     if not -_MAX_QUANTITY_UNITS < value < _MAX_QUANTITY_UNITS:  # also false for a NaN
-        raise PolicyError(f"{what}: the number is not finite or too large; write it like {example}")
+        raise PolicyError(f"{what}: the number is not finite or too large: write it like {example}")
     if value <= 0:
         raise PolicyError(f"{what}: {value:g} is not a limit; it must be greater than zero")
     return value
@@ -246,16 +252,18 @@ class Limits:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> Limits:  # fmt: skip
         """Return a copy with some limits changed; values as for the class.
 
         Raise :class:`~aegis.errors.PolicyError` for an unknown name or an invalid value.
         """
-        changes = given(vars(), LIMIT_NAMES)
+        changes = without_aliases(given(vars(), (*LIMIT_NAMES, *LIMIT_ALIASES)))
         for name in changes:
             if name not in LIMIT_NAMES:
-                hint = "".join(f"; did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
+                hint = "".join(f": did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
                 raise PolicyError(f"{name!r} is not a limit{hint}")
         return replace(self, **changes)
 
@@ -323,7 +331,7 @@ def parse_limit(name: str, value: object) -> int | float | None:
     low, high = bounds_of(name)
     if not low <= parsed <= high:
         shown, least, most = (format_limit(name, number) for number in (parsed, low, high))
-        raise PolicyError(f"{name}: {shown} is out of range; give a value from {least} to {most}")
+        raise PolicyError(f"{name}: {shown} is out of range: give a value from {least} to {most}")
     return parsed
 
 
@@ -344,6 +352,27 @@ _FLAGS = {
     "stderr": "--stderr-limit",
 }  # fmt: skip
 """Command-line options whose name differs from their limit's."""
+LIMIT_ALIASES: Mapping[str, str] = {flag[2:].replace("-", "_"): name for name, flag in _FLAGS.items()}
+"""Other keywords for a limit, after its option: ``memory_limit`` for ``memory``."""
+
+
+def without_aliases(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``keywords`` with the names of the limits; raise ``PolicyError`` for a limit that is given twice."""
+    made: dict[str, Any] = {}
+    for name, value in keywords.items():
+        known = LIMIT_ALIASES.get(name, name)
+        if known in made:
+            raise PolicyError(
+                f"{known} and {name if known != name else _alias_of(name)} are one limit: give one of them"
+            )
+        made[known] = value
+    return made
+
+
+def _alias_of(name: str) -> str:
+    return next(alias for alias, limit in LIMIT_ALIASES.items() if limit == name)
+
+
 _WORDS = {
     "memory": ("memory limit", "bytes"),
     "fuel": ("fuel limit", "units in one call"),

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock as allocate_lock
 
 from aegis.engine.compile.artifact import Module, read_file, text_to_binary
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.store.plan import callable_export
-from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
-from aegis.limits import LIMIT_NAMES
+from aegis.errors import ArtifactError, GuestError, PolicyError
+from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
-from aegis.policy import (
-    ClockCapability,
-    ConfigCapability,
-    EnvironmentCapability,
-    FilesystemCapability,
-    LoggingCapability,
-    Policy,
-    RandomCapability,
-    StdioCapability,
-)
-from aegis.policy.policy import KEYWORDS
+from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
+from aegis.sandbox.entry_points import ended, entry_point, prepare, require_entry
 from aegis.sandbox.in_process import InProcessBackend
-from aegis.sandbox.link_module import Faults
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, replace
-from aegis.text import printable, similar_names
-from aegis.values import Decision
-from aegis.wit.err import Err
+from aegis.support.lean import TYPE_CHECKING, Any, late, replace
+from aegis.text import printable
+from aegis.values import AnswerStep, Decision
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -42,9 +31,23 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
-    from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
 
-__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
+    # [capabilities: parameter types]
+    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
+    from aegis.policy.isolation import Isolation
+    from aegis.policy.statements import StdioCapability
+
+    # [end]
+    from aegis.sandbox.awaited import SandboxOpening
+    from aegis.sandbox.backend import Backend
+
+_coerced: Any = late("aegis.policy.coerced")
+
+__all__ = ["Aegis", "Builder", "run"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class Aegis:
@@ -58,7 +61,8 @@ class Aegis:
         The grants and limits. Without it, the capabilities and limits given as keywords make the policy, as in
         :meth:`aegis.Policy.from_keywords`; without those, nothing is granted and every limit has its default. Limits
         are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
-        (:class:`aegis.Limits`).
+        (:class:`aegis.Limits`). For a capability, the text of its command-line option is enough, or a list of them:
+        ``network="tcp://10.0.0.1:5432"``, ``filesystem=["/data"]`` (read-only), ``environment={"TZ": "UTC"}``.
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
     ``subscribers``
@@ -71,6 +75,10 @@ class Aegis:
         sandbox that has subscribers or is ``measured``. Costs the pool, a copy of the component's data for each
         sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
         in either case.
+    ``max_concurrent_calls``
+        Guests that asynchronous calls run at once; further calls wait for their turn, and waiting does not count as
+        their time. A guest whose host function is awaited gives its turn away meanwhile. Without it, all runtimes
+        share at least 32 turns.
 
     Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and ``TypeError`` for a policy together
     with keywords.
@@ -84,11 +92,13 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
-        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        max_concurrent_calls: int | None = None,
+        limits: Limits = DEFAULT,
+        # [capabilities: parameters]
+        filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT,
+        random: Random = DEFAULT, logging: Logging = DEFAULT, stdio: StdioCapability = DEFAULT,
+        network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
+        # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -100,6 +110,8 @@ class Aegis:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> None:  # fmt: skip
         keywords = given(vars(), KEYWORDS)
@@ -115,7 +127,12 @@ class Aegis:
             from aegis.sandbox.protected_paths import protected_from_grants
 
             self._backend.protected = protected_from_grants(self._cache)
+        if max_concurrent_calls is not None:
+            from aegis.sandbox.awaited import turns
+
+            self._backend.turns = turns(max_concurrent_calls)
         self._isolated: IsolatedBackend | None = None
+        self._starting = allocate_lock()
         if self.policy.isolation is not None:
             self._workers()
 
@@ -128,6 +145,7 @@ class Aegis:
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
 
@@ -135,7 +153,10 @@ class Aegis:
         """
         from aegis.policy import load_policy
 
-        return cls(load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory)
+        return cls(
+            load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory,
+            max_concurrent_calls=max_concurrent_calls,
+        )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
 
@@ -168,7 +189,7 @@ class Aegis:
         Raise :class:`~aegis.errors.ArtifactError` for an artifact that is invalid or exceeds a limit.
         """
         if isinstance(data, str):
-            raise ArtifactError("a module must be bytes, not text; load text with load_wat()")
+            raise ArtifactError("a module must be bytes, not text: load text with load_wat()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:
@@ -204,17 +225,18 @@ class Aegis:
 
     def _workers(self) -> IsolatedBackend:
         """Return the backend of isolated sandboxes; it starts its workers now."""
-        if self._isolated is None:
-            from aegis.isolation.parent.backend import IsolatedBackend
-            from aegis.policy import Isolation
+        with self._starting:
+            if self._isolated is None:
+                from aegis.isolation.parent.backend import IsolatedBackend
+                from aegis.policy import Isolation
 
-            options = self.policy.isolation or Isolation()
-            here = self._backend
-            self._isolated = IsolatedBackend(
-                self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
-            )
-            self._isolated.protected = here.protected
-        return self._isolated
+                options, here = self.policy.isolation or Isolation(), self._backend
+                made = IsolatedBackend(
+                    self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
+                )
+                made.protected, made.turns = here.protected, here.turns
+                self._isolated = made
+            return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------
 
@@ -229,7 +251,7 @@ class Aegis:
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
-        faults: Faults | None = None,
+        answer: AnswerStep | None = None,
         isolate: bool | None = None,
     ) -> Sandbox:
         """Return a new sandbox, and instantiate ``module`` in it if one is given.
@@ -250,25 +272,53 @@ class Aegis:
         ``trap_missing``
             Let missing host functions trap when the guest calls them, instead of raising ``LinkError`` now. Missing
             memories, globals and tables still raise.
-        ``faults``
-            Called as ``faults(module, name, type, answer)`` in place of each host function, including those of WASI;
-            it returns ``answer()`` or another value of that type, or raises. For tests of a guest's error handling;
-            in process only.
+        ``answer``
+            Called with each :class:`aegis.HostCall` in place of the host function, including those of WASI. It returns
+            ``call.answer()``, which calls that function, or another value of its result type, or raises. For tests of
+            a guest's error handling, and to record and replay calls. See :class:`aegis.AnswerStep`.
         ``isolate``
             Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
 
-        Raise the errors of :meth:`aegis.Sandbox.load`, and :class:`~aegis.errors.PolicyError` for ``faults`` with
-        isolation.
+        Raise the errors of :meth:`aegis.Sandbox.load`.
         """
         isolated = self.policy.isolation is not None if isolate is None else isolate
-        if isolated and faults is not None:
-            raise PolicyError("faults cannot be injected into an isolated sandbox: pass isolate=False or no faults")
         run = Run(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
             subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
-            faults=faults,
+            answer=answer,
         )  # fmt: skip
         return Sandbox(run)
+
+    def asandbox(
+        self, module: Module | Component | None = None, *, imports: Mapping[str, Any] | None = None,
+        args: Sequence[str] = (), subscribers: Sequence[Subscriber] = (), stdio: StdioCapability | None = None,
+        measured: bool = False, denied: Callable[[Decision], None] | None = None, trap_missing: bool = False,
+        answer: AnswerStep | None = None, isolate: bool | None = None,
+    ) -> SandboxOpening:  # fmt: skip
+        """Return a sandbox like :meth:`sandbox`, to be created and closed off the event loop::
+
+            async with runtime.asandbox(plugin) as sandbox:
+                await sandbox.acall("run")
+
+        ``await runtime.asandbox(plugin)`` returns a sandbox that the caller closes by :meth:`aegis.Sandbox.aclose`.
+        Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
+        the guest holds at the end. Creation takes its turn among the asynchronous calls.
+        """
+        from aegis.sandbox.awaited import SandboxOpening, off_loop
+
+        isolated = self.policy.isolation is not None if isolate is None else isolate
+
+        async def new_run() -> Run:
+            starts = isolated and self._isolated is None
+            backend: Backend = self._backend
+            if isolated:
+                backend = await off_loop(self._workers) if starts else self._workers()
+            return Run(
+                backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
+                denied=denied, trap_missing=trap_missing, answer=answer,
+            )  # fmt: skip
+
+        return SandboxOpening(Sandbox, new_run, module)
 
 
 class Builder:
@@ -299,10 +349,12 @@ class Builder:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> Builder:  # fmt: skip
         """Set limits by name, such as ``stack="256KiB"``; ``None`` lifts one. See :class:`aegis.Limits`."""
-        return self._with(limits=self._policy.limits.with_(**given(vars(), LIMIT_NAMES)))
+        return self._with(limits=self._policy.limits.with_(**given(vars(), (*LIMIT_NAMES, *LIMIT_ALIASES))))
 
     def with_memory_limit(self, size: int | str | None) -> Builder:
         """Limit the bytes of all linear memories together."""
@@ -316,41 +368,53 @@ class Builder:
         """Limit the wall-clock time of one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
-    def with_filesystem(self, capability: FilesystemCapability) -> Builder:
-        """Grant files and directories, in addition to earlier grants."""
-        return self._with(filesystem=self._policy.filesystem + capability)
+    def _state(self, name: str, value: Any) -> Builder:
+        """Set a capability, which may be given in a short form."""
+        return self._with(**{name: _coerced.coerced(name, value)})
 
-    def with_network(self, capability: NetworkCapability) -> Builder:
-        """Set the network rules for components. Core modules (preview 1) have no network."""
-        return self._with(network=capability)
+    def _add(self, name: str, value: Any) -> Builder:
+        """Add to a capability; a value that is none raises the error of the policy."""
+        before, given = getattr(self._policy, name), _coerced.coerced(name, value)
+        return self._with(**{name: before + given if isinstance(given, type(before)) else given})
 
-    def with_environment(self, capability: EnvironmentCapability) -> Builder:
-        """Set the environment variables of the guest."""
-        return self._with(environment=capability)
+    # [capabilities: builder methods]
+    def with_filesystem(self, capability: Files) -> Builder:
+        """Grant files and directories, in addition to earlier grants. A path by itself is granted read-only."""
+        return self._add("filesystem", capability)
 
-    def with_clock(self, capability: ClockCapability) -> Builder:
-        """Set the clocks of the guest."""
-        return self._with(clock=capability)
+    def with_environment(self, capability: Environment) -> Builder:
+        """Set the guest's environment variables: a capability, a mapping, or texts ``NAME`` and ``NAME=VALUE``."""
+        return self._state("environment", capability)
 
-    def with_random(self, capability: RandomCapability) -> Builder:
-        """Set the source of the guest's random bytes."""
-        return self._with(random=capability)
+    def with_clock(self, capability: Clock) -> Builder:
+        """Set the clocks of the guest: a capability, or its text such as ``system``."""
+        return self._state("clock", capability)
 
-    def with_logging(self, capability: LoggingCapability) -> Builder:
-        """Grant logging."""
-        return self._with(logging=capability)
+    def with_random(self, capability: Random) -> Builder:
+        """Set the source of the guest's random bytes: a capability, or its text such as ``seed:42``."""
+        return self._state("random", capability)
+
+    def with_logging(self, capability: Logging) -> Builder:
+        """Grant logging: a capability, or the lowest level, such as ``warn``."""
+        return self._state("logging", capability)
 
     def with_stdio(self, capability: StdioCapability) -> Builder:
         """Set the standard streams of the guest."""
-        return self._with(stdio=capability)
+        return self._state("stdio", capability)
 
-    def with_config(self, capability: ConfigCapability) -> Builder:
-        """Set the values that a component reads from ``wasi:config/store``."""
-        return self._with(config=capability)
+    def with_network(self, capability: Network) -> Builder:
+        """Set the network rules for components: a capability, or patterns of allowed connections."""
+        return self._state("network", capability)
 
-    def with_keyvalue(self, capability: KeyValueCapability) -> Builder:
-        """Grant buckets of ``wasi:keyvalue``."""
-        return self._with(keyvalue=capability)
+    def with_keyvalue(self, capability: KeyValue) -> Builder:
+        """Grant buckets of ``wasi:keyvalue``: a capability, or ``BUCKET`` and ``BUCKET=STORE`` texts."""
+        return self._state("keyvalue", capability)
+
+    def with_config(self, capability: Configuration) -> Builder:
+        """Set the values that a component reads from ``wasi:config/store``: a capability, or a mapping."""
+        return self._state("config", capability)
+
+    # [end]
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
@@ -393,8 +457,12 @@ class Builder:
         Raise :class:`~aegis.errors.PolicyError` for ``False``, because async support cannot be disabled.
         """
         if enabled is not True:
-            raise PolicyError("async support is always on; leave with_async_support out")
+            raise PolicyError("async support is always on: leave with_async_support out")
         return self
+
+    def with_max_concurrent_calls(self, calls: int | None) -> Builder:
+        """Limit the guests that asynchronous calls run at once; see :class:`aegis.Aegis`."""
+        return Builder(self._policy, {**self._options, "max_concurrent_calls": calls})
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
         """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
@@ -408,11 +476,12 @@ class Builder:
 def run(
     path: str | os.PathLike[str], *call: Any, args: Sequence[str] = (), policy: Policy | None = None,
     function: str | None = None,
-    limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-    environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-    random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-    network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT, config: ConfigCapability = DEFAULT,
-    keyvalue: KeyValueCapability | None = DEFAULT,
+    limits: Limits = DEFAULT,
+    # [capabilities: parameters]
+    filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT, random: Random = DEFAULT,
+    logging: Logging = DEFAULT, stdio: StdioCapability = DEFAULT, network: Network = DEFAULT,
+    keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
+    # [end]
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
@@ -423,6 +492,8 @@ def run(
     network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
     http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
     host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+    memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+    stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
     **unknown: Never,
 ) -> Outcome:  # fmt: skip
     """Run one module or component in a new runtime and return the outcome.
@@ -447,89 +518,3 @@ def run(
             return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)
-
-
-def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
-    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
-    if artifact.kind == "module" and function not in ("_start", "_initialize"):
-        assert isinstance(artifact, Module)
-        if artifact.export("_initialize") is not None:
-            sandbox.call("_initialize")
-
-
-def is_program(function: str) -> bool:
-    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
-    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
-
-
-_COMMAND = "wasi:cli/run"
-
-
-def ended(function: str, outcome: Outcome) -> Outcome:
-    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
-    if is_program(function) and isinstance(outcome.value, Err):
-        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
-    return outcome
-
-
-def entry_point(artifact: Module | Component) -> str:
-    """Return the export to run: ``_start``, ``wasi:cli/run``, ``main``, or the artifact's only function.
-
-    Raise :class:`~aegis.errors.ExportNotFound` if there is none.
-    """
-    return _entry_among(_callables(artifact), artifact.kind)
-
-
-def _entry_among(functions: list[str], kind: str) -> str:
-    for name in functions:
-        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
-            return name
-    if "main" in functions:
-        return "main"
-    if len(functions) == 1:
-        return functions[0]
-    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
-    raise ExportNotFound(
-        f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
-        name=start, near=similar_names(start, functions),
-    )  # fmt: skip
-
-
-def _callables(artifact: Module | Component) -> list[str]:
-    if isinstance(artifact, Module):
-        return [e.name for e in artifact.exports if e.kind == "func"]
-    return artifact.callables()
-
-
-def require_entry(artifact: Module | Component, function: str | None = None) -> None:
-    """Raise ``ExportNotFound`` if an artifact does not export ``function``, or without one is not a program.
-
-    This needs no compiled code. It may accept a component whose binary does not list the functions of an exported
-    interface.
-    """
-    if isinstance(artifact, Module):
-        callable_export(artifact, entry_point(artifact) if function is None else function)
-        return
-    exports = artifact.program.exports
-    members = {name: tuple(item) for name, item in exports.items() if isinstance(item, Mapping)}
-    functions = [name for name in exports if name not in members]
-    if function is not None and (function in functions or _may_have(members, function)):
-        return
-    for name, known in members.items():
-        functions += [f"{name}#{member}" for member in known]
-    if function is None:
-        _entry_among(functions, artifact.kind)
-        return
-    from aegis.component.planning.world import no_such_function  # slow to import, and only this error needs it
-
-    raise no_such_function(functions, function)
-
-
-def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:
-    """Return whether an interface may have the function; ``members`` lists the known functions of each interface."""
-    from aegis.wit.match import unversioned  # slow to import, and only components need it
-
-    owner, mark, name = function.rpartition("#")
-    meant = [known for full, known in members.items() if not mark or owner in (full, unversioned(full))]
-    return any(known is None or name in known for known in meant)

@@ -7,7 +7,18 @@ from itertools import islice
 
 from aegis.support.lean import Any
 
-__all__ = ["count", "is_visible", "literal", "printable", "quoted", "shell_word", "shown", "similar_names", "visible"]
+__all__ = [
+    "count",
+    "is_visible",
+    "last_lines",
+    "literal",
+    "printable",
+    "quoted",
+    "shell_word",
+    "shown",
+    "similar_names",
+    "visible",
+]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
@@ -28,6 +39,15 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
+
+
+def last_lines(output: bytes, lines: int = 8, line_characters: int = 300) -> list[str]:
+    """Return the last lines of a guest's output that are not empty, each escaped and truncated.
+
+    The function reads a bounded part of ``output``.
+    """
+    tail = output[-4 * lines * line_characters :].splitlines()
+    return [printable(line, line_characters) for line in [line for line in tail if line.strip()][-lines:]]
 
 
 def shown(value: object, limit: int, text: Callable[[Any], str] = repr) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from aegis.support.lean import Any, NamedTuple, Protocol
 
 __all__ = [
-    "CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "Interest", "MemoryFault",
-    "Rows",
+    "AnswerStep", "CallScope", "Decision", "FuncType", "GuestMemory", "HostCall", "HostFunction", "ImportName", "Interest",
+    "MemoryFault", "Rows",
 ]  # fmt: skip
 
 
@@ -82,8 +82,50 @@ class HostFunction(NamedTuple):
     call: Callable[..., Any]
 
 
+class HostCall(NamedTuple):
+    """One call of a host function, with its arguments as Python values; an :class:`AnswerStep` answers it.
+
+    ``interface``
+        The module of a core function, or the interface of a component's, ``""`` for a function of the world itself.
+    ``function``
+        Its name there, such as ``fd_write`` or ``[method]input-stream.read``; a method's first argument is its object.
+    ``type``
+        A :class:`FuncType`, or an :class:`aegis.wit.types.Function` with the Python classes of its values.
+    ``answer``
+        Calls the host function itself with these arguments, and awaits its result; returns the result or raises the
+        function's error. For a WIT ``result``, it returns the payload of ``ok`` and raises :class:`aegis.Err`.
+        It raises :class:`aegis.SandboxStateError` after the step has returned, and on other threads.
+    """
+
+    interface: str
+    function: str
+    type: Any
+    arguments: tuple[Any, ...]
+    answer: Callable[[], Any]
+
+
+class AnswerStep(Protocol):
+    """Answers the host calls of one sandbox in place of its host functions, which it may call or not.
+
+    It returns a value of the function's result type, or raises, as a host function does; the value is validated like
+    that of a host function. It is called for every import, those that Aegis serves and those that the embedder serves,
+    on the thread that runs the guest or waits for its worker. If the guest is isolated, a resource of a host function
+    in the worker is an object without methods that stands for it.
+    """
+
+    def __call__(self, call: HostCall, /) -> Any: ...
+
+
 class MemoryFault(Exception):
-    """The range given by an address and a length is not inside the guest's memory."""
+    """The guest gave a host function bad data: a range outside its memory, or bytes that are not UTF-8 text.
+
+    A host function may answer the guest with an error instead. If it does not, the call ends with
+    :class:`~aegis.errors.GuestTrap`, which has the ``code``: ``memory-out-of-bounds`` or ``invalid-utf-8``.
+    """
+
+    def __init__(self, message: str, *, code: str = "memory-out-of-bounds") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GuestMemory(Protocol):

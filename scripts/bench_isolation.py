@@ -268,7 +268,7 @@ def _captured() -> Any:
 
 def _program(runtime: Any, path: Path) -> Callable[[], None]:
     """Return a function that runs a program once in a new sandbox, after two warm-up runs."""
-    from aegis.runtime import entry_point
+    from aegis.sandbox.entry_points import entry_point
 
     artifact = runtime.load_file(path)
     name = entry_point(artifact)

@@ -28,7 +28,7 @@ from aegis.engine.compile.config import ADMITTED, REFUSED
 from aegis.limits import LIMIT_NAMES, Limits, bounds_of, flag_of, format_limit
 from aegis.observe.events import EVENTS, Event
 from aegis.policy.isolation import LAYERS
-from aegis.policy.keys import KEYS
+from aegis.policy.keys import all_keys
 
 __all__ = ["ENDINGS", "TABLES", "filled", "main", "pages", "stale"]
 
@@ -174,7 +174,7 @@ def proposals() -> str:
 def keys() -> str:
     """Return the table of the policy file's keys, table by table; those of limits are the limits' own table."""
     rows = []
-    for name, known in KEYS.items():
+    for name, known in all_keys().items():
         place = f'`[imports."{"INTERFACE"}"]`' if name == "imports" else f"`[{name}]`" if name else "top level"
         if name == "capabilities.filesystem.paths":
             place = "each of `paths`"

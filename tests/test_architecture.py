@@ -100,6 +100,27 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "policy/file.py": ("load_policy reads the file that the embedder names", {"open"}),
 }  # fmt: skip
 
+# Private names of other modules, with their reasons. The test fails for an exception that is no longer needed.
+_HANDLES = "the state of a handle, which the handle tables of both places keep in it and an embedder must not see"
+_PROCESSES = "before Python 3.14, an executor has no public way to end its processes"
+PRIVATE: dict[str, tuple[str, set[str]]] = {
+    "component/handles.py": (_HANDLES, {"_native", "_owner", "_type"}),
+    "component/state.py": (_HANDLES, {"_native", "_type"}),
+    "isolation/parent/handles.py": (_HANDLES, {"_native", "_owner", "_type"}),
+    "isolation/parent/store.py": (_HANDLES, {"_native"}),
+    "isolation/worker/component_host_calls.py": (_HANDLES, {"_native"}),
+    "sandbox/run.py": (_HANDLES, {"_native", "_owner"}),
+    "attack/campaign.py": (_PROCESSES, {"_processes"}),
+    "fuzz/campaign.py": (_PROCESSES, {"_processes"}),
+    "isolation/parent/forked.py": ("secrets in the environment are overwritten where they are", {"_data"}),
+    "sandbox/link_component.py": ("before Python 3.13, typing has no public test for a protocol", {"_is_protocol"}),
+    "support/records.py": ("its records are dataclasses for the standard library too", {"_FIELD", "_field_type"}),
+}
+PUBLIC_DESPITE_THEIR_NAME = {"_asdict", "_exit", "_fields", "_make", "_replace", "_value_"}
+"""Documented names of the standard library."""
+INTERNALS = {"__closure__", "__self__", "f_locals", "get_objects", "get_referents", "get_referrers"}
+"""Attributes that reach the variables of a function or frame, or objects that nothing passed."""
+
 LINES = 600
 
 
@@ -295,3 +316,68 @@ def test_authority_has_one_address(module: Module) -> None:
 
 def test_every_exception_is_of_a_module_that_exists() -> None:
     assert set(EXCEPTIONS) <= {module.path for module in MODULES.values() if module.room not in AMBIENT_ROOMS}
+
+
+def own_names(module: Module) -> set[str]:
+    """Return the names that a module defines: functions, classes, variables, and the attributes of its classes."""
+    names = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and of_itself(node.value):
+            names.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__":
+            names |= set(ast.literal_eval(node.value))
+    return names
+
+
+def of_itself(node: ast.expr) -> bool:
+    """Return whether an expression is the object or the class of the function that contains it."""
+    text = ast.unparse(node)
+    return text in ("self", "cls") or text.startswith("super(")
+
+
+def through_walls(module: Module) -> Iterator[tuple[str, int]]:
+    """Yield each use of a private name that another module defines, and of the internals of functions and frames."""
+    own = own_names(module) | PUBLIC_DESPITE_THEIR_NAME
+    for node in ast.walk(module.tree):
+        names: list[str] = []
+        if isinstance(node, ast.Attribute):
+            names = [] if of_itself(node.value) and node.attr not in INTERNALS else [node.attr]
+        elif isinstance(node, ast.ImportFrom) and within(node.module or ""):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getattr") and len(node.args) > 1:
+            names = [node.args[1].value] if isinstance(node.args[1], ast.Constant) else []  # type: ignore[list-item]
+        for name in names:
+            private = name.startswith("_") and not name.startswith("__") and name not in own
+            if private or name in INTERNALS:
+                yield name, node.lineno  # type: ignore[attr-defined]
+
+
+@every_module
+def test_no_module_uses_the_private_names_of_another(module: Module) -> None:
+    """A base class counts as the module's own: ``self._name`` is allowed everywhere."""
+    _, known = PRIVATE.get(module.path, ("", set()))
+    used = set()
+    for name, line in through_walls(module):
+        assert name in known, f"{module.path}:{line}: {name} belongs to another module: give it a public name"
+        used.add(name)
+    assert used == known, f"PRIVATE names what {module.path} does not use: {known - used}"
+
+
+def test_a_reach_through_a_wall_is_found() -> None:
+    for text in (
+        "def f(x): return x._secret", "from aegis.limits import _secret", "import sys\nsys._current_frames()",
+        "def f(x): return getattr(x, '_secret')", "def f(g): return g.__self__", "def f(x): return x.tb_frame.f_locals",
+    ):  # fmt: skip
+        module = Module(name="aegis.x", path="x.py", text=text, tree=ast.parse(text), room="cli", floor=0)
+        assert list(through_walls(module)), text
+    text = "class A:\n    def __init__(self, other):\n        self._mine = other._mine\n        super()._base()"
+    module = Module(name="aegis.x", path="x.py", text=text, tree=ast.parse(text), room="cli", floor=0)
+    assert not list(through_walls(module))
+
+
+def test_every_private_exception_is_of_a_module_that_exists() -> None:
+    assert set(PRIVATE) <= {module.path for module in MODULES.values()}

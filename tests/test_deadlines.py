@@ -16,7 +16,7 @@ import pytest
 
 from aegis import Aegis, Caller, FilesystemCapability, with_caller
 from aegis.engine.threads.supervisor import Abandoned
-from aegis.errors import DeadlineExceeded, LinkError, SandboxStateError
+from aegis.errors import DeadlineExceeded, HostError, LinkError, SandboxStateError
 from tests.host.preview2.guest import descriptors
 
 CORE = """(module (import "env" "f" (func $f (param i32) (result i32)))
@@ -189,6 +189,79 @@ def test_a_host_function_that_does_not_return_is_named(kind: str) -> None:
     finally:
         stuck.go.set()
         sandbox.close()
+
+
+NESTED = """(module (import "env" "f" (func $f (param i32) (result i32)))
+  (import "env" "g" (func $g (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "go") (param i32) (result i32) (call $f (local.get 0)))
+  (func (export "inner") (param i32) (result i32) (call $g (local.get 0)))
+  (func (export "spin") (loop (br 0))))"""
+
+
+class Nested:
+    """A host function ``f`` that calls back into the guest, whose export ``inner`` calls the host function ``g``."""
+
+    def __init__(self, before: Callable[[Caller], object], then: Callable[[int], int], g: Callable[[int], int]) -> None:
+        self.before, self.then, self.g = before, then, g
+
+    def box(self, timeout: str = "500ms") -> Any:
+        runtime = Aegis(cache=False, timeout=timeout)
+        functions = {"f": with_caller(lambda caller, x: self.f(caller, x)), "g": self.g}
+        return runtime.sandbox(runtime.load_wat(NESTED), imports={"env": functions})
+
+    def f(self, caller: Caller, x: int) -> int:
+        self.before(caller)
+        return self.then(x)
+
+
+def fails(x: int) -> int:
+    raise ValueError(x)
+
+
+def caught(caller: Caller) -> None:
+    with pytest.raises(HostError, match=r"env\.g raised ValueError"):
+        caller.call("inner", 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "g", "named"),
+    [
+        (lambda caller: caller.call("inner", 1), "stuck", "env.g"),
+        (lambda caller: caller.call("inner", 1), abs, "env.f"),
+        (caught, fails, "env.f"),
+        (lambda caller: caller.read(0, 1), abs, "env.f"),
+    ],
+    ids=["inside the nested call", "after it", "after it failed", "without one"],
+)
+def test_the_innermost_host_function_that_does_not_return_is_named(before: Any, g: Any, named: str) -> None:
+    stuck = Stuck()
+    sandbox = Nested(before, stuck, stuck if g == "stuck" else g).box()
+    try:
+        with pytest.raises(Abandoned, match=f"the host function {named} does not return"):
+            sandbox.call("go", 1)
+    finally:
+        stuck.go.set()
+        sandbox.close()
+
+
+def test_a_guest_that_spins_inside_a_host_function_is_stopped_and_not_abandoned() -> None:
+    with Nested(lambda caller: caller.call("spin"), abs, abs).box("100ms") as sandbox:
+        with pytest.raises(DeadlineExceeded) as ended:
+            sandbox.call("go", 1)
+        assert not isinstance(ended.value, Abandoned)
+
+
+def test_no_host_function_is_recorded_after_a_call_whatever_its_end() -> None:
+    with Nested(lambda caller: caller.call("inner", 1), abs, abs).box("20s") as sandbox:
+        sandbox.call("go", 1)
+        assert sandbox._run.door.serving is None
+    with Nested(caught, abs, fails).box("20s") as sandbox:
+        sandbox.run("go", 1)
+        assert sandbox._run.door.serving is None
+    with Nested(fails, abs, abs).box("20s") as sandbox:
+        assert "env.f raised ValueError" in str(sandbox.run("go", 1).error)
+        assert sandbox._run.door.serving is None
 
 
 def test_abandoned_quota_is_released_when_its_thread_ends(tmp_path: Path) -> None:

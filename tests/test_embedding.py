@@ -271,13 +271,13 @@ def test_results_unsigned_none_and_several(runtime: Aegis) -> None:
 
     assert run((0xFFFF_FFFF, 2), None, "pair") == (-1, 2.0)
     assert run(None, None, "none") is None
-    for pair in ((1,), 5, (1, "x")):
+    for pair in ((1,), 5, (1, "x"), (True, 2)):
         with pytest.raises(HostError):
             run(pair, None, "pair")
     with pytest.raises(HostError, match="return None"):
         run(None, 5, "none")
-    with sandboxed(runtime, lambda a, b: True) as sandbox:
-        assert sandbox.call("add", 1, 2) == 1
+    with sandboxed(runtime, lambda a, b: True) as sandbox, pytest.raises(HostError, match="integer for i32, not bool"):
+        sandbox.call("add", 1, 2)
     with sandboxed(runtime, lambda a, b: 0x8000_0000) as sandbox:
         assert sandbox.call("add", 1, 2) == -(1 << 31)
 

@@ -162,10 +162,43 @@ def limit_messages(name: str) -> Iterator[str]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in LIMIT_ERRORS:
             continue
         if node.args and isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
-            yield f"{node.lineno}: {node.func.id} gets a literal message; use aegis.limits.exceeded"
+            yield f"{node.lineno}: {node.func.id} gets a literal message: use aegis.limits.exceeded"
 
 
-RULES = (retired_names, retired_words, first_lines, bounds_without_unit, limit_messages)
+REMEDY_AFTER_SEMICOLON = re.compile(
+    r"(?<!;); (?:(?:allow the|break|build it|call the|choose|create|define|did you mean|end the|for a value|give|grant"
+    r"|known|leave|lift|load|name|pass|please|put|redirect|refer to|regenerate|remove|return None|set|use|write)\b"
+    r"|\{[\w.]*(?:remedy|hint|instead)\b)"
+)
+"""A message has the form *what happened: remedy*."""
+CODE = ("component/conversion/", "component/passage.py", "engine/call/", "isolation/parent/pool.py")
+"""Modules whose strings are source text."""
+
+
+def remedies(name: str) -> Iterator[str]:
+    """Yield messages whose remedy follows a semicolon."""
+    if name.startswith(CODE):
+        return
+    nodes = list(ast.walk(tree(name)))
+    known = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    known |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(v.value) if isinstance(v, ast.Constant) else _shown(v) for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known:
+            text = node.value
+        else:
+            continue
+        if REMEDY_AFTER_SEMICOLON.search(text):
+            yield f"{node.lineno}: a remedy follows a semicolon in {text[:60]!r}: write a colon"
+
+
+def _shown(value: ast.expr) -> str:
+    """Return the source of an expression in an f-string, in braces."""
+    return f"{{{ast.unparse(value.value)}}}" if isinstance(value, ast.FormattedValue) else ""
+
+
+RULES = (retired_names, retired_words, first_lines, bounds_without_unit, limit_messages, remedies)
 
 
 def violations_of(name: str) -> tuple[str, ...]:
@@ -204,6 +237,11 @@ def test_a_class_name_means_one_thing() -> None:
         ("_MOST = 1", bounds_without_unit, 1),
         ("MAX_PATH = 1", bounds_without_unit, 1),
         ("MAX_PATH_BYTES, _MAX_DEPTH = 1, 2", bounds_without_unit, 0),
+        ('raise PolicyError(f"{x!r} is not a mode; use system")', remedies, 1),
+        ('raise PolicyError("no path; " "write one")', remedies, 1),
+        ('raise PolicyError(f"{path} is denied; {one.remedy}")', remedies, 1),
+        ('raise PolicyError(f"{path} is denied; {count} more")', remedies, 0),
+        ('raise PolicyError(f"{x!r} is not a mode: use system")', remedies, 0),
         ('raise OutOfFuel("no fuel", limit="fuel")', limit_messages, 1),
         ('raise OutOfFuel(exceeded("fuel", 1, 1), limit="fuel")', limit_messages, 0),
     ],
@@ -269,9 +307,9 @@ def test_every_limit_and_capability_is_a_parameter(function: object, names: tupl
 
 
 EXAMPLES = (
-    "limits", "runtime", "observe.metrics", "observe.outcome", "observe.subscribers", "policy.capabilities",
-    "policy.file", "policy.filesystem", "policy.isolation", "policy.keyvalue", "policy.network", "policy.patterns",
-    "policy.policy", "wit.err", "wit.values",
+    "limits", "runtime", "observe.metrics", "observe.outcome", "observe.subscribers", "policy.file",
+    "policy.filesystem", "policy.isolation", "policy.keyvalue", "policy.network", "policy.patterns",
+    "policy.policy", "policy.statements", "wit.err", "wit.values",
 )  # fmt: skip
 
 

@@ -54,22 +54,22 @@ def test_a_count(value: object, number: int) -> None:
     assert type(parse_count(value)) is int
 
 
-TOO_LARGE = "the number is not finite or too large; write it like 64MiB"
+TOO_LARGE = "the number is not finite or too large: write it like 64MiB"
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "'' is not a quantity; write it like 64MiB"),
-        ("-1", "'-1' is not a quantity; write it like 64MiB"),
-        ("1_", "'1_' is not a quantity; write it like 64MiB"),
-        ("_1", "'_1' is not a quantity; write it like 64MiB"),
-        ("1 e3", "'1 e3' is not a quantity; write it like 64MiB"),
-        ("1e400", "'1e400' is not a quantity; write it like 64MiB"),
-        ("\u0661", "'\u0661' is not a quantity; write it like 64MiB"),
-        ("\x1b1", "'\\x1b1' is not a quantity; write it like 64MiB"),
-        ("9" * 5000, f"'{'9' * 60}… (5000 characters)' is not a quantity; write it like 64MiB"),
-        ("12Mi", "'Mi' is not a unit; use one of b, kb, mb, gb, tb, k, m, g, kib, mib, gib, tib"),
+        ("", "'' is not a quantity: write it like 64MiB"),
+        ("-1", "'-1' is not a quantity: write it like 64MiB"),
+        ("1_", "'1_' is not a quantity: write it like 64MiB"),
+        ("_1", "'_1' is not a quantity: write it like 64MiB"),
+        ("1 e3", "'1 e3' is not a quantity: write it like 64MiB"),
+        ("1e400", "'1e400' is not a quantity: write it like 64MiB"),
+        ("\u0661", "'\u0661' is not a quantity: write it like 64MiB"),
+        ("\x1b1", "'\\x1b1' is not a quantity: write it like 64MiB"),
+        ("9" * 5000, f"'{'9' * 60}… (5000 characters)' is not a quantity: write it like 64MiB"),
+        ("12Mi", "'Mi' is not a unit: use one of b, kb, mb, gb, tb, k, m, g, kib, mib, gib, tib"),
         ("1e99", TOO_LARGE),
         (float("nan"), TOO_LARGE),
         (float("inf"), TOO_LARGE),
@@ -94,7 +94,7 @@ def test_invalid_sizes(value: object, message: str) -> None:
 def test_invalid_counts_and_durations() -> None:
     with pytest.raises(PolicyError, match=r"^count: '1.5' is not a whole number$"):
         parse_count("1.5")
-    with pytest.raises(PolicyError, match=r"^timeout: 'kib' is not a unit; use one of ns, us, ms, s, m, min, h$"):
+    with pytest.raises(PolicyError, match=r"^timeout: 'kib' is not a unit: use one of ns, us, ms, s, m, min, h$"):
         parse_seconds("1kib")
 
 
@@ -166,18 +166,18 @@ def test_limits_changed_and_lifted() -> None:
     ("name", "value", "message"),
     [
         ("stack", None, "stack: this limit cannot be lifted; the maximum is 2 MiB"),
-        ("stack", "3MiB", "stack: 3 MiB is out of range; give a value from 16 KiB to 2 MiB"),
-        ("stack", 1, "stack: 1 byte is out of range; give a value from 16 KiB to 2 MiB"),
-        ("memory", "5GiB", "memory: 5 GiB is out of range; give a value from 1 byte to 4 GiB"),
-        ("module_size", "2GiB", "module_size: 2 GiB is out of range; give a value from 1 byte to 1 GiB"),
-        ("timeout", "1us", "timeout: 1 µs is out of range; give a value from 1 ms to 31,622,400 s"),
+        ("stack", "3MiB", "stack: 3 MiB is out of range: give a value from 16 KiB to 2 MiB"),
+        ("stack", 1, "stack: 1 byte is out of range: give a value from 16 KiB to 2 MiB"),
+        ("memory", "5GiB", "memory: 5 GiB is out of range: give a value from 1 byte to 4 GiB"),
+        ("module_size", "2GiB", "module_size: 2 GiB is out of range: give a value from 1 byte to 1 GiB"),
+        ("timeout", "1us", "timeout: 1 µs is out of range: give a value from 1 ms to 31,622,400 s"),
         (
             "table_elements", 10_000_001,
-            "table_elements: 10,000,001 is out of range; give a value from 1 to 10,000,000",
+            "table_elements: 10,000,001 is out of range: give a value from 1 to 10,000,000",
         ),
         (
             "fuel", 1 << 63,
-            "fuel: 9,223,372,036,854,775,808 is out of range; give a value from 1 to 9,223,372,036,854,775,807",
+            "fuel: 9,223,372,036,854,775,808 is out of range: give a value from 1 to 9,223,372,036,854,775,807",
         ),
     ],
 )  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_limit_out_of_range(name: str, value: object, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("memry", "'memry' is not a limit; did you mean memory?"), ("xyzzy", "'xyzzy' is not a limit")],
+    [("memry", "'memry' is not a limit: did you mean memory?"), ("xyzzy", "'xyzzy' is not a limit")],
 )
 def test_an_unknown_limit(name: str, message: str) -> None:
     with pytest.raises(PolicyError) as caught:

@@ -220,7 +220,7 @@ def test_a_tuple_of_arguments_is_answered_with_how_to_spread_it(plugin: Path) ->
     runtime = Aegis()
     with runtime.sandbox(imports={"env": {"log": lambda val: None}}) as sandbox:
         sandbox.load_module(runtime.load_file("plugin.wasm"))
-        with pytest.raises(CallError, match=r"takes 2 arguments, not 1; write call\(name, \*arguments\)"):
+        with pytest.raises(CallError, match=r"takes 2 arguments, not 1: write call\(name, \*arguments\)"):
             sandbox.call("add", (2, 3))
 
 

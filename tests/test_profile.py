@@ -54,23 +54,32 @@ def test_no_test_enables_a_check_that_depends_on_the_load() -> None:
 
 PROPERTY = """
 from hypothesis import given, settings, strategies as st
-count = 0
-@settings(max_examples=20)
+counts = [0, 0]
+@settings(max_examples=60)
 @given(st.integers())
 def test_counts(number):
-    global count
-    count += 1
+    counts[0] += 1
+@settings(max_examples=15)
+@given(st.integers())
+def test_counts_few(number):
+    counts[1] += 1
 def test_of_those():
-    assert count == {expected}
+    assert counts == {expected}
     print("derandomized", settings.default.derandomize)
 """
 
 
 @pytest.mark.parametrize(
-    ("variables", "expected", "fixed"), [({}, 20, False), ({"AEGIS_EXAMPLES": "3", "CI": "true"}, 60, True)]
+    ("variables", "expected", "fixed"),
+    [
+        ({}, [60, 15], False),
+        ({"AEGIS_EXAMPLES": "3", "CI": "true"}, [180, 45], True),
+        ({"AEGIS_EXAMPLES": "0.5"}, [30, 15], False),
+        ({"AEGIS_EXAMPLES": "0.1"}, [20, 15], False),
+    ],
 )
 def test_examples_are_multiplied_and_ci_is_deterministic(
-    tmp_path: Path, variables: dict[str, str], expected: int, fixed: bool
+    tmp_path: Path, variables: dict[str, str], expected: list[int], fixed: bool
 ) -> None:
     (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (tmp_path / "test_it.py").write_text(PROPERTY.replace("{expected}", str(expected)))

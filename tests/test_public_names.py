@@ -68,6 +68,30 @@ def test_the_public_names_are_listed_for_completion() -> None:
     assert set(aegis.__all__) <= set(dir(aegis))
 
 
+PUBLIC_MODULES = (
+    "aegis", "aegis.errors", "aegis.fuzz", "aegis.limits", "aegis.observe", "aegis.observe.events",
+    "aegis.observe.report", "aegis.policy", "aegis.prelude", "aegis.runtime", "aegis.wit",
+    "aegis.wit.types", "aegis.wit.values",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_completion_of_a_public_module_shows_its_public_names_alone(name: str) -> None:
+    module = importlib.import_module(name)
+    shown = {word for word in dir(module) if not word.startswith(("_", "@"))}  # @: names that pytest adds
+    assert shown <= set(getattr(module, "__all__", ()))
+
+
+def test_completion_of_an_artifact_shows_nothing_of_the_engine() -> None:
+    runtime = aegis.Aegis(cache=False)
+    common = {"binary", "cached", "digest", "exports", "imports", "kind", "seconds", "size"}
+    module, component = runtime.load_wat("(module)"), runtime.load_wat("(component)")
+    for artifact, more in ((module, {"export", "sections", "signature"}), (component, {"callables", "world"})):
+        shown = {name for name in dir(artifact) if not name.startswith("_")}
+        assert shown == common | more
+        assert all(hasattr(artifact, name) for name in shown)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_such"):
         aegis.nothing_such  # noqa: B018 - reading it is the test

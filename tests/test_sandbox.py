@@ -111,7 +111,20 @@ def test_integers_go_in_signed_or_unsigned_and_come_out_signed(aegis: Aegis, tex
         assert sandbox.call("add", 0xFFFFFFFF, 0) == -1
         assert sandbox.call("add", -(1 << 31), 0) == -(1 << 31)
         assert sandbox.call("same64", (1 << 64) - 2) == -2
-        assert sandbox.call("add", True, 1) == 2
+
+
+@pytest.mark.parametrize("text", [TEXT, ALONE])
+def test_a_bool_is_neither_an_integer_nor_a_float(aegis: Aegis, text: str) -> None:
+    module = aegis.load_wat(text)
+    imports = {"env": {"f": identity}} if module.imports else None
+    with aegis.sandbox(module, imports=imports) as sandbox:
+        cases = [("add", (True, 1), "i32"), ("add", (1, False), "i32"), ("same64", (True,), "i64")]
+        if text is TEXT:
+            cases += [("samef", (True, 0.5), "f32"), ("samef", (0.5, False), "f64")]
+        for name, arguments, kind in cases:
+            with pytest.raises(CallError, match=f"for {kind}, not bool"):
+                sandbox.call(name, *arguments)
+        assert sandbox.call("add", int(True), 1) == 2
 
 
 def test_floats_keep_their_bits_and_take_integers(sandbox: Sandbox) -> None:

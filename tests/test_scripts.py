@@ -6,6 +6,7 @@ The checkout here is a small one, with the project's scripts and a package that 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,14 @@ def build_editable(folder, settings=None, metadata=None):
         wheel.writestr(INFO + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr(INFO + "/RECORD", "")
     return name
+"""
+PYTEST = """\
+import pathlib, sys
+name = "others" if any(word.startswith("--ignore=") for word in sys.argv) else "measured"
+line = pathlib.Path(__file__).with_name(name).read_text()
+print("...")
+print(line)
+raise SystemExit(int("failed" in line or "Killed" in line))
 """
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 ENV |= {"AEGIS_PYTHON": sys.executable, "PIP_NO_INDEX": "1"}
@@ -185,8 +194,9 @@ def test_a_foreign_environment_is_not_deleted(tmp_path: Path) -> None:
     assert (folder / ".venv" / "precious").exists()
 
 
-def test_an_installation_that_fails_says_so_and_can_be_repeated(tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "failing")
+def test_an_installation_that_fails_says_so_and_can_be_repeated(copy: Path) -> None:
+    folder = copy
+    (folder / "pyproject.toml").write_text(PYPROJECT + "# changed\n")
     (folder / "backend.py").write_text("raise RuntimeError('no backend today')")
     done = aegis(folder)
     assert (done.returncode, done.stdout) == (125, "")
@@ -227,21 +237,35 @@ def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
-def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: bool, code: int) -> None:
+def script(path: Path, line: str) -> None:
+    """Write an executable shell script of one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("failing", "pyenv", "code"), [(False, False, 0), (True, False, 1), (False, True, 0)])
+def test_the_tests_run_on_each_python_that_is_found(
+    made: Path, tmp_path: Path, failing: bool, pyenv: bool, code: int
+) -> None:
     """The closing line, which CI reads, has the sum, and names the failed steps."""
     folder, found = checkout(tmp_path / "checkout"), tmp_path / "found"
     closing = "1 failed, 4 passed in 0.1s" if failing else "4 passed, 1 skipped in 0.1s"
     (folder / "pytest.py").write_text(f"print('...'); print({closing!r}); raise SystemExit({int(failing)})\n")
     found.mkdir()
     here = f"3.{sys.version_info.minor}"
+    if failing or pyenv:  # the environment exists already
+        shutil.copytree(made / ".venv", folder / f".venv-{here}", symlinks=True)
     for version in ("3.11", "3.12", "3.13", "3.14"):
-        runs = f'exec "{sys.executable}" "$@"' if version == here else "exit 127"
-        (found / f"python{version}").write_text(f"#!/bin/sh\n{runs}\n")
-        (found / f"python{version}").chmod(0o755)
+        runs = f'exec "{sys.executable}" "$@"' if version == here and not pyenv else "exit 127"
+        script(found / f"python{version}", runs)
+    script(found / "uv", "exit 2")
+    if pyenv:
+        script(tmp_path / f"pyenv/versions/{here}.7/bin/python{here}", f'exec "{sys.executable}" "$@"')
     done = subprocess.run(
         [folder / "scripts" / "test", "--pythons", "-k", "nothing"], cwd=tmp_path, capture_output=True, text=True,
-        env={**ENV, "PATH": f"{found}:{os.environ['PATH']}"}, timeout=300, check=False,
+        env={**ENV, "PATH": f"{found}:{os.environ['PATH']}", "PYENV_ROOT": str(tmp_path / "pyenv")},
+        timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     failure = f", FAILED: Python {here}" if failing else ""
@@ -249,6 +273,22 @@ def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: boo
     assert (folder / f".venv-{here}" / "bin" / "python").exists()
     assert not (folder / ".venv").exists()
     assert done.stderr.count("is not installed: skipped") == 3
+
+
+@pytest.fixture(scope="module")
+def checked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which scripts/test finds all its tools; pytest prints the line of one of two files."""
+    folder = Path(shutil.copytree(made, tmp_path_factory.mktemp("checked") / "checkout", symlinks=True))
+    (folder / "pytest.py").write_text(PYTEST)
+    (folder / "coverage.py").write_text(
+        "import runpy, sys\nif sys.argv[1] == 'run':\n    sys.argv[:4] = ['pytest']\n"
+        "    runpy.run_module('pytest', run_name='__main__')\n"
+    )
+    for tool in ("ruff", "mypy"):
+        (folder / f"{tool}.py").touch()
+    for script in ("guests", "regen"):
+        (folder / "scripts" / script).touch()
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -262,27 +302,15 @@ def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: boo
     ],
 )
 def test_the_last_line_of_the_tests_is_the_sum_of_their_steps(
-    tmp_path: Path, copy: Path, first: str, second: str, code: int, closing: str
+    tmp_path: Path, checked: Path, first: str, second: str, code: int, closing: str
 ) -> None:
-    folder = copy
-    pytest_says = f"""
-import sys
-line = {second!r} if any(word.startswith("--ignore=") for word in sys.argv) else {first!r}
-print("...")
-print(line)
-raise SystemExit(int("failed" in line or "Killed" in line))
-"""
-    (folder / "pytest.py").write_text(pytest_says)
-    (folder / "coverage.py").write_text(
-        "import runpy, sys\nif sys.argv[1] == 'run':\n    sys.argv[:4] = ['pytest']\n"
-        "    runpy.run_module('pytest', run_name='__main__')\n"
-    )
-    for tool in ("ruff", "mypy"):
-        (folder / f"{tool}.py").touch()
-    for script in ("guests", "regen"):
-        (folder / "scripts" / script).touch()
+    folder = checked
+    (folder / "measured").write_text(first)
+    (folder / "others").write_text(second)
     done = subprocess.run(
         [folder / "scripts" / "test"], cwd=tmp_path, capture_output=True, text=True, env=ENV, timeout=300, check=False
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (code, closing), done.stderr
     assert ("FAILED" in done.stderr) == bool(code)
+    steps = re.findall(r"^test: ([^:]+): \d+ s \(\d+ s of processor time\)$", done.stderr, re.MULTILINE)
+    assert (steps[0], steps[-1], len(steps)) == ("preparation", "pytest", 9)

@@ -26,7 +26,7 @@ def checked(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in SOURCES:
             close = similar_names(name, list(SOURCES), 1)
-            hint = f"; did you mean {close[0]}?" if close else "."
+            hint = f": did you mean {close[0]}?" if close else "."
             raise PolicyError(f"unknown source {printable(name)!r}{hint} The sources are {', '.join(SOURCES)}")
     return tuple(dict.fromkeys(names)) or tuple(SOURCES)
 

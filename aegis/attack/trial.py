@@ -37,8 +37,9 @@ from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.target import EVERY, Target, TargetExport
 from aegis.limits import MIB, Limits
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
-from aegis.runtime import Aegis, is_program
+from aegis.runtime import Aegis
 from aegis.sandbox.artifacts import validate_artifact
+from aegis.sandbox.entry_points import is_program
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
 from aegis.values import FuncType

@@ -11,7 +11,7 @@ from aegis.wit.types import Resource, WitType, children
 
 __all__ = ["UnsupportedItem", "check_interface", "check_world", "chosen"]
 
-_NONE = "no world found; write a world with the imports and exports that you need"
+_NONE = "no world found: write a world with the imports and exports that you need"
 _INSTEAD = {
     "error-context": "write a variant or a string",
     "future": "write a resource with a subscribe function that returns wasi:io/poll's pollable",
@@ -39,15 +39,16 @@ def chosen(document: Document, name: str | None) -> WorldDef:
     own = [w for w in document.worlds if w.package == document.main] or list(document.worlds)
     if name is None:
         if len(own) != 1:
-            raise ArtifactError(f"several worlds found; choose one with --world: {_names(own)}" if own else _NONE)
+            raise ArtifactError(f"several worlds found: choose one with --world: {_names(own)}" if own else _NONE)
         return own[0]
-    full = [w for w in document.worlds if name in (w.full, w.full.partition("@")[0])]
-    found = full or [w for w in own if w.name == name]
+    exact = [w for w in document.worlds if w.full == name]
+    unversioned = [w for w in document.worlds if w.full.partition("@")[0] == name]
+    found = exact or unversioned or [w for w in own if w.name == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ArtifactError(f"several worlds {name} found; choose one with --world: {_names(found)}")
-    raise ArtifactError(f"no world {printable(name)} found; use one of: {_names(own)}" if own else _NONE)
+        raise ArtifactError(f"several worlds {name} found: choose one with --world: {_names(found)}")
+    raise ArtifactError(f"no world {printable(name)} found: use one of: {_names(own)}" if own else _NONE)
 
 
 def _names(worlds: list[WorldDef]) -> str:
@@ -73,7 +74,7 @@ def check_interface(of: InterfaceDef) -> None:
 def _check(item: Item, where: str) -> None:
     if isinstance(item, InterfaceDef):
         if item.labels:
-            text = f"gives {item.labels} another name, which Aegis does not run; remove the label {item.name}"
+            text = f"gives {item.labels} another name, which Aegis does not run: remove the label {item.name}"
             raise UnsupportedItem(f"{where} {text}", owner=where, item=item.name)
         check_interface(item)
     elif isinstance(item, TypeDef):
@@ -85,7 +86,7 @@ def _check(item: Item, where: str) -> None:
 def _function(of: FunctionDef, where: str) -> None:
     label = f"function {of.name}"
     if of.asynchronous:
-        text = f"is async, but Aegis runs synchronous functions only; {_instead(where, 'write it without async')}"
+        text = f"is async, but Aegis runs synchronous functions only: {_instead(where, 'write it without async')}"
         raise UnsupportedItem(f"{where}: {label} {text}", owner=where, item=of.name)
     results = [] if of.type.result is None else [of.type.result]
     _refuse(where, label, of.name, [*(t for _, t in of.type.params), *results])
@@ -94,7 +95,7 @@ def _function(of: FunctionDef, where: str) -> None:
 def _refuse(where: str, label: str, item: str, types: list[WitType | Resource]) -> None:
     for found in (u for t in types if not isinstance(t, Resource) for u in _unsupported(t)):
         instead = _instead(where, _INSTEAD.get(found.partition("<")[0], "write it without"))
-        text = f"{where}: {label} needs {found}, which Aegis does not run; {instead}"
+        text = f"{where}: {label} needs {found}, which Aegis does not run: {instead}"
         raise UnsupportedItem(text, owner=where, item=item)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["Expressions", "Known", "joined", "several"]
+__all__ = ["Expressions", "Known", "TypeLocator", "TypeNames", "joined", "several"]
 
 _PYTHON = dict.fromkeys(PRIMITIVES, "int") | {
     "bool": "bool", "char": "str", "f32": "float", "f64": "float", "string": "str",
@@ -37,13 +37,52 @@ class Known(NamedTuple):
     table: str
 
 
+TypeLocator = Callable[[int], "tuple[str, Known] | None"]
+"""Maps the key of a type to the sibling module that defines it and its names there; ``None`` for a type of its own."""
+
+
+class TypeNames(dict[int, Known]):
+    """The names of a module's types by key. A type that the module does not name is imported when it is first needed.
+
+    A function's own ``result`` is written without its alias, so its parts may belong to the interface of the alias. A
+    function of a world may have types that an interface of the world exports, without a name of their own.
+    """
+
+    __slots__ = ("_find", "_foreign", "_scope")
+
+    def __init__(self, scope: ModuleNames, find: TypeLocator) -> None:
+        self._scope, self._find = scope, find
+        self._foreign: dict[tuple[int, int], str] = {}
+
+    def python(self, key: int) -> str:
+        """Return the name of a type's class or alias."""
+        return self[key].python if key in self else self._imported(key, 0)
+
+    def table(self, key: int) -> str:
+        """Return the name of the constant with a type's table."""
+        return self[key].table if key in self else self._imported(key, 1)
+
+    def _imported(self, key: int, part: int) -> str:
+        name = self._foreign.get((key, part))
+        if name is None:
+            found = self._find(key)
+            if found is None:
+                raise KeyError(key)
+            module, there = found[0], found[1][part]
+            if self._scope.mentioning:
+                return there
+            name = self._foreign[key, part] = self._scope.free(there)
+            self._scope.use(self._scope.sibling(module), there, name)
+        return name
+
+
 @dataclass(slots=True)
 class Expressions:
     """Writes the types of one module; ``known`` maps the key of each definition to its names."""
 
     document: Document
     scope: ModuleNames
-    known: Mapping[int, Known]
+    known: TypeNames
     early: dict[str, str] = field(default_factory=dict)
     late: dict[str, str] = field(default_factory=dict)
     ready: list[str] = field(default_factory=list)
@@ -64,11 +103,11 @@ class Expressions:
         """Return the annotation of a value without an alias for its outermost type."""
         match of:
             case Ref():
-                return self.known[of.key].python
+                return self.known.python(of.key)
             case str():
                 return _PYTHON[of]
             case Own(resource) | Borrow(resource):
-                return self.known[resource.key].python
+                return self.known.python(resource.key)
             case Tuple():
                 return f"tuple[{', '.join(self.parts(of, lazy))}]"
             case List(element):
@@ -120,11 +159,24 @@ class Expressions:
 
     def _shape(self, of: WitType, text: str, lazy: bool) -> str:
         found = self.early.get(text) or (self.late.get(text) if lazy else None)
+        if found is None and self.scope.mentioning:
+            return text
         if found is None:
             self.scope.use("typing", "TypeAlias")
             found = self.scope.define(f"Shape{len(self.early) + len(self.late) + 1}")
             (self.late if lazy else self.early)[text] = found
             (self.shapes if lazy else self.ready).append(self._alias(found, of, lazy))
+        return found
+
+    def shortened(self, text: str, most: int) -> str:
+        """Return an annotation that is not evaluated, as an alias if it has more than ``most`` columns."""
+        if len(text) <= most:
+            return text
+        found = self.late.get(text)
+        if found is None:
+            self.scope.use("typing", "TypeAlias")
+            found = self.late[text] = self.scope.define(f"Shape{len(self.early) + len(self.late) + 1}")
+            self.shapes.append(union(found, _members(text)))
         return found
 
     def node(self, of: WitType | None) -> Part:
@@ -133,11 +185,11 @@ class Expressions:
             case None:
                 return "None"
             case Ref():
-                return self.known[of.key].table
+                return self.known.table(of.key)
             case str():
                 return quoted(of)
             case Own(resource) | Borrow(resource):
-                return self.call(type(of).__name__, self.known[resource.key].table)
+                return self.call(type(of).__name__, self.known.table(resource.key))
             case List(element) | Option(element):
                 return self.call(type(of).__name__, self.node(element))
             case Tuple(elements):
@@ -148,7 +200,7 @@ class Expressions:
                 return self.call("Result", self.node(ok))
             case Result(ok, err):
                 return self.call("Result", self.node(ok), self.node(err))
-        raise TypeError(f"{of!r} is a named type; refer to it by a Ref")
+        raise TypeError(f"{of!r} is a named type: refer to it by a Ref")
 
     def call(self, name: str, *parts: Part) -> Bracketed:
         """Return the constructor call of a node class."""

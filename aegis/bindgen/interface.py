@@ -16,6 +16,7 @@ __all__ = ["InterfaceModules"]
 
 _HOST = "The functions that Python implements for a guest that imports the interface."
 _EXPORTS = "The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
+_ASYNC_EXPORTS = "The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class InterfaceModules:
         found = self.made.get(unit.module)
         if found is None:
             document, scope = self.plan.document, ModuleNames(self.package)
-            found = ModuleWriter(document, scope, unit.interface.types, lambda key: self.place(key, unit))
+            place, foreign = (lambda key: self.place(key, unit)), (lambda key: self.foreign(key, unit))
+            found = ModuleWriter(document, scope, unit.interface.types, place, foreign)
             self.made[unit.module] = found
         return found
 
@@ -50,6 +52,11 @@ class InterfaceModules:
         home = self.plan.home(target, unit is not None and not unit.imported)
         return None if home is None else (home.module, self.module(home).known[target])
 
+    def foreign(self, key: int, unit: PlannedModule | None = None) -> tuple[str, Known] | None:
+        """Return module and names of a type that another interface defines or uses; ``None`` if no module has it."""
+        home = self.plan.home(key, unit is not None and not unit.imported)
+        return None if home is None else (home.module, self.module(home).known[key])
+
     def source(self, unit: PlannedModule) -> str:
         """Return the source of a module."""
         module, functions = self.module(unit), unit.interface.functions
@@ -59,6 +66,7 @@ class InterfaceModules:
             sides += module.side(functions, "Host", _HOST, exported=False)
         if unit.exported:
             sides += module.side(functions, "Exports", _EXPORTS, exported=True)
+            sides += module.side(functions, "AsyncExports", _ASYNC_EXPORTS, exported=True, awaited=True)
         name = f"_NAME = {quoted(unit.interface.name)}"
         tables = [name, module.tables(), module.interface("INTERFACE", functions)]
         return module.text(_title(unit), [*blocks, *module.expressions.shapes, *sides], tables)

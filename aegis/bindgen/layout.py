@@ -69,14 +69,15 @@ def quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def signature(name: str, params: Sequence[str], result: str, indent: int, body: bool) -> str:
+def signature(name: str, params: Sequence[str], result: str, indent: int, body: bool, *, awaited: bool = False) -> str:
     """Return the first lines of a function; without a ``body`` it ends with ``...``."""
     end = "" if body else " ..."
-    line = f"def {name}({', '.join(params)}) -> {result}:{end}"
+    start = "async def" if awaited else "def"
+    line = f"{start} {name}({', '.join(params)}) -> {result}:{end}"
     if indent + len(line) <= WIDTH or not params:
         return line
     inner = "".join(f"    {p},\n" for p in params)
-    return f"def {name}(\n{inner}) -> {result}:{end}"
+    return f"{start} {name}(\n{inner}) -> {result}:{end}"
 
 
 def union(name: str, members: Sequence[str]) -> str:

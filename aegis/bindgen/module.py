@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from aegis.bindgen.classes import ClassWriter, case_classes
-from aegis.bindgen.expressions import Expressions, Known
+from aegis.bindgen.expressions import Expressions, Known, TypeLocator, TypeNames
 from aegis.bindgen.functions import FunctionWriter
 from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, quoted
 from aegis.bindgen.scope import ModuleNames
@@ -15,10 +15,12 @@ from aegis.wit.model import Document, FunctionDef, TypeDef
 from aegis.wit.naming import constant, pascal
 from aegis.wit.types import Resource, Variant
 
-__all__ = ["ModuleWriter", "TypeLocator"]
+__all__ = ["PROVIDER", "ModuleWriter"]
 
-TypeLocator = Callable[[int], "tuple[str, Known] | None"]
-"""Maps the key of a type to the sibling module that defines it and its names there; ``None`` for a type of its own."""
+PROVIDER = "Provider"
+"""The protocol that accepts any implementation, also one that does not inherit ``Host``."""
+_ASSIGN = "assign a class to each attribute."
+_ANY = "It need not inherit :class:`Host`."
 
 
 @dataclass(slots=True)
@@ -29,13 +31,17 @@ class ModuleWriter:
     scope: ModuleNames
     types: Sequence[TypeDef]
     place: TypeLocator
-    known: dict[int, Known] = field(default_factory=dict)
+    """Finds a type that one of ``types`` is another name of."""
+    foreign: TypeLocator
+    """Finds a type of another interface by its own key."""
+    known: TypeNames = field(init=False)
     cases: dict[int, tuple[str, ...]] = field(default_factory=dict)
     own: list[TypeDef] = field(default_factory=list)
     expressions: Expressions = field(init=False)
     classes: ClassWriter = field(init=False)
 
     def __post_init__(self) -> None:
+        self.known = TypeNames(self.scope, self.foreign)
         self.expressions = Expressions(self.document, self.scope, self.known)
         self.classes = ClassWriter(self.expressions, self.cases)
         names = {t.key: self.scope.define(pascal(t.name)) for t in self.types}
@@ -66,17 +72,30 @@ class ModuleWriter:
                 blocks += self.classes.definition(definition)
         return blocks
 
-    def side(self, functions: Sequence[FunctionDef], protocol: str, doc: str, exported: bool) -> list[str]:
+    def side(
+        self, functions: Sequence[FunctionDef], protocol: str, doc: str, exported: bool, *, awaited: bool = False
+    ) -> list[str]:
         """Return the protocol of all functions, preceded by the protocols of its resource classes."""
-        write = FunctionWriter(self.expressions, exported)
+        write = FunctionWriter(self.expressions, exported, awaited)
         made = [self._factory(write, resource, functions) for resource in self.resources()]
         factories = {resource: name for resource, name, _ in filter(None, made)}
         blocks = [text for _, _, text in filter(None, made)]
-        if factories:
-            blocks.append(write.holder("Resources", factories))
         free = [write.method(f) for f in functions if f.kind == "free"]
         self.scope.public.add(protocol)
-        return [*blocks, write.protocol(protocol, ["Resources"] if factories else [], doc, free)]
+        if not factories:
+            return [*blocks, write.protocol(protocol, [], doc, free)]
+        if exported:
+            holder = "AsyncResources" if awaited else "Resources"
+            return [*blocks, write.holder(holder, factories), write.protocol(protocol, [holder], doc, free)]
+        bases = ["Functions"] if free else []
+        if free:
+            blocks.append(write.protocol("Functions", [], "The functions that Python implements.", free))
+        self.scope.public.add(PROVIDER)
+        base = write.protocol(protocol, bases, f"{doc}\n\nA base class: {_ASSIGN}", write.attributes(factories))
+        found = write.protocol(
+            PROVIDER, bases, f"An object with these functions and classes. {_ANY}", write.properties(factories)
+        )
+        return [*blocks, base, found]
 
     def resources(self) -> list[TypeDef]:
         """Return the resources that the module defines."""
@@ -85,10 +104,10 @@ class ModuleWriter:
     def _factory(
         self, write: FunctionWriter, of: TypeDef, functions: Iterable[FunctionDef]
     ) -> tuple[str, str, str] | None:
-        made = [f for f in functions if f.resource == of.key and f.kind != "method"]
-        if not made:
+        made = [f for f in functions if f.resource == of.key and (write.awaited or f.kind != "method")]
+        if not made and not write.awaited:
             return None
-        name = self.scope.define(f"{self.known[of.key].python}Class")
+        name = self.scope.define(f"{'Async' * write.awaited}{self.known[of.key].python}Class")
         return of.name, name, write.factory(name, of, made)
 
     def tables(self) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from aegis.bindgen.scope import MODULE_LEVEL, unused
 from aegis.wit.index import GUEST
 from aegis.wit.model import Document, InterfaceDef, WorldDef, mentioned
 from aegis.wit.naming import snake
@@ -135,10 +136,12 @@ def _differs(plan: BindingPlan, interface: InterfaceDef) -> bool:
 
 def _name(units: list[PlannedModule]) -> None:
     names = module_names(dict.fromkeys(unit.interface.name for unit in units))
+    taken = {*names.values()}
     imported = {unit.interface.name for unit in units if unit.imported}
     for unit in units:
         also = not unit.imported and unit.interface.name in imported
-        unit.module = names[unit.interface.name] + ("_exports" if also else "")
+        name = names[unit.interface.name]
+        unit.module = unused(f"{name}_exports", taken) if also else name
 
 
 def module_names(interfaces: Iterable[str]) -> dict[str, str]:
@@ -147,23 +150,17 @@ def module_names(interfaces: Iterable[str]) -> dict[str, str]:
     for interface in interfaces:
         groups.setdefault(interface.partition("@")[0], []).append(interface)
     named: dict[str, str] = {}
+    taken = set(MODULE_LEVEL)
     for plain, versions in groups.items():
         newest = max(versions, key=lambda name: _version(name.partition("@")[2]))
         for interface in versions:
             text = plain if interface == newest else interface
-            named[interface] = _unused(_spelled(text), [*named.values(), "imports"])
+            named[interface] = unused(_spelled(text), taken)
     return named
 
 
 def _spelled(interface: str) -> str:
     return snake(re.sub(r"[^A-Za-z0-9]+", "-", interface))
-
-
-def _unused(name: str, others: Iterable[str]) -> str:
-    taken = set(others)
-    while name in taken:
-        name += "_"
-    return name
 
 
 def _version(text: str) -> tuple[object, ...]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aegis.bindgen.layout import WIDTH, natural
 
-__all__ = ["ModuleNames", "ordered"]
+__all__ = ["MODULE_LEVEL", "ModuleNames", "ordered", "unused"]
 
 # Names that generated code uses; a type with such a name gets an underscore.
 _RESERVED = frozenset(
     {"Bound", "EXPORTS", "Exports", "Handle", "Host", "IMPORTS", "INTERFACE", "Imports", "Resources", "TYPE_CHECKING"}
-    | {"TypeAlias"}
+    | {"AsyncExports", "AsyncResources", "Functions", "MaybeAwaitable", "Provider", "TypeAlias"}
 )
+MODULE_LEVEL = frozenset({"annotations", "dataclass", "enum", "imports", "sandbox"})
+"""Lower-case names in generated modules. A sibling module must not have one: it is an attribute of the package, so
+``from . import enum`` would find the ``enum`` that ``__init__.py`` imported."""
 
 
 @dataclass(slots=True)
@@ -21,19 +26,25 @@ class ModuleNames:
     """The names of one module. ``package`` is the package of its siblings, empty for relative imports."""
 
     package: str = ""
-    taken: set[str] = field(default_factory=lambda: set(_RESERVED))
+    taken: set[str] = field(default_factory=lambda: {*_RESERVED, *MODULE_LEVEL})
     public: set[str] = field(default_factory=set)
     checked: list[str] = field(default_factory=list)
     """Import statements under ``TYPE_CHECKING``."""
     modules: set[str] = field(default_factory=set)
     members: defaultdict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+    neighbours: dict[str, str] = field(default_factory=dict)
+    """The local names of imported sibling modules, by module."""
+    mentioning: bool = False
+    """Whether names are only written into a docstring, which needs no imports."""
 
     def free(self, name: str) -> str:
         """Reserve a name, with trailing underscores if it is taken, and return it."""
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
+        return unused(name, self.taken)
+
+    def parameters(self, names: Sequence[str]) -> list[str]:
+        """Return names for the parameters of a function whose body refers to the sibling modules."""
+        taken = set(self.neighbours.values())
+        return [unused(name, taken) for name in names]
 
     def define(self, name: str) -> str:
         """Reserve a name and add it to ``__all__``."""
@@ -43,8 +54,18 @@ class ModuleNames:
 
     def use(self, module: str, name: str, alias: str = "") -> str:
         """Import a name and return its local name."""
-        self.members[module].add((name, alias or name))
+        if not self.mentioning:
+            self.members[module].add((name, alias or name))
         return alias or name
+
+    @contextmanager
+    def mentioned(self) -> Iterator[None]:
+        """Import and reserve nothing for the names that are used inside the ``with`` block."""
+        before, self.mentioning = self.mentioning, True
+        try:
+            yield
+        finally:
+            self.mentioning = before
 
     def module(self, name: str) -> None:
         """Import a module."""
@@ -57,9 +78,12 @@ class ModuleNames:
         return f"{self.package}.{module}" if self.package else f".{module}"
 
     def neighbour(self, module: str) -> str:
-        """Import a sibling module and return its local name."""
-        package, _, name = module.rpartition(".")
-        return self.use(package or self.package or ".", name)
+        """Import a sibling module and return its local name, which no type and no other module has."""
+        found = self.neighbours.get(module)
+        if found is None:
+            package, _, name = module.rpartition(".")
+            found = self.neighbours[module] = self.use(package or self.package or ".", name, self.free(name))
+        return found
 
     def header(self, doc: str) -> str:
         """Return the start of the module: docstring, imports, ``__all__``."""
@@ -77,6 +101,14 @@ class ModuleNames:
             section = relative if module[0] == "." else package if module.split(".")[0] == "aegis" else standard
             section += _imports(module, self.members[module])
         return standard, package, relative
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """Return ``name`` with as many trailing underscores as make it unique, and add it to ``taken``."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def ordered(names: set[str]) -> list[str]:

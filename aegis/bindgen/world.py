@@ -10,7 +10,7 @@ from aegis.bindgen.classes import documented, noted
 from aegis.bindgen.functions import FunctionWriter
 from aegis.bindgen.interface import InterfaceModules
 from aegis.bindgen.layout import Bracketed, Part, indented, lay, signature
-from aegis.bindgen.module import ModuleWriter
+from aegis.bindgen.module import PROVIDER, ModuleWriter
 from aegis.bindgen.plan import PlannedModule
 from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import FunctionDef, InterfaceDef, Item, Notes, TypeDef, WorldDef
@@ -36,7 +36,9 @@ class WorldWriter:
         self.name = self.scope.define(pascal(self.world.name))
         types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
         types.sort(key=lambda t: t.key)
-        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
+        self.module = ModuleWriter(
+            self.interfaces.plan.document, self.scope, types, self.interfaces.place, self.interfaces.foreign
+        )
 
     def source(self) -> str:
         """Return the source of the module."""
@@ -50,7 +52,7 @@ class WorldWriter:
             tables.append(self.module.interface("EXPORTS", exported, '""', types=False))
         if self.module.own:
             tables.insert(0, f'_NAME = "{self.world.full}"')
-        ends = [*self._provided(imported), *self._class(exported)]
+        ends = [*self._provided(imported), *self._class(exported), *self._class(exported, awaited=True)]
         blocks += [*self.module.expressions.shapes, *sides, *filter(None, tables)]
         return self.module.text(self._doc(), blocks, ends)
 
@@ -82,15 +84,13 @@ class WorldWriter:
             return []
         bound = self.scope.use("aegis.wit.values", "Bound")
         params, entries = ["*"], []
-        modules = {unit.module for unit in own.values()}
-        for attribute, unit in own.items():
-            module = self.scope.neighbour(unit.module)
-            name = f"{attribute}_" if attribute in modules else attribute
-            params.append(f"{name}: {module}.Host")
+        modules = [self.scope.neighbour(unit.module) for unit in own.values()]
+        *names, given = self.scope.parameters([*own, "functions"])
+        for name, module, unit in zip(names, modules, own.values(), strict=True):
+            params.append(f"{name}: {module}.{self._accepted(unit)}")
             entries.append(f'"{unit.interface.name}": {bound}({module}.INTERFACE, {name})')
         if free or made_here:
-            given = "functions" if "functions" not in own else "functions_"
-            params.append(f"{given}: Imports")
+            params.append(f"{given}: {PROVIDER if made_here else 'Imports'}")
             entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
             entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]
         self.scope.public.add("imports")
@@ -99,33 +99,45 @@ class WorldWriter:
         head = signature("imports", params, "dict[str, object]", 0, True)
         return [f"{head}\n    {doc}\n    return {made}"]
 
-    def _class(self, functions: list[FunctionDef]) -> list[str]:
-        """Return the class of the world's exports; an empty list if there are none."""
+    def _accepted(self, unit: PlannedModule) -> str:
+        """Return the protocol of a module that accepts implementations of its interface."""
+        made = any(f.kind in ("constructor", "static") for f in unit.interface.functions)
+        return PROVIDER if made else "Host"
+
+    def _class(self, functions: list[FunctionDef], *, awaited: bool = False) -> list[str]:
+        """Return the class of the world's exports, or the one with coroutine functions; an empty list if none exist."""
         units = self._units(self.world.exports, self.interfaces.plan.guests)
         if not units and not functions:
             self.scope.public.discard(self.name)
             return []
         self.scope.use("typing", "TYPE_CHECKING")
-        self.scope.checked.append("from aegis import Sandbox")
+        if not awaited:
+            self.scope.checked.append("from aegis import Sandbox")
+        bind, side = ("abind", "AsyncExports") if awaited else ("bind", "Exports")
         lines = []
         for name, unit in units.items():
             module = self.scope.neighbour(unit.module)
-            lines.append(f"self.{name}: {module}.Exports = sandbox.bind({module}.INTERFACE)")
+            bound = Bracketed(f"self.{name}: {module}.{side} = sandbox.{bind}(", (f"{module}.INTERFACE",), ")")
+            lines.append(lay(bound, 8))
         if functions:
-            lines.append("self._functions = sandbox.bind(EXPORTS)")
+            lines.append(f"self._functions = sandbox.{bind}(EXPORTS)")
         init = signature("__init__", ["self", "sandbox: Sandbox"], "None", 4, True)
-        members = [init + "".join(f"\n{indented(line)}" for line in lines), *map(self._method, functions)]
-        doc = noted(Notes(docs=f"The exports of a guest of the world ``{self.world.name}`` in one sandbox."))
-        return [documented(f"class {self.name}:", doc, members, "\n\n")]
+        members = [init + "".join(f"\n{indented(line)}" for line in lines)]
+        members += [self._method(function, awaited) for function in functions]
+        doc = f"The exports of a guest of the world ``{self.world.name}`` in one sandbox."
+        if awaited:
+            doc = f"The exports of :class:`{self.name}` as coroutine functions, to await on an event loop."
+        name = self.scope.define(f"Async{self.name}") if awaited else self.name
+        return [documented(f"class {name}:", doc, members, "\n\n")]
 
-    def _method(self, of: FunctionDef) -> str:
-        write = FunctionWriter(self.module.expressions, exported=True)
+    def _method(self, of: FunctionDef, awaited: bool) -> str:
+        write = FunctionWriter(self.module.expressions, exported=True, awaited=awaited)
         given: tuple[Part, ...] = tuple(snake(name) for name, _ in of.type.params)
         returns = write.returns(of.type)
-        begin = "" if returns == "None" else f"returned_: {returns} = "
+        begin = ("" if returns == "None" else f"returned_: {returns} = ") + "await " * awaited
         call = lay(Bracketed(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
         dedented = re.sub(r"\n {8}", "\n", call)
-        return write.method(of, [dedented, *(["return returned_"] if begin else [])])
+        return write.method(of, [dedented, *(["return returned_"] if returns != "None" else [])])
 
 
 def _functions(items: Mapping[str, Item]) -> list[FunctionDef]:

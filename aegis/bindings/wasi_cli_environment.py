@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, List, Option, Tuple
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "Host"]
 
@@ -13,11 +14,11 @@ __all__ = ["INTERFACE", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_environment(self) -> list[tuple[str, str]]: ...
+    def get_environment(self) -> MaybeAwaitable[list[tuple[str, str]]]: ...
 
-    def get_arguments(self) -> list[str]: ...
+    def get_arguments(self) -> MaybeAwaitable[list[str]]: ...
 
-    def initial_cwd(self) -> str | None: ...
+    def initial_cwd(self) -> MaybeAwaitable[str | None]: ...
 
 
 _NAME = "wasi:cli/environment@0.2.12"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, Result
-from aegis.wit.values import Err, Ok
+from aegis.wit.values import Err, MaybeAwaitable, Ok
 
 __all__ = ["INTERFACE", "Host"]
 
@@ -14,9 +14,9 @@ __all__ = ["INTERFACE", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def exit(self, status: Ok[None] | Err[None]) -> None: ...
+    def exit(self, status: Ok[None] | Err[None]) -> MaybeAwaitable[None]: ...
 
-    def exit_with_code(self, status_code: int) -> None: ...
+    def exit_with_code(self, status_code: int) -> MaybeAwaitable[None]: ...
 
 
 _NAME = "wasi:cli/exit@0.2.12"

@@ -7,13 +7,20 @@ from typing import Protocol
 
 from aegis.wit.types import Function, Interface, Result
 
-__all__ = ["INTERFACE", "Exports"]
+__all__ = ["INTERFACE", "AsyncExports", "Exports"]
 
 
 class Exports(Protocol):
     """The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."""
 
     def run(self) -> None:
+        """Raises ``Err[None]``."""
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def run(self) -> None:
         """Raises ``Err[None]``."""
 
 

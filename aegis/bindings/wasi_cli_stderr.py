@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_io_streams import OUTPUT_STREAM, OutputStream
 from aegis.wit.types import Function, Interface, Own
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "OUTPUT_STREAM", "Host", "OutputStream"]
 
@@ -14,7 +15,7 @@ __all__ = ["INTERFACE", "OUTPUT_STREAM", "Host", "OutputStream"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_stderr(self) -> OutputStream: ...
+    def get_stderr(self) -> MaybeAwaitable[OutputStream]: ...
 
 
 _NAME = "wasi:cli/stderr@0.2.12"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_io_streams import INPUT_STREAM, InputStream
 from aegis.wit.types import Function, Interface, Own
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INPUT_STREAM", "INTERFACE", "Host", "InputStream"]
 
@@ -14,7 +15,7 @@ __all__ = ["INPUT_STREAM", "INTERFACE", "Host", "InputStream"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_stdin(self) -> InputStream: ...
+    def get_stdin(self) -> MaybeAwaitable[InputStream]: ...
 
 
 _NAME = "wasi:cli/stdin@0.2.12"

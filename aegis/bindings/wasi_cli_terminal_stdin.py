@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_cli_terminal_input import TERMINAL_INPUT, TerminalInput
 from aegis.wit.types import Function, Interface, Option, Own
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "TERMINAL_INPUT", "Host", "TerminalInput"]
 
@@ -14,7 +15,7 @@ __all__ = ["INTERFACE", "TERMINAL_INPUT", "Host", "TerminalInput"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_terminal_stdin(self) -> TerminalInput | None: ...
+    def get_terminal_stdin(self) -> MaybeAwaitable[TerminalInput | None]: ...
 
 
 _NAME = "wasi:cli/terminal-stdin@0.2.12"

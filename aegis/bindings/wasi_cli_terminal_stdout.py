@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_cli_terminal_output import TERMINAL_OUTPUT, TerminalOutput
 from aegis.wit.types import Function, Interface, Option, Own
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "TERMINAL_OUTPUT", "Host", "TerminalOutput"]
 
@@ -14,7 +15,7 @@ __all__ = ["INTERFACE", "TERMINAL_OUTPUT", "Host", "TerminalOutput"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_terminal_stdout(self) -> TerminalOutput | None: ...
+    def get_terminal_stdout(self) -> MaybeAwaitable[TerminalOutput | None]: ...
 
 
 _NAME = "wasi:cli/terminal-stdout@0.2.12"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, Record
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["DATETIME", "INTERFACE", "Datetime", "Host"]
 
@@ -22,9 +23,9 @@ class Datetime:
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def now(self) -> Datetime: ...
+    def now(self) -> MaybeAwaitable[Datetime]: ...
 
-    def resolution(self) -> Datetime: ...
+    def resolution(self) -> MaybeAwaitable[Datetime]: ...
 
 
 _NAME = "wasi:clocks/wall-clock@0.2.12"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Function, Interface, List, Option, Result, Tuple, Variant
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = ["ERROR", "INTERFACE", "Error", "ErrorIo", "ErrorUpstream", "Host"]
 
@@ -36,10 +36,10 @@ Error: TypeAlias = ErrorUpstream | ErrorIo
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get(self, key: str) -> str | Err[Error] | None:
+    def get(self, key: str) -> MaybeAwaitable[str | Err[Error] | None]:
         """Return the value of a key, none if there is no such key."""
 
-    def get_all(self) -> list[tuple[str, str]] | Err[Error]:
+    def get_all(self) -> MaybeAwaitable[list[tuple[str, str]] | Err[Error]]:
         """Return all keys with their values."""
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_filesystem_types import DESCRIPTOR, Descriptor
 from aegis.wit.types import Function, Interface, List, Own, Tuple
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["DESCRIPTOR", "INTERFACE", "Descriptor", "Host"]
 
@@ -14,7 +15,7 @@ __all__ = ["DESCRIPTOR", "INTERFACE", "Descriptor", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_directories(self) -> list[tuple[Descriptor, str]]: ...
+    def get_directories(self) -> MaybeAwaitable[list[tuple[Descriptor, str]]]: ...
 
 
 _NAME = "wasi:filesystem/preopens@0.2.12"

@@ -8,13 +8,27 @@ from typing import Protocol
 from aegis.bindings.wasi_http_types import INCOMING_REQUEST, RESPONSE_OUTPARAM, IncomingRequest, ResponseOutparam
 from aegis.wit.types import Function, Interface, Own
 
-__all__ = ["INCOMING_REQUEST", "INTERFACE", "RESPONSE_OUTPARAM", "Exports", "IncomingRequest", "ResponseOutparam"]
+__all__ = [
+    "INCOMING_REQUEST",
+    "INTERFACE",
+    "RESPONSE_OUTPARAM",
+    "AsyncExports",
+    "Exports",
+    "IncomingRequest",
+    "ResponseOutparam",
+]
 
 
 class Exports(Protocol):
     """The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."""
 
     def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None: ...
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None: ...
 
 
 _NAME = "wasi:http/incoming-handler@0.2.12"

@@ -16,7 +16,7 @@ from aegis.bindings.wasi_http_types import (
     RequestOptions,
 )
 from aegis.wit.types import Function, Interface, Option, Own, Result
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = [
     "ERROR_CODE",
@@ -39,7 +39,7 @@ class Host(Protocol):
         self,
         request: OutgoingRequest,
         options: RequestOptions | None,
-    ) -> FutureIncomingResponse | Err[ErrorCode]: ...
+    ) -> MaybeAwaitable[FutureIncomingResponse | Err[ErrorCode]]: ...
 
 
 _NAME = "wasi:http/outgoing-handler@0.2.12"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Borrow, Function, Interface, Resource
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["ERROR", "INTERFACE", "Error", "Host"]
 
@@ -13,7 +14,7 @@ __all__ = ["ERROR", "INTERFACE", "Error", "Host"]
 class Error(Protocol):
     """The resource ``error``."""
 
-    def to_debug_string(self) -> str: ...
+    def to_debug_string(self) -> MaybeAwaitable[str]: ...
 
 
 class Host(Protocol):

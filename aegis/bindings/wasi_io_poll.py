@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Borrow, Function, Interface, List, Resource
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "POLLABLE", "Host", "Pollable"]
 
@@ -13,15 +14,15 @@ __all__ = ["INTERFACE", "POLLABLE", "Host", "Pollable"]
 class Pollable(Protocol):
     """The resource ``pollable``."""
 
-    def ready(self) -> bool: ...
+    def ready(self) -> MaybeAwaitable[bool]: ...
 
-    def block(self) -> None: ...
+    def block(self) -> MaybeAwaitable[None]: ...
 
 
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def poll(self, in_: list[Pollable]) -> list[int]: ...
+    def poll(self, in_: list[Pollable]) -> MaybeAwaitable[list[int]]: ...
 
 
 _NAME = "wasi:io/poll@0.2.12"

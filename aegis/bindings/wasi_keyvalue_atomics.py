@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from aegis.bindings.wasi_keyvalue_store import BUCKET, ERROR, Bucket, Error
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Resource, Result, Variant
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = [
     "BUCKET",
@@ -27,13 +27,14 @@ __all__ = [
     "CasErrorStoreError",
     "Error",
     "Host",
+    "Provider",
 ]
 
 
 class Cas(Protocol):
     """The value of a key at one moment, which a swap replaces if it is the value still."""
 
-    def current(self) -> bytes | Err[Error] | None:
+    def current(self) -> MaybeAwaitable[bytes | Err[Error] | None]:
         """Return the value that is remembered, none if there was no such key."""
 
 
@@ -58,25 +59,34 @@ CasError: TypeAlias = CasErrorStoreError | CasErrorCasFailed
 class CasClass(Protocol):
     """The class of ``cas``: its constructor and static functions."""
 
-    def new(self, bucket: Bucket, key: str) -> Cas | Err[Error]:
+    def new(self, bucket: Bucket, key: str) -> MaybeAwaitable[Cas | Err[Error]]:
         """Remember the value of a key."""
 
 
-class Resources(Protocol):
-    """The classes of the resources with constructors or static functions."""
+class Functions(Protocol):
+    """The functions that Python implements."""
+
+    def increment(self, bucket: Bucket, key: str, delta: int) -> MaybeAwaitable[int | Err[Error]]:
+        """Add to the number that a key holds, 0 if there is no such key, and return the sum."""
+
+    def swap(self, cas: Cas, value: bytes) -> MaybeAwaitable[Err[CasError] | None]:
+        """Set the value of a handle's key if it is the one that the handle remembers."""
+
+
+class Host(Functions, Protocol):
+    """The functions that Python implements for a guest that imports the interface.
+
+    A base class: assign a class to each attribute.
+    """
+
+    Cas: CasClass
+
+
+class Provider(Functions, Protocol):
+    """An object with these functions and classes. It need not inherit :class:`Host`."""
 
     @property
     def Cas(self) -> CasClass: ...
-
-
-class Host(Resources, Protocol):
-    """The functions that Python implements for a guest that imports the interface."""
-
-    def increment(self, bucket: Bucket, key: str, delta: int) -> int | Err[Error]:
-        """Add to the number that a key holds, 0 if there is no such key, and return the sum."""
-
-    def swap(self, cas: Cas, value: bytes) -> Err[CasError] | None:
-        """Set the value of a handle's key if it is the one that the handle remembers."""
 
 
 _NAME = "wasi:keyvalue/atomics@0.2.0-draft2"

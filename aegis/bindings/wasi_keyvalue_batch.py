@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_keyvalue_store import BUCKET, ERROR, Bucket, Error
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Result, Tuple
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = ["BUCKET", "ERROR", "INTERFACE", "Bucket", "Error", "Host"]
 
@@ -18,13 +18,13 @@ __all__ = ["BUCKET", "ERROR", "INTERFACE", "Bucket", "Error", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_many(self, bucket: Bucket, keys: list[str]) -> list[tuple[str, bytes] | None] | Err[Error]:
+    def get_many(self, bucket: Bucket, keys: list[str]) -> MaybeAwaitable[list[tuple[str, bytes] | None] | Err[Error]]:
         """Return each key with its value, none for a key that is not there, in the order of the keys."""
 
-    def set_many(self, bucket: Bucket, key_values: list[tuple[str, bytes]]) -> Err[Error] | None:
+    def set_many(self, bucket: Bucket, key_values: list[tuple[str, bytes]]) -> MaybeAwaitable[Err[Error] | None]:
         """Set the values of keys; after an error some may be set."""
 
-    def delete_many(self, bucket: Bucket, keys: list[str]) -> Err[Error] | None:
+    def delete_many(self, bucket: Bucket, keys: list[str]) -> MaybeAwaitable[Err[Error] | None]:
         """Remove keys; after an error some may be removed."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Variant
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = [
     "BUCKET",
@@ -61,26 +61,26 @@ class KeyResponse:
 class Bucket(Protocol):
     """A collection of keys with a value each."""
 
-    def get(self, key: str) -> bytes | Err[Error] | None:
+    def get(self, key: str) -> MaybeAwaitable[bytes | Err[Error] | None]:
         """Return the value of a key, none if there is no such key."""
 
-    def set_(self, key: str, value: bytes) -> Err[Error] | None:
+    def set_(self, key: str, value: bytes) -> MaybeAwaitable[Err[Error] | None]:
         """Set the value of a key, which is created if there is none."""
 
-    def delete(self, key: str) -> Err[Error] | None:
+    def delete(self, key: str) -> MaybeAwaitable[Err[Error] | None]:
         """Remove a key; do nothing if there is none."""
 
-    def exists(self, key: str) -> bool | Err[Error]:
+    def exists(self, key: str) -> MaybeAwaitable[bool | Err[Error]]:
         """Tell whether there is a key."""
 
-    def list_keys(self, cursor: str | None) -> KeyResponse | Err[Error]:
+    def list_keys(self, cursor: str | None) -> MaybeAwaitable[KeyResponse | Err[Error]]:
         """Return a page of the keys, from the cursor of the page before or from the start."""
 
 
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def open(self, identifier: str) -> Bucket | Err[Error]:
+    def open(self, identifier: str) -> MaybeAwaitable[Bucket | Err[Error]]:
         """Open a bucket by its name."""
 
 

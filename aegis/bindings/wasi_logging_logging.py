@@ -10,6 +10,7 @@ import enum
 from typing import Protocol
 
 from aegis.wit.types import Enum, Function, Interface
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "LEVEL", "Host", "Level"]
 
@@ -34,7 +35,7 @@ class Level(enum.Enum):
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def log(self, level: Level, context: str, message: str) -> None:
+    def log(self, level: Level, context: str, message: str) -> MaybeAwaitable[None]:
         """Emit one message. The context is any string by which a reader groups messages."""
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, List
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "Host"]
 
@@ -13,9 +14,9 @@ __all__ = ["INTERFACE", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def get_insecure_random_bytes(self, len: int) -> bytes: ...
+    def get_insecure_random_bytes(self, len: int) -> MaybeAwaitable[bytes]: ...
 
-    def get_insecure_random_u64(self) -> int: ...
+    def get_insecure_random_u64(self) -> MaybeAwaitable[int]: ...
 
 
 _NAME = "wasi:random/insecure@0.2.12"

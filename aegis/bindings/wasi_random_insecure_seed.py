@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, Tuple
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "Host"]
 
@@ -13,7 +14,7 @@ __all__ = ["INTERFACE", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def insecure_seed(self) -> tuple[int, int]: ...
+    def insecure_seed(self) -> MaybeAwaitable[tuple[int, int]]: ...
 
 
 _NAME = "wasi:random/insecure-seed@0.2.12"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aegis.bindings.wasi_sockets_network import NETWORK, Network
 from aegis.wit.types import Function, Interface, Own
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "NETWORK", "Host", "Network"]
 
@@ -14,7 +15,7 @@ __all__ = ["INTERFACE", "NETWORK", "Host", "Network"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def instance_network(self) -> Network: ...
+    def instance_network(self) -> MaybeAwaitable[Network]: ...
 
 
 _NAME = "wasi:sockets/instance-network@0.2.12"

@@ -8,7 +8,7 @@ from typing import Protocol
 from aegis.bindings.wasi_io_poll import POLLABLE, Pollable
 from aegis.bindings.wasi_sockets_network import ERROR_CODE, IP_ADDRESS, NETWORK, ErrorCode, IpAddress, Network
 from aegis.wit.types import Borrow, Function, Interface, Option, Own, Resource, Result
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = [
     "ERROR_CODE",
@@ -29,15 +29,19 @@ __all__ = [
 class ResolveAddressStream(Protocol):
     """The resource ``resolve-address-stream``."""
 
-    def resolve_next_address(self) -> IpAddress | Err[ErrorCode] | None: ...
+    def resolve_next_address(self) -> MaybeAwaitable[IpAddress | Err[ErrorCode] | None]: ...
 
-    def subscribe(self) -> Pollable: ...
+    def subscribe(self) -> MaybeAwaitable[Pollable]: ...
 
 
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def resolve_addresses(self, network: Network, name: str) -> ResolveAddressStream | Err[ErrorCode]: ...
+    def resolve_addresses(
+        self,
+        network: Network,
+        name: str,
+    ) -> MaybeAwaitable[ResolveAddressStream | Err[ErrorCode]]: ...
 
 
 _NAME = "wasi:sockets/ip-name-lookup@0.2.12"

@@ -15,7 +15,7 @@ from aegis.bindings.wasi_sockets_network import (
 )
 from aegis.bindings.wasi_sockets_udp import UDP_SOCKET, UdpSocket
 from aegis.wit.types import Function, Interface, Own, Result
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 __all__ = [
     "ERROR_CODE",
@@ -34,7 +34,7 @@ __all__ = [
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def create_udp_socket(self, address_family: IpAddressFamily) -> UdpSocket | Err[ErrorCode]: ...
+    def create_udp_socket(self, address_family: IpAddressFamily) -> MaybeAwaitable[UdpSocket | Err[ErrorCode]]: ...
 
 
 _NAME = "wasi:sockets/udp-create-socket@0.2.12"

@@ -71,7 +71,7 @@ def limit_options(command: _Command, **defaults: str) -> _Command:
 
 def policy_options(command: _Command) -> _Command:
     """Add an option for each grant."""
-    return with_options(table.GRANTS)(command)
+    return with_options(table.grants())(command)
 
 
 def _store(context: click.Context, option: click.Parameter, value: Any) -> None:

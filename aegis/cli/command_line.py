@@ -185,9 +185,9 @@ def _look_ahead(line: Line, option: CommandOption, name: str, rest: Sequence[str
 def _unknown(name: str, options: Mapping[str, CommandOption], line: Line) -> str:
     longer = [option for option in options if option.startswith(name)] if len(name) > 3 else []
     alike = (longer if len(longer) == 1 else similar_names(name[:80], options, 1)) if name.startswith("--") else []
-    hint = f"; did you mean {alike[0]}?" if alike else ""
+    hint = f": did you mean {alike[0]}?" if alike else ""
     kind = "options of the guest" if line.guest else "names that begin with -"
-    place = f"; put {kind} after --" if line.words else ""
+    place = f": put {kind} after --" if line.words else ""
     return f"no such option: {printable(name, 80)}{hint}{place}"
 
 

@@ -21,6 +21,7 @@ _COMMANDS = {
     "validate": "Check that modules are valid and within the limits.",
     "inspect": "Show the imports, exports and required grants of a module.",
     "bindgen": "Write typed Python for a WIT world.",
+    "wit": "Write the WIT of the interfaces that Aegis provides.",
     "doctor": "Check that this system supports running guests safely.",
 }
 

@@ -25,4 +25,4 @@ def dask_executor(address: str | None) -> Any:
         return Client(address, timeout=10).get_executor(retries=10, pure=False)
     except (OSError, ValueError, TimeoutError) as error:
         reason = printable(str(error), 200)
-        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {reason}; check --dask") from None
+        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {reason}: check --dask") from None

@@ -91,7 +91,7 @@ def _cache() -> Iterator[Check]:
         entries = cache.entries()
     except OSError as error:
         reason = str(error) if error.errno is None else f"{error.strerror}: {cache.folder}"
-        yield Check("cache", "warning", f"the cache is disabled: {reason}; fix that, or set XDG_CACHE_HOME")
+        yield Check("cache", "warning", f"the cache is disabled: {reason}: fix that, or set XDG_CACHE_HOME")
         return
     text = "will be created by the first run" if entries is None else f"contains {count(entries, 'file')}"
     yield Check("cache", "ok", f"{cache.folder} {text}")

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 
-from aegis.engine.compile.artifact import read_file
+from aegis.engine.compile.artifact import admit_size, is_text, read_file, text_to_binary
 from aegis.errors import ArtifactNotFound
 from aegis.limits import Limits
 from aegis.text import printable
@@ -16,14 +16,25 @@ __all__ = ["read_artifact", "read_bounded", "read_pipe"]
 
 
 def read_artifact(path: str, limits: Limits) -> bytes:
-    """Return the module at ``path``, or from standard input for ``-``; read at most one byte beyond the size limit."""
+    """Return the module at ``path``, or from standard input for ``-``; read at most one byte beyond the size limit.
+
+    Text from standard input or a pipe, which have no name that ends in ``.wat``, is recognised by its first character.
+    """
     most = -1 if limits.module_size is None else limits.module_size + 1
     if path == "-":
-        return sys.stdin.buffer.read(most)
+        return _binary(sys.stdin.buffer.read(most), path, limits)
     if not path:
-        raise ArtifactNotFound("the file name is empty; name a module, or - for standard input")
+        raise ArtifactNotFound("the file name is empty: name a module, or - for standard input")
     piped = read_pipe(path, most)
-    return read_file(path, limits) if piped is None else piped
+    return read_file(path, limits) if piped is None else _binary(piped, path, limits)
+
+
+def _binary(data: bytes, path: str, limits: Limits) -> bytes:
+    if not is_text(data):
+        return data
+    name = "standard input" if path == "-" else printable(path)
+    admit_size(data, limits, name)
+    return text_to_binary(data, name)
 
 
 def read_bounded(path: str, most: int) -> bytes:
@@ -58,6 +69,6 @@ def read_pipe(path: str, most: int) -> bytes | None:
         except BlockingIOError:
             first = None  # the pipe has a writer that has not written yet
         if first == b"":
-            raise ArtifactNotFound(f"{printable(path)} is a pipe without a writer; name a file")
+            raise ArtifactNotFound(f"{printable(path)} is a pipe without a writer: name a file")
         os.set_blocking(descriptor, True)
         return (first or b"") + pipe.read(most)

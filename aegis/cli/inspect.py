@@ -9,9 +9,11 @@ import click
 from aegis.cli.click_options import FileCommand
 from aegis.cli.input_files import read_artifact
 from aegis.cli.output import Output
+from aegis.cli.progress import working
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
+from aegis.policy.capabilities import declaration
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_module import unprovided
 from aegis.text import count, printable
@@ -20,18 +22,12 @@ from aegis.wasm.digest import sha256_hex
 
 __all__ = ["command"]
 
-_NEEDS = (
-    (
-        ("path_", "fd_prestat", "fd_readdir"),
-        "files",
-        "--allow-read PATH or --allow-write PATH; without a grant there are none",
-    ),
-    (("environ_",), "environment", "--allow-env NAME; without a grant it is empty"),
-    (("clock_", "poll_oneoff"), "clock", "--allow-clock; without a grant a virtual clock starts at 1970"),
-    (("random_get",), "random", "--allow-random; without a grant a seeded generator is used"),
-    (("fd_read", "fd_pread"), "standard input", "--stdin inherit or --stdin FILE; without either it is empty"),
-    (("sock_",), "sockets", "not available to core modules; every call returns an error"),
-)
+_NEEDS = {
+    "filesystem": ("path_", "fd_prestat", "fd_readdir"), "environment": ("environ_",),
+    "clock": ("clock_", "poll_oneoff"), "random": ("random_get",), "stdio": ("fd_read", "fd_pread"),
+}  # fmt: skip
+"""The first letters of the functions of preview 1 that need each capability."""
+_NO_SOCKETS = "not available to core modules; every call returns an error"
 
 
 @click.command(cls=FileCommand)
@@ -48,7 +44,8 @@ def command(
     """Show the imports and exports of MODULE with their types, and the grants that it needs."""
     limits = Limits()
     data = read_artifact(module, limits)
-    info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
+    with working(output, "examining", module):
+        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
     if not isinstance(info, ModuleInfo):
         from aegis.cli.inspect_component import show_component
 
@@ -56,7 +53,7 @@ def command(
         show_component(output, module, info, chosen)
         return 0
     if wit:
-        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; remove --wit")
+        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT: remove --wit")
     picture = describe(module, data, info)
     some = exports or imports or memory
     parts = {
@@ -97,16 +94,19 @@ def _item(item: Any, **more: str) -> dict[str, str]:
 def needs(info: ModuleInfo) -> list[dict[str, str]]:
     """Return the grants that the module's imports need, and their defaults."""
     wasi = [i.name for i in info.imports if i.module == "wasi_snapshot_preview1"]
-    found = [
-        {"what": what, "grant": grant}
-        for starts, what, grant in _NEEDS
-        if any(name.startswith(starts) for name in wasi)
-    ]
+    found = [_need(name) for name, starts in _NEEDS.items() if any(w.startswith(starts) for w in wasi)]
+    if any(name.startswith("sock_") for name in wasi):
+        found.append({"what": "sockets", "grant": _NO_SOCKETS})
     if any(i.module == "aegis" for i in info.imports):
-        found.append({"what": "log", "grant": "--allow-logging; without a grant log lines are discarded"})
+        found.append(_need("logging"))
     for missing in unprovided(info.imports):
         found.append({"what": f"{missing.module}.{missing.name}", "grant": missing.remedy})
     return found
+
+
+def _need(capability: str) -> dict[str, str]:
+    declared = declaration(capability)
+    return {"what": declared.title, "grant": declared.needs}
 
 
 def _text(part: str, picture: dict[str, Any]) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aegis.bindings import index
 from aegis.limits import format_bytes
-from aegis.policy.remedies import NEEDS
+from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.sandbox.link_component import served, unprovided_by_host
 from aegis.text import count, printable
 from aegis.wit.types import Function, Interface, Resource, show
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
 
 __all__ = ["describe_component", "show_component"]
-
-_NEEDS = {row.capability: NEEDS[row.capability] for row in index.INDEX.rows if row.capability}
-"""The grants that interfaces need. A capability without a line in NEEDS is an error at import."""
 
 
 def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
@@ -76,9 +72,11 @@ def needs(component: Component) -> list[dict[str, str]]:
     """Return the grants that the component's imports need, and their defaults."""
     found = []
     rows = [row for row in map(served, component.imports) if row is not None]
-    for capability, (what, grant) in _NEEDS.items():
-        if any(row.capability == capability for row in rows):
-            found.append({"what": what, "grant": grant})
+    wanted = {row.capability for row in rows}
+    for row in CAPABILITIES:
+        if row.name in wanted:
+            declared = declaration(row.name)
+            found.append({"what": declared.title, "grant": declared.needs})
     for missing in unprovided_by_host(component):
         found.append({"what": missing.module, "grant": missing.remedy})
     return found
@@ -87,10 +85,11 @@ def needs(component: Component) -> list[dict[str, str]]:
 def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:
     match part:
         case "head":
-            yield f"{printable(picture['module'])}: a component of {format_bytes(picture['size'])}"
-            yield f"  sha256 {picture['digest']}"
             inner = f", {count(picture['components'], 'nested component')}" if picture["components"] else ""
-            yield f"  {count(len(picture['modules']), 'module')}{inner}, {count(picture['instances'], 'core instance')}"
+            parts = f"{count(len(picture['modules']), 'module')}{inner}, {count(picture['instances'], 'core instance')}"
+            yield f"component {printable(picture['module'])}"
+            yield f"size      {format_bytes(picture['size'])}, {parts}"
+            yield f"digest    {picture['digest']}"
         case "imports" | "exports":
             yield f"{part}:"
             for item in picture[part]:

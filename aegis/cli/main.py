@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from aegis.cli.command_line import UsageMistake, read_line
-from aegis.cli.options import GROUP, RUN, shared
+from aegis.cli.options import GROUP, run_options, shared
 from aegis.cli.output import Output
 from aegis.errors import AegisError, Cancelled
 
@@ -68,7 +68,7 @@ def plain_run(words: Sequence[str], output: Output) -> Callable[[], int] | None:
     before = read_line(words, GROUP, leading=True)
     if before.fault or before.words[:1] != ["run"]:
         return None
-    known = (*RUN, *shared(short=False))
+    known = (*run_options(before.words), *shared(short=False))
     line = read_line(before.words[1:], known, guest=True)
     common, options = before.values(GROUP), line.values(known)
     if line.fault or not line.words or common is None or options is None:

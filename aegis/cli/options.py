@@ -6,26 +6,22 @@ alone, without click.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
 from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
-from aegis.policy import (
-    LOG_LEVELS,
-    ClockCapability,
-    ConfigCapability,
-    EnvironmentCapability,
-    FilesystemCapability,
-    LoggingCapability,
-    PathGrant,
-    Policy,
-    RandomCapability,
-    StdioCapability,
-)
-from aegis.support.lean import Any, replace
+from aegis.limits import Limits
+from aegis.policy import Policy
+from aegis.policy.capabilities import CAPABILITIES, declaration
+from aegis.policy.statements import StdioCapability
+from aegis.support.lean import TYPE_CHECKING, Any, replace
 
-__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "chosen_limits", "limits", "make_policy", "shared"]
+if TYPE_CHECKING:
+    from aegis.policy.capabilities import CapabilityRow
+    from aegis.policy.declaration import Flag
+
+__all__ = ["GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "run_options", "shared"]
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
@@ -68,41 +64,27 @@ def limits(**defaults: str) -> tuple[CommandOption, ...]:
     )
 
 
-GRANTS = (
-    CommandOption(
-        ("--isolate",), "Run the guest in a confined worker process; strict: require every layer.",
-        OptionKind.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
-    ),
-    CommandOption(("--allow-read",), "Grant read access to a file or directory.", OptionKind.EACH, "HOST[::GUEST]"),
-    CommandOption(("--allow-write",), "Grant read and write access.", OptionKind.EACH, "HOST[::GUEST]"),
-    CommandOption(("--allow-env",), "Pass an environment variable, or set it.", OptionKind.EACH, "NAME[=VALUE]"),
-    CommandOption(
-        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, virtual, deny.", OptionKind.IMPLIED,
-        "[=MODE]", implied="system", known=("system", "coarse", "virtual", "deny"),
-    ),
-    CommandOption(
-        ("--allow-random",), "system (default), seed:42, deny.", OptionKind.IMPLIED, "[=MODE]", implied="system",
-        known=("system", "deny"),
-    ),
-    CommandOption(
-        ("--allow-logging",), "Record log lines from LEVEL on (info).", OptionKind.IMPLIED, "[=LEVEL]", implied="info",
-        known=LOG_LEVELS,
-    ),
-    CommandOption(
-        ("--allow-net",),
-        "Allow connections to https://HOST, GET https://HOST, tcp://IP:PORT … and resolving the name.",
-        OptionKind.EACH, "PATTERN",
-    ),
-    CommandOption(("--listen",), "Allow listening on tcp://127.0.0.1:8080 …", OptionKind.EACH, "PATTERN"),
-    CommandOption(("--deny-net",), "Deny connections; overrides --allow-net.", OptionKind.EACH, "PATTERN"),
-    CommandOption(("--config-value",), "Set a value of wasi:config/store.", OptionKind.EACH, "KEY=VALUE"),
-    CommandOption(
-        ("--allow-keyvalue",), "Grant a bucket of wasi:keyvalue: memory (default), sqlite:FILE.", OptionKind.EACH,
-        "BUCKET[=STORE]",
-    ),
-    CommandOption(("--stdin",), "Standard input of the guest. [empty]", OptionKind.EACH, "inherit|empty|FILE"),
+_ISOLATE = CommandOption(
+    ("--isolate",), "Run the guest in a confined worker process; strict: require every layer.",
+    OptionKind.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
 )  # fmt: skip
-"""The options for grants, which all commands that run guests have."""
+
+
+def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
+    """Return the options for grants, which all commands that run guests have.
+
+    With ``words``, those of a command line, omit the options of each capability that no word names: the modules with
+    their declarations need not be imported then.
+    """
+    named = None if words is None else {word.partition("=")[0] for word in words}
+    rows = (row for row in CAPABILITIES if named is None or not named.isdisjoint(row.flags))
+    return (_ISOLATE, *(_option(flag) for row in rows for flag in declaration(row.name).flags))
+
+
+def _option(flag: Flag) -> CommandOption:
+    kind = OptionKind.IMPLIED if flag.implied else OptionKind.EACH
+    return CommandOption((flag.name,), flag.help, kind, flag.metavar, implied=flag.implied, known=flag.known)
+
 
 _VERBOSE = CommandOption(
     ("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", OptionKind.COUNT
@@ -125,10 +107,11 @@ def shared(*, short: bool) -> tuple[CommandOption, ...]:
     return (CommandOption(names, "Format of the result.", choices=FORMATS), _VERBOSE, _QUIET)
 
 
-RUN = (
+_FUNCTION = (
     CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
-    *GRANTS,
+)
+_RUNNING = (
     *limits(),
     CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
@@ -136,7 +119,11 @@ RUN = (
     CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),
     _CONFIG,
 )
-"""The options of ``aegis run``, in addition to the shared ones."""
+
+
+def run_options(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
+    """Return the options of ``aegis run``, in addition to the shared ones; ``words`` is that of :func:`grants`."""
+    return (*_FUNCTION, *grants(words), *_RUNNING)
 
 
 def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
@@ -145,21 +132,47 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     ``capture`` stores the guest's output for the report instead of passing it through. Raise
     :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
     """
-    policy = Policy() if config is None else _read(config)
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
+    stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    return replace(
-        policy,
-        limits=replace(policy.limits, **limits),
-        filesystem=policy.filesystem + _filesystem(options),
-        environment=_environment(policy.environment, options),
-        stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
-        config=_config(policy.config, options),
-        **_isolation(policy, options),
-        **_modes(options),
-        **_network(policy, options),
-        **_keyvalue(policy, options),
-    )
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode)
+    named |= {"stdio.stdout", "stdio.stderr", *(f"limits.{name}" for name in limits)}
+    if limits:
+        stated["limits"] = Limits(**limits)
+    if options["isolate"] is not None:
+        from aegis.policy.isolation import Isolation
+
+        stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
+    policy = Policy(named=frozenset(named), **stated)
+    return policy if config is None else _read(config).merged(policy)
+
+
+def _granted(options: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return the capabilities that ``options`` state, by name, and the scalar keys that they name."""
+    granted: dict[str, Any] = {}
+    named: set[str] = set()
+    for row in CAPABILITIES:
+        given = _given(row, options)
+        if given:
+            declared = declaration(row.name)
+            granted[row.name] = declared.stated(given)
+            named |= {f"{row.name}.{key}" for flag in declared.flags if flag.dest in given for key in flag.keys}
+    return granted, named
+
+
+def _given(row: CapabilityRow, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of those options of a capability that the command line has."""
+    given = {}
+    for name in row.flags:
+        dest = name.lstrip("-").replace("-", "_")
+        value = options.get(dest)
+        if value is None or value == ():
+            continue
+        once = isinstance(value, tuple) and any(f.once for f in declaration(row.name).flags if f.name == name)
+        if once and len(value) > 1:
+            raise UsageMistake(f"{name} is given {len(value)} times: give it once")
+        given[dest] = value
+    return given
 
 
 def chosen_limits(options: dict[str, Any]) -> dict[str, Any]:
@@ -171,72 +184,9 @@ def _read(config: str) -> Policy:
     from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
 
     if not config:
-        raise PolicyError("--config: the file name is empty; name a policy file, such as aegis.toml")
+        raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
     try:
         piped = read_pipe(config, MAX_POLICY_BYTES + 1)
     except ArtifactNotFound:
-        raise PolicyError("is a pipe without a writer; name a policy file", source=config) from None
+        raise PolicyError("is a pipe without a writer: name a policy file", source=config) from None
     return load_policy(config) if piped is None else decode_policy(piped, source=config)
-
-
-def _filesystem(options: dict[str, Any]) -> FilesystemCapability:
-    reads = [PathGrant.parse(path) for path in options["allow_read"]]
-    return FilesystemCapability(paths=(*reads, *(PathGrant.parse(path, write=True) for path in options["allow_write"])))
-
-
-def _environment(granted: EnvironmentCapability, options: dict[str, Any]) -> EnvironmentCapability:
-    for text in options["allow_env"]:
-        granted = granted + EnvironmentCapability.parse(text)
-    return granted
-
-
-def _config(granted: ConfigCapability, options: dict[str, Any]) -> ConfigCapability:
-    for text in options["config_value"]:
-        granted = granted + ConfigCapability.parse(text)
-    return granted
-
-
-def _modes(options: dict[str, Any]) -> dict[str, Any]:
-    parsers: dict[str, Callable[[str], Any]] = {
-        "clock": ClockCapability.parse, "random": RandomCapability.parse, "logging": LoggingCapability.parse,
-    }  # fmt: skip
-    return {n: parse(options[f"allow_{n}"]) for n, parse in parsers.items() if options[f"allow_{n}"] is not None}
-
-
-def _isolation(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
-    if options["isolate"] is None:
-        return {}
-    from aegis.policy import Isolation
-
-    given = policy.isolation or Isolation()
-    return {"isolation": replace(given, strict=given.strict or options["isolate"] == "strict")}
-
-
-def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
-    if not any(options[name] for name in ("allow_net", "deny_net", "listen")):
-        return {}
-    from aegis.policy import NetworkCapability
-
-    capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"], listen=options["listen"])
-    return {"network": capability if policy.network is None else policy.network + capability}
-
-
-def _keyvalue(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
-    if not options["allow_keyvalue"]:
-        return {}
-    from aegis.policy import KeyValueCapability
-
-    capability = policy.keyvalue or KeyValueCapability()
-    for text in options["allow_keyvalue"]:
-        capability = capability + KeyValueCapability.parse(text)
-    return {"keyvalue": capability}
-
-
-def _stdin(given: tuple[str, ...]) -> str:
-    if len(given) > 1:
-        raise UsageMistake(f"--stdin is given {len(given)} times; give it once")
-    if not given:
-        return "empty"
-    if not given[0]:
-        raise PolicyError("--stdin: the file name is empty; use inherit, empty or a file name")
-    return given[0] if given[0] in ("inherit", "empty") else f"file:{given[0]}"

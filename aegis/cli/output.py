@@ -48,9 +48,9 @@ class Output:
         """Print a run's report as the result."""
         self._print(report.to_json(indent=None if self.form == "json-compact" else 2))
 
-    def print_report(self, report: ExecutionReport) -> None:
-        """Print a run's report as text on stderr, in addition to the result."""
-        _stderr(_shown(report.to_text()))
+    def print_report(self, report: ExecutionReport) -> bool:
+        """Print a run's report as text on stderr, in addition to the result; return whether it was written."""
+        return _stderr(_shown(report.to_text()))
 
     def _print(self, text: str) -> None:
         if text:
@@ -120,7 +120,7 @@ class Output:
 
             traceback.print_exc()
         what = f"{type(error).__name__}: {printable(str(error))}"
-        text = f"internal error of aegis: {what}; please report it, with the traceback from -vv"
+        text = f"internal error of aegis: {what}: please report it, with the traceback from -vv"
         return self._plain("internal-error", "aegis", text, 125)
 
     def _plain(self, kind: str, blame: str, message: str, code: int) -> int:
@@ -149,9 +149,11 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
 
 
-def _stderr(text: str) -> None:
+def _stderr(text: str) -> bool:
+    """Print a line on stderr; return whether it was written. If it was not, there is no way to report the error."""
     try:
         _write(sys.stderr, text + "\n")
         sys.stderr.flush()
     except OSError:
-        pass  # stderr itself is broken, so there is no way to report the error
+        return False
+    return True

@@ -1,21 +1,70 @@
-"""The progress of a campaign on stderr: one line in place on a terminal, otherwise a line every few seconds."""
+"""Progress on stderr: of a campaign, and of any step that takes longer than a second.
+
+On a terminal it is one line in place. Otherwise a campaign prints a line every few seconds, and a step prints nothing.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aegis.cli.output import Output
 from aegis.limits import format_seconds
-from aegis.text import count
+from aegis.support.lean import TYPE_CHECKING
+from aegis.text import count, printable
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from aegis.fuzz.plan import Progress
 
-__all__ = ["Live"]
+__all__ = ["Live", "working"]
 
 _INTERVAL_SECONDS = 5.0
+_QUIET_SECONDS = 1.0
+"""Duration of a step that prints nothing."""
+
+
+@contextmanager
+def working(output: Output, verb: str, path: str) -> Iterator[None]:
+    """Show on a terminal that a step takes long: ``compiling plugin.wasm: 12 s``. The line is erased at the end."""
+    if output.quiet or output.json or not sys.stderr.isatty():
+        yield
+        return
+    from threading import Event, Thread
+
+    ended = Event()
+    shower = Thread(
+        target=_show_time, args=(f"{verb} {printable(path, 60)}", ended), name="aegis-progress", daemon=True
+    )
+    shower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        shower.join()
+
+
+def _show_time(text: str, ended: Event) -> None:
+    started = time.monotonic()
+    if ended.wait(_QUIET_SECONDS):
+        return
+    while True:
+        _in_place(f"{text}: {time.monotonic() - started:.0f} s")
+        if ended.wait(0.5):
+            break
+    _in_place("")
+
+
+def _in_place(text: str) -> None:
+    """Replace the line of the terminal; a broken terminal must not end the step."""
+    try:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+    except OSError:
+        pass
 
 
 class Live:

@@ -12,6 +12,7 @@ from aegis.cli.input_files import read_artifact
 from aegis.cli.options import make_policy
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
+from aegis.cli.progress import working
 from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import (
@@ -25,7 +26,8 @@ from aegis.errors import (
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
+from aegis.runtime import Aegis
+from aegis.sandbox.entry_points import ended, entry_point, is_program, prepare, require_entry
 from aegis.sandbox.link_module import require_imports
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.lean import IO, TYPE_CHECKING, Any, replace
@@ -46,7 +48,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
     if options["config"] is not None:
         output.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
-        raise UsageMistake("-e and --invoke both name a function; give one of them")
+        raise UsageMistake("-e and --invoke both name a function: give one of them")
     policy = make_policy(output.config, options, capture=output.json)
     refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
@@ -104,7 +106,9 @@ class _GuestRun:
         """Load and run, on a guest thread."""
         limits = self.policy.limits
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
-        self.module = module = runtime.load(read_artifact(self.path, limits), self.path, check=self.check)
+        data = read_artifact(self.path, limits)
+        with working(self.output, "compiling", self.path):
+            self.module = module = runtime.load(data, self.path, check=self.check)
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
@@ -129,7 +133,7 @@ class _GuestRun:
         """Reject an artifact that cannot be run, before it is compiled."""
         call = self.options["invoke"]
         if call is not None and artifact.kind == "module":
-            raise ArtifactError("--invoke is for components; use -e for a core module")
+            raise ArtifactError("--invoke is for components: use -e for a core module")
         name = self.function
         if call is not None:
             from aegis.wit.wave import parse_call
@@ -165,7 +169,7 @@ class _GuestRun:
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
-            why = f" — grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
+            why = f": grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
             self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
 
     def why(self, decision: Decision) -> str:
@@ -210,7 +214,8 @@ class _GuestRun:
         code = self.delivered(code)
         if self.options["metrics"]:
             self.output.flush()
-            self.output.print_report(self.report(outcome, code))
+            if not self.output.print_report(self.report(outcome, code)):
+                return code or 125  # the report was asked for and is lost
         return code
 
     def delivered(self, code: int) -> int:
@@ -220,7 +225,7 @@ class _GuestRun:
             return code
         name, error = lost
         why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        self.output.complain(f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room")
+        self.output.complain(f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room")
         return code or 125
 
     def recorded(self, code: int) -> int:
@@ -365,4 +370,4 @@ def _unwritable(target: str, error: OSError | ValueError) -> str:
         reason, remedy = "no process reads from it", "start its reader first"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "name a file on a disk with free space"
-    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"
+    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}: {remedy}"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from aegis.cli.click_options import RunCommand, with_options
-from aegis.cli.options import RUN
+from aegis.cli.options import run_options
 from aegis.cli.output import Output
 from aegis.cli.run import run
 
@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 
 @click.command("run", cls=RunCommand)
-@with_options(RUN)
+@with_options(run_options())
 @click.argument("module")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj

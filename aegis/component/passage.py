@@ -396,7 +396,7 @@ def _staged(lower: Lower, shape: Shape, later: str) -> str:
         given = [
             f"{size} = size = len({data}); vI[{slot}] = {length}",
             f"block_view[{at} : {at} + size] = {data}",
-            "door.bytes_left = left = door.bytes_left - size",
+            "door.bytes_left = left = door.bytes_left - size; door.bytes_out += size",
             "if left < door.check_below: door.check()",
         ]
         if block.optional:

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aegis.engine.threads.guest_thread import thread_state
+from aegis.support.lean import late
 from aegis.wit.naming import snake
 from aegis.wit.types import List, Option, Own, Record, Result, Tuple, Variant, WitType, children
 from aegis.wit.values import Err, Ok, ResourceHandle, Some
+
+if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
+    from aegis.engine.threads import event_loop
+else:  # it imports asyncio
+    event_loop = late("aegis.engine.threads.event_loop")
 
 __all__ = ["drop_object", "owns", "release"]
 
@@ -26,14 +33,21 @@ def owns(of: WitType, imported: int) -> bool:
     return any(owns(inner, imported) for inner in children(of))
 
 
-def drop_object(value: Any) -> None:
-    """Call the object's ``__drop__`` method if it has one; raise ``TypeError`` if that method is asynchronous."""
+def drop_object(value: Any, door: Door | None = None) -> None:
+    """Call the object's ``__drop__`` method if it has one, and await it on the event loop of the current call.
+
+    ``door`` is that of the call in which the guest drops the object; without it, the call has ended or failed. Raise
+    ``TypeError`` for an asynchronous method if no event loop awaits the call or the sandbox.
+    """
     drop = getattr(value, "__drop__", None)
     if drop is not None:
         left = drop()
-        if isinstance(left, CoroutineType):
-            left.close()
-            raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous: define it as a plain method")
+        if hasattr(type(left), "__await__"):
+            name = f"{type(value).__name__}.__drop__"
+            if door is None or thread_state.loop is None:
+                event_loop.await_at_end(left, name)
+            else:
+                event_loop.await_on_loop(door, name, left)
 
 
 def release(of: WitType | None, value: Any, imported: int) -> None:

@@ -1,9 +1,9 @@
 """Trampolines of components: every call out of a component instance passes through one.
 
-The steps for a host function are those for modules, in this order: budget, deadline, event (start), lift, policy, call,
-validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a plan; the
-number that the engine passes identifies store and trampoline. The code of a trampoline is generated at its first call,
-because a component imports far more functions than it uses.
+The steps for a host function are those for modules, in this order: budget, deadline, event (start), lift, policy,
+answer, validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a
+plan; the number that the engine passes identifies store and trampoline. The code of a trampoline is generated at its
+first call, because a component imports far more functions than it uses.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from aegis.component.planning.program import CanonLower, ResourceFunction
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
+from aegis.engine.call.answer import answered
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import slots
 from aegis.engine.native.library import lib, number
@@ -40,7 +41,18 @@ from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
-__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "refused_body", "resource_body"]
+__all__ = [
+    "SLOT_BITS",
+    "Body",
+    "call_method",
+    "guest_body",
+    "host_body",
+    "native_callback",
+    "observing",
+    "refit",
+    "refused_body",
+    "resource_body",
+]
 
 Body = Callable[[Any, int], None]
 """The code of a trampoline: takes the state of the calling component, and the address of the core values."""
@@ -107,9 +119,11 @@ def body(state, address):
 {lift}
     started = now()
     if state.observed:
-        result = observed(state, {target}, ({values}))
+        result = observed(state, {called}, ({values}))
     else:
+        door.serving = function
         {call}
+        door.serving = None
     returned = now()
 {ended}
 {lower}
@@ -131,8 +145,7 @@ def host_body(
     lower = Lower(lowered.options.encoding, numbers=numbered, beside=lift)
     method = function.method
     target = f"{names[0]}.{method}" if method else f"state.functions[{index}]"
-    values = names[1:] if method else names
-    call = f"result = {target}({', '.join(values)})"
+    call = f"result = {target}({', '.join(names[1:] if method else names)})"
     if isinstance(result, Result):
         call = f"try: {call}\n        except Err as error: result = error"
     first, store = _lower_result(function, lower, pointed)
@@ -141,13 +154,14 @@ def host_body(
         lines.insert(0, "lent = len(cx.handles.lent)")
         ended = "cx.handles.unlend(lent)"
     lift.uses(
-        observed=_observed(function), Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
+        observed=observing(function), Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
         secure=secure_after, cannot_leave=cannot_leave, unaligned=unaligned, UNFIT=_UNFIT, CallError=CallError,
-        broken=_broken,
+        broken=_broken, method=partial(call_method, method or ""),
     )  # fmt: skip
     text = _HOST.format(
-        context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), target=target,
-        values="".join(f"{v}, " for v in values), call=call, ended=textwrap.indent(ended, "    "),
+        context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), call=call,
+        called="method" if method else target, values="".join(f"{v}, " for v in names),
+        ended=textwrap.indent(ended, "    "),
         lower=textwrap.indent(first, "    "), store=textwrap.indent(store, "    "),
     )  # fmt: skip
     return lift.module(text)["body"]  # type: ignore[no-any-return]
@@ -310,7 +324,7 @@ def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
             if result is None:
                 return None
             raise HostError(
-                f"host function {function} returned {type(result).__name__}, but it has no result; return None"
+                f"host function {function} returned {type(result).__name__}, but it has no result: return None"
             )
         try:
             return fit(of, as_result(result) if isinstance(of, Result) else result, "its result")
@@ -320,20 +334,25 @@ def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
     return fitted
 
 
-def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
-    """Return the function that calls a host function, measures its time, and reports the call."""
-    module, name = function.interface or "(world)", function.name
+def call_method(method: str, value: Any, *arguments: Any) -> Any:
+    """Call a method of a resource. A step in place of the host function may give objects that lack it."""
+    return getattr(value, method)(*arguments)
+
+
+def observing(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
+    """Return the function that answers a host call, measures its time, and reports the call."""
+    interface, name = function.interface, function.name
     fallible = isinstance(function.type.result, Result)
 
     def observed(state: Any, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
         door = state.door
-        door.serving = str(function)
+        door.serving = function
         started = time.perf_counter()
         error: BaseException | None = None
         try:
-            if door.faults is not None:
-                return door.faults(module, name, function.type, partial(call, *values))
-            return call(*values)
+            if door.answer is None:
+                return call(*values)
+            return answered(door, interface, name, function.type, call, values)
         except Err as declared:
             if not fallible:
                 error = declared
@@ -346,7 +365,7 @@ def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], 
             seconds = time.perf_counter() - started
             door.host_seconds += seconds
             if door.observe_call is not None:
-                door.observe_call(module, name, seconds, error)
+                door.observe_call(interface or "(world)", name, seconds, error)
             if error is None:
                 door.serving = None
 
@@ -482,7 +501,9 @@ def _drop_body(resource: int, home: int, plan: Any) -> Body:
 
 def _drop_object(state: Any, value: Any) -> None:
     door = state.door
-    drop_object(value)
+    door.serving = "a resource's drop"
+    drop_object(value, door)
+    door.serving = None
     if door.stop is not None or time.monotonic() >= door.deadline:
         raise door.late("a resource's drop")
     secure_after("a resource's drop")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import :func:`replay` on first use: the pytest plugin imports this package in every pytest run."""
     if name != "replay":

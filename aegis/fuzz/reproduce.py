@@ -19,15 +19,15 @@ from aegis.fuzz.values.buffers import is_buffer
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.policy import Policy
-from aegis.runtime import is_program
+from aegis.sandbox.entry_points import is_program
 from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
 from aegis.wit.wave import parse_value
 
 __all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
 
-_MAX_COMMAND_CHARACTERS = 100_000
-"""Longest command line, in characters. Linux accepts 128 KiB for one argument (``MAX_ARG_STRLEN``)."""
+_MAX_COMMAND_CHARACTERS = 4000
+"""Longest command line, in characters: some lines of a terminal. A longer one would hide the findings around it."""
 
 
 def command_of(

@@ -255,7 +255,7 @@ class Search:
         stubs = self.target.stubs
         if not stubs.any:
             return Case(tuple(steps))
-        return Case(tuple(steps), random_answers(rng, hostile=stubs.faults is not None))
+        return Case(tuple(steps), random_answers(rng, hostile=stubs.step is not None))
 
     def _program(self, rng: random.Random) -> Step:
         """Return the single step of a test case that runs a whole program."""

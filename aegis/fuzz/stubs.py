@@ -16,7 +16,7 @@ from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.link_component import served
 from aegis.text import printable
-from aegis.values import FuncType
+from aegis.values import AnswerStep, FuncType, HostCall
 from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, Variant, WitType
@@ -135,8 +135,8 @@ class ImportStubs:
         self._fault_tables: dict[tuple[str, str], _AnswerTable | None] = {}
         self.now = AnswerPlan()
         """The answer plan of the current sandbox."""
-        self.faults = self._fault if hostile else None
-        """The argument ``faults`` of :meth:`Aegis.sandbox`: it intercepts host functions. ``None`` unless hostile."""
+        self.step: AnswerStep | None = self._answer_or_fail if hostile else None
+        """The argument ``answer`` of :meth:`Aegis.sandbox`: it answers by the plan. ``None`` unless hostile."""
         if artifact.kind == "module":
             self._of_module(artifact)
         else:
@@ -145,7 +145,7 @@ class ImportStubs:
     @property
     def any(self) -> bool:
         """Whether any function consults the answer plan."""
-        return bool(self._made) or self.faults is not None
+        return bool(self._made) or self.step is not None
 
     def plan(self, numbers: Sequence[int], log: list[str] | None = None) -> Mapping[str, Any]:
         """Install an answer plan, and return the stubs to pass as ``imports``. They follow the latest plan."""
@@ -260,22 +260,23 @@ class ImportStubs:
 
     # -- faults of the host's own functions ------------------------------------------------------
 
-    def _fault(self, module: str, name: str, of: Any, answer: Callable[[], Any]) -> Any:
-        """Return the planned fault of a call to a host function, or ``answer()``, the result of the function itself."""
+    def _answer_or_fail(self, call: HostCall) -> Any:
+        """Return or raise the planned fault of a host function, or let the function itself answer."""
+        module, name, of = call.interface, call.function, call.type
         if module in self._made or name in self._made:
-            return answer()
+            return call.answer()
         number = self.now.next()
         if number == 0:
-            return answer()
+            return call.answer()
         if isinstance(of, FuncType):
             if of.results != ("i32",) or name in _NOT_STUBBED_CORE:
-                return answer()
+                return call.answer()
             value: Any = 1 + (number - 1) % _ERRNOS
             self.now.record(f"{module}.{name}", value)
             return value
         table = self._fault_table(module, name, of)
         if table is None:
-            return answer()
+            return call.answer()
         value = table.value(number)
         fails = isinstance(of.result, Result)
         self.now.record(f"{module}#{name}", Err(value) if fails else value, of.result)

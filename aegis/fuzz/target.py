@@ -14,7 +14,7 @@ from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
-from aegis.runtime import is_program
+from aegis.sandbox.entry_points import is_program
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.results import is_declared, outcome_value
@@ -112,7 +112,7 @@ class Target:
         functions = names if tuple(functions) == EVERY else functions
         for wanted in functions:
             if wanted not in names:
-                hint = "".join(f"; did you mean {printable(n)}?" for n in similar_names(wanted, names, 1))
+                hint = "".join(f": did you mean {printable(n)}?" for n in similar_names(wanted, names, 1))
                 raise ExportNotFound(
                     f"no export {printable(wanted)!r}{hint}", name=wanted, near=similar_names(wanted, names, 1)
                 )
@@ -221,8 +221,8 @@ class Target:
         options: dict[str, Any] = {}
         if self.stubs.any:
             options["imports"] = self.stubs.plan(case.answers, log)
-            if self.stubs.faults is not None and runtime.policy.isolation is None:
-                options["faults"] = self.stubs.faults
+            if self.stubs.step is not None:
+                options["answer"] = self.stubs.step
         first = self.exports.get(case.steps[0].function) if case.steps else None
         if first is not None and first.program:
             words, stdin = case.steps[0].arguments

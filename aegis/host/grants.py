@@ -16,7 +16,7 @@ from aegis.host.files.file_times import FileTimes, beginning
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.support.bounded_cache import lazily
 from aegis.support.descriptors import standard_reserved
-from aegis.support.lean import TYPE_CHECKING
+from aegis.support.lean import TYPE_CHECKING, Any, Protocol, TypeVar
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
@@ -26,12 +26,25 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.host.host_quota import DiskQuota, HostQuota
-    from aegis.host.keyvalue import Buckets
     from aegis.host.logs import GuestLog
     from aegis.host.net.network import Network
     from aegis.host.stdio import Stdio
 
-__all__ = ["Grants", "acquire", "environment_of"]
+__all__ = ["Grants", "Provider", "acquire", "environment_of"]
+
+
+class Provider(Protocol):
+    """The live authority that one capability grants to one sandbox: the only code that reaches the host for it."""
+
+    @classmethod
+    def acquire(cls, grants: Grants) -> Any:
+        """Return the provider for a sandbox with these grants; raise ``PolicyError`` if it cannot be acquired."""
+
+    def close(self) -> None:
+        """Release everything that the provider holds."""
+
+
+_Provider = TypeVar("_Provider", bound=Provider)
 
 
 class Grants:
@@ -47,6 +60,7 @@ class Grants:
         self._began = beginning() if policy.filesystem.paths else 0
         """The times that it is for are those of granted files."""
         self._closers: list[Callable[[], None]] = []
+        self._providers: dict[type, Any] = {}
 
     @lazily
     def stdio(self) -> Stdio:
@@ -122,15 +136,6 @@ class Grants:
         return network
 
     @lazily
-    def keyvalue(self) -> Buckets:
-        """The key-value stores, none but those that the policy names."""
-        from aegis.host.keyvalue import Buckets
-
-        buckets = Buckets(self.policy.keyvalue, self.scope, self.host_quota, lambda count: self.disk.charge(count))
-        self._closers.append(buckets.close)
-        return buckets
-
-    @lazily
     def clocks(self) -> Clocks:
         """The clocks."""
         from aegis.host.clocks import acquire_clocks
@@ -155,6 +160,17 @@ class Grants:
     def environment(self) -> list[tuple[str, str]]:
         """The variables, in order. A variable to pass on is left out if the host has none or it is not Unicode."""
         return environment_of(self.policy.environment)
+
+    def of(self, provider: type[_Provider]) -> _Provider:
+        """Return the provider of a capability, acquired at its first use and closed with the sandbox.
+
+        Its class makes it from these grants: ``acquire(grants)`` takes the statement from ``grants.policy``.
+        """
+        made: _Provider | None = self._providers.get(provider)
+        if made is None:
+            made = self._providers[provider] = provider.acquire(self)
+            self._closers.append(made.close)
+        return made
 
     def supply(
         self, *, stdio: Stdio | None = None, preopens: Sequence[Preopen] | None = None,

@@ -230,9 +230,9 @@ def _acquire_input(capability: StdioCapability, scope: CallScope) -> StandardInp
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PolicyError(
-            f"stdin: {quoted(path)} cannot be read: {(reason or 'error').lower()}; name a file that this user can read"
+            f"stdin: {quoted(path)} cannot be read: {(reason or 'error').lower()}: name a file that this user can read"
         ) from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise PolicyError(f"stdin: {quoted(path)} is a directory; name a file")
+        raise PolicyError(f"stdin: {quoted(path)} is a directory: name a file")
     return StandardInput(descriptor, scope, owned=True)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, LimitExceeded
-from aegis.support.lean import Any, dataclass, field
-from aegis.text import printable
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field
+from aegis.text import last_lines, printable
 from aegis.values import Decision
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    from aegis.errors import Kind
+
+    Status: TypeAlias = Literal["returned"] | Kind
 
 __all__ = ["Outcome", "OutcomeCheck", "Usage"]
 
@@ -26,7 +33,10 @@ class Usage:
     """Time spent in host calls; ``None`` if it was not measured."""
     host_calls: int = 0
     bytes_in: int = 0
-    """Copied from guest memory to the host."""
+    """Copied from guest memory to the host: memory that host functions read, and strings and lists of components.
+
+    ``host_bytes`` limits both directions of one call together. Numbers are passed without a copy.
+    """
     bytes_out: int = 0
     """Copied from the host to guest memory."""
     peak_memory: int = 0
@@ -64,7 +74,7 @@ class Outcome:
     not trapped: it returned 7
     """
 
-    status: str = "returned"
+    status: Status = "returned"
     value: Any = None
     exit_code: int = 0
     error: AegisError | None = None
@@ -179,6 +189,8 @@ def _summary(outcome: Outcome) -> str:
     if error is not None:
         end = f"it ended with {outcome.status}: {printable(str(error), 300)}"
         end += f" ({printable(error.code, 60)})" if isinstance(error, GuestTrap) else ""
+        last = last_lines(outcome.stderr, 1, 200)
+        end += f"; its last line on stderr: {last[0]}" if last else ""
     else:
         end = (
             f"it returned {printable(repr(outcome.value), 200)}" if outcome.status == "returned" else "it exited with 0"
@@ -195,4 +207,4 @@ def _capability(word: str, asked: list[str]) -> str:
         return word if word in found else found[0]
     which = ", ".join(found or names)
     problem = "matches several capabilities" if found else "is not a capability"
-    raise ValueError(f"{printable(word, 60)!r} {problem}; use one of {which}")
+    raise ValueError(f"{printable(word, 60)!r} {problem}: use one of {which}")

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutionReport", "OutcomeLike"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _ERROR_FIELDS = (
     "capability", "code", "limit", "used", "allowed", "phase", "line", "source", "name", "near", "remedy", "signal",
     "state", "target",
@@ -156,6 +161,7 @@ class ExecutionReport:
         if self.error is not None:
             message = str(self.error.get("message", "")).split("\n")
             lines += [("error" if n == 0 else "", visible(line)) for n, line in enumerate(message)]
+            lines += [("", visible(line)) for note in self.error.get("notes", ()) for line in str(note).split("\n")]
         if self.value is not None:
             lines.append(("value", visible(str(self.value))))
         named = (("artifact", self.artifact), ("digest", self.digest), ("function", self.function))
@@ -226,6 +232,9 @@ def _error(error: AegisError) -> dict[str, Any]:
         items = getattr(error, name, ())
         if items:
             data[name] = [plain(item._asdict()) for item in items[:64]]
+    notes = getattr(error, "__notes__", ())
+    if notes:
+        data["notes"] = [plain(note) for note in notes[:8]]
     return data
 
 

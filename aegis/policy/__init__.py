@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from aegis.policy.capabilities import LOG_LEVELS as LOG_LEVELS
-from aegis.policy.capabilities import ClockCapability as ClockCapability
-from aegis.policy.capabilities import ConfigCapability as ConfigCapability
-from aegis.policy.capabilities import EnvironmentCapability as EnvironmentCapability
-from aegis.policy.capabilities import LoggingCapability as LoggingCapability
-from aegis.policy.capabilities import RandomCapability as RandomCapability
-from aegis.policy.capabilities import StdioCapability as StdioCapability
-from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
-from aegis.policy.filesystem import PathGrant as PathGrant
+from aegis.policy.capabilities import CAPABILITIES
 from aegis.policy.policy import Policy as Policy
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # [capabilities: exports]
     from aegis.policy.file import load_policy as load_policy
     from aegis.policy.file import parse_policy as parse_policy
+    from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
+    from aegis.policy.filesystem import PathGrant as PathGrant
     from aegis.policy.isolation import Isolation as Isolation
     from aegis.policy.keyvalue import KeyValueCapability as KeyValueCapability
     from aegis.policy.keyvalue import KeyValueEntries as KeyValueEntries
@@ -24,8 +19,17 @@ if TYPE_CHECKING:
     from aegis.policy.network import NetworkCapability as NetworkCapability
     from aegis.policy.network import NetworkPattern as NetworkPattern
     from aegis.policy.network import NetworkVerdict as NetworkVerdict
+    from aegis.policy.statements import LOG_LEVELS as LOG_LEVELS
+    from aegis.policy.statements import ClockCapability as ClockCapability
+    from aegis.policy.statements import ConfigCapability as ConfigCapability
+    from aegis.policy.statements import EnvironmentCapability as EnvironmentCapability
+    from aegis.policy.statements import LoggingCapability as LoggingCapability
+    from aegis.policy.statements import RandomCapability as RandomCapability
+    from aegis.policy.statements import StdioCapability as StdioCapability
+    # [end]
 
 __all__ = [
+    # [capabilities: name lines]
     "LOG_LEVELS",
     "ClockCapability",
     "ConfigCapability",
@@ -45,26 +49,32 @@ __all__ = [
     "StdioCapability",
     "load_policy",
     "parse_policy",
+    # [end]
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 _HOMES = {
     "Isolation": "isolation",
-    "KeyValueCapability": "keyvalue",
     "KeyValueEntries": "keyvalue",
     "KeyValueStore": "keyvalue",
-    "NetworkCapability": "network",
+    "LOG_LEVELS": "statements",
     "NetworkPattern": "network",
     "NetworkVerdict": "network",
+    "PathGrant": "filesystem",
     "load_policy": "file",
     "parse_policy": "file",
+    **{row.kind: row.home or row.name for row in CAPABILITIES},
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import at first use the modules that most runs do not need: network rules and the policy file."""
+    """Import a name at its first use: few runs need network rules or the policy file."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    value = globals()[name] = getattr(__import__(f"{__name__}.{home}", fromlist=("",)), name)
+    return value

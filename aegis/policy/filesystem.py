@@ -6,9 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 
 from aegis.errors import PolicyError
-from aegis.support.lean import TypeAlias, dataclass, field
+from aegis.support.lean import TYPE_CHECKING, TypeAlias, dataclass, field, replace
+from aegis.text import printable
 
-__all__ = ["FilesystemCapability", "PathGrant", "guest_path", "split_grant"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from aegis.policy.declaration import Declaration
+    from aegis.policy.policy import Policy
+    from aegis.policy.toml_table import TomlTable
+    from aegis.support.lean import Any
+    from aegis.values import Decision
+
+__all__ = ["FilesystemCapability", "PathGrant", "absolute", "guest_path", "leaves_its_grant", "split_grant"]
 
 _FORBIDDEN = ("/proc", "/sys", "/dev")
 GrantedPath: TypeAlias = str | os.PathLike[str]
@@ -42,14 +52,14 @@ class PathGrant:
         if not os.path.isabs(self.host):
             raise PolicyError(f"filesystem: the host path {self.host!r} is not absolute")
         if "\0" in self.host:
-            raise PolicyError("filesystem: a host path contains a NUL; remove it")
+            raise PolicyError("filesystem: a host path contains a NUL: remove it")
         if not self.read:
-            raise PolicyError(f"filesystem: {self.host!r} is granted with read=False; leave the grant out to deny it")
+            raise PolicyError(f"filesystem: {self.host!r} is granted with read=False: leave the grant out to deny it")
         object.__setattr__(self, "host", _tidy(self.host))
         for root in _FORBIDDEN:
             if self.host == root or _inside(self.host, root):
                 raise PolicyError(
-                    f"filesystem: {self.host!r} cannot be granted: {root} exposes the state of the host; "
+                    f"filesystem: {self.host!r} cannot be granted: {root} exposes the state of the host: "
                     "grant a copy of the file"
                 )
         object.__setattr__(self, "guest", guest_path(self.guest))
@@ -68,16 +78,16 @@ def split_grant(text: str) -> tuple[str, str]:
     """Split ``HOST[::GUEST]`` into host path and guest path; without ``::GUEST`` both are the same text."""
     host, mark, guest = text.partition("::")
     if not host:
-        raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
+        raise PolicyError("filesystem: an empty path grants nothing: name a file or a directory, such as ./data")
     if mark and not guest:
-        raise PolicyError(f"filesystem: {text!r} has no guest path after '::'; write {host}::/data, or just {host}")
+        raise PolicyError(f"filesystem: {text!r} has no guest path after '::': write {host}::/data, or just {host}")
     return host, guest or host
 
 
 def absolute(path: str, base: str | None) -> str:
     """Return ``path`` as a normalised absolute path, relative to ``base``; do not resolve symbolic links."""
     if not path:
-        raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
+        raise PolicyError("filesystem: an empty path grants nothing: name a file or a directory, such as ./data")
     return _tidy(os.path.abspath(os.path.join(base, path) if base else path))
 
 
@@ -89,18 +99,18 @@ def _tidy(path: str) -> str:
 def guest_path(path: str) -> str:
     """Return a guest path without empty and ``.`` segments; ``.`` alone is the guest's working directory."""
     if not path:
-        raise PolicyError("filesystem: the guest path is empty; write '.' for the guest's working directory")
+        raise PolicyError("filesystem: the guest path is empty: write '.' for the guest's working directory")
     if "\0" in path:
-        raise PolicyError("filesystem: a guest path contains a NUL; remove it")
+        raise PolicyError("filesystem: a guest path contains a NUL: remove it")
     try:
         path.encode()
     except UnicodeEncodeError:
         raise PolicyError(
-            f"filesystem: the guest path {path!r} is not valid Unicode, which WASI paths must be; name one with '::'"
+            f"filesystem: the guest path {path!r} is not valid Unicode, which WASI paths must be: name one with '::'"
         ) from None
     parts = [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise PolicyError(f"filesystem: the guest path {path!r} contains '..'; name a guest path after '::'")
+        raise PolicyError(f"filesystem: the guest path {path!r} contains '..': name a guest path after '::'")
     return ("/" if path.startswith("/") else "") + "/".join(parts) or "."
 
 
@@ -128,9 +138,9 @@ class FilesystemCapability:
         paths = tuple(self.paths) if isinstance(self.paths, Iterable) else (self.paths,)
         if not all(isinstance(path, PathGrant) for path in paths):
             raise PolicyError(
-                "filesystem: paths must hold PathGrant values; create them with read_only('./data') or PathGrant.parse"
+                "filesystem: paths must hold PathGrant values: create them with read_only('./data') or PathGrant.parse"
             )
-        object.__setattr__(self, "paths", _merged(paths))
+        object.__setattr__(self, "paths", _unique(paths))
 
     @classmethod
     def read_only(cls, *paths: GrantedPath | Iterable[GrantedPath]) -> FilesystemCapability:
@@ -145,6 +155,17 @@ class FilesystemCapability:
     def __add__(self, other: FilesystemCapability) -> FilesystemCapability:
         return FilesystemCapability(paths=(*self.paths, *other.paths))
 
+    def merged(self, other: FilesystemCapability, named: Collection[str] = ()) -> FilesystemCapability:
+        """Return the grants of both; a grant for writing in one of them stands for both.
+
+        Raise :class:`~aegis.errors.PolicyError` for grants that one capability cannot hold together.
+        """
+        return self + other
+
+    def describe(self) -> list[str]:
+        """Return one line for each grant."""
+        return [f"{'read-write' if g.write else 'read-only'} {g.host} as {g.guest}" for g in self.paths]
+
 
 def _each(paths: Iterable[GrantedPath | Iterable[GrantedPath]]) -> Iterator[GrantedPath]:
     """Yield the paths of the arguments, flattening lists."""
@@ -155,7 +176,7 @@ def _each(paths: Iterable[GrantedPath | Iterable[GrantedPath]]) -> Iterator[Gran
             yield from path
 
 
-def _merged(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
+def _unique(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
     by_guest: dict[str, PathGrant] = {}
     for grant in grants:
         before = by_guest.get(grant.guest)
@@ -163,7 +184,7 @@ def _merged(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
             by_guest[grant.guest] = grant
         elif before.host != grant.host:
             raise PolicyError(
-                f"filesystem: the guest path {grant.guest!r} is granted for both {before.host!r} and {grant.host!r}; "
+                f"filesystem: the guest path {grant.guest!r} is granted for both {before.host!r} and {grant.host!r}: "
                 "give one of them another guest path with '::'"
             )
     merged = tuple(by_guest.values())
@@ -180,5 +201,138 @@ def _reject_overridden(grants: tuple[PathGrant, ...]) -> None:
             if writer.write and (reader.host == writer.host or _inside(reader.host, writer.host)):
                 raise PolicyError(
                     f"filesystem: {reader.host!r} is granted read-only as {reader.guest!r}, but {writer.host!r} is "
-                    f"granted for writing as {writer.guest!r} and contains it; grant writing to another directory"
+                    f"granted for writing as {writer.guest!r} and contains it: grant writing to another directory"
                 )
+
+
+# -- the surfaces ----------------------------------------------------------------------------------
+
+
+def declared() -> Declaration:
+    """Return the declaration of the capability."""
+    from aegis.policy.declaration import Declaration, Flag, Key
+
+    return Declaration(
+        title="files",
+        needs="--allow-read PATH or --allow-write PATH; without a grant there are none",
+        builder="Grant files and directories, in addition to earlier grants. A path by itself is granted read-only.",
+        accepts="Files",
+        short=_short,
+        adds=True,
+        flags=(
+            Flag(name="--allow-read", help="Grant read access to a file or directory.", metavar="HOST[::GUEST]"),
+            Flag(name="--allow-write", help="Grant read and write access.", metavar="HOST[::GUEST]"),
+        ),
+        stated=_stated,
+        summary="Files and directories.",
+        tables=lambda: {
+            "": {"paths": Key("list of paths or tables", "One grant each; a path alone is for reading.")},
+            "paths": {
+                "path": Key("text", "The host's path, or `HOST::GUEST`; a relative one starts at the file's folder."),
+                "guest": Key("text", "The path that the guest sees; by default `path` as it is written."),
+                "read": Key("true or false", "Whether the guest may read; true by default."),
+                "write": Key("true or false", "Whether the guest may write; false by default."),
+            },
+        },
+        read=_read,
+        remedy=_remedy,
+        reason=lambda policy, decision: f"{_why(policy.filesystem, decision.target)}; no option allows that",
+    )
+
+
+def _stated(options: Mapping[str, Any]) -> FilesystemCapability:
+    reads = [PathGrant.parse(path) for path in options.get("allow_read", ())]
+    writes = [PathGrant.parse(path, write=True) for path in options.get("allow_write", ())]
+    return FilesystemCapability(paths=(*reads, *writes))
+
+
+def _read(table: TomlTable) -> FilesystemCapability:
+    entries = table.values.get("paths", [])
+    if not isinstance(entries, list):
+        raise table.error('paths must be a list, such as [{ path = "./data", read = true }]', "paths")
+    grants = [_grant(table, entry, n) for n, entry in enumerate(entries)]
+    paths = tuple(grant for grant in grants if grant is not None)
+    return table.at(("paths",), lambda: FilesystemCapability(paths=paths))
+
+
+def _grant(table: TomlTable, value: Any, n: int) -> PathGrant | None:
+    entry = table.inner({"path": value} if isinstance(value, str) else value, "paths", n)
+    entry.known(declared().tables()["paths"])
+    if "path" not in entry.values:
+        raise entry.error('the grant has no path: write path = "./data"')
+    host, guest = entry.at(("path",), split_grant, entry.string("path"))
+    guest = entry.string("guest", guest)
+    write, read = entry.flag("write", False), entry.flag("read", True)
+    if not read and not write:
+        return None
+    if not read:
+        raise entry.error("read = false with write = true: a writable path is always readable: leave read out", "read")
+    return entry.at((), lambda: PathGrant(host=absolute(host, entry.base), guest=guest, write=write))
+
+
+def leaves_its_grant(path: str) -> bool:
+    """Return whether a path is absolute, or leads out of its directory with ``..`` segments."""
+    depth = 0
+    for part in path.split("/"):
+        depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return path.startswith("/")
+
+
+def _remedy(policy: Policy, decision: Decision) -> str:
+    """Return the option that makes the covering read-only grant writable, or ``""``.
+
+    A denied path in a writable grant leads out of it through a symbolic link, which no option allows.
+    """
+    from aegis.policy.declaration import option_text
+
+    grant = _covering(policy.filesystem, decision.remedy)
+    if grant is None or grant.write or decision.action != "write":
+        return ""
+    wider = replace(grant, write=True)
+    try:
+        _ = policy.filesystem + FilesystemCapability(paths=(wider,))
+    except PolicyError:
+        return ""  # the wider grant would conflict with another one, such as a read-only grant inside it
+    for text in (wider.guest, f"{wider.host}::{wider.guest}"):
+        if _reads_as(text, wider):
+            return option_text("--allow-write", text)
+    return ""
+
+
+def _why(granted: FilesystemCapability, target: str) -> str:
+    """Return the reason why a request was denied for a path that no option would allow."""
+    holds = [grant.guest for grant in granted.paths if _holds(grant.guest, target)]
+    if not holds:
+        return "no grant contains this path"
+    guest = max(holds, key=len)
+    if leaves_its_grant(target if guest == "." else target[len(guest) :].lstrip("/")):
+        return f"the path leaves {printable(guest)}"
+    return f"the path or a link in it leads out of {printable(guest)}, or another grant or the system denies it"
+
+
+def _covering(granted: FilesystemCapability, path: str) -> PathGrant | None:
+    """Return the grant with the longest guest path that contains ``path``."""
+    path = os.path.normpath(path)
+    holds = [grant for grant in granted.paths if _holds(grant.guest, path) and not leaves_its_grant(path.lstrip("/"))]
+    return max(holds, key=lambda grant: len(grant.guest), default=None)
+
+
+def _holds(folder: str, path: str) -> bool:
+    if folder == ".":
+        return not path.startswith("/")
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _reads_as(text: str, grant: PathGrant) -> bool:
+    try:
+        return PathGrant.parse(text, write=True) == grant
+    except PolicyError:
+        return False
+
+
+def _short(value: Any) -> Any:
+    from aegis.policy.coerced import texts
+
+    return value if hasattr(value, "keys") else FilesystemCapability.read_only(*texts(value))

@@ -56,7 +56,7 @@ def checked_name(text: str) -> str:
 
 def _check(label: str) -> None:
     if not label:
-        raise HostNameError("has an empty label; write one dot between two labels")
+        raise HostNameError("has an empty label: write one dot between two labels")
     if len(label) > _MAX_LABEL_CHARACTERS:
         raise HostNameError(f"has a label of more than {_MAX_LABEL_CHARACTERS} characters")
     strange = next((character for character in label if character not in _LABEL), None)
@@ -96,14 +96,14 @@ def _ascii_label(label: str, place: int, labels: list[str]) -> str:
     meant = f"write {_name_with(label, place, labels)} if that name is meant"
     for character in label:
         if character in _DEVIATIONS:
-            raise HostNameError(f"contains {_shown(character)}, which IDNA 2003 and 2008 map differently; {meant}")
+            raise HostNameError(f"contains {_shown(character)}, which IDNA 2003 and 2008 map differently: {meant}")
         if unicodedata.category(character) == "Cf" or _INVISIBLE.match(character):
-            raise HostNameError(f"contains {_shown(character)}, which is invisible; remove it")
+            raise HostNameError(f"contains {_shown(character)}, which is invisible: remove it")
     if _by_idna_2003(label) not in (None, mapped):
-        raise HostNameError(f"is mapped differently by IDNA 2003 and 2008; {meant}")
+        raise HostNameError(f"is mapped differently by IDNA 2003 and 2008: {meant}")
     if mapped.isascii():
         if "." in mapped:
-            raise HostNameError("contains a character that maps to a dot; write the dot")
+            raise HostNameError("contains a character that maps to a dot: write the dot")
         return mapped
     _check_characters(mapped, meant)
     return _encoded(mapped)
@@ -113,7 +113,7 @@ def _check_characters(mapped: str, meant: str) -> None:
     """Raise ``HostNameError`` unless a mapped label is valid in IDNA 2008, not counting its contextual rules."""
     for character in mapped:
         if not (character.isascii() and character in _LABEL) and not _is_letter(character):
-            raise HostNameError(f"contains {_shown(character)}, which is not a letter, digit or mark; {meant}")
+            raise HostNameError(f"contains {_shown(character)}, which is not a letter, digit or mark: {meant}")
     if unicodedata.category(mapped[0]).startswith("M"):
         raise HostNameError("has a label that begins with a combining mark")
     if mapped[2:4] == "--":

@@ -67,7 +67,7 @@ class Isolation:
             raise PolicyError(f"isolation: strict must be true or false, not {self.strict!r}")
         object.__setattr__(self, "without", _layers(self.without))
         if self.strict and self.without:
-            raise PolicyError("isolation: strict requires every layer, but without removes some; use one of the two")
+            raise PolicyError("isolation: strict requires every layer, but without removes some: use one of the two")
         for name, parse, low, high in _NUMBERS:
             value = getattr(self, name)
             if value is None and name in ("compile_time", "compile_memory"):
@@ -75,7 +75,7 @@ class Isolation:
             parsed = value if value == 0 and low == 0 and type(value) is int else parse(value, f"isolation: {name}")
             if not low <= parsed <= high:
                 shown, least, most = map(_FORMATS[parse], (parsed, low, high))
-                raise PolicyError(f"isolation: {name} {shown} is out of range; give a value from {least} to {most}")
+                raise PolicyError(f"isolation: {name} {shown} is out of range: give a value from {least} to {most}")
             object.__setattr__(self, name, parsed)
 
     def lifted(self) -> tuple[str, ...]:
@@ -113,16 +113,16 @@ def _layers(names: object) -> tuple[str, ...]:
     found = tuple(names)
     for name in found:
         if name not in LAYERS:
-            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), LAYERS, 1))
-            raise PolicyError(f"isolation: {name!r} is not a layer{hint or '; use ' + ', '.join(LAYERS)}")
+            hint = "".join(f": did you mean {n}?" for n in similar_names(str(name), LAYERS, 1))
+            raise PolicyError(f"isolation: {name!r} is not a layer{hint or ': use ' + ', '.join(LAYERS)}")
     return found
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in FIELDS:
-            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), FIELDS, 1))
-            raise PolicyError(f"isolation: {name!r} is not an option{hint or '; use ' + ', '.join(FIELDS)}")
+            hint = "".join(f": did you mean {n}?" for n in similar_names(str(name), FIELDS, 1))
+            raise PolicyError(f"isolation: {name!r} is not an option{hint or ': use ' + ', '.join(FIELDS)}")
     return values
 
 

@@ -14,7 +14,13 @@ from aegis.policy.filesystem import absolute
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol, dataclass, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from contextlib import AbstractContextManager
+
+    from aegis.policy.declaration import Declaration, StatedFile
+    from aegis.policy.policy import Policy
+    from aegis.policy.toml_table import TomlTable
+    from aegis.values import Decision
 
 __all__ = ["QUOTAS", "KeyValueCall", "KeyValueCapability", "KeyValueEntries", "KeyValueStore"]
 
@@ -169,6 +175,15 @@ class KeyValueCapability:
         """Return the buckets of both, with the quotas of this one. For a name in both, ``other`` wins."""
         return replace(self, buckets={**dict(self.buckets), **dict(other.buckets)})
 
+    def merged(self, other: KeyValueCapability, named: Collection[str] = ()) -> KeyValueCapability:
+        """Return the buckets of both, and the quotas that ``other`` states: those in ``named`` or not at their default.
+
+        For a bucket in both, ``other`` wins.
+        """
+        from aegis.policy.merging import stated
+
+        return replace(self + other, **stated(other, named, *QUOTAS))
+
     def store_of(self, name: str) -> str | KeyValueStore | None:
         """Return the store of a bucket, ``None`` if its name is not granted."""
         return dict(self.buckets).get(name)
@@ -221,3 +236,91 @@ def _checked_store(name: object, store: object) -> Any:
     if not store.startswith(_SQLITE) or not path or "\0" in path:
         raise PolicyError(f'keyvalue: {store[:80]!r} is not a store for {name!r}: use "memory" or "sqlite:PATH"')
     return _SQLITE + absolute(path, None)
+
+
+# -- the surfaces ----------------------------------------------------------------------------------
+
+
+def declared() -> Declaration:
+    """Return the declaration of the capability. No worker gets the stores: they are files and objects of the host."""
+    from aegis.policy.declaration import Declaration, Flag, Key
+
+    return Declaration(
+        title="key-value store",
+        needs="--allow-keyvalue BUCKET or BUCKET=sqlite:FILE; without a grant every bucket is denied",
+        builder="Grant buckets of ``wasi:keyvalue``: a capability, or ``BUCKET`` and ``BUCKET=STORE`` texts.",
+        accepts="KeyValue", short=_short,
+        flags=(
+            Flag(
+                name="--allow-keyvalue", metavar="BUCKET[=STORE]",
+                help="Grant a bucket of wasi:keyvalue: memory (default), sqlite:FILE.",
+            ),
+        ),
+        stated=_stated,
+        summary="Buckets of `wasi:keyvalue`.",
+        tables=lambda: {
+            "": {
+                "buckets": Key("table of text", "The store of each bucket: `memory`, or `sqlite:PATH`."),
+                "max_keys": Key("number or `none`", "Keys in one bucket."),
+                "max_bytes": Key("size or `none`", "Bytes of all keys and values in one bucket."),
+                "max_value_bytes": Key("size or `none`", "Bytes of one value."),
+                "max_key_bytes": Key("size or `none`", "Bytes of one key."),
+            }
+        },
+        read=_read,
+        remedy=_remedy,
+        host_files=_host_files,
+    )  # fmt: skip
+
+
+def _stated(options: Mapping[str, Any]) -> KeyValueCapability:
+    found = KeyValueCapability()
+    for text in options["allow_keyvalue"]:
+        found += KeyValueCapability.parse(text)
+    return found
+
+
+def _read(table: TomlTable) -> KeyValueCapability:
+    buckets = table.table("buckets")
+    found = KeyValueCapability()
+    for name in buckets.values:
+        found += buckets.at((name,), KeyValueCapability.of, name, buckets.string(name), table.base)
+    for name in QUOTAS:
+        if name in table.values:
+            value = None if table.values[name] == "none" else table.values[name]
+            found = table.at((name,), replace, found, **{name: value})
+    return found
+
+
+def _remedy(policy: Policy, decision: Decision) -> str:
+    """Grant the one bucket in memory; a name that the option would read as a name and a store gets none."""
+    from aegis.policy.declaration import option_text
+
+    name = decision.remedy
+    try:
+        capability = KeyValueCapability.parse(name)
+    except PolicyError:
+        return ""
+    return option_text("--allow-keyvalue", name) if capability.store_of(name) == "memory" else ""
+
+
+def _host_files(granted: KeyValueCapability) -> Iterable[StatedFile]:
+    """Yield the files of the stores. To read one is to open it, and to close that drops SQLite's locks on it."""
+    from aegis.policy.declaration import StatedFile
+
+    for bucket, path in granted.files():
+        for name in (path, *(path + ending for ending in ("-journal", "-wal", "-shm"))):
+            reason = f"a file of the key-value bucket {bucket!r}: a guest could pass its quotas and break its locks"
+            yield StatedFile(name, reason, False)
+
+
+def _short(value: Any) -> Any:
+    from aegis.policy.coerced import texts
+
+    if hasattr(value, "keys"):
+        return KeyValueCapability(buckets=value)
+    parts = [KeyValueCapability.parse(text) for text in texts(value)]
+    made = parts[0] if parts else KeyValueCapability()
+    for part in parts[1:]:
+        made += part
+    return made

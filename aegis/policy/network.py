@@ -16,7 +16,14 @@ from aegis.policy.patterns import IMPLIED_PORTS, MAX_PORT, NetworkPattern, host_
 from aegis.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Any
+
     from aegis.policy.addresses import Address
+    from aegis.policy.declaration import Declaration
+    from aegis.policy.policy import Policy
+    from aegis.policy.toml_table import TomlTable
+    from aegis.values import Decision
 
 __all__ = ["NetworkCapability", "NetworkPattern", "NetworkVerdict"]
 
@@ -73,25 +80,29 @@ class NetworkCapability:
             object.__setattr__(self, name, _patterns(value, name))
         for pattern in self.deny + self.listen:
             if pattern.method is not None:
-                raise invalid(str(pattern), "has a method, which only allow supports; allow the other methods instead")
+                raise invalid(str(pattern), "has a method, which only allow supports: allow the other methods instead")
         for pattern in self.allow + self.listen:
             if pattern.is_tunnel():
                 raise invalid(
-                    str(pattern), "is a 6to4 or Teredo network; name the embedded IPv4 addresses, or deny the network"
+                    str(pattern), "is a 6to4 or Teredo network: name the embedded IPv4 addresses, or deny the network"
                 )
         for pattern in self.allow + self.deny:
             if pattern.ports == (0, 0):
-                raise invalid(str(pattern), "has port 0, which cannot be connected to; write :* for every port")
+                raise invalid(str(pattern), "has port 0, which cannot be connected to: write :* for every port")
         for pattern in self.listen:
             if pattern.kind in ("name", "beneath"):
                 raise invalid(
-                    str(pattern), "listens on a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
+                    str(pattern), "listens on a name: write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
                 )
 
     def __add__(self, other: NetworkCapability) -> NetworkCapability:
         return NetworkCapability(
             allow=self.allow + other.allow, deny=self.deny + other.deny, listen=self.listen + other.listen
         )
+
+    def merged(self, other: NetworkCapability, named: Collection[str] = ()) -> NetworkCapability:
+        """Return the patterns of both. A denial of either takes precedence over what both allow."""
+        return self + other
 
     def decide(
         self, scheme: str, host: str, port: int, *, address: str | None = None, method: str | None = None
@@ -246,3 +257,75 @@ def _closed(name: str, address: Address) -> str:
     kind = addresses.address_class(address)
     article = "an" if kind[0] in "aeiou" else "a"
     return f"{name} is allowed, but {address} is {article} {kind} address, which must be allowed {by}"
+
+
+# -- the surfaces ----------------------------------------------------------------------------------
+
+
+def declared() -> Declaration:
+    """Return the declaration of the capability."""
+    from aegis.policy.declaration import Declaration, Flag, Key
+
+    return Declaration(
+        title="network",
+        needs="--allow-net https://HOST or tcp://HOST:PORT, --listen; "
+        "without a grant every address and request is denied",
+        builder="Set the network rules for components: a capability, or patterns of allowed connections.",
+        accepts="Network", short=_short,
+        flags=(
+            Flag(
+                name="--allow-net", metavar="PATTERN",
+                help="Allow connections to https://HOST, GET https://HOST, tcp://IP:PORT … and resolving the name.",
+            ),
+            Flag(name="--listen", help="Allow listening on tcp://127.0.0.1:8080 …", metavar="PATTERN"),
+            Flag(name="--deny-net", help="Deny connections; overrides --allow-net.", metavar="PATTERN"),
+        ),
+        stated=_stated,
+        summary="Patterns that a guest may reach or listen at.",
+        tables=lambda: {
+            "": {
+                "allow": Key("list of patterns", "Patterns that the guest may reach."),
+                "deny": Key("list of patterns", "Patterns that it may not reach; deny wins over allow."),
+                "listen": Key("list of patterns", "Addresses at which the guest may listen."),
+            }
+        },
+        read=_read,
+        remedy=_remedy,
+    )  # fmt: skip
+
+
+def _stated(options: Mapping[str, Any]) -> NetworkCapability:
+    allow, deny = options.get("allow_net", ()), options.get("deny_net", ())
+    return NetworkCapability(allow=allow, deny=deny, listen=options.get("listen", ()))
+
+
+def _read(table: TomlTable) -> NetworkCapability:
+    rules = NetworkCapability()
+    for key in table.values:
+        for n, text in enumerate(table.strings(key)):
+            rules += table.at((key, n), NetworkCapability, **{key: [text]})
+    return rules
+
+
+def _remedy(policy: Policy, decision: Decision) -> str:
+    """Return the option that allows the one host or address, or ``""``.
+
+    A host named ``public`` gets no option, because the pattern would allow the whole class.
+    """
+    from aegis.policy.declaration import option_text
+
+    if decision.rule.startswith("deny "):
+        return ""
+    try:
+        pattern = NetworkPattern.parse(decision.remedy)
+    except PolicyError:
+        return ""
+    if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:
+        return ""
+    return option_text("--listen" if decision.action == "listen at" else "--allow-net", str(pattern))
+
+
+def _short(value: Any) -> Any:
+    from aegis.policy.coerced import texts
+
+    return value if hasattr(value, "keys") else NetworkCapability(allow=texts(value))

@@ -27,7 +27,7 @@ _OF_METHODS = ("http", "https")
 _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
 _MAX_PATTERN_CHARACTERS = 1000
 _OWN_NAME = "localhost"
-_PATH = "has a path, which patterns do not support; end the pattern after the host and port"
+_PATH = "has a path, which patterns do not support: end the pattern after the host and port"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +67,12 @@ class NetworkPattern:
                 raise PolicyError(f"network: method, scheme and host must be text, not {type(text).__name__}")
         _check_scheme(self.scheme)
         if self.method is not None and (self.scheme not in _OF_METHODS or not _METHOD.fullmatch(self.method)):
-            raise invalid(self.method, "is not a method of an http or https pattern; write GET https://a.example")
+            raise invalid(self.method, "is not a method of an http or https pattern: write GET https://a.example")
         if not isinstance(self.ports, tuple):
             raise PolicyError(f"network: ports must be a pair, such as (443, 443), not {type(self.ports).__name__}")
         if not _is_range(self.ports):
             shown = "-".join(map(str, self.ports))
-            raise invalid(shown, "is not a range of ports; give two ports from 0 to 65535, lower first")
+            raise invalid(shown, "is not a range of ports: give two ports from 0 to 65535, lower first")
         kind, host, network = _host(self.host)
         for name, value in (("host", host), ("kind", kind), ("_network", network)):
             object.__setattr__(self, name, value)
@@ -93,7 +93,7 @@ class NetworkPattern:
         _check_scheme(scheme)
         host, port = _split_port(rest, text)
         if not host:
-            raise invalid(text, "has no host; write a name, *.name, an IP, a CIDR, public, private or local")
+            raise invalid(text, "has no host: write a name, *.name, an IP, a CIDR, public, private or local")
         _host(host)  # report an invalid host before a missing port
         ports = _ports(port, text) if port is not None else _implied(scheme, text, any_port=any_port)
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
@@ -163,7 +163,7 @@ def _is_range(ports: tuple[int, ...]) -> bool:
 
 def _check_scheme(scheme: str | None) -> None:
     if scheme is not None and scheme not in IMPLIED_PORTS:
-        raise invalid(scheme, f"is not a scheme; use {', '.join(IMPLIED_PORTS)}, or none for all of them")
+        raise invalid(scheme, f"is not a scheme: use {', '.join(IMPLIED_PORTS)}, or none for all of them")
 
 
 def _split_scheme(text: str) -> tuple[str | None, str]:
@@ -175,13 +175,13 @@ def _split_port(rest: str, text: str) -> tuple[str, str | None]:
     if rest.startswith("["):
         inner, mark, tail = rest[1:].partition("]")
         if not mark or ":" not in inner:
-            raise invalid(text, "has brackets without an IPv6 address; write [2001:db8::1]:443")
+            raise invalid(text, "has brackets without an IPv6 address: write [2001:db8::1]:443")
         size, colon, port = tail.partition(":")
         if size and not size.startswith("/"):
-            raise invalid(text, "has text other than a port after the bracket; write [2001:db8::1]:443")
+            raise invalid(text, "has text other than a port after the bracket: write [2001:db8::1]:443")
         return inner + size, port if colon else None
     if rest.count(":") > 1:
-        raise invalid(text, "has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443")
+        raise invalid(text, "has more than one colon: write an IPv6 address in brackets, such as [2001:db8::1]:443")
     host, colon, port = rest.partition(":")
     return host, port if colon else None
 
@@ -192,7 +192,7 @@ def _implied(scheme: str | None, text: str, *, any_port: bool) -> tuple[int, int
     if any_port:
         return 0, MAX_PORT
     if port is None:
-        raise invalid(text, f"has no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
+        raise invalid(text, f"has no port: write {printable(text)}:443, a range such as :8000-8080, or :* for all")
     return port, port
 
 
@@ -203,12 +203,12 @@ def _ports(port: str, text: str) -> tuple[int, int]:
         raise invalid(text, _PATH)
     low, mark, high = port.partition("-")
     if not _is_port(low) or (mark and not _is_port(high)):
-        raise invalid(text, "does not end in a port; write :443, a range such as :8000-8080, or :* for all")
+        raise invalid(text, "does not end in a port: write :443, a range such as :8000-8080, or :* for all")
     first, last = int(low), int(high if mark else low)
     if max(first, last) > MAX_PORT:
         raise invalid(text, f"has port {max(first, last)}; the highest port is {MAX_PORT}")
     if first > last:
-        raise invalid(text, f"has a range of ports in descending order; write :{last}-{first}")
+        raise invalid(text, f"has a range of ports in descending order: write :{last}-{first}")
     return first, last
 
 
@@ -228,7 +228,7 @@ def _host(text: str) -> tuple[str, str, Network | None]:
         network = _cidr(text)
         return "network", _network_text(network), network
     if "%" in text and ":" in text:
-        raise invalid(text, "has a zone; remove it, because a pattern applies to every interface")
+        raise invalid(text, "has a zone: remove it, because a pattern applies to every interface")
     if text.startswith("*."):
         return "beneath", f"*.{_pattern_name(text[2:], text)}", None
     if ":" in text or addresses.ends_in_number(_ascii(text) or ""):
@@ -236,7 +236,7 @@ def _host(text: str) -> tuple[str, str, Network | None]:
         return "network", _network_text(network), network
     name = _pattern_name(text, text)
     if name in addresses.CLASSES:
-        raise invalid(text, f"is a name that normalises to a class; write {name} for the class")
+        raise invalid(text, f"is a name that normalises to a class: write {name} for the class")
     return "name", name, None
 
 
@@ -252,7 +252,7 @@ def _cidr(text: str) -> Network:
         raise invalid(text, _PATH)
     bits = 128 if ":" in base else 32
     if len(size) > 3 or int(size) > bits:
-        raise invalid(text, f"has a prefix of more than {bits} bits; write it like 10.0.0.0/8 or [2001:db8::/32]")
+        raise invalid(text, f"has a prefix of more than {bits} bits: write it like 10.0.0.0/8 or [2001:db8::/32]")
     try:
         return addresses.plain_network(ip_network(f"{base}/{size}"))
     except ValueError:
@@ -260,8 +260,8 @@ def _cidr(text: str) -> Network:
     try:
         tidy = ip_network(f"{base}/{size}", strict=False)
     except ValueError:
-        raise invalid(text, "is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]") from None
-    raise invalid(text, f"is an address inside a network; write {tidy} for the network") from None
+        raise invalid(text, "is not a network: write it like 10.0.0.0/8 or [2001:db8::/32]") from None
+    raise invalid(text, f"is an address inside a network: write {tidy} for the network") from None
 
 
 def _single(text: str) -> Network:
@@ -269,19 +269,19 @@ def _single(text: str) -> Network:
 
     address = read_host(text)
     if address is None:
-        raise invalid(text, "is not an address; write it like 192.0.2.1 or [2001:db8::1]")
+        raise invalid(text, "is not an address: write it like 192.0.2.1 or [2001:db8::1]")
     return ip_network(addresses.judged(address))
 
 
 def _pattern_name(text: str, whole: str) -> str:
     if "*" in text:
-        raise invalid(whole, "has a '*' that is not its whole first label; write *.example.com, or public for any host")
+        raise invalid(whole, "has a '*' that is not its whole first label: write *.example.com, or public for any host")
     try:
         name = checked_name(text)
     except HostNameError as error:
         raise invalid(whole, str(error)) from None
     if addresses.ends_in_number(name):
-        raise invalid(whole, "is not a host; write a name, *.name, an IP, a CIDR, public, private or local")
+        raise invalid(whole, "is not a host: write a name, *.name, an IP, a CIDR, public, private or local")
     return name
 
 

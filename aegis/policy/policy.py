@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.limits import LIMIT_NAMES, Limits
-from aegis.policy.capabilities import (
+from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES, Limits, without_aliases
+
+# [capabilities: imports]
+from aegis.policy.capabilities import CAPABILITIES, PARENT, capability_class
+from aegis.policy.filesystem import FilesystemCapability
+from aegis.policy.statements import (
     ClockCapability,
     ConfigCapability,
     EnvironmentCapability,
@@ -14,25 +18,29 @@ from aegis.policy.capabilities import (
     RandomCapability,
     StdioCapability,
 )
-from aegis.policy.filesystem import FilesystemCapability
+
+# [end]
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, replace
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, late, replace
 from aegis.text import similar_names
 
 if TYPE_CHECKING:
     from typing import Never
 
     from aegis.limits import Amount, Duration
+
+    # [capabilities: late imports]
+    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
     from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
+    # [end]
+
+_coerced: Any = late("aegis.policy.coerced")
 
 __all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
 
-KEYWORDS = (
-    *LIMIT_NAMES, "limits", "filesystem", "environment", "clock", "random", "logging", "network", "stdio", "config",
-    "keyvalue", "isolation", "imports",
-)  # fmt: skip
+KEYWORDS = (*LIMIT_NAMES, *LIMIT_ALIASES, "limits", *(row.name for row in CAPABILITIES), "isolation", "imports")
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
 
@@ -49,52 +57,78 @@ class Policy:
     """
 
     limits: Limits = field(default_factory=Limits)
+    # [capabilities: fields]
     filesystem: FilesystemCapability = field(default_factory=FilesystemCapability)
     environment: EnvironmentCapability = field(default_factory=EnvironmentCapability)
     clock: ClockCapability = field(default_factory=ClockCapability)
     random: RandomCapability = field(default_factory=RandomCapability)
     logging: LoggingCapability = field(default_factory=LoggingCapability)
-    network: NetworkCapability | None = None
     stdio: StdioCapability = field(default_factory=StdioCapability)
-    config: ConfigCapability = field(default_factory=ConfigCapability)
+    network: NetworkCapability | None = None
     keyvalue: KeyValueCapability | None = None
-    """The buckets of key-value stores; ``None``: none."""
+    config: ConfigCapability = field(default_factory=ConfigCapability)
+    # [end]
     isolation: Isolation | None = None
     """Options for running guests in worker processes; ``None`` runs them in this process."""
     imports: tuple[tuple[str, str], ...] = ()
     """Pairs of an interface and its provider, a Python object of the embedder named as ``module:name``."""
     sources: tuple[str, ...] = field(default=(), compare=False)
     """The files from which the policy was read; Aegis rejects a grant that would let a guest change them."""
+    named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """The keys that were named, such as ``limits.timeout``: in a merge they count even if the value is the default."""
 
     def __post_init__(self) -> None:
-        for name, expected in _TYPES.items():
-            value = getattr(self, name)
-            if not isinstance(value, expected):
-                raise PolicyError(f"{name}: expected {expected.__name__}, not {type(value).__name__}")
+        if not isinstance(self.limits, Limits):
+            raise PolicyError(f"limits: expected Limits, not {type(self.limits).__name__}")
+        for row in CAPABILITIES:
+            value = getattr(self, row.name)
+            if (value is not None or not row.optional) and not isinstance(value, capability_class(row)):
+                raise PolicyError(f"{row.name}: expected {row.kind}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
+        if self.named:
+            object.__setattr__(self, "named", frozenset(filter(self._states, self.named)))
         if self.isolation is not None:
             from aegis.policy.isolation import Isolation
 
             object.__setattr__(self, "isolation", Isolation.of(self.isolation))
-        for name, (home, kind) in _LATE.items():
-            value = getattr(self, name)
-            if value is not None:
-                found = getattr(__import__(home, fromlist=("",)), kind)
-                if not isinstance(value, found):
-                    raise PolicyError(f"{name}: expected {kind}, not {type(value).__name__}")
+
+    def _states(self, key: str) -> bool:
+        """Return whether the policy has the statement whose key was named; without it the name means nothing."""
+        return getattr(self, key.partition(".")[0], None) is not None
 
     def for_workers(self) -> Policy:
         """Return the policy as a worker may know it: without what only the parent needs, host paths above all."""
-        return replace(self, **_PARENTS)
+        kept: dict[str, Any] = {"sources": (), "imports": (), "named": frozenset()}
+        for row in CAPABILITIES:
+            if getattr(self, row.name) is not None and row.place == PARENT:
+                kept[row.name] = None if row.optional else capability_class(row)()
+        return replace(self, **kept)
+
+    def merged(self, later: Policy) -> Policy:
+        """Return a policy with the statements of this one and of a later one.
+
+        Scalar values of ``later`` override those here if they differ from the defaults or were named
+        (:attr:`named`), such as a limit in a policy file. Grants and denials of both hold, and no later policy switches
+        off isolation. Raise :class:`~aegis.errors.PolicyError` if the two contradict each other.
+
+        >>> base, more = Policy.from_keywords(timeout="5s", memory="1MiB"), Policy.from_keywords(timeout="30s")
+        >>> merged = base.merged(more)
+        >>> merged.limits.timeout, merged.limits.memory
+        (30.0, 1048576)
+        """
+        from aegis.policy.merging import merged_policies
+
+        return merged_policies(self, later)
 
     @classmethod
     def from_keywords(
         cls, *,
-        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
-        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
-        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
-        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        limits: Limits = DEFAULT,
+        # [capabilities: parameters]
+        filesystem: Files = DEFAULT, environment: Environment = DEFAULT, clock: Clock = DEFAULT,
+        random: Random = DEFAULT, logging: Logging = DEFAULT, stdio: StdioCapability = DEFAULT,
+        network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
+        # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
@@ -106,11 +140,14 @@ class Policy:
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        memory_limit: Amount = DEFAULT, fuel_limit: Amount = DEFAULT, stack_limit: int | str = DEFAULT,
+        stdout_limit: Amount = DEFAULT, stderr_limit: Amount = DEFAULT,
         **unknown: Never,
     ) -> Policy:  # fmt: skip
         """Return a policy from capabilities and limits by name.
 
-        A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. Raise
+        A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. A
+        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.coerced`). Raise
         :class:`~aegis.errors.PolicyError` for an unknown name, with the nearest known one, and for an invalid value.
 
         >>> Policy.from_keywords(memory="1MiB", clock=ClockCapability(mode="system")).limits.memory
@@ -120,7 +157,8 @@ class Policy:
 
     @classmethod
     def _from(cls, keywords: dict[str, Any]) -> Policy:
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} - {"named"}
+        keywords = without_aliases(keywords)
         limits = {name: value for name, value in keywords.items() if name in LIMIT_NAMES}
         rest = {name: value for name, value in keywords.items() if name not in limits}
         for name in rest:
@@ -130,53 +168,22 @@ class Policy:
         base = Limits() if base is None else base
         if not isinstance(base, Limits):
             raise PolicyError(f"limits: expected Limits, not {type(base).__name__}")
-        return cls(limits=base.with_(**limits) if limits else base, **rest)
+        rest = {name: _coerced.coerced(name, value) for name, value in rest.items()}
+        named = frozenset(f"limits.{name}" for name in limits)
+        return cls(limits=base.with_(**limits) if limits else base, named=named, **rest)
 
     def describe(self) -> list[str]:
         """Return one line for each grant and each lifted limit; an empty list means that nothing is granted."""
-        lines = [f"{'read-write' if g.write else 'read-only'} {g.host} as {g.guest}" for g in self.filesystem.paths]
-        lines += [f"environment {name} set" for name, _ in self.environment.set]
-        lines += [f"environment {name} passed on" for name in self.environment.pass_]
-        if self.clock.mode != "virtual":
-            lines.append(f"clock {self.clock.mode}")
-        if self.random != RandomCapability():
-            lines.append(f"random {self.random.mode}")
-        if self.logging.enabled:
-            lines.append(f"logging from {self.logging.min_level}")
-        if self.stdio.stdin != "empty":
-            lines.append("standard input")
-        if self.network is not None:
-            lines += self.network.describe()
-        if self.keyvalue is not None:
-            lines += self.keyvalue.describe()
-        lines += [f"config {name}" for name, _ in self.config.set]
+        lines: list[str] = []
+        for row in CAPABILITIES:
+            granted = getattr(self, row.name)
+            if granted is not None:
+                lines += granted.describe()
         lines += [f"import {name} provided by {provider}" for name, provider in self.imports]
         if self.isolation is not None:
             lines += self.isolation.describe()
         lines += [f"no limit on {name}" for name in self.limits.lifted()]
         return lines
-
-
-_TYPES: Mapping[str, type] = {
-    "limits": Limits,
-    "filesystem": FilesystemCapability,
-    "environment": EnvironmentCapability,
-    "clock": ClockCapability,
-    "random": RandomCapability,
-    "logging": LoggingCapability,
-    "stdio": StdioCapability,
-    "config": ConfigCapability,
-}
-_LATE = {
-    "network": ("aegis.policy.network", "NetworkCapability"),
-    "keyvalue": ("aegis.policy.keyvalue", "KeyValueCapability"),
-}
-"""Capabilities that few policies have. Their modules are imported on first use, to keep start-up short."""
-_PARENTS: Mapping[str, Any] = {
-    "sources": (), "filesystem": FilesystemCapability(), "environment": EnvironmentCapability(), "imports": (),
-    "stdio": StdioCapability(), "keyvalue": None,
-}  # fmt: skip
-"""Fields that a worker gets empty: the parent answers these requests itself, or passes descriptors it has opened."""
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
@@ -189,12 +196,12 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
         module, mark, name = pair[1].partition(":")
         parts = [*module.split("."), *(name.split(".") if mark else [])]
         if not all(part.isidentifier() for part in parts):
-            raise PolicyError(f"imports: {pair[1]!r} is not a provider; write module:name, such as myapp.kv:Store")
+            raise PolicyError(f"imports: {pair[1]!r} is not a provider: write module:name, such as myapp.kv:Store")
     return tuple((interface, provider) for interface, provider in pairs)
 
 
 def misspelt(name: str, known: Iterable[str], what: str) -> str:
     """Return the error message for a name that is not in ``known``."""
     alike = similar_names(name, known, 1)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"known: {', '.join(sorted(known))}"
-    return f"{name!r} is not a {what}; {hint}"
+    hint = f"did you mean {alike[0]!r}?" if alike else f"use one of {', '.join(sorted(known))}"
+    return f"{name!r} is not a {what}: {hint}"

@@ -1,6 +1,7 @@
 """The names that most programs need, for ``from aegis.prelude import *``."""
 
 from aegis import (
+    # [capabilities: imported names]
     Aegis,
     AegisError,
     ArtifactError,
@@ -42,9 +43,11 @@ from aegis import (
     Some,
     StdioCapability,
     load_policy,
+    # [end]
 )
 
 __all__ = [
+    # [capabilities: name lines]
     "Aegis",
     "AegisError",
     "ArtifactError",
@@ -86,4 +89,5 @@ __all__ = [
     "Some",
     "StdioCapability",
     "load_policy",
+    # [end]
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.store.memory import LinearMemory
+    from aegis.engine.threads.queue import GuestThreadPool
     from aegis.observe.bus import EventBus, Subscriber
     from aegis.policy import Policy
     from aegis.sandbox.link_component import Providers
@@ -119,6 +120,8 @@ class Backend(Protocol):
 
     policy: Policy
     subscribers: tuple[Subscriber, ...]
+    turns: GuestThreadPool | None
+    """The pool that bounds the asynchronous calls of this runtime; ``None``: the one that all others share."""
 
     def door(self) -> Door:
         """Return the call context of a new run, with full limits and without a deadline yet."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from aegis.component.planning.artifact import Component
-from aegis.component.planning.world import interface_named
+from aegis.component.planning.world import compatible_interface
 from aegis.engine.store.store import PoolExhausted
 from aegis.errors import LinkError
 from aegis.sandbox.exports import Exports, Namespace, handle_maker, namespace
@@ -113,7 +113,7 @@ class SandboxComponent:
         if not table.name:
             own = {name: item for name, item in items.items() if isinstance(item, Function)}
             return self._bound_namespace("", Interface("", own), table)
-        full = interface_named(items, table.name) or interface_named(items, table.name.partition("@")[0])
+        full = compatible_interface(items, table.name)
         item = items.get(full) if full is not None else None
         if full is None or not isinstance(item, Interface):
             raise LinkError(f"the component does not export {printable(table.name)}, the interface of these bindings")
@@ -134,7 +134,7 @@ class SandboxComponent:
     def _register_classes(self, item: Interface, members: Namespace) -> None:
         """Give handles of an interface's resources the classes in its namespace."""
         for name, resource in item.types.items():
-            cls = vars(members).get(pascal(name))
+            cls = getattr(members, pascal(name), None)
             if cls is not None and hasattr(resource, "key"):
                 self._classes[resource.key] = handle_maker(cls)
 

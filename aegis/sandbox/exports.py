@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from aegis.component.planning.world import interface_named
 from aegis.errors import CallError, ExportNotFound
@@ -15,7 +15,9 @@ from aegis.wit.values import ResourceHandle
 if TYPE_CHECKING:
     from aegis.sandbox.run import Run
 
-__all__ = ["BoundName", "Exports", "Namespace", "arguments_error", "namespace"]
+__all__ = [
+    "BoundName", "Exports", "Namespace", "arguments_error", "functions_by_resource", "namespace", "no_constructor",
+]  # fmt: skip
 
 
 class BoundName(NamedTuple):
@@ -56,7 +58,7 @@ class Exports(Mapping[str, Any]):
         full = interface_named(self._items, name)
         if full is None:
             alike = similar_names(str(name), self._items)
-            hint = f"; did you mean {printable(alike[0], 120)}?" if alike else ""
+            hint = f": did you mean {printable(alike[0], 120)}?" if alike else ""
             raise ExportNotFound(
                 f"the component exports nothing called {printable(str(name))!r}{hint}", name=str(name), near=alike
             )
@@ -75,14 +77,14 @@ class Exports(Mapping[str, Any]):
 class Namespace:
     """An exported interface: its functions as attributes in snake_case, its resources in PascalCase."""
 
-    def __init__(self, name: str, members: Mapping[str, Any]) -> None:
-        self.__name__ = name
+    def __init__(self, name: str, members: Mapping[str, Any], interface: str = "") -> None:
+        self.__name__, self.__interface__ = name, interface
         self.__dict__.update(members)
 
     def __getattr__(self, name: str) -> Any:
         members = [n for n in vars(self) if not n.startswith("__")]
         alike = similar_names(name, members, 1)
-        hint = f"; did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
+        hint = f": did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
         raise AttributeError(f"{printable(self.__name__)} has no {name}{hint}")
 
     def __repr__(self) -> str:
@@ -109,12 +111,12 @@ def namespace(run: Run, full: str, item: Interface, table: Interface | None = No
     for name in item.functions:
         if not name.startswith("["):
             members[snake(name)] = _export_caller(run, named(name))
-    for resource, functions in _functions_by_resource(item).items():
+    for resource, functions in functions_by_resource(item).items():
         members[pascal(resource)] = _handle_class(run, resource, functions, named)
-    return Namespace(full or "the world", members)
+    return Namespace(full or "the world", members, full)
 
 
-def _functions_by_resource(item: Interface) -> dict[str, list[str]]:
+def functions_by_resource(item: Interface) -> dict[str, list[str]]:
     """Return the names of the functions of each resource, in one pass: the guest chooses how many there are."""
     found: dict[str, list[str]] = {}
     for name in item.functions:
@@ -134,7 +136,7 @@ def _handle_class(
         body["__new__"] = lambda cls, *args: _new_handle(cls, args) if _is_from_engine(args) else run.call(make, *args)
     else:
         body["__new__"] = lambda cls, *args: (
-            _new_handle(cls, args) if _is_from_engine(args) else _no_constructor(resource)
+            _new_handle(cls, args) if _is_from_engine(args) else no_constructor(resource)
         )
     for name in functions:
         kind, _, rest = name.partition("]")
@@ -169,7 +171,8 @@ def handle_maker(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], Resourc
     return lambda native, key, owner: cls(_HandleParts(native, key, owner))  # type: ignore[call-arg]
 
 
-def _no_constructor(resource: str) -> Any:
+def no_constructor(resource: str) -> NoReturn:
+    """Raise the error for a resource that the guest alone creates."""
     raise TypeError(
         f"the resource {printable(resource)} has no constructor: call a function of the guest that returns one"
     )
@@ -178,7 +181,7 @@ def _no_constructor(resource: str) -> Any:
 def arguments_error(signature: str, wanted: int, args: Sequence[Any], error: Exception) -> CallError:
     """Return the error for arguments that do not match ``signature``, which has ``wanted`` parameters."""
     if len(args) != wanted:
-        spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
+        spread = ": write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
         return CallError(f"{signature} takes {count(wanted, 'argument')}, not {len(args)}{spread}")
     message = str(error)  # a message from a worker has the signature already
     return CallError(message if message.startswith(f"{signature}: ") else f"{signature}: {message}")

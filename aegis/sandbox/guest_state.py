@@ -6,6 +6,7 @@ Each access goes through the run, so none of these objects keeps a guest alive o
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from operator import index
 
 from aegis.engine.call.core_values import coerce, scalar_types
 from aegis.errors import CallError, SandboxStateError
@@ -113,7 +114,7 @@ class Globals(MutableMapping[str, Any]):
     def _type(self, name: str) -> GlobalType:
         export = self._run.loaded().export(name)
         if export is None or not isinstance(export.type, GlobalType):
-            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), self._names(), 1))
+            hint = "".join(f": did you mean {n}?" for n in similar_names(str(name), self._names(), 1))
             raise KeyError(f"the module exports no global {printable(str(name))!r}{hint}")
         if export.type.value not in scalar_types:
             raise CallError(f"the global {printable(name)!r} is a {export.type.value}, which Python cannot hold")
@@ -124,11 +125,13 @@ class Caller:
     """The guest that called a host function, its first argument if :func:`aegis.with_caller` marks the function.
 
     It is valid until that host function returns, on the same thread. Later, and on other threads, its methods raise
-    :class:`~aegis.errors.SandboxStateError`. Bytes that it copies count towards the limit ``host_bytes``::
+    :class:`~aegis.errors.SandboxStateError`. Bytes that it copies count towards the limit ``host_bytes``. Offsets and
+    lengths are those that the guest passed: an i32 below 0 counts as the unsigned number with the same bits. If a host
+    function does not catch :class:`aegis.MemoryFault`, the guest traps::
 
         @aegis.with_caller
         def log(caller, offset, length):
-            print(caller.read(offset, length).decode(errors="replace"))
+            print(caller.read_text(offset, length))
 
         runtime.sandbox(module, imports={"env": {"log": log}})
     """
@@ -144,11 +147,25 @@ class Caller:
         Raise :class:`aegis.MemoryFault` if the range is not inside the memory, and
         :class:`~aegis.errors.QuotaExceeded` for more bytes than ``value_bytes`` or than ``host_bytes`` leaves.
         """
-        return self._memory().read(offset, length)
+        return self._memory().read(_unsigned(offset), _unsigned(length))
+
+    def read_text(self, offset: int, length: int) -> str:
+        """Return ``length`` bytes of the guest's memory at ``offset`` as UTF-8 text.
+
+        Raise as :meth:`read` does, and :class:`aegis.MemoryFault` for bytes that are not UTF-8.
+        """
+        data = self.read(offset, length)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            at = _unsigned(offset) + error.start
+            raise MemoryFault(
+                f"byte 0x{data[error.start]:02x} at {at:,} begins no character", code="invalid-utf-8"
+            ) from None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` into the guest's memory at ``offset``. Raise as :meth:`read` does; nothing is written then."""
-        self._memory().write(offset, memoryview(data).cast("B"))
+        self._memory().write(_unsigned(offset), memoryview(data).cast("B"))
 
     def memory_size(self) -> int:
         """Return the present size of the guest's memory in bytes, 0 if it exports none."""
@@ -181,3 +198,9 @@ class Caller:
                 state="busy",
             )
         return self._run
+
+
+def _unsigned(number: int) -> int:
+    """Return an offset or length that the guest passed as i32, which host functions get as a signed number."""
+    number = index(number)
+    return number + (1 << 32) if -(1 << 31) <= number < 0 else number

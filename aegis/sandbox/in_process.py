@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aegis.component.store import ComponentStore
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.code import Artifact
+    from aegis.engine.threads.queue import GuestThreadPool
     from aegis.host.files.protected import Protected
     from aegis.sandbox import backend
     from aegis.sandbox.link_component import Providers
@@ -40,6 +41,8 @@ class BaseBackend:
         self.subscribers = tuple(subscribers)
         self._budgets = budgets_of(policy.limits)
         self._explain: Callable[[Decision], Decision] | None = self.explained
+        self.turns: GuestThreadPool | None = None
+        """The pool that bounds the asynchronous calls of this runtime; ``None``: the one that all others share."""
         self.protected: tuple[Protected, ...] = ()
         """Host files that no grant of a sandbox may reach, besides those that the policy names itself."""
 

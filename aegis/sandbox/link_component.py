@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 from aegis.bindings import index
 from aegis.component.planning.world import ImportedFunction
@@ -34,6 +36,10 @@ __all__ = ["Providers", "served", "unprovided_by_host"]
 
 _MAX_NAME_CHARACTERS = 200
 """Characters of the longest name that a remedy quotes. A truncated name would be that of another import."""
+_MAX_KNOWN_ENTRIES = 64
+"""Pairs of an imported interface and a table of bindings that one component remembers to match."""
+_MAX_ARITY_ENTRIES = 8
+"""Numbers of parameters that are remembered for one method of an embedder: guests choose them."""
 _TRAP = "--trap-missing (trap_missing=True) makes it trap when called"
 
 
@@ -212,12 +218,19 @@ class Providers:
 
     def _mismatches(self, name: str, item: Interface) -> list[str]:
         """Return a fault for each function of an interface whose type does not match the provider's bindings."""
+        table = self._objects[name].table if name in self._objects else None
+        matches = self._component.matching_tables
+        seen = None if table is None else matches.get((name, id(table)))
+        if seen is not None and seen[0] is table and seen[1] is item:
+            return []
         found = []
         for member, function in item.functions.items():
             try:
                 self._typed(name, member, function)
             except LinkError as error:
                 found.append(str(error))
+        if table is not None and not found and len(matches) < _MAX_KNOWN_ENTRIES:
+            matches[name, id(table)] = table, item  # both are kept, so that nothing else gets the table's id
         return found
 
 
@@ -313,14 +326,19 @@ def _provider_key(imports: Mapping[str, Any], name: str) -> str | None:
 
 
 def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[str]:
-    """Return a fault for each key of ``imports`` that the component does not import."""
+    """Return a fault for each key of ``imports`` that the component does not import.
+
+    A compatible version of an imported interface is no fault: tools that make components merge the versions that a
+    world imports into the newest, and the world's bindings provide each of them.
+    """
     names = list(component.world.imports)
     wanted = {key for name in names if (key := _provider_key(imports, name)) is not None}
+    tracks = {track(name) for name in names if "@" in name}
     faults = []
     for key in imports:
-        if key not in wanted:
+        if key not in wanted and not (isinstance(key, str) and "@" in key and track(key) in tracks):
             alike = similar_names(str(key), names, 1)
-            hint = f"; did you mean {printable(alike[0])}?" if alike else ""
+            hint = f": did you mean {printable(alike[0])}?" if alike else ""
             faults.append(f"the component does not import {printable(str(key))!r}{hint}")
     return faults
 
@@ -397,10 +415,26 @@ def _arity_fault(function: Any, wanted: int, *, timed: bool) -> str | None:
     ``timed``: Aegis also passes ``deadline`` if the function takes it. A method never gets it, because an object may
     serve several sandboxes.
     """
-    from inspect import signature
-
     if not callable(function):
         return f"it is a {type(function).__name__}, not a function"
+    if isinstance(function, MethodType) and isinstance(function.__func__, FunctionType):
+        known = _ARITIES.setdefault(function.__func__, {})
+        if (wanted, timed) in known:
+            return known[wanted, timed]
+        fault = _shape_fault(function, wanted, timed)
+        if len(known) < _MAX_ARITY_ENTRIES:
+            known[wanted, timed] = fault
+        return fault
+    return _shape_fault(function, wanted, timed)
+
+
+_ARITIES: WeakKeyDictionary[FunctionType, dict[tuple[int, bool], str | None]] = WeakKeyDictionary()
+"""The faults of methods, which are the same for all objects of a class."""
+
+
+def _shape_fault(function: Any, wanted: int, timed: bool) -> str | None:
+    from inspect import signature
+
     try:
         shape = signature(function)
     except (TypeError, ValueError):

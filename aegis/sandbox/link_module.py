@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from aegis.sandbox.run import Run
 
 __all__ = [
-    "HOST_MODULES", "Faults", "Functions", "collect", "link", "linked", "require_imports", "served_by_host",
-    "unprovided", "wants_host", "with_caller", "with_faults",
+    "HOST_MODULES", "Functions", "collect", "link", "linked", "require_imports", "served_by_host", "unprovided",
+    "wants_host", "with_caller",
 ]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
@@ -94,25 +94,9 @@ def served_by_host(module: Module) -> Wanted | None:
     return found
 
 
-Faults = Callable[[str, str, Any, Callable[[], Any]], Any]
-"""Answers host calls instead of their functions, to inject faults.
-
-It gets the module or interface, the name and the type of a function, and a callable that makes the real call.
-"""
-
-
-def with_faults(functions: Sequence[HostFunction], faults: Faults) -> list[HostFunction]:
-    """Return host functions whose calls ``faults`` answers."""
-
-    def answered(function: HostFunction) -> Callable[..., Any]:
-        return lambda *values: faults(function.module, function.name, function.type, partial(function.call, *values))
-
-    return [function._replace(call=answered(function)) for function in functions]
-
-
 def linked(run: Run, module: Module, memory: Any) -> Any:
     """Return the functions that serve a module's imports in one run: a list in their order, or a mapping by number."""
-    if not run.imports and not run.functions and run.faults is None:
+    if not run.imports and not run.functions:
         served = run.backend.served(run, module, memory)
         if served is not None:
             return served

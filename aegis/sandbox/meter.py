@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from operator import sub
 from weakref import proxy
 
-from aegis.errors import AegisError, SandboxStateError
+from aegis.errors import AegisError, GuestTrap, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
-from aegis.values import Decision, Rows
+from aegis.values import Decision, MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
@@ -40,13 +40,25 @@ class _Mark(NamedTuple):
 class Meter:
     """The counters of one sandbox since it was created or reset."""
 
-    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_run", "_seconds", "undelivered")
+    __slots__ = (
+        "_bus",
+        "_count",
+        "_fuel",
+        "_latest",
+        "_measured_until",
+        "_memory",
+        "_output",
+        "_run",
+        "_seconds",
+        "undelivered",
+    )
 
     def __init__(self, run: Run) -> None:
         self._run: Run = proxy(run)  # the run refers to the meter; a cycle would have to wait for the collector
         self._bus = run.bus
         self._memory = 0
         self._seconds = 0.0
+        self._measured_until = 0.0
         self._fuel: int | None = None
         self._output = {1: b"", 2: b""}
         self._count = {1: 0, 2: 0}
@@ -70,6 +82,7 @@ class Meter:
         """Return the usage of a call that began at ``mark`` and has ended."""
         now = self.mark()
         self._seconds = now.time - mark.time
+        self._measured_until = time.monotonic()
         self._read_store()
         return self._usage(_Mark(now.time - mark.time, *map(sub, now[1:], mark[1:])))
 
@@ -89,6 +102,9 @@ class Meter:
     def total(self) -> Usage:
         """Return the usage so far; fuel and seconds are those of the latest call."""
         self._read_store()
+        door = self._run.door
+        if door.returned_at > self._measured_until:  # a call that no observer measured
+            self._seconds = max(0.0, door.returned_at - door.entered_at)
         return self._usage(self.mark()._replace(time=self._seconds))
 
     def _usage(self, mark: _Mark) -> Usage:
@@ -166,7 +182,9 @@ class Meter:
     def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
         from aegis.observe.events import HostFunctionCalled
 
-        kind = None if error is None else error.kind if isinstance(error, AegisError) else "host-error"
+        kind = None if error is None else "host-error"
+        if isinstance(error, (AegisError, MemoryFault)):
+            kind = GuestTrap.kind if isinstance(error, MemoryFault) else error.kind
         self._bus.emit(HostFunctionCalled, module=module, name=name, seconds=seconds, ok=error is None, error=kind)
 
     def _decided(self, decision: Decision) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock as allocate_lock
+from time import monotonic
 from types import MappingProxyType
 from weakref import ref
 
@@ -25,18 +26,20 @@ from aegis.engine.call.door import Door
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.threads.guest_thread import Job
 from aegis.engine.threads.supervisor import supervise
-from aegis.errors import CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
+from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
 from aegis.sandbox.in_process import release
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
-from aegis.sandbox.link_module import Faults, Functions, checked, collect, linked, with_faults
+from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.text import printable
-from aegis.values import Decision
+from aegis.text import last_lines, printable
+from aegis.values import AnswerStep, Decision
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
     from aegis.component.planning.artifact import Component
     from aegis.host.preview2 import Wasi
     from aegis.host.stdio import Stdio
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from aegis.sandbox.backend import Backend, Store
     from aegis.sandbox.component import Prepared, SandboxComponent
     from aegis.wit.values import ResourceHandle
+
+    State: TypeAlias = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
 
 __all__ = ["Run"]
 
@@ -62,7 +67,7 @@ class Run:
         self, backend: Backend, artifact: Module | Component | None = None, *,
         imports: Mapping[str, Any] | None = None, args: Sequence[str] = (), subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None, measured: bool = False,
-        denied: Callable[[Decision], None] | None = None, trap_missing: bool = False, faults: Faults | None = None,
+        denied: Callable[[Decision], None] | None = None, trap_missing: bool = False, answer: AnswerStep | None = None,
     ) -> None:  # fmt: skip
         self.backend = backend
         self.door = backend.door()
@@ -83,9 +88,9 @@ class Run:
             self.bus = backend.bus(subscribers)
         if denied is not None:
             self.denied = denied
-        if faults is not None:
-            self.faults = faults
-        self.observed = measured or self.bus.active or faults is not None
+        if answer is not None:
+            self.answer = answer
+        self.observed = measured or self.bus.active or answer is not None
         if artifact is not None:
             self.artifact = artifact
             if artifact.plain and not self.observed and not imports:
@@ -103,7 +108,7 @@ class Run:
     stdio: StdioCapability | None = None
     bus = SILENT
     denied: Callable[[Decision], None] | None = None
-    faults: Faults | None = None
+    answer: AnswerStep | None = None
     imports: Mapping[str, Any] = MappingProxyType({})
     functions: Functions | None = None
     trap_missing = False
@@ -117,7 +122,7 @@ class Run:
     """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None = None
     """The standard streams of the latest guest after it was freed, for the meter."""
-    state = "empty"
+    state: State = "empty"
     layers: tuple[tuple[str, bool, str], ...] = ()
     """The layers that confined the worker of the latest isolated guest after it was freed."""
     _meter_made: Meter | None = None
@@ -202,6 +207,8 @@ class Run:
         try:
             self._open()
         except BaseException as error:
+            if isinstance(error, GuestError):
+                self._note_output(error)
             self._release()
             self.state = "poisoned"
             self._end = type(error)
@@ -221,10 +228,7 @@ class Run:
             functions = linked(self, artifact, self.memory)
         elif self.imports:
             collect(self.imports)  # report mistakes also for a module that imports nothing
-        if self.faults is not None:
-            self.door.faults = self.faults
-            if artifact.kind == "module":
-                functions = with_faults(functions, self.faults)
+        self.door.answer = self.answer
         if self.observed or self.denied is not None:
             self.meter.watch(self.door, self.denied)
         self.store = instantiate(self, functions)
@@ -358,10 +362,24 @@ class Run:
             raise arguments_error(shown, wanted, args, error) from None
         # These mean that the guest was not entered, or (Err) that it returned. RecursionError: no room to enter it.
         entered = spent or not isinstance(error, (SandboxStateError, RecursionError, Err))
+        if entered and not self.on_guest_stack():
+            self.door.returned_at = monotonic()
+        if isinstance(error, GuestError):
+            self._note_output(error)
         if entered and self.state == "ready":
             self.state = "poisoned"
             self._end = type(error)
             self.fast.clear()
+
+    def _note_output(self, error: GuestError) -> None:
+        """Add the guest's last lines on stderr to ``error``, which often state the cause (PEP 678)."""
+        stdio = None if self.grants is None else self.grants.acquired_stdio
+        written = b"" if stdio is None else stdio.stderr_bytes()
+        if not written or (isinstance(error, GuestExit) and error.code == 0):
+            return
+        note = "\n".join(("the guest's last lines on stderr:", *(f"  | {line}" for line in last_lines(written))))
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
     def signature(self, name: Any) -> tuple[str, int]:
         """Return the signature of an export for messages, and the number of its parameters."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
+    from aegis.sandbox.run import State
     from aegis.wit.types import Interface
 
 __all__ = ["Sandbox"]
@@ -91,6 +92,24 @@ class Sandbox:
         Raise :class:`~aegis.errors.SandboxStateError` while a call is under way.
         """
         self._run.close()
+
+    async def areset(self) -> None:
+        """Like :meth:`reset`, on a thread of Aegis, as :meth:`acall` is like :meth:`call`."""
+        from aegis.sandbox.awaited import on_loop
+
+        await on_loop(self._run, self._run.reset)
+
+    async def aclose(self) -> None:
+        """Like :meth:`close`, on a thread of Aegis. If the task is cancelled, close the sandbox before it ends."""
+        from aegis.engine.threads.event_loop import finish_on_loop
+
+        await finish_on_loop(self._run.close)
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -187,18 +206,15 @@ class Sandbox:
         ``KeyboardInterrupt``, ``CancelledError``) becomes a :class:`~aegis.errors.HostError`. The number of calls that
         run at once is bounded; a queued call's deadline starts when the call does.
         """
-        from aegis.engine.threads.event_loop import supervise_on_loop
+        from aegis.sandbox.awaited import on_loop
 
-        run = self._run
-        return await supervise_on_loop(lambda: self.call(name, *args), run.door, run.cancel_now, run.leave)
+        return await on_loop(self._run, lambda: self.call(name, *args))
 
     async def acall_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
         """Like :meth:`call_many`, on a thread of Aegis, as :meth:`acall` is like :meth:`call`."""
-        from aegis.engine.threads.event_loop import supervise_on_loop
+        from aegis.sandbox.awaited import on_loop
 
-        run = self._run
-        call = lambda: self.call_many(name, columns, out, rows=rows)  # noqa: E731 - one line of a coroutine
-        return await supervise_on_loop(call, run.door, run.cancel_now, run.leave)
+        return await on_loop(self._run, lambda: self.call_many(name, columns, out, rows=rows))
 
     def cancel(self) -> None:
         """End the call under way; do nothing if there is none. Any thread may call this.
@@ -230,6 +246,20 @@ class Sandbox:
         """
         return self._component().bind(interface)
 
+    def abind(self, interface: Interface) -> Any:
+        """Return an exported interface like :meth:`bind`, with functions to await, as :meth:`acall` calls them.
+
+        A resource has a class whose constructor, static functions and methods are to be awaited; a method takes the
+        handle first, and so does ``drop``::
+
+            shop = sandbox.abind(acme_shop_exports.INTERFACE)
+            basket = await shop.Basket("Ada")
+            await shop.Basket.add(basket, "tea")
+        """
+        from aegis.sandbox.awaited import async_namespace
+
+        return async_namespace(self._run, self._component().bind(interface), interface)
+
     def _component(self) -> SandboxComponent:
         self._run.live()
         found = self._run.component
@@ -247,7 +277,7 @@ class Sandbox:
         return self._run.artifact
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """``empty``, ``ready``, ``poisoned``, ``resetting``, ``abandoned`` or ``closed``.
 
         ``poisoned``: a call did not return; ``abandoned``: a host function does not return, and its thread keeps the

@@ -284,6 +284,11 @@ class ColumnBatch:
         """Return the bytes of the arguments and the result of one row."""
         return sum(of.width for of in self.params) + (0 if self.result is None else self.result.width)
 
+    @property
+    def result_bytes(self) -> int:
+        """Return the bytes of the result of one row."""
+        return 0 if self.result is None else self.result.width
+
     def load(self, first: int, number: int, targets: Sequence[memoryview]) -> None:
         """Copy the arguments of ``number`` rows from ``first`` on into ``targets``, one target per column.
 

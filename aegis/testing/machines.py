@@ -319,7 +319,7 @@ def _functions(component: Any, interface: str, bindings: ModuleType | None) -> t
     found = None if full is None else component.exports[full]
     if not isinstance(found, Interface):
         alike = similar_names(interface, component.exports, 1)
-        hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
+        hint = "".join(f": did you mean {printable(n)}?" for n in alike)
         raise ExportNotFound(f"no exported interface {printable(interface)!r}{hint}", name=interface, near=alike)
     assert full is not None
     return full, {name: component.with_python_types(of) for name, of in found.functions.items()}

@@ -125,7 +125,7 @@ def from_export(
     functions = _functions(artifact)
     if name not in functions:
         alike = similar_names(name, functions, 1)
-        hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
+        hint = "".join(f": did you mean {printable(n)}?" for n in alike)
         raise ExportNotFound(f"no export {printable(name)!r}{hint}", name=name, near=alike)
     function = functions[name]
     if isinstance(function, Function):

@@ -58,7 +58,7 @@ _VALUE_TYPES = {
 }  # fmt: skip
 _EXTERNREF = 0x6F
 NO_EXTERNREF = (
-    "the module uses externref or another garbage-collected reference, which Aegis does not support; "
+    "the module uses externref or another garbage-collected reference, which Aegis does not support: "
     "build it without (funcref is supported)"
 )
 _PROPOSALS = {
@@ -334,7 +334,7 @@ def _types(r: BinaryReader, info: ModuleInfo, types: list[FuncType]) -> None:
 
 
 def _refusal(proposal: str) -> str:
-    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support; build it without"
+    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support: build it without"
 
 
 def gc_refusal() -> str:

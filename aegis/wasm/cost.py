@@ -67,7 +67,7 @@ def _weight(token: bytes, types: Sequence[int]) -> int:
         case 0x40:
             return _GROW
         case 0xFC if len(token) > 1:
-            return _GROW if token[1] == 0x0F else 2
+            return _GROW if token[1] & 0x7F == 0x0F else 2  # the opcode may be padded
     raise Malformed("")
 
 

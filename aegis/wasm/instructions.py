@@ -2,7 +2,7 @@
 
 :data:`BRANCHES` finds the instructions for which the compiler creates branches, :data:`ACCESSES` also accesses of
 locals, :data:`REACHES` calls and accesses of memory. Each match is a token. A ``br_table`` ends a run of tokens,
-because a regular expression cannot count its targets. Opcodes are recognised in their shortest encoding only.
+because a regular expression cannot count its targets. An opcode after a prefix may be padded, as any LEB128 integer.
 
 Source: core specification 2.0, section 5.4, for the proposals that Aegis supports.
 """
@@ -29,16 +29,31 @@ _PROPOSALS = {
 _INT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"  # bounded, so that bytes without an end cause no long search
 _MEMORY = rb"(?:(?:[\x00-\x3f]|[\x80-\xbf]%b)|(?:[\x40-\x7f]|[\xc0-\xff]%b)%b)%b" % ((_INT,) * 4)
 _LOCAL = rb"[\x20-\x22]%b" % _INT
+
+
+def _sub(opcodes: bytes) -> bytes:
+    """Return the pattern of an opcode after a prefix, a LEB128 integer below 128 that may be padded to five bytes.
+
+    ``opcodes`` has single opcodes, and ranges with a dash, like a character class.
+    """
+    short, continued = (
+        b"".join(b"-" if c == 0x2D else b"\\x%02x" % (c | bit) for c in opcodes) for bit in (0x00, 0x80)
+    )
+    return rb"(?:[%b]|[%b]\x80{0,3}\x00)" % (short, continued)
+
+
+_HIGH = rb"[\x80-\xff](?:\x01|\x81\x80{0,2}\x00)"
+"""An opcode from 128 to 255 after a prefix."""
 _PLAIN = b"|".join(
     (
         rb"[\x01\x1a\x1b\x45-\xc4\xd1]",  # nop, drop, select, numeric, ref.is_null
         rb"[\x10\x12\x23\x24\x3f\x41\x42\xd0\xd2]%b" % _INT,  # call, globals, memory.size, constants, references
         rb"[\x28-\x3e]%b" % _MEMORY,
-        rb"\x43.{4}|\x44.{8}|\x1c\x01.",  # floating-point constants, select with a type
-        rb"(?=\xfc[\x00-\x07\x09\x0d\x10])\xfc(?:[\x00-\x07]|[\x09\x0d\x10]%b)"
-        % _INT,  # conversions, drops, table.size
-        rb"\xfd(?:[\x00-\x0b\x5c\x5d]%b|[\x54-\x5b]%b.|[\x0c\x0d].{16}|[\x15-\x22].)" % (_MEMORY, _MEMORY),
-        rb"\xfd(?:[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)",
+        rb"\x43.{4}|\x44.{8}|\x1c(?:\x01|\x81\x80{0,3}\x00).",  # floating-point constants, select with a type
+        rb"\xfc(?:%b|%b%b)" % (_sub(b"\x00-\x07"), _sub(b"\x09\x0d\x10"), _INT),  # conversions, drops, table.size
+        rb"\xfd(?:%b%b|%b%b.|%b.{16}|%b.)"
+        % (_sub(b"\x00-\x0b\x5c\x5d"), _MEMORY, _sub(b"\x54-\x5b"), _MEMORY, _sub(b"\x0c\x0d"), _sub(b"\x15-\x22")),
+        rb"\xfd(?:%b|%b)" % (_sub(b"\x0e-\x14\x23-\x53\x5e-\x7f"), _HIGH),
     )
 )
 _BRANCH = b"|".join(
@@ -46,14 +61,15 @@ _BRANCH = b"|".join(
         rb"[\x00\x05\x0b\x0f]",  # unreachable, else, end, return
         rb"[\x02-\x04\x0c\x0d]%b" % _INT,  # block, loop, if, br, br_if
         rb"[\x25\x26\x40]%b|[\x11\x13]%b%b" % ((_INT,) * 3),  # tables, memory.grow, indirect calls: they test
-        rb"\xfc(?:[\x0b\x0f\x11]%b|[\x08\x0a\x0c\x0e]%b%b)" % ((_INT,) * 3),  # bulk instructions
+        rb"\xfc(?:%b%b|%b%b%b)"  # bulk instructions
+        % (_sub(b"\x0b\x0f\x11"), _INT, _sub(b"\x08\x0a\x0c\x0e"), _INT, _INT),
     )
 )
 
 # The last alternative matches a byte of an unknown instruction or of a br_table, so that the token shows it.
 BRANCHES = re.compile(rb"(?:%b|%b)*+(%b|\Z|.)" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 ACCESSES = re.compile(rb"(?:%b)*+(%b|%b|\Z|.)" % (_PLAIN, _LOCAL, _BRANCH), re.DOTALL)
-_REACH = rb"[\x10-\x13\x28-\x3e]|\xfc[\x08-\x0b]|\xfd[\x00-\x0b\x54-\x5d]"
+_REACH = rb"[\x10-\x13\x28-\x3e]|\xfc%b|\xfd%b" % (_sub(b"\x08-\x0b"), _sub(b"\x00-\x0b\x54-\x5d"))
 REACHES = re.compile(  # calls, loads and stores
     rb"(?:(?!%b)(?:%b|%b|%b))*+(%b|%b|\Z|.)" % (_REACH, _LOCAL, _PLAIN, _BRANCH, _PLAIN, _BRANCH), re.DOTALL
 )
@@ -90,4 +106,4 @@ def _unknown(data: bytes, at: int) -> str:
         proposal = "relaxed-simd"
     if proposal is None:
         return f"unknown instruction at byte {at:,}: {data[at : at + 4].hex(' ')}"
-    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support; build it without"
+    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support: build it without"

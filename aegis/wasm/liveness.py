@@ -54,7 +54,7 @@ class Liveness:
             elif op == 0x0B:
                 self._close()
             elif op:
-                self.branches += 4 if op == 0x40 or token[:2] == b"\xfc\x0f" else 2 if op == 0xFC else 1
+                self.branches += 4 if op == 0x40 or (op == 0xFC and token[1] & 0x7F == 0x0F) else 2 if op == 0xFC else 1
 
     def carried(self) -> int:
         """Return the total length of all live ranges in branches."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aegis.support.lean import Generic, TypeVar
+from aegis.support.lean import ClassVar, Generic, TypeVar
 
 __all__ = ["Err"]
 
@@ -23,6 +23,8 @@ class Err(Exception, Generic[T]):
     __match_args__ = ("value",)
     __wit_case__ = "err"
     """The key in JSON (:func:`aegis.observe.encode.plain`)."""
+    case: ClassVar[str] = "err"
+    """The name of the case, as every value of a variant has it."""
 
     def __init__(self, value: T = None) -> None:  # type: ignore[assignment]
         super().__init__(value)

@@ -69,7 +69,7 @@ def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -
     if isinstance(of, Variant):
         cases = tuple((name, None if t is None else with_python_types(t, known)) for name, t in of.cases)
         prefix = pascal(of.name).rstrip("_")
-        classes = tuple(_dataclass(prefix + pascal(name).rstrip("_"), ["value"] if t else []) for name, t in cases)
+        classes = tuple(_case(prefix + pascal(name).rstrip("_"), name, payload=t is not None) for name, t in cases)
         return replace(of, cases=cases, python=classes)
     if isinstance(of, Enum):
         members = {constant(name): name for name in of.cases}
@@ -80,6 +80,13 @@ def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -
 
 def _dataclass(name: str, fields: list[str]) -> type[Any]:
     return make_dataclass(name, fields, frozen=True, slots=True)
+
+
+def _case(name: str, case: str, *, payload: bool) -> type[Any]:
+    """Create the class of a variant's case: ``case`` is its name in WIT, and ``value`` the payload or ``None``."""
+    if payload:
+        return make_dataclass(name, ["value"], namespace={"case": case}, frozen=True, slots=True)
+    return make_dataclass(name, [], namespace={"case": case, "value": None}, frozen=True, slots=True)
 
 
 def nullable(of: WitType) -> bool:

@@ -18,6 +18,11 @@ __all__ = [
     "children", "show",
 ]  # fmt: skip
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 PRIMITIVES = ("bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string")
 """The names of the primitive types."""
 MAX_TYPE_DEPTH = 100

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 from aegis.wit.err import Err as Err
 from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
-__all__ = ["BitFlags", "Bound", "Err", "Ok", "ResourceHandle", "Some"]
+__all__ = ["BitFlags", "Bound", "Err", "MaybeAwaitable", "Ok", "ResourceHandle", "Some"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 T = TypeVar("T")
+MaybeAwaitable: TypeAlias = T | Awaitable[T]
+"""The result of a host function in generated protocols, so that an implementation may be ``def`` or ``async def``."""
 S = TypeVar("S", bound="ResourceHandle")
 
 
@@ -25,6 +33,8 @@ class Some(Generic[T]):
     """
 
     __wit_case__ = "some"
+    case: ClassVar[str] = "some"
+    """The name of the case, as every value of a variant has it."""
 
     value: T
 
@@ -37,6 +47,8 @@ class Ok(Generic[T]):
     """
 
     __wit_case__ = "ok"
+    case: ClassVar[str] = "ok"
+    """The name of the case, as every value of a variant has it."""
 
     value: T
 

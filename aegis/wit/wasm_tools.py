@@ -22,7 +22,10 @@ _MISSING = "reading WIT needs wasm-tools: install it with `python -m pip install
 _TIMEOUT_SECONDS = 120
 _PLACE = re.compile(r"^\s*--> (?P<place>.+:\d+:\d+)$", re.MULTILINE)
 _REMEDIES = (
-    (re.compile(r"^package '.+' not found"), "put its WIT into deps/ in that directory"),
+    (
+        re.compile(r"^package '.+' not found"),
+        "put its WIT into deps/ in that directory; `aegis wit DIR/deps` writes the packages that Aegis provides",
+    ),
     (re.compile(r"not WIT information"), "name WIT text, a directory of it, or a component"),
     (re.compile(r"^(name|type) `.+` does not exist$"), "define it, or import it from another interface with use"),
     (re.compile(r"depends on itself"), "break the cycle with a resource, or with indices into a list"),
@@ -53,7 +56,7 @@ def _require_files(path: str) -> None:
     twice, so a pipe with a writer does not work either.
     """
     if not path:
-        raise ArtifactNotFound("the file name is empty; name WIT text, a directory of it, or a component")
+        raise ArtifactNotFound("the file name is empty: name WIT text, a directory of it, or a component")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def _require_files(path: str) -> None:
     for name in [path] if not stat.S_ISDIR(mode) else _entries(path):
         if not os.path.isfile(name) and not os.path.isdir(name):
             remedy = "name WIT text, a directory of it, or a component"
-            raise ArtifactNotFound(f"{printable(name)} is neither a regular file nor a directory; {remedy}")
+            raise ArtifactNotFound(f"{printable(name)} is neither a regular file nor a directory: {remedy}")
 
 
 def _entries(folder: str) -> Iterator[str]:
@@ -123,5 +126,5 @@ def _refused(path: str, said: str) -> ArtifactError:
     )
     for pattern, remedy in _REMEDIES:
         if pattern.search(message):
-            message += f"; {remedy}"
+            message += f": {remedy}"
     return ArtifactError(f"{printable(place['place'] if place else path, 400)}: {printable(message, 600)}")

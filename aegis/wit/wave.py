@@ -59,7 +59,7 @@ def parse_call(text: str) -> Call:
     """Split ``acme:kv/store@1.2.0#get("key")`` into the name and the arguments; raise ``CallError`` for other text."""
     found = _CALL.match(text)
     if found is None:
-        raise CallError(f'{printable(text, 80)!r} is not a call; write it like name(1, "x")')
+        raise CallError(f'{printable(text, 80)!r} is not a call: write it like name(1, "x")')
     return Call(found[1], found[2])
 
 
@@ -183,7 +183,7 @@ class _WaveReader:
                 return self.result(of, depth)
             case Own(resource) | Borrow(resource):
                 raise CallError(
-                    f"column {self.at + 1}: a handle of {resource.name} has no text form; call the function from Python"
+                    f"column {self.at + 1}: a handle of {resource.name} has no text form: call the function from Python"
                 )
 
     def primitive(self, of: str) -> Any:

@@ -28,7 +28,7 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Ok, Some
 
-__all__ = ["format_value", "single"]
+__all__ = ["fewest_digits", "format_value", "single"]
 
 _KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
 _UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
@@ -88,10 +88,10 @@ def _primitive(value: Any, of: str) -> str:
         return "nan"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return repr(_fewest_digits(value) if of == "f32" else float(value)).removesuffix(".0")
+    return repr(fewest_digits(value) if of == "f32" else float(value)).removesuffix(".0")
 
 
-def _fewest_digits(value: float) -> float:
+def fewest_digits(value: float) -> float:
     """Return the number with the fewest digits whose nearest f32 is ``value``: 0.1, not 0.10000000149011612."""
     for digits in range(1, 10):
         short = float(f"{value:.{digits}g}")

@@ -51,7 +51,7 @@ def test_a_saved_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 ROWS = [
-    (["--source", "smit"], 125, "unknown source 'smit'; did you mean smith?"),
+    (["--source", "smit"], 125, "unknown source 'smit': did you mean smith?"),
     (["missing.wasm"], 127, "missing.wasm: no such file"),
     (["--replay", "missing.wasm"], 125, "missing.wasm cannot be read: No such file or directory"),
     (["--replay", "x.wasm", "guests"], 2, "--replay runs one saved input: it takes no artifacts"),

@@ -131,7 +131,7 @@ def test_seeds_are_files_and_folders(tmp_path) -> None:  # type: ignore[no-untyp
 
 
 def test_an_unknown_source_is_reported_with_the_known_ones() -> None:
-    with pytest.raises(PolicyError, match=r"unknown source 'smit'; did you mean smith\? The sources are smith, wit"):
+    with pytest.raises(PolicyError, match=r"unknown source 'smit': did you mean smith\? The sources are smith, wit"):
         checked(("smit",))
     assert checked(()) == tuple(SOURCES)
     assert checked(("liar", "liar")) == ("liar",)

@@ -13,33 +13,33 @@ from tests.bindgen.support import bindings, document
 
 CASES = {
     "package a:b; world w { export f: async func(); }": (
-        "a:b/w: function f is async, but Aegis runs synchronous functions only; write it without async"
+        "a:b/w: function f is async, but Aegis runs synchronous functions only: write it without async"
     ),
     "package a:b@1.0.0; interface i { f: func() -> stream<u8>; } world w { import i; }": (
-        "a:b/i@1.0.0: function f needs stream<u8>, which Aegis does not run; "
+        "a:b/i@1.0.0: function f needs stream<u8>, which Aegis does not run: "
         "write list<u8>, or wasi:io/streams's input-stream"
     ),
     "package a:b; interface i { resource r { g: func(a: option<future>); } } world w { export i; }": (
-        "a:b/i: function [method]r.g needs future, which Aegis does not run; "
+        "a:b/i: function [method]r.g needs future, which Aegis does not run: "
         "write a resource with a subscribe function that returns wasi:io/poll's pollable"
     ),
     "package a:b; interface i { record r { m: map<string, list<u8>> } } world w { export i; }": (
-        "a:b/i: type r needs map<string, list<u8>>, which Aegis does not run; write list<tuple<…>>"
+        "a:b/i: type r needs map<string, list<u8>>, which Aegis does not run: write list<tuple<…>>"
     ),
     "package a:b; interface i { type t = tuple<list<u8, 4>>; } world w { export i; }": (
-        "a:b/i: type t needs list<u8, 4>, which Aegis does not run; write list<…> without a length, or a tuple"
+        "a:b/i: type t needs list<u8, 4>, which Aegis does not run: write list<…> without a length, or a tuple"
     ),
     "package a:b; world w { variant v { a(error-context) } }": (
-        "a:b/w: type v needs error-context, which Aegis does not run; write a variant or a string"
+        "a:b/w: type v needs error-context, which Aegis does not run: write a variant or a string"
     ),
     "package a:b; interface i { f: func(); } world w { import label: i; }": (
-        "a:b/w gives a:b/i another name, which Aegis does not run; remove the label label"
+        "a:b/w gives a:b/i another name, which Aegis does not run: remove the label label"
     ),
     "package a:b; world w { import wasi:x/y@0.3.0; } package wasi:x@0.3.0 { interface y { f: func() -> future; } }": (
-        "wasi:x/y@0.3.0: function f needs future, which Aegis does not run; use WASI 0.2"
+        "wasi:x/y@0.3.0: function f needs future, which Aegis does not run: use WASI 0.2"
     ),
-    "package a:b; interface i { }": ("no world found; write a world with the imports and exports that you need"),
-    "package a:b; world v { } world u { }": "several worlds found; choose one with --world: u, v",
+    "package a:b; interface i { }": ("no world found: write a world with the imports and exports that you need"),
+    "package a:b; world v { } world u { }": "several worlds found: choose one with --world: u, v",
 }
 
 
@@ -52,14 +52,14 @@ def test_unsupported_features_are_named_with_a_replacement(tmp_path: Path, text:
 
 PARSED = {
     "package a:b;\ninterface i {\n  f: func(x: u7);\n}": (
-        "world.wit:3:14: name `u7` does not exist; define it, or import it from another interface with use"
+        "world.wit:3:14: name `u7` does not exist: define it, or import it from another interface with use"
     ),
     "package a:b;\ninterface i {\n  record r { x }\n}": "world.wit:3:16: expected ':', found '}'",
     "package a:b; interface i { record a { x: b } record b { x: a } }": (
-        "world.wit:1:42: type `b` depends on itself; break the cycle with a resource, or with indices into a list"
+        "world.wit:1:42: type `b` depends on itself: break the cycle with a resource, or with indices into a list"
     ),
     "package a:b; world w { import x:y/z@1.0.0; }": (
-        "world.wit:1:31: package 'x:y@1.0.0' not found; put its WIT into deps/ in that directory"
+        "world.wit:1:31: package 'x:y@1.0.0' not found: put its WIT into deps/ in that directory"
     ),
     "world w { }": "world.wit: no `package` header was found in any WIT file for this package",
 }
@@ -74,7 +74,7 @@ def test_a_parse_error_has_its_position_in_the_line(tmp_path: Path, text: str) -
 
 def test_a_world_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     text = "package a:b@1.0.0; world one { } world two { } package c:d { world one { } world three { } }"
-    with pytest.raises(ArtifactError, match=r"^no world three found; use one of: one, two$"):
+    with pytest.raises(ArtifactError, match=r"^no world three found: use one of: one, two$"):
         bindings(tmp_path, text, "three")
     assert "``a:b/one@1.0.0``" in bindings(tmp_path, text, "one")["__init__.py"]
     assert "``a:b/two@1.0.0``" in bindings(tmp_path, text, "a:b/two")["__init__.py"]

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from aegis import Sandbox
 from aegis.wit.values import Err, Ok, Some
-from kv import Plugin, Verbosity, imports
-from kv.acme_kv_store import Bucket, Entry, Error, ErrorDenied, ErrorMissing, Host
+from kv import AsyncPlugin, Plugin, Verbosity, imports
+from kv.acme_kv_store import Bucket, Entry, Error, ErrorDenied, ErrorMissing, Host, Provider
 
 
 class MyBucket:
@@ -49,7 +49,17 @@ class Structural:
         return 1, Ok(2)
 
 
-class Explicit(Structural, Host): ...
+class Explicit(Host):
+    Bucket = MyBucket
+
+    def scan(self, of: object) -> MyCursor:
+        return MyCursor()
+
+    async def merge(self, into: object, from_: object) -> tuple[int, Ok[int] | Err[Error]]:
+        return 1, Ok(2)
+
+
+class Mixed(Structural, Provider): ...
 
 
 class Functions:
@@ -57,9 +67,26 @@ class Functions:
         print(what if how is Verbosity.LOUD else "")
 
 
+class AsyncFunctions:
+    async def tell(self, how: Verbosity, what: str) -> Err[str] | None:
+        return None
+
+
+async def use_later(sandbox: Sandbox) -> str:
+    guest = AsyncPlugin(sandbox)
+    bucket = await guest.store.Bucket("a")
+    found: bytes | None = await guest.store.Bucket.get(bucket, "x")
+    await guest.store.Bucket.set_(bucket, Entry("a", found or b"", None))
+    entry = await guest.store.Cursor.next(await guest.store.scan(bucket))
+    await guest.store.Bucket.drop((await guest.store.Bucket.open_all(["b"]))[0])
+    await guest.run.run()
+    return await guest.summary([entry] if entry else [], Verbosity.QUIET)
+
+
 def use(sandbox: Sandbox) -> str:
     imports(store=Structural(), functions=Functions())
     imports(store=Explicit(), functions=Functions())
+    imports(store=Mixed(), functions=AsyncFunctions())
     guest = Plugin(sandbox)
     with guest.store.Bucket("a") as bucket:
         found: bytes | None = bucket.get("x")

@@ -27,8 +27,8 @@ CALLS: list[tuple[str, int, str]] = [
     ("sum([1, x])", 2, "column 5: expected an integer for s64, found 'x]'"),
     ('count("a", 1)', 2, "no more than 1 argument"),
     ("count()", 2, "the function takes 1 argument (text: string) -> counts, not 0"),
-    ("cont()", 127, "the component exports no function 'cont'; did you mean"),
-    ("count", 2, "'count' is not a call; write it like"),
+    ("cont()", 127, "the component exports no function 'cont': did you mean"),
+    ("count", 2, "'count' is not a call: write it like"),
 ]
 
 
@@ -64,7 +64,7 @@ def test_missing_imports_are_listed_with_their_remedy() -> None:
 def test_a_component_without_a_program_lists_its_exports() -> None:
     done = aegis("run", COUNTER)
     assert done.code == 127
-    assert "the component exports no wasi:cli/run; name a function with --invoke" in done.err
+    assert "the component exports no wasi:cli/run: name a function with --invoke" in done.err
 
 
 def test_inspect_shows_interfaces_modules_and_needs() -> None:

@@ -250,7 +250,7 @@ def test_the_policy_file_isolates_and_a_flag_makes_it_strict(tmp_path: Path, str
         assert aegis(*words, guest("hello")).code == (0 if strict else 125)
     odd = aegis("-c", tmp_path / "odd.toml", "run", guest("hello"))
     assert odd.code == 125
-    assert "odd.toml:3: 'worker' is not a key of isolation; did you mean 'workers'?" in odd.err
+    assert "odd.toml:3: 'worker' is not a key of isolation: did you mean 'workers'?" in odd.err
 
 
 @pytest.mark.parametrize(

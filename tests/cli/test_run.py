@@ -120,7 +120,7 @@ BAD = [
     (["run", "--stdin", "inherit", "--stdin", "empty", guest("hello")], 2, "--stdin"),
     (["run", "--stdin", "/no/such/file", guest("hello")], 125, "/no/such/file"),
     (["run", "--allow-clock=sundial", guest("hello")], 125, "sundial"),
-    (["run", "--invoke", "f()", guest("hello")], 126, "--invoke is for components; use -e for a core module"),
+    (["run", "--invoke", "f()", guest("hello")], 126, "--invoke is for components: use -e for a core module"),
     (["run", guest("greet")], 126, "env.log"),
     (["-c", "/no/such/aegis.toml", "run", guest("hello")], 125, "/no/such/aegis.toml"),
     (["frobnicate"], 2, "frobnicate"),

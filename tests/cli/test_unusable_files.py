@@ -234,7 +234,7 @@ def test_a_policy_in_a_pipe_is_read_as_one_in_a_file(here: Path, text: bytes, wh
 
 
 def test_a_policy_in_a_pipe_that_nothing_writes_to_is_a_policy_error(here: Path) -> None:
-    assert "without a writer; name a policy file" in failed(here, 125, "run", "-c", "fifo", str(guest("hello")))
+    assert "without a writer: name a policy file" in failed(here, 125, "run", "-c", "fifo", str(guest("hello")))
 
 
 def test_events_go_to_a_fifo_that_is_read(here: Path) -> None:
@@ -286,7 +286,7 @@ for name in ("closed", "read-only", "closed-folder"):
         if name in allowed:
             assert line == f"granted {name}"
         else:
-            assert "permission denied; let this user open it, or leave the grant out" in line
+            assert "permission denied: let this user open it, or leave the grant out" in line
 
 
 def test_a_full_or_read_only_file_system_is_reported_to_the_guest_by_its_number(here: Path) -> None:
@@ -325,7 +325,7 @@ except PolicyError as error:
     first, second, third = done.stdout.splitlines()
     assert first == "0 51", "all is well, and then NOSPC"
     assert second == "69 69", "ROFS"
-    assert "read-only file system; grant it for reading, or leave the grant out" in third
+    assert "read-only file system: grant it for reading, or leave the grant out" in third
 
 
 @pytest.mark.parametrize("path", ["a" * 4096, "a" * 4097, "a" * 256, "d/" * 2000 + "x", "a\0b", "", "\udcff"])

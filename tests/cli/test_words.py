@@ -66,7 +66,7 @@ def test_an_unknown_option_after_the_file_is_an_error_of_every_command(name: str
         fault = read(*words, name=name).fault
         assert fault.startswith(f"no such option: -{'-bogus' if 'bogus' in words[1] else 'Z'}")
         assert fault.endswith(
-            "; put options of the guest after --" if name == "run" else "; put names that begin with - after --"
+            ": put options of the guest after --" if name == "run" else ": put names that begin with - after --"
         )
     assert "after --" not in read("--bogus", "x", name=name).fault
 

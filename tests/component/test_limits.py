@@ -100,7 +100,7 @@ def test_a_host_function_that_breaks_its_type_is_named() -> None:
     runtime = Aegis(cache=False, pooled=False)
     with (
         runtime.sandbox(runtime.load_wat(SPINNER), imports={"f": lambda: "text"}) as sandbox,
-        pytest.raises(HostError, match="host function f returned str, but it has no result; return None"),
+        pytest.raises(HostError, match="host function f returned str, but it has no result: return None"),
     ):
         sandbox.call("call")
 

@@ -17,7 +17,7 @@ from tests.component import aegis_side
 from tests.component.oracle import Native, Trapped, start_native
 from tests.component.shapes import random_component
 
-SHAPES = round(60 * float(os.environ.get("AEGIS_EXAMPLES") or 1))
+SHAPES = round(60 * max(1, float(os.environ.get("AEGIS_EXAMPLES") or 1)))
 U32 = Function((("x", "u32"),), "u32")
 
 

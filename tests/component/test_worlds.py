@@ -41,7 +41,7 @@ from tests.bindgen.test_smith import reflected
 from tests.component.aegis_side import RUNTIME, trapped
 from tests.component.oracle import ENGINE, Native
 
-WORLDS = round(24 * float(os.environ.get("AEGIS_EXAMPLES") or 1))
+WORLDS = round(24 * max(1, float(os.environ.get("AEGIS_EXAMPLES") or 1)))
 MAKE = wit(20_29, ())
 
 

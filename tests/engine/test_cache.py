@@ -117,6 +117,30 @@ def test_the_folder_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(entries(tmp_path)) == 3
 
 
+def test_many_small_entries_do_not_displace_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegis.engine.compile.cache._MAX_FILES", 3)
+    cache = Cache(str(tmp_path))
+    cache.put("f" * 64, bytes(1 << 20))
+    for n in range(6):
+        cache.put(f"{n:064x}", b"code")
+    code = cache.mapped("f" * 64)
+    assert code is not None
+    os.close(code)
+    assert len(entries(tmp_path)) == 3 + 2
+
+
+def test_large_entries_have_a_maximum_number_too_and_go_with_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aegis.engine.compile.cache._MAX_MAPPED_FILES", 2)
+    cache = Cache(str(tmp_path))
+    cache.put("f" * 64, b"code")
+    for n in range(4):
+        cache.put(f"{n:064x}", bytes(1 << 20))
+    assert len(entries(tmp_path)) == 1 + 2 * 2
+    assert cache.get("f" * 64) == b"code"
+
+
 def test_without_a_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -49,7 +49,7 @@ def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], giv
 @pytest.mark.parametrize(
     ("results", "given", "reported"),
     [
-        ((), 3, "returned int, but the import has no result; return None"),
+        ((), 3, "returned int, but the import has no result: return None"),
         (("i32",), "x", "returned an invalid result"),
         (("i32",), 2**32, "returned an invalid result"),
         (("i32", "i32"), (1,), "env.f"),

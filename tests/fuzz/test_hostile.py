@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis, Err, PolicyError
+from aegis import Aegis, Err, HostCall
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.stubs import NOTABLE, ImportStubs, random_answers
 from aegis.fuzz.target import Target
 from aegis.wit.types import Function, List
 from tests.guests.catalogue import built, source
+from tests.isolation.isolated import PLACES, only_where_there_are_workers, shared
 
 RUNTIME = Aegis(cache=False)
+in_both_places = pytest.mark.parametrize(
+    "place", [PLACES[0], pytest.param(PLACES[1], marks=only_where_there_are_workers)]
+)
 HANDLES = """(component
   (import "acme:kv/store@0.1.0" (instance $store
     (export "bucket" (type $bucket (sub resource)))
@@ -124,57 +128,75 @@ def test_plans_at_random_are_short_and_mostly_end_in_peace(hostile: bool) -> Non
 # -- faults of the host's own ----------------------------------------------------------------------------------
 
 
-def test_a_fault_is_answered_in_the_place_of_the_hosts_own_function() -> None:
+@in_both_places
+def test_a_fault_is_answered_in_the_place_of_the_hosts_own_function(place: str) -> None:
     asked: list[tuple[str, str]] = []
 
-    def faults(module: str, name: str, of: Any, answer: Any) -> Any:
-        asked.append((module.partition("@")[0], name))
-        if name == "create-tcp-socket":
-            raise Err(of.result.err.python.NEW_SOCKET_LIMIT)
-        return answer()
+    def fails(call: HostCall) -> Any:
+        asked.append((call.interface.partition("@")[0], call.function))
+        if call.function == "create-tcp-socket":
+            raise Err(call.type.result.err.python.NEW_SOCKET_LIMIT)
+        return call.answer()
 
-    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
-    with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+    runtime = shared(place)
+    with runtime.sandbox(runtime.load_file(source("buggy/denied-socket")), answer=fails) as sandbox:
         assert sandbox.call("reaches", 80) is False
     assert asked == [("wasi:sockets/tcp-create-socket", "create-tcp-socket")]
 
 
-def test_methods_of_the_hosts_resources_are_asked_for_too() -> None:
-    def faults(module: str, name: str, of: Any, answer: Any) -> Any:
-        asked.append(name)
-        return answer()
+@in_both_places
+def test_methods_of_the_hosts_resources_are_asked_for_too(place: str) -> None:
+    def observed(call: HostCall) -> Any:
+        asked.append(call.function)
+        return call.answer()
 
     asked: list[str] = []
-    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
-    with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+    runtime = shared(place)
+    with runtime.sandbox(runtime.load_file(source("buggy/denied-socket")), answer=observed) as sandbox:
         sandbox.run("reaches", 80)
     assert "[method]tcp-socket.start-connect" in asked
 
 
-def test_core_modules_have_their_preview1_calls_answered_too() -> None:
+@in_both_places
+def test_core_modules_have_their_preview1_calls_answered_too(place: str) -> None:
     """Oracle: without a fault the module writes its text; with one it gets errno 29 and writes nothing."""
-    artifact = RUNTIME.load_file(source("hello"))
+    runtime = shared(place)
+    artifact = runtime.load_file(source("hello"))
     for code, written in ((None, b"hello"), (29, b"")):
 
-        def faults(module: str, name: str, of: Any, answer: Any, code: int | None = code) -> Any:
-            return answer() if code is None else code
+        def fails(call: HostCall, code: int | None = code) -> Any:
+            return call.answer() if code is None else code
 
-        with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+        with runtime.sandbox(artifact, answer=fails) as sandbox:
             sandbox.run("_start")
             assert sandbox.stdout.startswith(written)
             assert bool(sandbox.stdout) == bool(written)
 
 
-def test_the_result_of_a_fault_is_checked_like_that_of_any_host_function() -> None:
-    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
-    with RUNTIME.sandbox(artifact, faults=lambda *_: "nonsense") as sandbox:
-        assert sandbox.run("reaches", 80).status == "host-error"
+@in_both_places
+def test_the_result_of_a_fault_is_checked_like_that_of_any_host_function(place: str) -> None:
+    runtime = shared(place)
+    for name, export in (("buggy/denied-socket", "reaches"), ("hello", "_start")):
+        with runtime.sandbox(runtime.load_file(source(name)), answer=lambda _: "nonsense") as sandbox:
+            outcome = sandbox.run(export, *((80,) if export == "reaches" else ()))
+        assert outcome.status == "host-error"
+        assert "invalid result" in str(outcome.error)
 
 
-def test_faults_are_refused_where_they_cannot_be_injected() -> None:
-    artifact = RUNTIME.load_file(source("add"))
-    with pytest.raises(PolicyError, match="isolated sandbox"):
-        RUNTIME.sandbox(artifact, faults=lambda *_: None, isolate=True)
+@in_both_places
+def test_a_plan_of_faults_ends_a_case_alike_in_both_places(place: str) -> None:
+    """Oracle: the plan selects the answers, so the answers and the ends are those of a guest in process."""
+    for name, step in (("buggy/denied-socket", Step("reaches", (80,))), ("hello", Step("_start", ((), b"")))):
+        ends = []
+        for runtime in (shared("in-process"), shared(place)):
+            target = Target(runtime, runtime.load_file(source(name)), hostile=True)
+            log: list[str] = []
+            for number in (0, 1, 3, 200):
+                result = target.run(Case((step,), (number,)), log=log).results[-1]
+                ends.append((number, result.status, result.value))
+            assert log
+            ends.append(log)  # type: ignore[arg-type]
+        assert ends[: len(ends) // 2] == ends[len(ends) // 2 :]
 
 
 def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
@@ -198,10 +220,11 @@ def test_a_hostile_host_keeps_the_specification_of_interfaces() -> None:
     """Oracle: ``poll`` is always the host's own, because a fake answer would name pollables that are not ready."""
     stubs = ImportStubs(RUNTIME.load_file(built("cat-component")), hostile=True)
     stubs.plan([5])
-    assert stubs.faults is not None
+    step = stubs.step
+    assert step is not None
     polled = Function((("in", List("u32")),), List("u32"))
-    assert stubs.faults("wasi:io/poll@0.2.6", "poll", polled, lambda: [0]) == [0]
-    assert stubs.faults("wasi:cli/environment@0.2.6", "get-arguments", polled, lambda: [0]) != [0]
+    assert step(HostCall("wasi:io/poll@0.2.6", "poll", polled, (), lambda: [0])) == [0]
+    assert step(HostCall("wasi:cli/environment@0.2.6", "get-arguments", polled, (), lambda: [0])) != [0]
 
 
 # -- programs ----------------------------------------------------------------------------------------------------

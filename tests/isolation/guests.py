@@ -13,7 +13,7 @@ from typing import Any
 import aegis
 from aegis import Aegis, FilesystemCapability, Outcome, StdioCapability
 from aegis.isolation.confine import LAYERS, Confinement, confine
-from aegis.runtime import entry_point
+from aegis.sandbox.entry_points import entry_point
 from tests.isolation.attacks import attack, main
 
 for _found in pkgutil.walk_packages(aegis.__path__, "aegis."):

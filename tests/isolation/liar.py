@@ -118,7 +118,7 @@ def said(*messages: Any) -> Script:
 
 def lying(
     text: str, script: Script, imports: Any = None, *, begins: Script | None = None, subscribers: Any = (),
-    **policy: Any,
+    answer: Any = None, **policy: Any,
 ) -> tuple[Sandbox, Liar]:  # fmt: skip
     """Return a sandbox with a fake worker, and the fake worker."""
     aegis: Aegis = isolated(**{"isolation": {"workers": 0}, "timeout": "10s", **policy})
@@ -127,6 +127,6 @@ def lying(
     pool = aegis._isolated.pool  # type: ignore[union-attr]
     pool.take = lambda: liar  # type: ignore[method-assign, assignment, return-value]
     try:
-        return aegis.sandbox(module, imports=imports, subscribers=subscribers), liar
+        return aegis.sandbox(module, imports=imports, subscribers=subscribers, answer=answer), liar
     finally:
         pool.take = lambda: (_ for _ in ()).throw(AssertionError("one is enough"))  # type: ignore[method-assign]

@@ -273,6 +273,6 @@ def connecting(place: str, port: int, **policy: Any) -> Outcome:
     aegis = runtime(place, **{"cache": True, "isolation": {"compile_time": "300s"}, **policy})
     component = aegis.load_file(built(CONNECTS))
     with aegis.sandbox(component, args=(CONNECTS, "client", "127.0.0.1", str(port))) as box:
-        from aegis.runtime import entry_point
+        from aegis.sandbox.entry_points import entry_point
 
         return box.run(entry_point(component))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aegis import NetworkCapability
-from aegis.runtime import entry_point
+from aegis.sandbox.entry_points import entry_point
 from tests.guests.catalogue import built
 from tests.host.http.client import answering
 from tests.host.http.servers import raw_server

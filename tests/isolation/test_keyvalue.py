@@ -32,6 +32,7 @@ from aegis import (
 )
 from aegis.bindings.wasi_keyvalue_store import INTERFACE, ErrorNoSuchStore
 from aegis.engine.call.door import Door
+from aegis.host.keyvalue import Buckets
 from aegis.isolation.parent.host_calls import HostFunctions
 from aegis.limits import Limits
 from aegis.observe.events import CapabilityChecked
@@ -119,7 +120,7 @@ def test_a_bucket_that_is_opened_while_the_guest_begins_is_the_one_of_later(plac
             sandbox.call("open", name)
             assert sandbox.call("get", "k") == b"1"
             grants: Any = sandbox._run.grants
-            assert grants.keyvalue is sandbox._run.wasi_made.grants.keyvalue
+            assert grants.of(Buckets) is sandbox._run.wasi_made.grants.of(Buckets)
     with granting(place, {}) as made, made.sandbox(made.load_wat(guest(start="b"))) as sandbox:
         assert repr(sandbox.run("open", "b").value) == DENIED
 
@@ -253,8 +254,12 @@ def test_a_file_that_others_lock_is_waited_for_until_the_deadline(place: str, tm
         sandbox.call("set", "k", b"1")
         with closing(sqlite3.connect(tmp_path / "kv.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(DeadlineExceeded) as caught:
                 sandbox.call("get", "k")
+    assert str(caught.value) == (
+        "deadline exceeded (1 s/1 s in one call) in the host call "
+        "wasi:keyvalue/store@0.2.0-draft2#[method]bucket.get: raise it with timeout or --timeout"
+    )
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors of another process are seen in /proc")

@@ -16,7 +16,7 @@ SUITES = {
     "tests/test_sandbox.py": 60,
     "tests/test_embedding.py": 45,
     "tests/test_deadlines.py": 20,
-    "tests/component/test_echo.py": 300,
+    "tests/component/test_echo.py": 150,
     "tests/component/test_guest_resources.py": 25,
     "tests/component/test_imported_resources.py": 12,
     "tests/component/test_world_resources.py": 1,
@@ -26,8 +26,8 @@ SUITES = {
     "tests/security/test_components.py": 150,
     "tests/security/test_canonical_abi.py": 25,
 }
-"""The least number of isolated sandboxes that the tests of each file make. Each file has a process of its own, so that
-the test runner can spread them over its own processes."""
+"""The least number of isolated sandboxes that the tests of each file make, with half of the random examples. Each file
+has a process of its own, so that the test runner can spread them over its own processes."""
 LOOKS_INSIDE = {
     "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",

@@ -18,6 +18,7 @@ import pytest
 
 from aegis import Aegis, StdioCapability
 from tests.cli.command import COMMAND, ROOT, SECONDS
+from tests.guests.catalogue import built
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 
 pytestmark = only_where_there_are_workers
@@ -275,3 +276,19 @@ sys.exit(count() > before)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"x" * 28
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["in-process", "isolated"])
+def test_a_directory_as_standard_input_is_an_error_of_the_read(isolate: bool) -> None:
+    """Python does not start with such an input; an application may get one later."""
+    program = f"""
+import os
+os.dup2(os.open("/", os.O_RDONLY), 0)
+import aegis
+runtime = aegis.Aegis(cache=False, stdio=aegis.StdioCapability(stdin="inherit"), isolation={isolate})
+with runtime.sandbox(runtime.load_file({str(built("cat"))!r}), args=("cat",)) as sandbox:
+    outcome = sandbox.run("_start")
+assert outcome.exit_code == 1 and b"Is a directory" in outcome.stderr, outcome
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=SECONDS, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -116,9 +116,9 @@ def test_a_denial_is_queried_by_a_capability_or_a_unique_prefix() -> None:
     assert outcome.denied("file", "/etc")
     assert not outcome.denied("random")
     assert not Outcome().denied()
-    with pytest.raises(ValueError, match="'c' matches several capabilities; use one of clock, config"):
+    with pytest.raises(ValueError, match="'c' matches several capabilities: use one of clock, config"):
         outcome.denied("c")
-    with pytest.raises(ValueError, match="'sockets' is not a capability; use one of clock, "):
+    with pytest.raises(ValueError, match="'sockets' is not a capability: use one of clock, "):
         outcome.denied("sockets")
     fatal = Outcome.from_error(CapabilityDenied("no", capability="kv-store", target="secrets", remedy=""))
     assert fatal.denied("kv", "secrets")

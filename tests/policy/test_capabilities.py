@@ -55,7 +55,7 @@ def test_environments_add_up_and_the_later_value_wins() -> None:
     assert left + right + right == right
 
 
-NAME = "is not a variable name; write a non-empty name without '=' and NUL"
+NAME = "is not a variable name: write a non-empty name without '=' and NUL"
 PAIRS = 'environment.set: expected names with their values, such as {"TZ": "UTC"}'
 PASS = 'environment.pass: expected a list of names, such as ["LANG"]'
 
@@ -67,7 +67,7 @@ PASS = 'environment.pass: expected a list of names, such as ["LANG"]'
         ({"set": {"A=B": "1"}}, f"environment: 'A=B' {NAME}"),
         ({"set": {5: "1"}}, f"environment: 5 {NAME}"),
         ({"set": {"A": 1}}, "environment: the value of 'A' must be a string, not int"),
-        ({"set": {"A": "\0"}}, "environment: the value of 'A' contains a NUL; remove it"),
+        ({"set": {"A": "\0"}}, "environment: the value of 'A' contains a NUL: remove it"),
         ({"set": {"A": "\ud800"}}, "environment: the value of 'A' is not valid Unicode, which WASI strings must be"),
         ({"set": 5}, PAIRS),
         ({"set": ["AB"]}, PAIRS),
@@ -112,14 +112,14 @@ MODES = "use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x", f"clock: 'x' is not a mode; {MODES}"),
-        ("system:", "clock: 'system' takes no value; leave out the colon"),
-        ("coarse:x", "clock: the resolution: 'x' is not a quantity; write it like 30s"),
+        ("x", f"clock: 'x' is not a mode: {MODES}"),
+        ("system:", "clock: 'system' takes no value: leave out the colon"),
+        ("coarse:x", "clock: the resolution: 'x' is not a quantity: write it like 30s"),
         (
             "coarse:300000000h",
             "clock: the resolution must be at least 1 ns and less than 2^63 ns",
         ),
-        ("fixed:soon", "clock: 'soon' is not an instant; write it like fixed:2026-01-01T00:00:00Z"),
+        ("fixed:soon", "clock: 'soon' is not an instant: write it like fixed:2026-01-01T00:00:00Z"),
         ("fixed:1969-12-31", "clock: the instant must be between 1970 and 2262"),
         ("fixed:9999-01-01", "clock: the instant must be between 1970 and 2262"),
     ],
@@ -155,11 +155,11 @@ def test_a_random_source(text: str, expected: RandomCapability) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x", "random: 'x' is not a mode; use system, seed:42 or deny"),
-        ("deny:1", "random: 'deny' takes no value; leave out the colon"),
-        ("seed", "random: '' is not a seed; write it like seed:42"),
-        ("seed:-1", "random: '-1' is not a seed; write it like seed:42"),
-        ("seed:²", "random: '²' is not a seed; write it like seed:42"),
+        ("x", "random: 'x' is not a mode: use system, seed:42 or deny"),
+        ("deny:1", "random: 'deny' takes no value: leave out the colon"),
+        ("seed", "random: '' is not a seed: write it like seed:42"),
+        ("seed:-1", "random: '-1' is not a seed: write it like seed:42"),
+        ("seed:²", "random: '²' is not a seed: write it like seed:42"),
         ("seed:18446744073709551616", "random: the seed must be a whole number below 2^64"),
         ("seed:" + "9" * 5000, "random: the seed must be a whole number below 2^64"),
     ],
@@ -184,7 +184,7 @@ def test_the_log() -> None:
 
 def test_a_refused_log() -> None:
     levels = ", ".join(LOG_LEVELS)
-    refused(lambda: LoggingCapability.parse("loud"), f"logging: 'loud' is not a level; use one of {levels}")
+    refused(lambda: LoggingCapability.parse("loud"), f"logging: 'loud' is not a level: use one of {levels}")
     refused(
         lambda: LoggingCapability(enabled=1),  # type: ignore[arg-type]
         "logging: enabled must be true or false, not 1",
@@ -195,8 +195,8 @@ def test_a_refused_log() -> None:
     ("keywords", "message"),
     [
         ({"stdin": "x"}, "stdio: stdin 'x' is neither empty, inherit nor file:PATH"),
-        ({"stdin": "file:"}, "stdio: stdin names no file; write file:PATH"),
-        ({"stdin": "file:a\0"}, "stdio: the path of stdin contains a NUL; remove it"),
+        ({"stdin": "file:"}, "stdio: stdin names no file: write file:PATH"),
+        ({"stdin": "file:a\0"}, "stdio: the path of stdin contains a NUL: remove it"),
         ({"stdin": None}, "stdio: stdin must be empty, inherit, file:PATH or bytes, not NoneType"),
         ({"stdout": "x"}, "stdio: stdout 'x' is neither capture, inherit nor discard"),
         ({"stderr": None}, "stdio: stderr None is neither capture, inherit nor discard"),

@@ -61,8 +61,8 @@ def test_configuration_is_keys_with_values() -> None:
 
 
 BAD_CONFIG: list[tuple[Any, str]] = [
-    ((("", "x"),), "config: '' is not a key; write a non-empty string"),
-    (((1, "x"),), "config: 1 is not a key; write a non-empty string"),
+    ((("", "x"),), "config: '' is not a key: write a non-empty string"),
+    (((1, "x"),), "config: 1 is not a key: write a non-empty string"),
     ((("a", 1),), "config: the value of 'a' must be a string, not int"),
     ((("a", "\ud800"),), "config: the value of 'a' is not valid Unicode, which WASI strings must be"),
     (5, 'config.set: expected names with their values, such as {"TZ": "UTC"}'),
@@ -77,7 +77,7 @@ def test_a_refused_configuration(value: Any, message: str) -> None:
 
 
 def test_a_config_value_has_a_value() -> None:
-    with pytest.raises(PolicyError, match="'a' has no value; write KEY=VALUE"):
+    with pytest.raises(PolicyError, match="'a' has no value: write KEY=VALUE"):
         ConfigCapability.parse("a")
 
 
@@ -107,13 +107,13 @@ def test_a_policy_file_states_them() -> None:
 
 
 BAD_FILES: list[tuple[str, str]] = [
-    ('[imports."a:b/c"]\n', 'policy:1: the import has no provider; write provider = "module:name"'),
+    ('[imports."a:b/c"]\n', 'policy:1: the import has no provider: write provider = "module:name"'),
     (
         '[imports."a:b/c"]\nprovider = "not one"\n',
-        "policy:2: imports: 'not one' is not a provider; write module:name, such as myapp.kv:Store",
+        "policy:2: imports: 'not one' is not a provider: write module:name, such as myapp.kv:Store",
     ),
     ('[imports."a:b/c"]\nprovider = 5\n', "policy:2: 'provider' must be text in quotes, not a number"),
-    ('[imports."a:b/c"]\nother = 5\n', "policy:2: 'other' is not a key of imports.a:b/c; known: provider"),
+    ('[imports."a:b/c"]\nother = 5\n', "policy:2: 'other' is not a key of imports.a:b/c: use one of provider"),
     ("[capabilities.config]\nset = { a = 1 }\n", "policy:2: config: the value of 'a' must be a string, not int"),
 ]
 

@@ -113,10 +113,13 @@ REJECTED: list[tuple[str, str]] = [
     ("[limits]\nfuel = " + "9" * 5000, "policy: not valid TOML: a number has too many digits"),
     ("a = " + "[" * 5000 + "]" * 5000, "policy: is nested too deeply for a policy file"),
     # unknown keys, and values that should be tables
-    ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, imports, isolation, limits"),
-    ("[limit]\n", "policy:1: 'limit' is not a key of the top level; did you mean 'limits'?"),
-    ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits; did you mean 'memory'?"),
-    ("[capabilities.sound]", f"policy:1: 'sound' is not a key of capabilities; known: {TABLE_KEYS}"),
+    (
+        "\n\nfoo = 1\n",
+        "policy:3: 'foo' is not a key of the top level: use one of capabilities, imports, isolation, limits",
+    ),
+    ("[limit]\n", "policy:1: 'limit' is not a key of the top level: did you mean 'limits'?"),
+    ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits: did you mean 'memory'?"),
+    ("[capabilities.sound]", f"policy:1: 'sound' is not a key of capabilities: use one of {TABLE_KEYS}"),
     ("limits = 5", "policy:1: 'limits' must be a table, not a number"),
     ("\ncapabilities = 'x'", "policy:2: 'capabilities' must be a table, not text"),
     ("[capabilities]\nclock = []", "policy:2: 'clock' must be a table, not a list"),
@@ -126,51 +129,51 @@ REJECTED: list[tuple[str, str]] = [
     ("[limits] # off\nfuel = 0", "policy:2: fuel: 0 is not a limit; it must be greater than zero"),
     ("[limits]\r\nfuel = -1\r\n", "policy:2: fuel: -1 is not a limit; it must be greater than zero"),
     ("[limits]\nfuel = true", "policy:2: fuel: expected a quantity like 1e9, not bool"),
-    ("[limits]\ntimeout = nan", "policy:2: timeout: the number is not finite or too large; write it like 30s"),
+    ("[limits]\ntimeout = nan", "policy:2: timeout: the number is not finite or too large: write it like 30s"),
     ('[limits]\nstack = "none"', "policy:2: stack: this limit cannot be lifted; the maximum is 2 MiB"),
     (
         "[limits]\nmemory = 1\n\nmemory_bytes = 2",
-        "policy:4: memory is given twice, as memory and as memory_bytes; keep one",
+        "policy:4: memory is given twice, as memory and as memory_bytes: keep one",
     ),
     (
         '[limits]\nmemory_bytes = "64MiB"',
-        'policy:2: memory_bytes must be a number; for a value with a unit write memory = "64MiB"',
+        'policy:2: memory_bytes must be a number: for a value with a unit write memory = "64MiB"',
     ),
     (
         "[limits]\ntimeout_seconds = false",
-        'policy:2: timeout_seconds must be a number; for a value with a unit write timeout = "30s"',
+        'policy:2: timeout_seconds must be a number: for a value with a unit write timeout = "30s"',
     ),
     # files
     (f'{FS}paths = "a"', 'policy:2: paths must be a list, such as [{ path = "./data", read = true }]'),
     (f"{FS}paths = [\n1]", "policy:3: item 1 of 'paths' must be a table, not a number"),
-    (f"{FS}paths = [{{ guest = 'a' }}]", 'policy:2: the grant has no path; write path = "./data"'),
+    (f"{FS}paths = [{{ guest = 'a' }}]", 'policy:2: the grant has no path: write path = "./data"'),
     (f"{FS}paths = [{{ path = 1 }}]", "policy:2: 'path' must be text in quotes, not a number"),
     (f"{FS}paths = [{{ path = '/a', guest = 3.5 }}]", "policy:2: 'guest' must be text in quotes, not a number"),
     (f"{FS}paths = [{{ path = '/a', write = 1 }}]", "policy:2: 'write' must be true or false, not a number"),
     (
         f"{FS}paths = [{{ path = '/a', read = false, write = true }}]",
-        "policy:2: read = false with write = true: a writable path is always readable; leave read out",
+        "policy:2: read = false with write = true: a writable path is always readable: leave read out",
     ),
     (
         f"{FS}paths = [ # {{ path }}\n  {{ path = 'a' }}, # {{ x = 1 }}\n  {{ path = 'b', writ = true }},\n]",
-        "policy:4: 'writ' is not a key of capabilities.filesystem.paths; did you mean 'write'?",
+        "policy:4: 'writ' is not a key of capabilities.filesystem.paths: did you mean 'write'?",
     ),
     (
         "[[capabilities.filesystem.paths]]\npath = 'a'\n[[capabilities.filesystem.paths]]\npath = 'b'\nwrit = true",
-        "policy:5: 'writ' is not a key of capabilities.filesystem.paths; did you mean 'write'?",
+        "policy:5: 'writ' is not a key of capabilities.filesystem.paths: did you mean 'write'?",
     ),
     (
         f"{FS}paths = [\n  'a',\n  'b',\n  '/proc',\n]",
-        "policy:5: filesystem: '/proc' cannot be granted: /proc exposes the state of the host; "
+        "policy:5: filesystem: '/proc' cannot be granted: /proc exposes the state of the host: "
         "grant a copy of the file",
     ),
     (
         f"{FS}paths = ['']",
-        "policy:2: filesystem: an empty path grants nothing; name a file or a directory, such as ./data",
+        "policy:2: filesystem: an empty path grants nothing: name a file or a directory, such as ./data",
     ),
     (
         f"{FS}# two\npaths = [{{ path = '/a', guest = 'x' }},\n{{ path = '/b', guest = 'x' }}]",
-        "policy:3: filesystem: the guest path 'x' is granted for both '/a' and '/b'; "
+        "policy:3: filesystem: the guest path 'x' is granted for both '/a' and '/b': "
         "give one of them another guest path with '::'",
     ),
     # the network
@@ -178,11 +181,11 @@ REJECTED: list[tuple[str, str]] = [
     (f"{NET}allow = [\n 'a:1',\n 2]", "policy:4: item 2 of 'allow' must be text in quotes, not a number"),
     (
         f"{NET}allow = [\n 'a:1',\n 'bad',\n]",
-        "policy:4: network: 'bad' has no port; write bad:443, a range such as :8000-8080, or :* for all",
+        "policy:4: network: 'bad' has no port: write bad:443, a range such as :8000-8080, or :* for all",
     ),
     (
         f"{NET}listen = ['a:1']",
-        "policy:2: network: 'a:1' listens on a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local",
+        "policy:2: network: 'a:1' listens on a name: write an IP such as tcp://127.0.0.1:8080, a CIDR or local",
     ),
     # the environment
     (f"{ENV}set = 1", "policy:2: 'set' must be a table, not a number"),
@@ -193,18 +196,18 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         f"{ENV}pass = [\n'A',\n'B=1']",
-        "policy:4: environment: 'B=1' is not a variable name; write a non-empty name without '=' and NUL",
+        "policy:4: environment: 'B=1' is not a variable name: write a non-empty name without '=' and NUL",
     ),
     # everything else
     (
         "[capabilities.clock]\nmode = 'x'",
-        "policy:2: clock: 'x' is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny",
+        "policy:2: clock: 'x' is not a mode: use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny",
     ),
-    ("[capabilities.random]\nmode = 'seed:x'", "policy:2: random: 'x' is not a seed; write it like seed:42"),
+    ("[capabilities.random]\nmode = 'seed:x'", "policy:2: random: 'x' is not a seed: write it like seed:42"),
     ("[capabilities.logging]\nenabled = 'x'", "policy:2: 'enabled' must be true or false, not text"),
     (
         "[capabilities.logging]\nmin_level = 'x'",
-        "policy:2: logging: 'x' is not a level; use one of trace, debug, info, warn, error, critical",
+        "policy:2: logging: 'x' is not a level: use one of trace, debug, info, warn, error, critical",
     ),
     # lines that are hard to locate
     ("limits.fuel = 0", "policy:1: fuel: 0 is not a limit; it must be greater than zero"),
@@ -310,7 +313,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     [
         (b"a = 1\nb = '\xff'", ":2: is not UTF-8 text"),
         (b"#" * ((1 << 20) + 1), ": is larger than 1 MiB, the maximum for a policy file"),
-        (None, ": cannot be read: no such file or directory; name a policy file"),
+        (None, ": cannot be read: no such file or directory: name a policy file"),
     ],
 )
 def test_a_file_that_is_no_policy(tmp_path: Path, data: bytes | None, diagnostic: str) -> None:
@@ -320,3 +323,13 @@ def test_a_file_that_is_no_policy(tmp_path: Path, data: bytes | None, diagnostic
     with pytest.raises(PolicyError) as caught:
         load_policy(file)
     assert str(caught.value) == f"{file}{diagnostic}"
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """Editors on Windows write one; a file in UTF-16 is not UTF-8."""
+    path = tmp_path / "aegis.toml"
+    path.write_bytes(b"\xef\xbb\xbf[limits]\nfuel = 1000\n")
+    assert load_policy(path).limits.fuel == 1000
+    path.write_bytes("[limits]\n".encode("utf-16"))
+    with pytest.raises(PolicyError, match="is not UTF-8 text"):
+        load_policy(path)

@@ -31,7 +31,7 @@ from aegis.policy import FilesystemCapability, PathGrant
 )
 def test_a_grant(text: str, host: str, guest: str | None) -> None:
     if guest is None:
-        with pytest.raises(PolicyError, match=r"contains '\.\.'; name a guest path after '::'"):
+        with pytest.raises(PolicyError, match=r"contains '\.\.': name a guest path after '::'"):
             PathGrant.parse(text, base="/base")
         text, guest = f"{text}::g", "g"
     assert PathGrant.parse(text, base="/base") == PathGrant(host=host, guest=guest)
@@ -43,19 +43,19 @@ def test_a_grant_starts_here_without_a_base(tmp_path: Path, monkeypatch: pytest.
     assert PathGrant.parse(Path("data")).host == f"{tmp_path}/data"
 
 
-STATE = "exposes the state of the host; grant a copy of the file"
+STATE = "exposes the state of the host: grant a copy of the file"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "an empty path grants nothing; name a file or a directory, such as ./data"),
-        ("::b", "an empty path grants nothing; name a file or a directory, such as ./data"),
-        ("a::", "'a::' has no guest path after '::'; write a::/data, or just a"),
-        ("a\0::b", "a host path contains a NUL; remove it"),
-        ("a::b\0", "a guest path contains a NUL; remove it"),
-        ("a::..", "the guest path '..' contains '..'; name a guest path after '::'"),
-        ("\udcff", "the guest path '\\udcff' is not valid Unicode, which WASI paths must be; name one with '::'"),
+        ("", "an empty path grants nothing: name a file or a directory, such as ./data"),
+        ("::b", "an empty path grants nothing: name a file or a directory, such as ./data"),
+        ("a::", "'a::' has no guest path after '::': write a::/data, or just a"),
+        ("a\0::b", "a host path contains a NUL: remove it"),
+        ("a::b\0", "a guest path contains a NUL: remove it"),
+        ("a::..", "the guest path '..' contains '..': name a guest path after '::'"),
+        ("\udcff", "the guest path '\\udcff' is not valid Unicode, which WASI paths must be: name one with '::'"),
         ("/proc", f"'/proc' cannot be granted: /proc {STATE}"),
         ("/proc/self::x", f"'/proc/self' cannot be granted: /proc {STATE}"),
         ("//proc//1", f"'/proc/1' cannot be granted: /proc {STATE}"),
@@ -76,8 +76,8 @@ def test_a_rejected_grant(text: str, message: str) -> None:
         ({"host": "a"}, "the host path 'a' is not absolute"),
         ({"host": 5}, "the host path must be text, not int"),
         ({"guest": 5}, "the guest path must be text, not int"),
-        ({"guest": ""}, "the guest path is empty; write '.' for the guest's working directory"),
-        ({"read": False}, "'/a' is granted with read=False; leave the grant out to deny it"),
+        ({"guest": ""}, "the guest path is empty: write '.' for the guest's working directory"),
+        ({"read": False}, "'/a' is granted with read=False: leave the grant out to deny it"),
         ({"write": "yes"}, "write must be true or false, not 'yes'"),
         ({"host": "/a/../proc/1"}, f"'/proc/1' cannot be granted: /proc {STATE}"),
         ({"host": "/./dev/"}, f"'/dev' cannot be granted: /dev {STATE}"),
@@ -131,16 +131,16 @@ def test_grants_side_by_side_and_nested() -> None:
     [
         (
             read_only("/a::x"), read_only("/b::x"),
-            "the guest path 'x' is granted for both '/a' and '/b'; give one of them another guest path with '::'",
+            "the guest path 'x' is granted for both '/a' and '/b': give one of them another guest path with '::'",
         ),
         (
             read_only("/a/b::x"), read_write("/a::y"),
-            "'/a/b' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
+            "'/a/b' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it: "
             "grant writing to another directory",
         ),
         (
             read_write("/a::y"), read_only("/a::x"),
-            "'/a' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
+            "'/a' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it: "
             "grant writing to another directory",
         ),
     ],
@@ -162,5 +162,5 @@ def test_paths_are_grants(paths: object) -> None:
     if isinstance(paths, PathGrant):
         assert FilesystemCapability(paths=paths).paths == (paths,)  # type: ignore[arg-type]
         return
-    with pytest.raises(PolicyError, match="paths must hold PathGrant values; create them with"):
+    with pytest.raises(PolicyError, match="paths must hold PathGrant values: create them with"):
         FilesystemCapability(paths=paths)  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ def test_a_number_at_either_end_of_its_range_is_kept(name: str, low: float, high
 def test_a_number_out_of_its_range_is_an_error_that_names_the_range(name: str, low: float, high: float) -> None:
     beyond: list[Any] = [high + 1] if low == 0 else [low / 2, high + 1]
     for value in beyond:
-        with pytest.raises(PolicyError, match=rf"^isolation: {name} .* is out of range; give a value from "):
+        with pytest.raises(PolicyError, match=rf"^isolation: {name} .* is out of range: give a value from "):
             Isolation(**{name: value})
 
 
@@ -103,8 +103,8 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
     [
         ("seccomp", "isolation: without must be a list of layers, not 'seccomp'"),
         (7, "isolation: without must be a list of layers, not 7"),
-        (["secomp"], "isolation: 'secomp' is not a layer; did you mean seccomp?"),
-        ([3], "isolation: 3 is not a layer; use private-tmp, "),
+        (["secomp"], "isolation: 'secomp' is not a layer: did you mean seccomp?"),
+        ([3], "isolation: 3 is not a layer: use private-tmp, "),
     ],
 )
 def test_an_unknown_layer_cannot_be_omitted(without: Any, reason: str) -> None:
@@ -150,9 +150,9 @@ def test_layers_that_are_no_list_are_an_error(names: Any) -> None:
 
 
 def test_a_layer_that_does_not_exist_is_an_error_that_shows_the_nearest() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: 'secomp' is not a layer; did you mean seccomp\?$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'secomp' is not a layer: did you mean seccomp\?$"):
         Isolation(without=("secomp",))
-    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not a layer; use private-tmp, .*, seccomp$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not a layer: use private-tmp, .*, seccomp$"):
         Isolation(without=("zzz",))
 
 
@@ -185,16 +185,16 @@ def test_a_keyword_of_no_meaning_is_an_error(value: object) -> None:
 
 
 def test_a_misspelt_field_shows_the_nearest_one() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not an option; did you mean workers\?$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not an option: did you mean workers\?$"):
         Isolation.of({"worker": 2})
     with pytest.raises(
         PolicyError,
-        match=r"^isolation: 'zzz' is not an option; use strict, workers, .*, grace$",
+        match=r"^isolation: 'zzz' is not an option: use strict, workers, .*, grace$",
     ):
         Isolation.of({"zzz": 2})
     with pytest.raises(
         PolicyError,
-        match=r"^isolation: 3 is not an option; use strict, workers, ",
+        match=r"^isolation: 3 is not an option: use strict, workers, ",
     ):
         Isolation.of({3: 2})
 
@@ -233,13 +233,13 @@ def test_the_table_of_a_policy_file(text: str, isolation: Isolation | None) -> N
     [
         ('[isolation]\nwithout = "seccomp"\n', "policy:2: isolation: without must be a list of layers, not 'seccomp'"),
         ("isolation = true\n", "policy:1: 'isolation' must be a table, not true or false"),
-        ("\n[isolation]\nworker = 1\n", "policy:3: 'worker' is not a key of isolation; did you mean 'workers'?"),
+        ("\n[isolation]\nworker = 1\n", "policy:3: 'worker' is not a key of isolation: did you mean 'workers'?"),
         ("[isolation]\n\nenabled = 1\n", "policy:3: 'enabled' must be true or false, not a number"),
         ("[isolation]\nworkers = 1\nstrict = 1\n", "policy:3: isolation: strict must be true or false, not 1"),
         ('[isolation]\nworkers = 1\n\ngrace = "none"\n', "policy:4: isolation: grace"),
         (
             "[isolation]\nworkers = 257\n",
-            "policy:2: isolation: workers 257 is out of range; give a value from 0 to 256",
+            "policy:2: isolation: workers 257 is out of range: give a value from 0 to 256",
         ),
         ("[isolation]\nenabled = false\nworkers = 257\n", "policy:3: isolation: workers 257"),
     ],

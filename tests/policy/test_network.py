@@ -53,13 +53,13 @@ def test_a_pattern(text: str, shown: str, kind: str, ports: tuple[int, int]) -> 
     assert NetworkPattern.parse(shown) == pattern
 
 
-BRACKETS = "has brackets without an IPv6 address; write [2001:db8::1]:443"
-NO_PORT = "does not end in a port; write :443, a range such as :8000-8080, or :* for all"
-NO_HOST = "is not a host; write a name, *.name, an IP, a CIDR, public, private or local"
-STAR = "has a '*' that is not its whole first label; write *.example.com, or public for any host"
-LONG_PREFIX = "has a prefix of more than %d bits; write it like 10.0.0.0/8 or [2001:db8::/32]"
-COLONS = "has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443"
-NAMELESS = "has no host; write a name, *.name, an IP, a CIDR, public, private or local"
+BRACKETS = "has brackets without an IPv6 address: write [2001:db8::1]:443"
+NO_PORT = "does not end in a port: write :443, a range such as :8000-8080, or :* for all"
+NO_HOST = "is not a host: write a name, *.name, an IP, a CIDR, public, private or local"
+STAR = "has a '*' that is not its whole first label: write *.example.com, or public for any host"
+LONG_PREFIX = "has a prefix of more than %d bits: write it like 10.0.0.0/8 or [2001:db8::/32]"
+COLONS = "has more than one colon: write an IPv6 address in brackets, such as [2001:db8::1]:443"
+NAMELESS = "has no host: write a name, *.name, an IP, a CIDR, public, private or local"
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ NAMELESS = "has no host; write a name, *.name, an IP, a CIDR, public, private or
     [
         (
             "example.com",
-            "'example.com' has no port; write example.com:443, a range such as :8000-8080, or :* for all",
+            "'example.com' has no port: write example.com:443, a range such as :8000-8080, or :* for all",
         ),
-        ("tcp://a", "'tcp://a' has no port; write tcp://a:443, a range such as :8000-8080, or :* for all"),
+        ("tcp://a", "'tcp://a' has no port: write tcp://a:443, a range such as :8000-8080, or :* for all"),
         ("", f"'' {NAMELESS}"),
         (":80", f"':80' {NAMELESS}"),
         ("x" * 1001, f"'{'x' * 80}… (1001 characters)' is longer than a pattern may be (1001/1000 characters)"),
-        ("ftp://a:1", "'ftp' is not a scheme; use tcp, udp, http, https, or none for all of them"),
+        ("ftp://a:1", "'ftp' is not a scheme: use tcp, udp, http, https, or none for all of them"),
         ("a:", f"'a:' {NO_PORT}"),
         ("a:b", f"'a:b' {NO_PORT}"),
         ("a:1-", f"'a:1-' {NO_PORT}"),
@@ -82,47 +82,47 @@ NAMELESS = "has no host; write a name, *.name, an IP, a CIDR, public, private or
         ("a:99999", "'a:99999' has port 99999; the highest port is 65535"),
         ("a:65536", "'a:65536' has port 65536; the highest port is 65535"),
         ("a:1-65536", "'a:1-65536' has port 65536; the highest port is 65535"),
-        ("a:9-1", "'a:9-1' has a range of ports in descending order; write :1-9"),
+        ("a:9-1", "'a:9-1' has a range of ports in descending order: write :1-9"),
         (
             "a:443/path",
-            "'a:443/path' has a path, which patterns do not support; end the pattern after the host and port",
+            "'a:443/path' has a path, which patterns do not support: end the pattern after the host and port",
         ),
         ("[x]:1", f"'[x]:1' {BRACKETS}"),
         ("[::1:1", f"'[::1:1' {BRACKETS}"),
         (
             "[::1]x:1",
-            "'[::1]x:1' has text other than a port after the bracket; write [2001:db8::1]:443",
+            "'[::1]x:1' has text other than a port after the bracket: write [2001:db8::1]:443",
         ),
-        ("::1:80", "'::1:80' has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443"),
-        ("[fe80::1%eth0]:1", "'fe80::1%eth0' has a zone; remove it, because a pattern applies to every interface"),
-        ("[::x]:1", "'::x' is not an address; write it like 192.0.2.1 or [2001:db8::1]"),
-        ("256.1.1.1:1", "'256.1.1.1' is not an address; write it like 192.0.2.1 or [2001:db8::1]"),
-        ("1.2.3.4.5:1", "'1.2.3.4.5' is not an address; write it like 192.0.2.1 or [2001:db8::1]"),
-        ("10.0.0.1/8:1", "'10.0.0.1/8' is an address inside a network; write 10.0.0.0/8 for the network"),
+        ("::1:80", "'::1:80' has more than one colon: write an IPv6 address in brackets, such as [2001:db8::1]:443"),
+        ("[fe80::1%eth0]:1", "'fe80::1%eth0' has a zone: remove it, because a pattern applies to every interface"),
+        ("[::x]:1", "'::x' is not an address: write it like 192.0.2.1 or [2001:db8::1]"),
+        ("256.1.1.1:1", "'256.1.1.1' is not an address: write it like 192.0.2.1 or [2001:db8::1]"),
+        ("1.2.3.4.5:1", "'1.2.3.4.5' is not an address: write it like 192.0.2.1 or [2001:db8::1]"),
+        ("10.0.0.1/8:1", "'10.0.0.1/8' is an address inside a network: write 10.0.0.0/8 for the network"),
         ("10.0.0.0/33:1", f"'10.0.0.0/33' {LONG_PREFIX % 32}"),
         ("10.0.0.1/33", f"'10.0.0.1/33' {LONG_PREFIX % 32}"),
         ("[2001:db8::]/129", f"'2001:db8::/129' {LONG_PREFIX % 128}"),
-        ("10.0.0.1/8", "'10.0.0.1/8' is an address inside a network; write 10.0.0.0/8 for the network"),
-        ("10.0.0.x/8", "'10.0.0.x/8' is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]"),
-        ("ftp://x", "'ftp' is not a scheme; use tcp, udp, http, https, or none for all of them"),
-        ("ftp://", "'ftp' is not a scheme; use tcp, udp, http, https, or none for all of them"),
+        ("10.0.0.1/8", "'10.0.0.1/8' is an address inside a network: write 10.0.0.0/8 for the network"),
+        ("10.0.0.x/8", "'10.0.0.x/8' is not a network: write it like 10.0.0.0/8 or [2001:db8::/32]"),
+        ("ftp://x", "'ftp' is not a scheme: use tcp, udp, http, https, or none for all of them"),
+        ("ftp://", "'ftp' is not a scheme: use tcp, udp, http, https, or none for all of them"),
         ("tcp://:80", f"'tcp://:80' {NAMELESS}"),
         ("*", f"'*' {STAR}"),
         ("2001:db8::1", f"'2001:db8::1' {COLONS}"),
         ("a\0b", "'a\\x00b' contains U+0000, which is not allowed in a host name"),
         ("a b:1", "'a b' contains ' ', which is not allowed in a host name"),
         ("a?b", "'a?b' contains '?', which is not allowed in a host name"),
-        ("https://a/b", "'a/b' has a path, which patterns do not support; end the pattern after the host and port"),
-        ("https://a/", "'a/' has a path, which patterns do not support; end the pattern after the host and port"),
+        ("https://a/b", "'a/b' has a path, which patterns do not support: end the pattern after the host and port"),
+        ("https://a/", "'a/' has a path, which patterns do not support: end the pattern after the host and port"),
         ("https://u@h", "'u@h' contains '@', which is not allowed in a host name"),
-        ("a..b:1", "'a..b' has an empty label; write one dot between two labels"),
-        (".:1", "'.' has an empty label; write one dot between two labels"),
+        ("a..b:1", "'a..b' has an empty label: write one dot between two labels"),
+        (".:1", "'.' has an empty label: write one dot between two labels"),
         ("-a:1", "'-a' has a label that begins or ends with '-'"),
         ("a-", "'a-' has a label that begins or ends with '-'"),
         (f"{'a' * 64}.b", f"'{'a' * 64}.b' has a label of more than 63 characters"),
         (f"{'a.' * 130}b:1", f"'{'a.' * 40}… (261 characters)' is longer than a host name can be (261/253 characters)"),
         ("*.10:1", f"'*.10' {NO_HOST}"),
-        ("*.:1", "'*.' has an empty label; write one dot between two labels"),
+        ("*.:1", "'*.' has an empty label: write one dot between two labels"),
         ("*:1", f"'*' {STAR}"),
         ("a*.b:1", f"'a*.b' {STAR}"),
         ("a.*.b:1", f"'a.*.b' {STAR}"),
@@ -454,14 +454,14 @@ def test_rules_come_in_lists(value: object) -> None:
 
 @pytest.mark.parametrize("rules", [{"allow": ["a:0"]}, {"deny": ["udp://10.0.0.0/8:0"]}])
 def test_nothing_is_reached_at_port_0(rules: dict[str, list[str]]) -> None:
-    with pytest.raises(PolicyError, match="has port 0, which cannot be connected to; write :\\* for every port"):
+    with pytest.raises(PolicyError, match="has port 0, which cannot be connected to: write :\\* for every port"):
         NetworkCapability(**rules)
     assert NetworkCapability(listen=["127.0.0.1:0"]).decide_listen("tcp", "127.0.0.1", 0), "any free port"
 
 
 @pytest.mark.parametrize("text", ["localhost:80", "*.example.com:80"])
 def test_nothing_listens_at_a_name(text: str) -> None:
-    with pytest.raises(PolicyError, match="listens on a name; write an IP"):
+    with pytest.raises(PolicyError, match="listens on a name: write an IP"):
         NetworkCapability(listen=[text])
 
 
@@ -571,3 +571,18 @@ NOTATIONS = [
 @pytest.mark.parametrize(("text", "plain"), NOTATIONS)
 def test_a_host_in_the_notation_that_is_judged(text: str, plain: str | None) -> None:
     assert plain_host(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("ftp://x", "'ftp' is not a scheme"), ("10.0.0.1/33", "prefix of more than 32 bits"), ("*", "has a '*'"),
+        ("a..b", "has an empty label"), ("https//x", "has a path"), ("a.*.b", "has a '*'"), ("[::1", "has brackets"),
+        ("-a-.example_", "label"), ("10.0.0.0/8/9", "has a path"),
+    ],
+)  # fmt: skip
+def test_an_invalid_host_or_scheme_is_named_before_a_missing_port(pattern: str, fault: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        NetworkCapability(allow=[pattern])
+    assert fault in str(caught.value)
+    assert "port" not in str(caught.value).replace("supported", "").replace("support", "").partition(": end")[0]

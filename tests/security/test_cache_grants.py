@@ -237,7 +237,7 @@ def test_a_folder_of_pythons_modules_is_granted_for_reading_only(
     assert opened("in-process", modules) == 0
     monkeypatch.syspath_prepend(str(modules))
     for place in PLACES:
-        with pytest.raises(PolicyError, match=r"code that Aegis runs on.*; grant a subdirectory"):
+        with pytest.raises(PolicyError, match=r"code that Aegis runs on.*: grant a subdirectory"):
             opened(place, modules)
         with pytest.raises(PolicyError, match="code that Aegis runs on"):
             opened(place, tmp_path)
@@ -274,7 +274,7 @@ def test_where_python_will_find_modules_at_its_next_start_is_granted_for_reading
     monkeypatch.setattr("site.USER_SITE", str(local / "lib" / "python3" / "site-packages"))
     for place in PLACES:
         for folder in (modules / "__pycache__", local):
-            with pytest.raises(PolicyError, match=r"code that Aegis runs on.*; grant a subdirectory"):
+            with pytest.raises(PolicyError, match=r"code that Aegis runs on.*: grant a subdirectory"):
                 opened(place, folder, create=False)
             opened(place, folder, write=False, create=False)
         assert opened(place, local / "share") == 0

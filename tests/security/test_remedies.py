@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from aegis import Aegis, FilesystemCapability, LinkError, NetworkCapability, PathGrant, Policy
 from aegis.cli.run import _with_remedy
 from aegis.errors import CapabilityDenied, GuestError, LimitExceeded
-from aegis.policy.remedies import _reads_as, denied_reading, explained, leaves_its_grant
+from aegis.policy.filesystem import _reads_as, leaves_its_grant
+from aegis.policy.remedies import denied_reading, explained
 from aegis.text import literal, shell_word
 from aegis.values import Decision
 from tests.cli.command import aegis
@@ -185,7 +186,7 @@ def test_the_line_that_the_command_prints_can_be_followed(how: list[str], tmp_pa
     (tmp_path / "guest.wat").write_text(changing("new; touch pwned"))
     command = ["run", *how, "--allow-read", "my data::/in", "guest.wat"]
     ended = aegis(*command, cwd=tmp_path)
-    assert "denied: write /in/new; touch pwned (filesystem) — grant it with " in ended.err
+    assert "denied: write /in/new; touch pwned (filesystem): grant it with " in ended.err
     option = ended.err.rpartition("grant it with ")[2].strip()
     again = aegis("run", *how, *[w.decode() for w in words(option)], "guest.wat", cwd=tmp_path)
     assert (again.code, again.err) == (0, "")

@@ -19,7 +19,7 @@ from aegis import Aegis, AegisInternalError, LinkError, Policy
 from aegis.bindgen.plan import provided_module
 from aegis.bindings import index
 from aegis.isolation.parent.component_modules import modules_of
-from aegis.policy.remedies import NEEDS
+from aegis.policy.capabilities import CAPABILITIES
 from aegis.sandbox.link_component import served
 from aegis.wit.index import GUEST, PARENT, WORKER, Index, Provided
 from aegis.wit.model import Document, InterfaceDef
@@ -113,10 +113,18 @@ def test_every_module_of_the_index_exists_and_makes_implementations() -> None:
         assert importlib.import_module(one.bindings).INTERFACE.name == one.name
 
 
-def test_each_capability_is_a_field_of_the_policy_with_a_line_for_people() -> None:
+def test_each_capability_is_in_the_table_and_a_field_of_the_policy() -> None:
     capabilities = {one.capability for one in index.INDEX.rows} - {""}
-    assert capabilities == set(NEEDS)
+    assert capabilities == {row.name for row in CAPABILITIES}
     assert all(hasattr(Policy(), name) for name in capabilities)
+
+
+def test_what_the_parent_answers_is_not_stated_to_workers() -> None:
+    """The index and the table of capabilities agree on the side that has the stores."""
+    places = {row.name: row.place for row in CAPABILITIES}
+    for one in index.INDEX.rows:
+        if one.place == PARENT and one.capability:
+            assert places[one.capability] == PARENT, one.name
 
 
 def test_bindgen_takes_from_the_package_what_the_index_lists() -> None:

@@ -89,7 +89,7 @@ def place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
     size = len(data)
     at = cx.realloc(align, size)
     cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     return at, count
 
 
@@ -100,7 +100,7 @@ def place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tupl
     at = cx.realloc(align, size)
     fill(cx, data, holes)
     cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     return at, count
 
 
@@ -117,7 +117,7 @@ def place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[b
         return at, count
     sizes = list(map(len, texts))
     addresses = cx.realloc_many(1, sizes)
-    cx.door.charge(size + sum(sizes))
+    cx.door.charge_lowered(size + sum(sizes))
     view = cx.memory.view
     if offsets.__class__ is range:
         words = memoryview(data).cast("I")
@@ -138,7 +138,7 @@ def _place_few(cx: Any, data: bytearray, at: int, offsets: Sequence[int], texts:
     for text in texts:
         addresses.append(realloc(1, len(text)))
         total += len(text)
-    cx.door.charge(total)
+    cx.door.charge_lowered(total)
     view = cx.memory.view
     for offset, address, text in zip(offsets, addresses, texts, strict=True):
         length = len(text)
@@ -171,7 +171,10 @@ def store_at(cx: Any, at: int, align: int, block: bytearray, holes: list[Hole]) 
 
 @cache
 def numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
-    """Return the function that builds the block of a list of ``of``: bytes, alignment, number of elements."""
+    """Return the function that builds the block of a list of ``of``: bytes, alignment, number of elements.
+
+    In a list of integers a ``bool`` counts as 0 or 1: looking at the class of each item takes longer than packing it.
+    """
     form, size = FORMATS[of], layout(of).size
     fit = {"f32": single, "f64": exact}.get(of)
 

@@ -1,19 +1,23 @@
 """Coerces a value to its WIT type, or raises a ``CallError`` that says which part is wrong.
 
 The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
-module, so speed does not matter here. Coercion accepts a mapping for a record, names for an enum or flags,
-``(case, payload)`` or a case's name for a variant, and any sequence for a list.
+module, so speed does not matter here. Coercion accepts a mapping for a record (a missing ``option`` is ``None``), names
+for an enum or flags, ``(case, payload)`` or a case's name for a variant, any sequence for a list, and the classes of
+generated bindings. A ``bool`` is not an integer, except in a list of integers.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.text import shown, similar_names
-from aegis.wit.naming import constant, snake
+from aegis.wit.flags import BitFlags
+from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
     Borrow,
@@ -86,7 +90,10 @@ def fit(of: WitType, value: Any, where: str) -> Any:
         case List("u8"):
             return _octets(of, value, where)
         case List(element):
-            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(_sequence(of, value, where))]
+            items = _sequence(of, value, where)
+            if element in _RANGES:  # as packing in bulk does, see blocks.numbers
+                items = [int(item) if isinstance(item, bool) else item for item in items]
+            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(items)]
         case Tuple(elements):
             items = _sequence(of, value, where)
             if len(items) != len(elements):
@@ -137,7 +144,7 @@ def _primitive(of: str, value: Any, where: str) -> Any:
 
 
 def _integer(of: str, value: Any, where: str) -> int:
-    if not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         _wrong(where, of, "an integer", value)
     number: int = value.__index__()
     bits = _RANGES[of]
@@ -192,9 +199,10 @@ def _record(of: Record, value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         given = {names.get(key, key) if isinstance(key, str) else key: item for key, item in value.items()}
         odd = [key for key in given if key not in names.values()]
-        missing = [name for name in names.values() if name not in given]
+        missing = [name for name, t in of.fields if name not in given and not isinstance(t, Option)]
         if odd or missing:
             _fields(of, where, odd, missing)
+        given = {name: given.get(name) for name in names.values()}
     else:
         missing = [name for python, name in names.items() if not hasattr(value, python)]
         if missing or not names:
@@ -210,7 +218,7 @@ def _fields(of: Record, where: str, odd: list[Any], missing: list[str]) -> NoRet
         parts.append(f"lacks {', '.join(missing)}")
     for key in odd[:5]:
         alike = similar_names(str(key), [name for name, _ in of.fields], 1)
-        parts.append(f"has no field {shown(key, 40, str)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
+        parts.append(f"has no field {shown(key, 40, str)!r}{f': did you mean {alike[0]}?' if alike else ''}")
     raise CallError(f"{where}: the record {of.name} {' and '.join(parts)}")
 
 
@@ -219,11 +227,23 @@ def _variant(of: Variant, value: Any, where: str) -> Any:
     for cls, (name, payload) in zip(of.python, of.cases, strict=True):
         if isinstance(value, cls):
             return cls(fit(payload, value.value, f"{where}.{name}")) if payload is not None else cls()
-    name, payloads = (value, ()) if isinstance(value, str) else _pair(value)
+    name, payloads = (value, ()) if isinstance(value, str) else _bound_case(of, value) or _pair(value)
     for cls, (case, payload) in zip(of.python, of.cases, strict=True):
         if case == name and len(payloads) == (payload is not None):
             return cls(*(fit(payload, p, f"{where}.{case}") for p in payloads)) if payload is not None else cls()
     _wrong(where, of, f"a case ({_listed([case for case, _ in of.cases])})", value)
+
+
+def _bound_case(of: Variant, value: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """Return the case and payload of an instance of a class that bindings generated for ``of``, otherwise ``None``."""
+    if not is_dataclass(value):
+        return None
+    prefix, called = pascal(of.name).rstrip("_"), type(value).__name__.rstrip("_")
+    names = tuple(field.name for field in fields(value))
+    for name, payload in of.cases:
+        if called == prefix + pascal(name).rstrip("_") and names == (() if payload is None else ("value",)):
+            return name, (() if payload is None else (value.value,))  # type: ignore[union-attr]
+    return None
 
 
 def _pair(value: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -234,6 +254,8 @@ def _enum(of: Enum, value: Any, where: str) -> Any:
     assert of.python is not None
     if isinstance(value, of.python):
         return value
+    if isinstance(value, enum.Enum) and tuple(case.value for case in type(value)) == of.cases:
+        return of.python(value.value)  # a class that bindings generated for the same enum
     if isinstance(value, str) and value in of.cases:
         return of.python(value)
     _wrong(where, of, _listed(of.cases), value)
@@ -241,12 +263,17 @@ def _enum(of: Enum, value: Any, where: str) -> Any:
 
 def _flags(of: Flags, value: Any, where: str) -> Any:
     assert of.python is not None
+    if isinstance(value, BitFlags) and not isinstance(value, of.python) and _same_flags(of, type(value)):
+        value = of.python(value.value)
     if isinstance(value, of.python):
         if not 0 <= value.value < 1 << len(of.names):
             raise CallError(
                 f"{where}: the value {value.value:#x} has bits beyond the {len(of.names)} flags of {of.name}"
             )
         return value
+    if isinstance(value, BitFlags):  # of an equal type
+        names = {constant(name): name for name in of.names}
+        value = [names.get(str(member.name), member.name) for member in value]
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         made = of.python(0)
         for name in value:
@@ -255,6 +282,11 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
             made |= of.python[constant(name)]
         return made
     _wrong(where, of, f"a {of.python.__name__} or a collection of flag names", value)
+
+
+def _same_flags(of: Flags, cls: type[BitFlags]) -> bool:
+    """Return whether bindings generated ``cls`` for the same flags."""
+    return [(flag.name, flag.value) for flag in cls] == [(constant(name), 1 << n) for n, name in enumerate(of.names)]
 
 
 def _listed(names: Sequence[str]) -> str:

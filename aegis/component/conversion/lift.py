@@ -497,7 +497,7 @@ def _range_of(cx: Any, at: int, count: int, size: int, align: int, cost: int) ->
         view = cx.memory.need(end)
     door = cx.door
     door.hold(count * cost)
-    door.charge(end - at)
+    door.charge_lifted(end - at)
     return view[at:end]
 
 
@@ -508,7 +508,7 @@ def _load_bytes(cx: Any, at: int, count: int) -> bytes:
         view = memory.need(end)
     door = cx.door
     door.hold(count)
-    door.charge(count)
+    door.charge_lifted(count)
     return bytes(view[at:end])
 
 
@@ -519,7 +519,7 @@ def _load_outward(cx: Any, at: int, count: int) -> Any:
         view = memory.need(end)
     door = cx.door
     door.hold(count)
-    door.charge(count)
+    door.charge_lifted(count)
     return door.keep(view[at:end])
 
 

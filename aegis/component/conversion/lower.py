@@ -161,7 +161,7 @@ class Lower(Source):
         return [
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
-            "door.bytes_left = left = door.bytes_left - size",
+            "door.bytes_left = left = door.bytes_left - size; door.bytes_out += size",
             "if left < door.check_below: door.check()",
         ]
 
@@ -211,9 +211,10 @@ class Lower(Source):
         if of in _RANGES:
             low, high = _RANGES[of]
             x = self.variable(value)
-            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else reject({x})"
+            fits = f"{low} <= {x} <= {high} and {x} is not True and {x} is not False"
+            return "i" if low else "I", f"{x} if {fits} else reject({x})"
         form = "I" if of == "bool" else FORMATS[of]
-        return form, scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)
+        return form, scalar(of, self.variable(value))
 
     # -- small values, cases, parts ---------------------------------------------------------------
 
@@ -431,7 +432,7 @@ class Lower(Source):
                 self.say(f"holes.append(({self._offset(base, at)}, {place}, {expression}))")
                 return []
             case str():
-                return [scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)]
+                return [scalar(of, self.variable(value))]
             case Own() | Borrow() | Enum() | Flags() | Stream() | Future():
                 return [self._small(of, value)]
         cases = case_types(of)

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
-__all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "scalar", "scalar_names", "single"]
+__all__ = [
+    "NO_LISTS",
+    "bad_bool",
+    "bad_char",
+    "bad_integer",
+    "exact",
+    "octets",
+    "scalar",
+    "scalar_names",
+    "single",
+]
 
 NO_LISTS = (str, Mapping, set, frozenset)
 """Iterables that are never accepted as a list: text, mappings, and unordered collections."""
@@ -20,6 +30,11 @@ _SINGLE = Struct("<f")
 def bad_bool(value: object) -> int:
     """Raise ``TypeError``: a bool parameter accepts only ``True`` and ``False``, not any truthy value."""
     raise TypeError(f"{type(value).__name__} is not a bool")
+
+
+def bad_integer(value: object) -> int:
+    """Raise ``TypeError``: a ``bool`` is not an integer of WIT, although it is one of Python."""
+    raise TypeError(f"{type(value).__name__} is not an integer")
 
 
 def bad_char(value: Any) -> int:
@@ -71,7 +86,8 @@ _LARGEST_SINGLE = 3.4028234663852886e38
 def scalar(of: str, x: str) -> str:
     """Return an expression for the number to store for the variable ``x``; it raises if ``x`` is not an ``of``.
 
-    For integers the expression is ``x`` itself: the memoryview or :mod:`struct` checks type and range.
+    For integers it only rejects ``bool``, which Python counts among them: the memoryview or :mod:`struct` checks type
+    and range.
     """
     if of == "bool":
         return f"(1 if {x} is True else 0 if {x} is False else bad_bool({x}))"
@@ -81,9 +97,11 @@ def scalar(of: str, x: str) -> str:
         return f"({x} if {x}.__class__ is float else exact({x}))"
     if of == "f32":
         return f"({x} if {x}.__class__ is float and -{_LARGEST_SINGLE} <= {x} <= {_LARGEST_SINGLE} else single({x}))"
-    return x
+    return f"({x} if {x} is not True and {x} is not False else bad_integer({x}))"
 
 
 def scalar_names() -> dict[str, Any]:
     """Return the names that expressions of :func:`scalar` refer to."""
-    return {"exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char}
+    return {
+        "exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char, "bad_integer": bad_integer,
+    }  # fmt: skip

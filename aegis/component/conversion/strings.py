@@ -43,6 +43,7 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
         view = memory.need(end)
     door = cx.door
     door.bytes_left = left = door.bytes_left - size
+    door.bytes_in += size
     if left < door.check_below:
         door.check()
     if size > _SHORT_BYTES:
@@ -60,6 +61,7 @@ def load_staged(stage: Any, at: int, size: int) -> str:
     """Lift a UTF-8 string from the vectors that a fused module returned; the module has checked its bounds."""
     door = stage.door
     door.bytes_left = left = door.bytes_left - size
+    door.bytes_in += size
     if left < door.check_below:
         door.check()
     door.value_left = left = door.value_left - size
@@ -88,7 +90,7 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
         except UnicodeDecodeError:
             pass
         else:
-            door.charge(total)
+            door.charge_lifted(total)
             door.hold(total)
             return [together[start - low : end - low] for start, end in zip(starts, ends, strict=True)]
     return [load_utf8(cx, start, size) for start, size in zip(starts, sizes, strict=True)]
@@ -117,7 +119,7 @@ def load_utf16(cx: Any, at: int, units: int) -> str:
     if at & 1:
         raise unaligned()
     view = cx.memory.need(at + size)
-    cx.door.charge(size)
+    cx.door.charge_lifted(size)
     cx.door.hold(2 * size)
     try:
         return str(view[at : at + size], "utf-16-le")
@@ -132,7 +134,7 @@ def load_latin1_or_utf16(cx: Any, at: int, tagged: int) -> str:
     if at & 1:
         raise unaligned()
     view = cx.memory.need(at + tagged)
-    cx.door.charge(tagged)
+    cx.door.charge_lifted(tagged)
     cx.door.hold(tagged)
     return str(view[at : at + tagged], "latin-1")
 
@@ -183,7 +185,7 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     return at, size
 
 
@@ -197,7 +199,7 @@ def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
     size = len(encoded)
     at = cx.realloc(2, worst)
     cx.memory.view[at : at + size] = encoded
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1
@@ -216,7 +218,7 @@ def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
         return _inflated(cx, text, at, units)
     size = len(encoded)
     cx.memory.view[at : at + size] = encoded
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     if size < units:
         at = cx.reallocate(at, units, 2, size)
     return at, size
@@ -227,7 +229,7 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
     worst, size = 2 * units, len(encoded)
     at = cx.reallocate(at, units, 2, worst)
     cx.memory.view[at : at + size] = encoded
-    cx.door.charge(size)
+    cx.door.charge_lowered(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1 | _TAG

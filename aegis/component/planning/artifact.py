@@ -83,6 +83,7 @@ class Component(Artifact):
     """A compiled component, shared by any number of sandboxes and threads."""
 
     kind: ClassVar[str] = "component"
+    _public = (*Artifact._public, "callables", "world")
     plain: ClassVar[bool] = False
     latest: Any = None
     """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""
@@ -94,6 +95,9 @@ class Component(Artifact):
         self.reported_world: World | None = None
         """The world that a worker reported after validating the component. The parent does not trust it: only
         isolated sandboxes may use it."""
+        self.matching_tables: dict[tuple[str, int], tuple[Any, Any]] = {}
+        """Bindings that match an imported interface, by its name and the id of their table: the table and the interface
+        as it was compared, which a worker may report otherwise."""
         self._world_lock = ProcessLock()
         self._links: dict[EngineConfig, Links | None] = {}
         """Direct calls between instances, by engine configuration (:mod:`aegis.component.shims.adapters`)."""
@@ -119,6 +123,11 @@ class Component(Artifact):
     def world(self) -> World:
         """Imports and exports with their full types."""
         return self._world or self.reported_world or self.validated()
+
+    @property
+    def known_world(self) -> World | None:
+        """The world, if this process or its cache has validated the component."""
+        return self._world
 
     def validated(self) -> World:
         """Validate the component unless this process or the cache already has; return its world.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.errors import ExportNotFound, LinkError
 from aegis.text import printable, similar_names
-from aegis.wit.match import Mismatch, merged, unversioned
+from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Function, Interface
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
 
 __all__ = [
-    "ImportedFunction", "Lacking", "Typing", "check_export", "find_export", "imported_functions", "interface_named",
-    "no_such_function", "nothing_lacks", "typed_export",
+    "ImportedFunction", "Lacking", "Typing", "check_export", "compatible_interface", "find_export",
+    "imported_functions", "interface_named", "no_such_function", "nothing_lacks", "typed_export",
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
@@ -72,7 +72,7 @@ def _stated(found: Function, name: Any, table: Interface, function: str = "") ->
         return merged(found, stated)
     except Mismatch as odd:
         raise LinkError(
-            f"{printable(str(name), 160)} has another type than in the bindings: {odd}; regenerate the bindings"
+            f"{printable(str(name), 160)} has another type than in the bindings: {odd}: regenerate the bindings"
         ) from None
 
 
@@ -127,6 +127,15 @@ def interface_named(items: Mapping[str, Interface | Function], name: str) -> str
     return alike[0] if len(alike) == 1 else None
 
 
+def compatible_interface(items: Mapping[str, Interface | Function], name: str) -> str | None:
+    """Return the full name of the interface that serves ``name``: the same, one of its track, or the only version."""
+    exact = interface_named(items, name)
+    if exact is not None or "@" not in name:
+        return exact
+    alike = [n for n, item in items.items() if isinstance(item, Interface) and track(n) == track(name)]
+    return alike[0] if len(alike) == 1 else interface_named(items, unversioned(name))
+
+
 def _not_found(exports: Mapping[str, Interface | Function], name: object) -> ExportNotFound:
     known = []
     for owner, item in exports.items():
@@ -141,7 +150,7 @@ def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
         members = similar_names(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
         alike = [k for k in known if k.rpartition("#")[2] in members][:3]
     if alike:
-        hint = f"; did you mean {' or '.join(printable(a, 120) for a in alike)}?"
+        hint = f": did you mean {' or '.join(printable(a, 120) for a in alike)}?"
     else:
         listed = ", ".join(printable(k, 80) for k in known[:8])
         hint = f"; it exports {listed}{' and more' if len(known) > 8 else ''}" if known else "; it exports no functions"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.tasks.subtask import LoweredCall, Subtask, SubtaskState, views_at
+from aegis.component.trampoline import call_method, observing
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import awaited_later
 from aegis.errors import CallError, HostError
@@ -62,7 +64,8 @@ class _HostOperation:
 def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) -> Callable[[Any, int], None]:
     """Return the body of a trampoline for an imported function; ``index`` is its index among the host functions."""
     method, fallible = function.method, isinstance(function.type.result, Result)
-    now = time.monotonic
+    now, observed = time.monotonic, observing(function)
+    called = partial(call_method, method or "")
 
     def body(state: Any, address: int) -> None:
         door = state.door
@@ -74,8 +77,7 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
         subtask, views = Subtask(), views_at(address)
         give = call.returner(state.contexts[call.context], words, views)
         args = subtask.start(state.handles, lambda: call.values.lift(state.contexts[call.context], words))
-        target = getattr(args[0], method) if method else state.functions[index]
-        given = args[1:] if method else args
+        target = called if method else state.functions[index]
 
         def resolve(outcome: Callable[[], Any]) -> None:
             """Complete the call; ``outcome`` returns the function's result or raises its exception."""
@@ -102,7 +104,9 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
 
         def first() -> Any:
             nonlocal later
-            result = target(*given)
+            door.serving = function
+            result = observed(state, target, args) if state.observed else target(*args)
+            door.serving = None
             if isinstance(result, Later):
                 later = result
             elif hasattr(type(result), "__await__"):

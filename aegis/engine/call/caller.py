@@ -141,7 +141,7 @@ def make(store, frame):
     return call
 """
 _OUTER = """
-        begun = now()
+        begun = door.entered_at = now()
         if begun - door.returned_at > NEAR:
             secure()
         if {elsewhere}:
@@ -164,6 +164,15 @@ _OUTER = """
         finally:
             {leave}
             give(None)
+"""
+_INNER = """
+        room()
+        secure()
+        outer, door.serving = door.serving, None
+        try:
+{inner}
+        finally:
+            door.serving = outer
 """
 _LOWER = """
             try:
@@ -225,7 +234,7 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
     metered, style = style & Style.METERED, style % Style.METERED
     nesting = style == Style.NESTING
     if style == Style.INNER:
-        body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
+        body = _INNER.format(inner=inner)
     else:
         body = _OUTER.format(
             elsewhere="get_ident() != MAIN_THREAD" if style == Style.MAIN_ALONE else f"thread_state.mode != {DIRECT}",

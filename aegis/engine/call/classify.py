@@ -17,6 +17,7 @@ from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import (
     AegisError,
     AegisInternalError,
+    DeadlineExceeded,
     Frame,
     GuestTrap,
     HostError,
@@ -27,8 +28,9 @@ from aegis.errors import (
 from aegis.limits import Limits, exceeded
 from aegis.support.lean import Any
 from aegis.text import printable, shown
+from aegis.values import MemoryFault
 
-__all__ = ["OWN_MODULE", "Evidence", "classify", "own_failure", "refused_growth"]
+__all__ = ["OWN_MODULE", "Evidence", "classify", "own_failure", "refused_growth", "trap_of"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -38,6 +40,7 @@ TRAP_CODES = (
 )  # fmt: skip
 _TEXTS = {
     "memory-out-of-bounds": "out-of-bounds memory access",
+    "invalid-utf-8": "a string that is not UTF-8",
     "table-out-of-bounds": "out-of-bounds table access",
     "indirect-call-to-null": "an indirect call to a null table entry",
     "bad-signature": "an indirect call with the wrong signature",
@@ -93,13 +96,27 @@ def own_failure(door: Door) -> BaseException | None:
     serving, door.serving = door.serving, None
     if failure is None:
         return door.stop
+    if failure is door.stop and isinstance(failure, DeadlineExceeded) and serving:
+        door.serving = serving  # the host function that was waiting: its name is known only now
+        failure, door.serving = door.timeout(), None
     # KeyboardInterrupt or SystemExit would end an event loop that awaits the call, so wrap it there. On a thread
     # without a loop, it passes to the caller unchanged.
+    if isinstance(failure, MemoryFault):
+        return trap_of(failure, serving)
     if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or thread_state.loop is not None):
         return failure
     wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {shown(failure, 200, str)}")
     wrapped.__cause__ = failure
     return wrapped
+
+
+def trap_of(fault: MemoryFault, serving: object) -> GuestTrap:
+    """Return the trap for bad data that the guest gave to the host function ``serving``."""
+    text = _TEXTS.get(fault.code, fault.code.replace("-", " "))
+    detail = shown(fault, 200, str)
+    trapped = GuestTrap(f"the guest trapped: {text} in the host call {serving or '?'}: {detail}", code=fault.code)
+    trapped.__cause__ = fault
+    return trapped
 
 
 def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], evidence: Evidence) -> AegisError:

@@ -353,6 +353,8 @@ def call_rows(store: Any, stage: RowLoop, batch: ColumnBatch, room: Room, rules:
     while batch.done < batch.rows:
         rows = min(size, batch.rows - batch.done)
         door.charge(rows * batch.row_bytes)
+        door.bytes_out += rows * (batch.row_bytes - batch.result_bytes)
+        door.bytes_in += rows * batch.result_bytes
         targets = stage.targets(rows)
         try:
             batch.load(batch.done, rows, targets)

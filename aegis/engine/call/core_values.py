@@ -42,12 +42,12 @@ def formats(signature: FuncType) -> tuple[str, ...]:
 def coerced(value_type: str, value: str, otherwise: str) -> str:
     """Return the source of an expression that can be stored in the typed view: ``value``, or else ``otherwise``.
 
-    For integers, storing checks type and range. A view of floats does not: it accepts every object that Python can
-    convert to a float, and turns a number beyond the range of f32 into infinity. The expression evaluates
-    ``otherwise``, which checks the value, for everything but an in-range ``float``.
+    For integers, storing checks type and range, but would accept a ``bool``. A view of floats does not check: it
+    accepts every object that Python can convert to a float, and turns a number beyond the range of f32 into infinity.
+    The expression evaluates ``otherwise``, which checks the value, for everything but an in-range ``float``.
     """
     if value_type in _BITS:
-        return value
+        return f"{value} if {value} is not True and {value} is not False else {otherwise}"
     fits = f" and -{LARGEST_SINGLE} <= {value} <= {LARGEST_SINGLE}" if value_type == "f32" else ""
     return f"{value} if {value}.__class__ is float{fits} else {otherwise}"
 
@@ -55,13 +55,13 @@ def coerced(value_type: str, value: str, otherwise: str) -> str:
 def coerce(value_type: str, value: Any, what: str) -> int | float:
     """Convert ``value`` to the number that the typed view of ``value_type`` stores.
 
-    An integer may be signed or unsigned, within the width of the type. A float may be given as an ``int``. An f32 is
-    rounded; a number beyond its range is rejected, not turned into infinity.
+    An integer may be signed or unsigned, within the width of the type; a ``bool`` is not an integer. A float may be
+    given as an ``int``. An f32 is rounded; a number beyond its range is rejected, not turned into infinity.
     Raise :class:`~aegis.errors.CallError` for any other value; the message names it ``what``.
     """
     if value_type in _BITS:
         bits = _BITS[value_type]
-        if not hasattr(value, "__index__"):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise CallError(f"{what} must be an integer for {value_type}, not {_name(value)}")
         number = value.__index__()
         if not -(1 << (bits - 1)) <= number < 1 << bits:

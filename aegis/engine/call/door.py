@@ -20,7 +20,7 @@ from aegis.errors import AegisError, CallError, Cancelled, DeadlineExceeded, Quo
 from aegis.limits import Limits, exceeded
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
-from aegis.values import Decision, Interest
+from aegis.values import AnswerStep, Decision, Interest
 
 __all__ = ["Budgets", "Door", "budgets_of"]
 
@@ -73,11 +73,15 @@ class Door:
     deadline = math.inf
     ready_by = 0.0
     """Time until which a worker may prepare the call, before the call's own time starts (``time.monotonic``)."""
+    entered_at = 0.0
+    """Time at which the latest call by the embedder began (``time.monotonic``)."""
     returned_at = 0.0
-    """Time at which the guest last returned to its caller (``time.monotonic``)."""
+    """Time at which the guest last returned to its caller (``time.monotonic``), or a call failed."""
     stop: AegisError | None = None
     failure: BaseException | None = None
-    serving: str | None = None
+    serving: object = None
+    """The host function that is being answered, converted to text when a message names it; ``None`` while the guest
+    runs, also while it runs inside a host function. After a failed answer, the function that failed."""
     host_seconds = 0.0
     listens = False
     first_denials: tuple[Decision, ...] = ()
@@ -87,8 +91,8 @@ class Door:
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
-    faults: Callable[[str, str, Any, Callable[[], Any]], Any] | None = None
-    """Called instead of each host function, which it may call or not; tests use it to inject failures of the host."""
+    answer: AnswerStep | None = None
+    """Answers each host call in place of the host function; ``None``: the host function itself answers."""
     caller: int | None = None
     """The engine's ``wasmtime_caller_t`` while a start function calls the host: the only access to the memory until the
     instance exists. The engine owns it, and it is valid only until the host function returns."""
@@ -181,6 +185,16 @@ class Door:
         self.bytes_left = left = self.bytes_left - count
         if left < self.check_below:
             self.check()
+
+    def charge_lifted(self, count: int) -> None:
+        """Take ``count`` bytes that are copied out of the guest from the budget of this call, and count them."""
+        self.bytes_in += count
+        self.charge(count)
+
+    def charge_lowered(self, count: int) -> None:
+        """Take ``count`` bytes that are copied into the guest from the budget of this call, and count them."""
+        self.bytes_out += count
+        self.charge(count)
 
     def check(self) -> None:
         """Raise if the byte budget is exceeded or the deadline has passed: epochs do not interrupt Python code."""

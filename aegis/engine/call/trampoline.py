@@ -1,8 +1,9 @@
 """Trampolines: every call from a guest module to the host passes through one.
 
-Steps, in order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event (complete),
+Steps, in order: budget, deadline, event (start), lift, policy, answer, validate the result, lower, event (complete),
 deadline again, so that a late result does not reach the guest. Lifting means reading the typed view. The policy is the
-host function itself, which holds only the grants of one sandbox.
+host function itself, which holds only the grants of one sandbox. The host function gives the answer, unless the door
+has a step in its place (:mod:`.answer`).
 
 A trampoline catches ``BaseException`` around everything, because an exception that leaves a native callback is lost or
 fatal (F8 to F10). It stores the exception in the door of the sandbox and returns a trap, never a value.
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 
+from aegis.engine.call.answer import answered
 from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib, number
@@ -112,9 +114,9 @@ def free_slot(number: int) -> None:
 def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
     """Return the native callback for functions of ``signature``. The caller must keep a reference while stores use it.
 
-    ``observed``: report events and measure host time, which costs two clock readings for each call. ``starting``: the
-    module has a start function, which can call the host before the instance exists; the callback then stores the
-    engine's caller in the door.
+    ``observed``: report events, measure host time, which costs two clock readings for each call, and let the door's
+    step answer. ``starting``: the module has a start function, which can call the host before the instance exists; the
+    callback then stores the engine's caller in the door.
     """
     key = (signature, observed, starting)
     made = _compiled.entries.get(key)
@@ -165,14 +167,19 @@ def trampoline(env, caller, address, count):
         return fail(env, error)
 """
 _PLAIN = """
+        door.serving = name
         result = function({arguments})
+        door.serving = None
 {store}
 """
 _OBSERVED = """
-        door.serving = str(name)
+        door.serving = name
         started = clock()
         try:
-            result = function({arguments})
+            if door.answer is None:
+                result = function({arguments})
+            else:
+                result = answered(door, *name, signature, function, ({arguments}))
         except BaseException as error:
             observe(door, name, started, error)
             raise
@@ -197,13 +204,14 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
         made = views[address] = opened[0] if len(opened) == 1 else opened
         return made
 
-    arguments = ", ".join(f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(signature.params))
+    arguments = "".join(f"v{view_name(t)}[{index_of(t, n)}], " for n, t in enumerate(signature.params))
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
         "served": _import_table, "views": views, "new_views": new_views, "fail": _fail,
         "clock": time.perf_counter,
-        "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
+        "observe": _observe, "answered": answered, "signature": signature,
+        "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
     exec(_SOURCE.format(views=target, call=body), scope)
@@ -221,7 +229,7 @@ def _store(results: tuple[str, ...]) -> str:
         if results[0].startswith("f"):
             return f"        {target} = {coerced(results[0], 'result', lowered)}"
         return (
-            f"        try:\n            {target} = result\n"
+            f"        try:\n            {target} = {coerced(results[0], 'result', lowered)}\n"
             f"        except (TypeError, ValueError, OverflowError):\n"
             f"            {target} = {lowered}"
         )
@@ -255,7 +263,7 @@ def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
     result = await_result(door, result, f"{module}.{name}")
     if result is not None:
         raise HostError(
-            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result: return None"
         )
 
 

@@ -17,17 +17,18 @@ from aegis.engine.threads.guest_thread import on_enough_stack
 from aegis.errors import ArtifactError, ArtifactNotFound
 from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
 from aegis.support.lean import Any
-from aegis.text import printable
+from aegis.text import count, printable
 from aegis.values import FuncType
 from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_module, read_module
 
-__all__ = ["Module", "admit_module", "admit_size", "read_file", "text_to_binary", "validate_module"]
+__all__ = ["Module", "admit_module", "admit_size", "is_text", "read_file", "text_to_binary", "validate_module"]
 
 
 class Module(Artifact):
     """A compiled core module, shared by any number of sandboxes and threads."""
 
     kind = "module"
+    _public = (*Artifact._public, "export", "sections", "signature")
 
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
@@ -94,7 +95,9 @@ def admit_size(data: bytes, limits: Limits, what: str) -> None:
 
 def _looks_like(data: bytes) -> str:
     if data.lstrip()[:7] == b"(module" or data.lstrip()[:2] == b";;":
-        return "it is WebAssembly text; give the file a name that ends in .wat"
+        return "it is WebAssembly text: give the file a name that ends in .wat"
+    if len(data) < 8 and (data[:4] == b"\0asm" or b"\0asm".startswith(data)):
+        return f"it ends after {count(len(data), 'byte')}, but the header has 8: the file is truncated"
     if data[:4] == b"\0asm":
         return f"its version is {int.from_bytes(data[4:8], 'little')}; the only supported version is 1"
     if not any(data):
@@ -138,8 +141,23 @@ def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
     out = ByteVec()
     error = on_enough_stack(lambda: lib.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(out)))
     if error is not None:
-        raise ArtifactError(f"{what}: not valid WebAssembly text: {first_line(take_error(error))}")
+        raise _invalid_text(what, take_error(error))
     return take_bytes(out)
+
+
+def _invalid_text(what: str, message: str) -> ArtifactError:
+    """Return the error for invalid text, with line and column; the engine shows them as ``--> <anon>:3:13``."""
+    head, _, place = message.partition("--> <anon>:")
+    line, _, rest = place.partition(":")
+    column = rest.partition("\n")[0].strip()
+    if not (line.isdigit() and column.isdigit()):
+        return ArtifactError(f"{what}: not valid WebAssembly text: {first_line(message)}")
+    return ArtifactError(f"{what}:{line}:{column}: not valid WebAssembly text: {first_line(head)}")
+
+
+def is_text(data: bytes) -> bool:
+    """Return whether an artifact without a file name is WebAssembly text: it starts with a parenthesis or a comment."""
+    return data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:2].startswith((b"(", b";;"))
 
 
 def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:

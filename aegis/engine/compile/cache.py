@@ -38,8 +38,11 @@ _MIN_MAPPED_BYTES = 1 << 20
 """Code of at least this size is stored in a separate file."""
 _TAG_BYTES = 32
 _KEY = "key"
+_CODE = ".code"
 _MAX_FILES = 512
-"""Files kept in the folder; the oldest are removed first."""
+"""Entries kept whose code is in the entry; the oldest are removed first."""
+_MAX_MAPPED_FILES = 64
+"""Entries kept that have a separate file. They took seconds to compile, so many small entries do not displace them."""
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -104,7 +107,7 @@ class Cache:
                 stamp = _unsealed(_STAMP, secret, name, data)
                 if stamp is None:
                     return None
-                code = os.open(f"{name}.code", _READ, dir_fd=folder)
+                code = os.open(name + _CODE, _READ, dir_fd=folder)
         except OSError:
             return None
         if not compare_digest(stamp, _stamp(os.fstat(code))):
@@ -117,8 +120,8 @@ class Cache:
         with contextlib.suppress(OSError), self._opened(create=True) as folder:
             secret = _read_key(folder) or _make_key(folder)
             if len(code) >= _MIN_MAPPED_BYTES:
-                self._write(folder, f"{name}.code", code)
-                code, magic = _stamp(os.stat(f"{name}.code", dir_fd=folder, follow_symlinks=False)), _STAMP
+                self._write(folder, name + _CODE, code)
+                code, magic = _stamp(os.stat(name + _CODE, dir_fd=folder, follow_symlinks=False)), _STAMP
             else:
                 magic = _MAGIC
             self._write(folder, name, magic + _seal(magic, secret, name, code) + code)
@@ -128,7 +131,7 @@ class Cache:
         """Remove an entry."""
         with contextlib.suppress(OSError), self._opened() as folder:
             _remove(folder, name)
-            _remove(folder, f"{name}.code")
+            _remove(folder, name + _CODE)
 
     def entries(self) -> int | None:
         """Return the number of files in the cache, or ``None`` if the folder does not exist.
@@ -160,12 +163,21 @@ class Cache:
 
 
 def _prune(folder: int) -> None:
-    """Remove the oldest files beyond the maximum number."""
-    names = [n for n in os.listdir(folder) if n != _KEY]
-    if len(names) > _MAX_FILES:
-        names.sort(key=lambda n: os.stat(n, dir_fd=folder, follow_symlinks=False).st_mtime)
-        for name in names[: len(names) - _MAX_FILES]:
-            _remove(folder, name)
+    """Remove the oldest entries beyond the maximum number of each kind."""
+    names = {n for n in os.listdir(folder) if n != _KEY}
+    mapped = {n for n in names if n.endswith(_CODE)}
+    for name in _oldest(folder, mapped, _MAX_MAPPED_FILES):
+        _remove(folder, name)
+        _remove(folder, name.removesuffix(_CODE))
+    for name in _oldest(folder, names - mapped - {n.removesuffix(_CODE) for n in mapped}, _MAX_FILES):
+        _remove(folder, name)
+
+
+def _oldest(folder: int, names: set[str], kept: int) -> list[str]:
+    """Return those of the files ``names`` that are older than the newest ``kept`` of them."""
+    if len(names) <= kept:
+        return []
+    return sorted(names, key=lambda n: os.stat(n, dir_fd=folder, follow_symlinks=False).st_mtime)[:-kept]
 
 
 def _stamp(status: os.stat_result) -> bytes:

@@ -62,6 +62,14 @@ class Artifact:
 
     kind: ClassVar[str]
     """``module`` or ``component``, as in the names of the engine's functions."""
+    _public: ClassVar[tuple[str, ...]] = (
+        "binary", "cached", "digest", "exports", "imports", "kind", "seconds", "size",
+    )  # fmt: skip
+    """The attributes for embedders; the others belong to the engine."""
+
+    def __dir__(self) -> list[str]:
+        """Return the public attributes, for completion."""
+        return [*(name for name in object.__dir__(self) if name.startswith("__")), *self._public]
 
     def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data
@@ -81,6 +89,33 @@ class Artifact:
     def binary(self) -> bytes:
         """The artifact in the binary format; WebAssembly text has been translated."""
         return self._data
+
+    @property
+    def admitted_under(self) -> Limits:
+        """The limits under which the artifact was admitted and its code is compiled."""
+        return self._limits
+
+    @property
+    def lock(self) -> ProcessLock:
+        """The lock to hold while code or a description of the artifact is created."""
+        return self._lock
+
+    def use(self, config: EngineConfig, code: NativeCode) -> None:
+        """Use ``code``, compiled by another process, for engines of ``config``."""
+        self._codes[config] = code
+
+    def serialised(self, config: EngineConfig) -> bytes | None:
+        """Return the loaded code for engines like those of ``config`` as the engine writes it; ``None`` without any."""
+        for other, code in self._codes.items():
+            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
+                return self._serialise(code.pointer)
+        return None
+
+    def compile_to_bytes(self, config: EngineConfig) -> bytes:
+        """Return the code for engines of ``config`` as the engine writes it, and unload it. Raise as :meth:`code`."""
+        code = self._serialise(self.code(config).pointer or 0)
+        self._codes.clear()
+        return code
 
     def memories(self, most: int) -> Sequence[MemoryType]:
         """Return the memory types of one instance; with more than ``most`` memories, the first ``most`` + 1."""
@@ -140,9 +175,9 @@ class Artifact:
 
     def _build(self, config: EngineConfig) -> NativeCode:
         engine = engine_for(config)
-        for other, code in self._codes.items():
-            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
-                return self._load(engine, self._serialise(code.pointer)) or self._compile(engine)
+        loaded_code = self.serialised(config)
+        if loaded_code is not None:
+            return self._load(engine, loaded_code) or self._compile(engine)
         if self._cache is None:
             return self._compile(engine)
         name = self.name_in(self._cache, config)
@@ -164,13 +199,13 @@ class Artifact:
         descriptor = cache.mapped(name)
         if descriptor is not None:
             try:
-                return self._load_file(engine, descriptor)
+                return self.load_file(engine, descriptor)
             finally:
                 os.close(descriptor)
         kept = cache.get(name)
         return self._load(engine, kept) if kept is not None else None
 
-    def _load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
+    def load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
         """Load code from an open file.
 
         The engine accepts only a path. A path in ``/proc/self/fd`` refers to the open file that was authenticated,

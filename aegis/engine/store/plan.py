@@ -136,7 +136,7 @@ def callable_export(module: Module, name: str) -> FuncType:
     if export is None or not isinstance(export.type, FuncType):
         known = [e.name for e in module.exports if e.kind == "func"]
         alike = similar_names(name, known) if isinstance(name, str) else []
-        hint = f"; did you mean {' or '.join(map(printable, alike))}?" if alike else _listed(known)
+        hint = f": did you mean {' or '.join(map(printable, alike))}?" if alike else _listed(known)
         raise ExportNotFound(
             f"the module exports no function {printable(str(name))!r}{hint}", name=str(name), near=alike
         )

@@ -18,12 +18,15 @@ from typing import Any
 
 from aegis.engine.call.door import Door
 from aegis.engine.threads.guest_thread import Job, thread_state
-from aegis.engine.threads.queue import pool
-from aegis.engine.threads.supervisor import abandoned, expiring, host_function, spans, time_left
+from aegis.engine.threads.queue import GuestThreadPool, closing, pool
+from aegis.engine.threads.supervisor import abandoned, expiring, spans, time_left
 from aegis.errors import HostError
 from aegis.values import Interest
 
-__all__ = ["LoopOperation", "await_on_loop", "supervise_on_loop"]
+__all__ = ["LoopOperation", "await_at_end", "await_on_loop", "finish_on_loop", "supervise_on_loop"]
+
+_MAX_END_SECONDS = 5.0
+"""Time for the coroutine of an object that is dropped outside of a call, which has no deadline."""
 
 
 _within = ContextVar("aegis-within-a-call", default=False)
@@ -156,7 +159,7 @@ def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     before, door.serving = door.serving, name
     task = _LoopTask(awaitable, loop)
     try:
-        with pool.away():
+        with (thread_state.turns or pool).away():
             door.wait_until(task.done, task.news)
     except BaseException:
         task.cancel()
@@ -166,47 +169,104 @@ def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     return result
 
 
+def await_at_end(awaitable: Any, name: str) -> None:
+    """Await ``awaitable``, the result of the destructor ``name``, outside of a call; its deadline may be over.
+
+    Raise ``TypeError`` if this thread works for no event loop, and ``TimeoutError`` after some seconds.
+    """
+    loop = thread_state.loop
+    if loop is None:
+        _close(awaitable)
+        raise TypeError(
+            f"{name} is asynchronous, but no event loop awaits the sandbox: "
+            "define it as a plain method, or use `async with runtime.asandbox(…)`"
+        )
+    task = _LoopTask(awaitable, loop)
+    until = time.monotonic() + _MAX_END_SECONDS
+    while not task.done():
+        if not task.news.wait(max(0.0, until - time.monotonic())):
+            task.cancel()
+            raise TimeoutError(f"{name} did not end within {_MAX_END_SECONDS:g} s")
+    task.result()
+
+
 # -- calls awaited on a loop ---------------------------------------------------------------------------
 
 
 async def supervise_on_loop(
-    function: Callable[[], Any], door: Door, cancel: Callable[[], None], leave: Callable[[Job], None]
+    function: Callable[[], Any],
+    door: Door,
+    cancel: Callable[[], None],
+    leave: Callable[[Job], None],
+    turns: GuestThreadPool | None = None,
 ) -> Any:
     """Run ``function`` on a guest thread and await its end; the asynchronous counterpart of ``supervise``.
+
+    ``turns`` is the pool of a runtime that has one of its own.
 
     An exception of a host function that would stop the loop or cancel the task is raised as ``HostError``.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     nested = _within.get()
+    chosen = turns or pool
+    job = chosen.submit(_on_thread(function, loop, chosen), _setting(ended, loop), at_once=nested)
+    over = False
+    try:
+        over = await _ended(job, ended, door) or await _stopped(job, door, expiring(door, cancel), ended)
+    except asyncio.CancelledError:
+        over = job.claim() or await _stopped(job, door, cancel, ended)
+        raise
+    finally:
+        if not over:
+            stuck = door.serving
+            leave(job)
+    if not over:
+        raise abandoned(door, stuck)
+    return job.outcome()
+
+
+async def finish_on_loop(function: Callable[[], Any]) -> Any:
+    """Run ``function``, which runs no guest, on a thread, and await its end also if the task is cancelled."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    job = closing.submit(_on_thread(function, loop, closing), _setting(ended, loop))
+    cancelled: asyncio.CancelledError | None = None
+    while not ended.done():
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return job.outcome()
+
+
+def _on_thread(
+    function: Callable[[], Any], loop: asyncio.AbstractEventLoop, turns: GuestThreadPool
+) -> Callable[[], Any]:
+    """Return ``function`` with the context of the caller, for a thread whose awaitables run on ``loop``."""
     context = copy_context()
     context.run(_within.set, True)
 
     def call() -> Any:
-        thread_state.loop = loop
+        thread_state.loop, thread_state.turns = loop, turns
         try:
             return context.run(function)
         finally:
-            thread_state.loop = None
+            thread_state.loop = thread_state.turns = None
+
+    return call
+
+
+def _setting(ended: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> Callable[[Job], None]:
+    """Return the callback of a job that sets the future ``ended``."""
 
     def finished(job: Job) -> None:
         with suppress(RuntimeError):  # the loop is closed, so the caller no longer waits
             loop.call_soon_threadsafe(_set_unless_done, ended)
 
-    job = pool.submit(call, finished, at_once=nested)
-    over = False
-    try:
-        over = await _ended(job, ended, door) or await _stopped(job, expiring(door, cancel), ended)
-    except asyncio.CancelledError:
-        over = job.claim() or await _stopped(job, cancel, ended)
-        raise
-    finally:
-        if not over:
-            stuck = host_function(job.thread)
-            leave(job)
-    if not over:
-        raise abandoned(door, stuck)
-    return job.outcome()
+    return finished
 
 
 async def _ended(job: Job, ended: asyncio.Future[None], door: Door) -> bool:
@@ -219,8 +279,8 @@ async def _ended(job: Job, ended: asyncio.Future[None], door: Door) -> bool:
     return ended.done()
 
 
-async def _stopped(job: Job, cancel: Callable[[], None], ended: asyncio.Future[None]) -> bool:
-    for span in spans(job, cancel):
+async def _stopped(job: Job, door: Door, cancel: Callable[[], None], ended: asyncio.Future[None]) -> bool:
+    for span in spans(door, cancel):
         if ended.done():
             break
         await asyncio.wait([ended], timeout=span)

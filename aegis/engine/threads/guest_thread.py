@@ -23,7 +23,16 @@ from aegis.limits import MAX_STACK_BYTES, MIB
 from aegis.support.lean import Any
 
 __all__ = [
-    "DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "start_thread",
+    "DIRECT",
+    "MAIN",
+    "NESTED",
+    "SMALL",
+    "Job",
+    "on_enough_stack",
+    "run_on_guest_thread",
+    "start",
+    "start_on_idle",
+    "start_thread",
     "thread_state",
 ]  # fmt: skip
 
@@ -42,6 +51,8 @@ class ThreadState(threading.local):
     """The memory budget of the store that is being instantiated on this thread."""
     loop: Any = None
     """The event loop that awaits the call on this thread, or ``None``."""
+    turns: Any = None
+    """The pool that gave this thread its turn, or ``None``."""
 
     def detect_mode(self) -> int:
         """Return the mode of this thread; determine it on the first call."""
@@ -109,6 +120,15 @@ class Job:
         self._function = _nothing
         self.ended = True
         self._done.release()
+
+    def fail(self, error: BaseException) -> None:
+        """End the job with ``error``, unless it runs or was claimed."""
+        if self.claim():
+            self.error = error
+            self._function = _nothing
+            self.ended = True
+            self._done.release()
+            self.run_callbacks()
 
     def claim(self) -> bool:
         """Claim the job, either to run it or to prevent it from running; return ``False`` if it was claimed before."""
@@ -236,6 +256,16 @@ def start(job: Job) -> None:
     except IndexError:
         worker = _GuestThread()
     worker.give(job)
+
+
+def start_on_idle(job: Job) -> bool:
+    """Start ``job`` on an idle guest thread; return ``False`` if there is none."""
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        return False
+    worker.give(job)
+    return True
 
 
 def _forget() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 from aegis.engine.call.door import Door
 from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
@@ -20,8 +18,6 @@ __all__ = [
     "Abandoned",
     "abandoned",
     "expiring",
-    "host_function",
-    "in_guest",
     "spans",
     "supervise",
     "time_left",
@@ -54,14 +50,14 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     try:
         while not ended and (left := time_left(door, started)) > 0:
             ended = job.wait(None if left == math.inf else left)
-        ended = ended or _stopped(job, expiring(door, cancel))
+        ended = ended or _stopped(job, door, expiring(door, cancel))
     except BaseException:
-        ended = _stopped(job, cancel)
+        ended = _stopped(job, door, cancel)
         job.error = None
         raise
     finally:
         if not ended:  # also if a second Ctrl-C interrupted _stopped
-            where = host_function(job.thread)
+            where = door.serving
             leave(job)
     if not ended:
         raise abandoned(door, where)
@@ -90,60 +86,29 @@ def expiring(door: Door, cancel: Callable[[], None]) -> Callable[[], None]:
     return expire
 
 
-def _stopped(job: Job, cancel: Callable[[], None]) -> bool:
+def _stopped(job: Job, door: Door, cancel: Callable[[], None]) -> bool:
     """Cancel repeatedly until the job ends; return whether it did.
 
     Once is not enough: a cancellation before the guest is entered has no effect.
     """
-    return any(job.wait(span) for span in spans(job, cancel))
+    return any(job.wait(span) for span in spans(door, cancel))
 
 
-def spans(job: Job, cancel: Callable[[], None]) -> Iterator[float]:
+def spans(door: Door, cancel: Callable[[], None]) -> Iterator[float]:
     """Cancel, and yield the seconds to wait for the end before the next attempt.
 
-    Stop after :data:`GRACE` if the thread is in a host function, and otherwise after :data:`MAX_CANCEL_SECONDS`.
+    Stop after :data:`GRACE` if the call is in a host function, and otherwise after :data:`MAX_CANCEL_SECONDS`.
     """
     for tries in range(int(_TRIES * MAX_CANCEL_SECONDS / GRACE)):
-        if tries >= _TRIES and host_function(job.thread) is not None:
+        if tries >= _TRIES and door.serving is not None:
             return
         cancel()
         yield GRACE / _TRIES
 
 
-def abandoned(door: Door, where: str | None) -> Abandoned:
+def abandoned(door: Door, where: object) -> Abandoned:
     """Return the error of an abandoned call; ``where`` is the host function that does not return, if known."""
     allowed = door.limits.timeout or 0.0
-    inside = f", the host function {printable(where)} does not return" if where else ""
+    inside = f", the host function {printable(str(where))} does not return" if where else ""
     message = exceeded("timeout", allowed, allowed, after=f"{inside}; its sandbox is abandoned")
     return Abandoned(message, limit="timeout", used=allowed, allowed=allowed)
-
-
-def host_function(thread: int) -> str | None:
-    """Return the name of the import that ``thread`` is serving, or ``None``.
-
-    It is found in the local variables of the thread's stack, so that calls need not record it.
-    """
-    frame: FrameType | None = sys._current_frames().get(thread)
-    while frame is not None:
-        name = frame.f_code.co_name
-        if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
-            return str(frame.f_locals["named"](frame.f_locals.get("which", 0)))
-        if name == "trampoline" and "served" in frame.f_globals:
-            return str(frame.f_locals.get("name", "?"))
-        if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
-            return str(frame.f_locals["label"])
-        frame = frame.f_back
-    return None
-
-
-_ENTERING = frozenset({"invoke", "_invoke", "_instance_new"})
-"""Variable names under which the callers of engine functions that enter a guest refer to them."""
-
-
-def in_guest(thread: int) -> bool:
-    """Return whether ``thread`` executes guest code now.
-
-    The guest code may itself run within a host call: for a nested call, or for a realloc for the host call's result.
-    """
-    frame = sys._current_frames().get(thread)
-    return frame is not None and not _ENTERING.isdisjoint((*frame.f_code.co_freevars, *frame.f_code.co_names))

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 
 from aegis.errors import CapabilityDenied
-from aegis.policy.remedies import leaves_its_grant
+from aegis.policy.filesystem import leaves_its_grant
 from aegis.support.lean import TYPE_CHECKING, Protocol, TypeVar
 from aegis.text import printable
 from aegis.values import CallScope, Decision

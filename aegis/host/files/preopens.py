@@ -120,11 +120,11 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
     if tree is not None or is_state(status):
         raise PolicyError(
             f"filesystem: {quoted(grant.host)} leads to {tree or 'a mount of /proc, /sys or /dev'}, which exposes the "
-            "state of the host; grant a copy of the file"
+            "state of the host: grant a copy of the file"
         )
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise PolicyError(
-            f"filesystem: {quoted(grant.host)} is neither a directory nor a regular file; grant one of those"
+            f"filesystem: {quoted(grant.host)} is neither a directory nor a regular file: grant one of those"
         )
     return _Found(grant, place, status)
 
@@ -163,7 +163,7 @@ def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
             if writer.grant.write and not reader.grant.write and _holds(writer, reader.place.above, mounts):
                 raise PolicyError(
                     f"filesystem: {quoted(reader.grant.host)} is granted read-only, but {quoted(writer.grant.host)}, "
-                    "granted for writing, leads to it or holds it; grant the writing to a directory beside it"
+                    "granted for writing, leads to it or holds it: grant the writing to a directory beside it"
                 )
 
 
@@ -188,7 +188,7 @@ def _add_file(found: _Found, preopens: dict[str, Preopen], opened: OpenDescripto
         directory.files[name] = GrantedFile(opened.keep(_open_file(found)), grant.write)
     elif directory.writable < grant.write or not _shows(directory, name, found.status):
         raise PolicyError(
-            f"filesystem: the guest directory {quoted(folder)} is granted already; give {quoted(grant.host)} "
+            f"filesystem: the guest directory {quoted(folder)} is granted already: give {quoted(grant.host)} "
             "another name with '::'"
         )
 
@@ -218,5 +218,5 @@ def _unusable(grant: PathGrant, error: OSError) -> PolicyError:
     reason = (error.strerror or "error").lower()
     remedy = _REMEDIES.get(error.errno or 0, "name another")
     return PolicyError(
-        f"filesystem: {quoted(grant.host)} cannot be granted: {reason}; {remedy}, or leave the grant out"
+        f"filesystem: {quoted(grant.host)} cannot be granted: {reason}: {remedy}, or leave the grant out"
     )

@@ -13,6 +13,7 @@ from functools import cache
 
 from aegis.errors import PolicyError
 from aegis.host.files.walk import HostPath, walk
+from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.support.lean import TYPE_CHECKING, NamedTuple, dataclass
 from aegis.text import quoted
 
@@ -52,20 +53,17 @@ class _Traced(NamedTuple):
 def protected_by(policy: Policy) -> tuple[Protected, ...]:
     """Return the files that a policy makes Aegis read or execute.
 
-    Guests may read all of them but key-value stores, so a policy that grants no writing needs little protection.
+    Guests may read most of them, such as the policy file, so a policy that grants no writing needs little protection.
     """
-    found = list(_stores(policy))
+    stated = list(_stated(policy))
+    found = [file for file in stated if not file.readable]
     if not any(grant.write for grant in policy.filesystem.paths):
         return tuple(found)
     found += [
         Protected(path=path, reason="the policy file: a guest could write its own next policy")
         for path in policy.sources
     ]
-    stdin = policy.stdio.stdin_file
-    if stdin is not None:
-        found.append(
-            Protected(path=stdin, reason="the guest's standard input: a guest could choose the file that is opened")
-        )
+    found += [file for file in stated if file.readable]
     for _, provider in policy.imports:
         found += _provider(provider.partition(":")[0].partition(".")[0])
     if policy.network is not None:
@@ -73,12 +71,13 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
     return tuple(found)
 
 
-def _stores(policy: Policy) -> Iterable[Protected]:
-    """Yield the files of key-value stores. To read one is to open it, and to close that drops SQLite's locks on it."""
-    for bucket, path in () if policy.keyvalue is None else policy.keyvalue.files():
-        for name in (path, *(path + ending for ending in ("-journal", "-wal", "-shm"))):
-            reason = f"a file of the key-value bucket {bucket!r}: a guest could pass its quotas and break its locks"
-            yield Protected(path=name, reason=reason, readable=False)
+def _stated(policy: Policy) -> Iterable[Protected]:
+    """Yield the files that the statements of the policy name, such as those of key-value stores and of stdin."""
+    for row in CAPABILITIES:
+        granted = getattr(policy, row.name)
+        files = None if granted is None else declaration(row.name).host_files
+        for path, reason, readable in () if files is None else files(granted):
+            yield Protected(path=path, reason=reason, readable=readable)
 
 
 def _network_files() -> Iterable[Protected]:
@@ -140,7 +139,7 @@ def _refuse(one: Protected, traced: _Traced, grant: PathGrant, place: HostPath, 
     else:
         return
     raise PolicyError(
-        f"filesystem: {quoted(grant.host)}, granted for {verb}, {how} {quoted(one.path)}, which is {one.reason}; "
+        f"filesystem: {quoted(grant.host)}, granted for {verb}, {how} {quoted(one.path)}, which is {one.reason}: "
         f"{one.remedy}"
     )
 

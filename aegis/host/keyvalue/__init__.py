@@ -17,6 +17,7 @@ from aegis.support.lean import TYPE_CHECKING
 from aegis.values import CallScope, Decision
 
 if TYPE_CHECKING:
+    from aegis.host.grants import Grants
     from aegis.policy.keyvalue import KeyValueCapability, KeyValueStore
 
 __all__ = ["Bucket", "BucketError", "Buckets", "MemoryStore"]
@@ -35,6 +36,11 @@ class Buckets:
         self._granted, self._scope, self._host_quota, self._charge = granted, scope, host_quota, charge
         self._stores: dict[str, KeyValueStore] = {}
         self._closers: list[Callable[[], None]] = []
+
+    @classmethod
+    def acquire(cls, grants: Grants) -> Buckets:
+        """Return the stores of a sandbox, none but those that its policy names."""
+        return cls(grants.policy.keyvalue, grants.scope, grants.host_quota, lambda count: grants.disk.charge(count))
 
     def open(self, name: str) -> Bucket | None:
         """Return the bucket ``name``; record a denial and return ``None`` if the policy does not grant it.

@@ -176,7 +176,7 @@ class SqliteStore:
     def _open_error(self, error: Exception) -> PolicyError:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return PolicyError(
-            f"keyvalue: the bucket {self._bucket!r} cannot be opened in {quoted(self._path)}: {reason}; "
+            f"keyvalue: the bucket {self._bucket!r} cannot be opened in {quoted(self._path)}: {reason}: "
             "name a SQLite file, or a new file in a directory that this user can write"
         )
 

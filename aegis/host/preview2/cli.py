@@ -18,6 +18,13 @@ __all__ = ["implementation"]
 _PIPE_BUFFER_BYTES = 4096  # a pipe that is ready takes so much at once (PIPE_BUF); a longer write could block
 
 
+def _failed(name: str, error: OSError) -> Failed:
+    """Return the failure of a standard stream; ``filesystem-error-code`` of ``wasi:filesystem`` returns its code."""
+    from aegis.host.preview2.errors import code_of  # imported late: most streams never fail
+
+    return Failed(IoError(f"{name}: {os.strerror(error.errno or 0)}", code_of(error)))
+
+
 class _Stdin(InputStream):
     def __init__(self, wasi: Wasi, source: StandardInput) -> None:
         super().__init__(wasi)
@@ -29,7 +36,7 @@ class _Stdin(InputStream):
         try:
             data = self._source.read(count)
         except OSError as error:
-            raise Failed(IoError(f"stdin: {os.strerror(error.errno or 0)}")) from None
+            raise _failed("stdin", error) from None
         if not data:
             raise Ended
         return data
@@ -57,10 +64,8 @@ class _Stdout(OutputStream):
     def give(self, data: bytes) -> None:
         try:
             self._sink.write(data)
-        except BrokenPipeError:
-            raise Ended from None
         except OSError as error:
-            raise Failed(IoError(f"{self._sink.name}: {os.strerror(error.errno or 0)}")) from None
+            raise _failed(self._sink.name, error) from None
 
     def interest(self) -> Interest:
         descriptor = self._sink.awaited()

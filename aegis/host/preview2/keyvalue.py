@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_keyvalue_atomics import CasErrorCasFailed, CasErrorStoreError
 from aegis.bindings.wasi_keyvalue_store import ErrorAccessDenied, ErrorOther, KeyResponse
+from aegis.host.keyvalue import Buckets
 from aegis.host.keyvalue import bucket as stores
 from aegis.wit.values import Err
 
@@ -83,7 +84,7 @@ class _KeyValue:
         self.Cas = Cas
 
     def open(self, identifier: str) -> BucketResource:
-        opened = self._wasi.grants.keyvalue.open(identifier)
+        opened = self._wasi.grants.of(Buckets).open(identifier)
         if opened is None:
             raise Err(ErrorAccessDenied())
         return BucketResource(opened)

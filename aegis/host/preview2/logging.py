@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aegis.policy.capabilities import LOG_LEVELS
+from aegis.policy.statements import LOG_LEVELS
 
 if TYPE_CHECKING:
     from aegis.bindings.wasi_logging_logging import Level

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
@@ -32,10 +32,12 @@ _UNSPECIFIED = ("0.0.0.0", "::")
 class TcpSocket(SocketBase):
     """The resource ``tcp-socket``; ``state`` is one of the states in the WIT."""
 
-    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket | None = None) -> None:
+    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket | None = None, peer: Any = ()) -> None:
         made = shared or new_socket(wasi.grants.network, family, socket.SOCK_STREAM)
         super().__init__(wasi, family, made)
         self.state = "unbound" if shared is None else "connected"
+        self._peer: tuple[Any, ...] = peer
+        """The address of the peer. The system forgets it when the connection ends, and guests ask for it afterwards."""
         self._backlog = 128
         self._input: _TcpInput | None = None
         self._output: _TcpOutput | None = None
@@ -100,18 +102,22 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "listening")
         if self.network.full():
             raise refuse(ErrorCode.NEW_SOCKET_LIMIT)
-        accepted = socket_above_standard(self._next_peer())
+        accepted, peer = self._next_peer()
+        accepted = socket_above_standard(accepted)
         self.network.adopt(accepted)
         self.network.connecting()
-        client = TcpSocket(self.wasi, self.family, SharedSocket(self.network, accepted))
+        client = TcpSocket(self.wasi, self.family, SharedSocket(self.network, accepted), peer)
         return client, *client._streams()
 
-    def _next_peer(self) -> socket.socket:
-        """Accept a connection; close those of denied peers, a bounded number of them in one call."""
+    def _next_peer(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and return it with its peer's address.
+
+        Connections of denied peers are closed, a bounded number of them in one call.
+        """
         for _ in range(_MAX_DENIED_CONNECTIONS):
             accepted, peer = self.shared.socket.accept()
             if self.network.may_accept("tcp", str(peer[0]).partition("%")[0], int(peer[1])):
-                return accepted
+                return accepted, peer
             accepted.close()
         raise refuse(ErrorCode.WOULD_BLOCK)
 
@@ -131,7 +137,7 @@ class TcpSocket(SocketBase):
         if number not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self.state = "closed"
             raise OSError(number, os.strerror(number))
-        self.state = "connecting"
+        self.state, self._peer = "connecting", endpoint.system()
 
     @answering
     def finish_connect(self) -> tuple[InputStream, OutputStream]:
@@ -159,7 +165,8 @@ class TcpSocket(SocketBase):
         assert self._output is not None
         if shutdown_type is not ShutdownType.SEND:
             self._input.ended = True
-            self.shared.socket.shutdown(socket.SHUT_RD)
+            with contextlib.suppress(OSError):  # ENOTCONN: the connection has ended, and nothing is left to shut down
+                self.shared.socket.shutdown(socket.SHUT_RD)
         if shutdown_type is not ShutdownType.RECEIVE:
             self._output.finish()
 
@@ -171,7 +178,7 @@ class TcpSocket(SocketBase):
     @answering
     def remote_address(self) -> IpSocketAddress:
         self._must(ErrorCode.INVALID_STATE, "connected")
-        return wit_address(self.shared.socket.getpeername(), self.family)
+        return wit_address(self._peer, self.family)
 
     # -- waiting -------------------------------------------------------------------------------------
 

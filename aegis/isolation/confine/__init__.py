@@ -109,7 +109,7 @@ def confine(wanted: Confinement, *, skip: Container[str] = (), early: EarlyConfi
 
 def _applied(name: str, wanted: Confinement, here: Situation) -> Layer:
     if os.name != "posix":
-        return Layer(name, False, "not supported on this system; use Linux")
+        return Layer(name, False, "not supported on this system: use Linux")
     try:
         return Layer(name, True, _STEPS[name](wanted, here))
     except LayerUnavailable as error:

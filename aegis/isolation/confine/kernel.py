@@ -30,7 +30,7 @@ Struct = ctypes.create_string_buffer
 def machine() -> str:
     """Return this process's architecture, one of ``MACHINES``; raise :class:`LayerUnavailable` for any other."""
     if not _LINUX:
-        raise LayerUnavailable(f"not supported on {sys.platform}; use Linux")
+        raise LayerUnavailable(f"not supported on {sys.platform}: use Linux")
     name = os.uname().machine
     if name not in MACHINES or sys.maxsize < 1 << 32 or sys.byteorder != "little":
         raise LayerUnavailable(

@@ -225,7 +225,7 @@ def _enter_users(flags: int, here: Situation) -> None:
 
 def _unshare(flags: int) -> None:
     if not hasattr(libc, "unshare"):
-        raise LayerUnavailable(f"{sys.platform} has no namespaces; use Linux")
+        raise LayerUnavailable(f"{sys.platform} has no namespaces: use Linux")
     if libc.unshare(flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

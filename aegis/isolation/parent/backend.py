@@ -133,9 +133,10 @@ class IsolatedBackend(BaseBackend):
 
     def module_store(self, run: Run, plan: Any, functions: Sequence[HostFunction]) -> Any:
         """Instantiate a module in a worker."""
-        own = [function if _is_embedders(function.call) else None for function in functions]
-        remote = tuple((function.module, function.name) for function in own if function is not None)
-        store = self._begin(run, plan, ModuleFunctions(own), remote)
+        own = frozenset(n for n, function in enumerate(functions) if _is_embedders(function.call))
+        remote = tuple((functions[n].module, functions[n].name) for n in sorted(own))
+        host = ModuleFunctions(functions, own, all_answered=run.answer is not None)
+        store = self._begin(run, plan, host, remote)
         memory: Any = run.memory
         if memory is not None:
             memory.store = store
@@ -147,8 +148,11 @@ class IsolatedBackend(BaseBackend):
     ) -> Any:  # fmt: skip
         """Instantiate a component in a worker."""
         component = plan.artifact
-        held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes)
-        host = component_host_calls.ComponentFunctions(plan.functions, functions, held, plan.served)
+        answered = run.answer is not None
+        held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes, answered=answered)
+        host = component_host_calls.ComponentFunctions(
+            plan.functions, functions, held, plan.served, all_answered=answered
+        )
         return self._begin(run, plan, host, plan.remote)
 
     # -- starting a sandbox --------------------------------------------------------------------
@@ -228,7 +232,8 @@ class IsolatedBackend(BaseBackend):
             terminals=delivery.terminals(), resolver=bundle.resolver, sockets=bundle.sockets, times=bundle.times,
             args=run.args, environment=tuple(_environment(policy)),
             remote=remote, observed=run.observed and run.bus.active, denials=run.denied is not None,
-            trap_missing=run.trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
+            answered=run.answer is not None, trap_missing=run.trap_missing, data_bytes=self._data_bytes(policy),
+            strict=self.options.strict,
             skip=self.options.without,
             modules=_modules(artifact, policy),
         )  # fmt: skip

@@ -40,7 +40,7 @@ class Kind(AegisError):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind = kind  # type: ignore[misc]
+        self.kind = kind  # type: ignore[misc, assignment]
 
 
 def account(raw: Any, door: Door, fuel: int, memory: int | None) -> Used:

@@ -62,7 +62,7 @@ class Code:
     def shape(self, artifact: Any) -> bytes | SealedFile:
         """Return the pickled description of ``artifact`` for a worker, as bytes or, if it is large, a sealed file."""
         # One file for all threads: a second would close the first, whose number another thread is sending.
-        with artifact._lock:
+        with artifact.lock:
             if self._shape is None:
                 data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
                 self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
@@ -82,7 +82,7 @@ def code_for(
     """
     made: Code | None = artifact.isolated.get(config)
     if made is None:
-        with artifact._lock:
+        with artifact.lock:
             made = artifact.isolated.get(config)
             if made is None:
                 started = time.perf_counter()
@@ -117,7 +117,7 @@ class _CodeSearch:
         self._artifact, self._config, self._cache, self._label = artifact, config, cache, label
         self._compiler = compiler
         self._made_compiler: Compiler | None = None
-        self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
+        self._mark = f"{config.fingerprint()} {bounds(artifact.admitted_under)} isolated v2"
         self._made: dict[str, SealedFile] = {}
         """Code files, by the digest of the module."""
         self._from_cache = 0
@@ -173,10 +173,8 @@ class _CodeSearch:
 
     def _loaded(self, part: Artifact) -> SealedFile | None:
         """Return the code if this process has it loaded."""
-        for other, native in part._codes.items():
-            if other.fingerprint() == self._config.fingerprint() and native.pointer is not None:
-                return sealed_copy(part._serialise(native.pointer))
-        return None
+        code = part.serialised(self._config)
+        return None if code is None else sealed_copy(code)
 
     def _kept(self, part: Artifact) -> SealedFile | None:
         """Return cached code that a worker compiled."""
@@ -203,7 +201,7 @@ class _CodeSearch:
 
     def _known_world(self) -> bool:
         """Set the world if it is known without validating the component; return whether it is."""
-        self._world = self._artifact._world or self._artifact.reported_world  # type: ignore[attr-defined]
+        self._world = self._artifact.known_world or self._artifact.reported_world  # type: ignore[attr-defined]
         if self._world is None and self._cache is not None:
             cached = self._cache.get(self._world_name(self._cache))
             with suppress(ProtocolError):
@@ -234,9 +232,9 @@ class _CodeSearch:
             self._keep(parts[number], file)
         if self._cache is not None:
             self._cache.put(self._world_name(self._cache), bytes(encode(answer.reported)))
-            if component._world is None:
+            if component.known_world is None:
                 record.keep_record(
-                    self._cache, component.digest, component._limits,
+                    self._cache, component.digest, component.admitted_under,
                     record.ComponentRecord(component.structure, component.program, None),
                 )  # fmt: skip
 

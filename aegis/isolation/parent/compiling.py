@@ -73,7 +73,7 @@ class Compiler:
         the size of each file but not their number. Raise ``ArtifactError``, ``DeadlineExceeded``, ``MemoryExceeded`` or
         ``WorkerCrashed``.
         """
-        data, code = sealed_copy(artifact._data), SealedFile(new_file())
+        data, code = sealed_copy(artifact.binary), SealedFile(new_file())
         worker = self._pool.take()
         try:
             try:
@@ -92,7 +92,7 @@ class Compiler:
         wanted = Compile(
             kind=artifact.kind,
             config=self._config,
-            limits=artifact._limits,
+            limits=artifact.admitted_under,
             data=0,
             code=1,
             modules=tuple(modules),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.world import ImportedFunction
-from aegis.component.trampoline import refit
+from aegis.component.trampoline import call_method, refit
+from aegis.engine.call.answer import answered
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import AegisError, CallError, HostError
+from aegis.isolation.parent.handles import WorkerResource
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, HostFunctions
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
@@ -25,22 +28,27 @@ __all__ = ["ComponentFunctions"]
 
 
 class ComponentFunctions(HostFunctions):
-    """The embedder's functions for a component, by the index of the imported function."""
+    """The functions for a component, by the index of the imported function.
+
+    ``served`` are the indices of those in the parent: of the embedder, and of interfaces that the index places there.
+    The worker has the others, which an answer step needs as well (``all_answered``).
+    """
 
     def __init__(
         self, wanted: Sequence[ImportedFunction], functions: Sequence[Callable[..., Any]], handles: ParentHandles,
-        served: set[int],
+        served: frozenset[int], *, all_answered: bool,
     ) -> None:  # fmt: skip
         self._wanted, self._functions, self._served = wanted, functions, served
+        self._numbers = frozenset(range(len(wanted))) if all_answered else served
         self._signatures: dict[int, Signature] = {}
         self.handles = handles
-        self.any = bool(served)
+        self.any = bool(self._numbers)
         self._latest: tuple[int, Any, int] | None = None
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
         if number == DROP:
-            self.handles.drop_object(values[0] if values else None)
+            self.handles.drop_object(values[0] if values else None, door)
             return None
         if number == RESULT_REJECTED:
             return self._coerce_rejected(door)
@@ -48,9 +56,7 @@ class ComponentFunctions(HostFunctions):
         arguments = signature.unpack(values)
         self.handles.taken.clear()
         self._latest = None
-        door.serving = str(function)
-        result = self._result(function, number, arguments, door)
-        door.serving = None
+        result = self._result(door, number, arguments)
         if function.type.result is None and result is not None:
             refit(function, result, door)
         first = self.handles.next
@@ -91,17 +97,25 @@ class ComponentFunctions(HostFunctions):
         self.handles.withdraw(first)
         return self._signature(number, door).pack_result(refit(self._wanted[number], result, door))
 
-    def _result(self, function: ImportedFunction, number: int, arguments: list[Any], door: Door) -> Any:
-        called = self._functions[number]
-        if function.method:
-            called, arguments = getattr(arguments[0], function.method), arguments[1:]
-        if not isinstance(function.type.result, Result):
-            return await_result(door, called(*arguments), str(function))
+    def _result(self, door: Door, number: int, arguments: list[Any]) -> Any:
+        function = self._wanted[number]
+        called = self._called(door, number, arguments)
         try:
-            result = await_result(door, called(*arguments), str(function))
+            result = answered(door, function.interface, function.name, function.type, called, tuple(arguments))
+            result = await_result(door, result, str(function))
         except Err as declared:
+            if not isinstance(function.type.result, Result):
+                raise
             return declared
-        return as_result(result)
+        return as_result(result) if isinstance(function.type.result, Result) else result
+
+    def _called(self, door: Door, number: int, arguments: list[Any]) -> Callable[..., Any]:
+        """Return the host function itself: in the worker, or here, also for a method of an object that is here."""
+        method = self._wanted[number].method
+        here = number in self._served or (method and not isinstance(arguments[0], WorkerResource))
+        if not here:
+            return self.in_worker(self._signature(number, door).unpack_result)
+        return partial(call_method, method) if method else self._functions[number]
 
     def _signature(self, number: int, door: Door) -> Signature:
         made = self._signatures.get(number)
@@ -113,6 +127,6 @@ class ComponentFunctions(HostFunctions):
     def label(self, number: int) -> str:
         if number in (DROP, RESULT_REJECTED):
             return "a resource's drop" if number == DROP else "a result"
-        if number not in self._served:
+        if number not in self._numbers:
             raise ProtocolError("unknown host function")
         return str(self._wanted[number])

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from aegis.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.protocol.channel import ProtocolError
+from aegis.isolation.protocol.wit_values import WORKER_NUMBERS
 from aegis.limits import exceeded
-from aegis.support.lean import Any
+from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.wit.types import Resource, WitType
 from aegis.wit.values import ResourceHandle
 
-__all__ = ["ParentHandles"]
+if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
+
+__all__ = ["ParentHandles", "WorkerResource"]
+
+
+class WorkerResource:
+    """A resource of a host function in a worker, as an answer step sees it: its number and the key of its type."""
+
+    __slots__ = ("__weakref__", "key", "number", "owner")
+
+    def __init__(self, number: int, key: int, owner: ParentHandles) -> None:
+        self.number, self.key, self.owner = number, key, owner
 
 
 class ParentHandles:
     """The parent's handle table: the worker numbers the guest's handles, the parent the embedder's objects."""
 
     def __init__(
-        self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]]
-    ) -> None:
+        self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]],
+        *, answered: bool = False,
+    ) -> None:  # fmt: skip
         self._imported, self._limit, self._classes = imported, limit, classes
         self.objects: dict[int, Any] = {}
         self.held: dict[int, ResourceHandle] = {}
@@ -33,10 +48,16 @@ class ParentHandles:
         """Objects that the guest passed as ``own`` in the message that is being decoded."""
         self.next = 1
         """The number of the next object that the guest receives."""
+        self.in_worker: WeakValueDictionary[int, WorkerResource] | None = WeakValueDictionary() if answered else None
+        """Resources of host functions in the worker, by number, if the sandbox has an answer step."""
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
         if resource.key >= self._imported:
             return self._checked(value, resource.key)
+        if isinstance(value, WorkerResource):
+            if value.owner is not self or value.key != resource.key:
+                raise CallError("the resource belongs to another sandbox, or is of another type")
+            return value.number
         if isinstance(value, ResourceHandle) or value is None:
             raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
         self._count()
@@ -70,12 +91,21 @@ class ParentHandles:
             self._count()
             made = self.held[number] = self._classes(resource.key)(number, resource.key, self)
             return made
+        if number >= WORKER_NUMBERS and self.in_worker is not None:
+            return self._worker_resource(self.in_worker, number, resource.key)
         if self._keys.get(number) != resource.key or (own and number in self._lent):
             raise ProtocolError("the guest does not hold this object")
         if not own:
             return self.objects[number]
         value = self._pop(number)
         self.taken.append(value)
+        return value
+
+    def _worker_resource(self, known: WeakValueDictionary[int, WorkerResource], number: int, key: int) -> Any:
+        """Return the object that stands for a resource in the worker: the same one as long as it is referred to."""
+        value = known.get(number)
+        if value is None or value.key != key:
+            value = known[number] = WorkerResource(number, key, self)
         return value
 
     def _pop(self, number: int) -> Any:
@@ -105,11 +135,11 @@ class ParentHandles:
         """The number of objects that running calls lend."""
         return len(self._lent)
 
-    def drop_object(self, number: Any) -> None:
+    def drop_object(self, number: Any, door: Door | None = None) -> None:
         """Drop an object of the embedder for the guest; call its ``__drop__`` method if it has one."""
         if type(number) is not int or number not in self._keys or number in self._lent:
             raise ProtocolError("drop of an object that the guest does not hold")
-        drop_object(self._pop(number))
+        drop_object(self._pop(number), door)
 
     def discard(self, first: int, of: WitType | None, value: Any) -> None:
         """Release a host function's result that did not reach the guest, and its objects numbered from ``first`` on."""

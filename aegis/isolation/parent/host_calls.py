@@ -1,20 +1,29 @@
-"""Calls of the embedder's functions in the parent, on behalf of a guest in a worker."""
+"""Host calls that the parent answers, on behalf of a guest in a worker: those of the embedder's functions.
+
+If the sandbox has an answer step, the parent answers those of the worker's own functions too: its step decides, and
+the function that it may call runs in the worker (:mod:`.worker_functions`). The step, like every function here, gets
+only values that were checked against the types of the import.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from aegis.engine.call.answer import answered
+from aegis.engine.call.classify import trap_of
 from aegis.engine.call.trampoline import fit_result
 from aegis.errors import AegisError, HostError, PolicyError
+from aegis.isolation.parent.worker_functions import worker_function
 from aegis.isolation.protocol.budgets import is_single
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.errors import to_plain
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.values import HostFunction
+from aegis.values import HostFunction, MemoryFault
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
+    from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.handles import ParentHandles
 
 __all__ = ["DROP", "RESULT_REJECTED", "TOO_DEEP", "HostFunctions", "ModuleFunctions", "are_of"]
@@ -29,6 +38,8 @@ class HostFunctions:
 
     handles: ParentHandles | None = None
     any = False
+    store: Callable[[], CallingStore | None]
+    """A weak reference to the store of the worker; the store refers to this object."""
 
     def call(self, door: Door, number: Any, values: Any) -> tuple[bool, Any]:
         """Call a function; return whether it failed, and its encoded result or error. The door stores the exception."""
@@ -39,7 +50,11 @@ class HostFunctions:
             if door.calls_left < 0:
                 raise ProtocolError("host-call limit exceeded")
         try:
-            answer = self.serve_host_function(door, number, values)
+            if number == TOO_DEEP:
+                raise RecursionError("calls between guest and host functions are nested too deep")
+            door.serving = self.label(number)
+            answer = self.answer(door, number, values)
+            door.serving = None
             if door.stop is not None or time.monotonic() >= door.deadline:
                 raise door.late(self.label(number))
             return False, answer
@@ -50,26 +65,22 @@ class HostFunctions:
                 door.failure = error
                 if not isinstance(error, HostError) and number != TOO_DEEP:
                     door.serving = self.label(number)
+            if isinstance(error, MemoryFault):
+                error = trap_of(error, door.serving)
             # The message of a PolicyError contains host paths, which a worker must not learn; the door has the error.
             if isinstance(error, AegisError) and not isinstance(error, PolicyError):
                 return True, to_plain(error)
             return True, to_plain(HostError("a host function raised"))
 
-    def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
-        """Return the function's encoded result.
-
-        The supervisor reads the local variable ``label`` of this frame to name a host function that hangs.
-        """
-        if number == TOO_DEEP:
-            raise RecursionError("calls between guest and host functions are nested too deep")
-        label = self.label(number)
-        answer = self.answer(door, number, values)
-        del label
-        return answer
-
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         """Call the function and return its encoded result."""
         raise ProtocolError("host call by a sandbox without host functions")
+
+    def in_worker(self, unpack: Callable[[Any], Any]) -> Callable[..., Any]:
+        """Return the host function in the worker whose call the worker waits for; see :func:`worker_function`."""
+        store = self.store()
+        assert store is not None  # it serves the call
+        return worker_function(store, unpack)
 
     def label(self, number: int) -> str:
         """Return the function's name for errors."""
@@ -77,26 +88,33 @@ class HostFunctions:
 
 
 class ModuleFunctions(HostFunctions):
-    """The embedder's functions for a core module, by the index of their import."""
+    """The functions for a core module, by the index of their import.
 
-    def __init__(self, functions: Sequence[HostFunction | None]) -> None:
-        self._functions = functions
-        self.any = any(function is not None for function in functions)
+    ``own`` are the indices of the embedder's functions; the worker has the others, which an answer step needs as well.
+    """
+
+    def __init__(self, functions: Sequence[HostFunction], own: frozenset[int], *, all_answered: bool) -> None:
+        self._functions, self._own, self._all_answered = functions, own, all_answered
+        self.any = bool(functions) if all_answered else bool(own)
 
     def _function(self, number: int) -> HostFunction:
-        function = self._functions[number] if 0 <= number < len(self._functions) else None
-        if function is None:
+        if not 0 <= number < len(self._functions) or not (self._all_answered or number in self._own):
             raise ProtocolError("unknown host function")
-        return function
+        return self._functions[number]
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         function = self._function(number)
-        kinds = function.type.params
+        kinds, results = function.type.params, function.type.results
         if not are_of(kinds, values):
             raise ProtocolError("arguments of other types than the import's")
-        door.serving = self.label(number)
-        result = function.call(*values)
-        door.serving = None
+
+        def unpack(value: Any) -> Any:
+            if not are_of(results, [value] if len(results) == 1 else [] if value is None else value):
+                raise ProtocolError("a result of another type than the import's")
+            return tuple(value) if isinstance(value, list) else value
+
+        call = function.call if number in self._own else self.in_worker(unpack)
+        result = answered(door, function.module, function.name, function.type, call, tuple(values))
         return fit_result(function, result, door)
 
     def label(self, number: int) -> str:

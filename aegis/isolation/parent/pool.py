@@ -242,9 +242,9 @@ class ForkServerProcess:
         from aegis.sandbox.protected_paths import import_folders
 
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
-            raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
+            raise Unsupported("isolation needs Linux 5.3 or later: run without --isolate, or in a virtual machine")
         if not sys.executable:
-            raise Unsupported("isolation needs the path of the Python interpreter; set sys.executable to it")
+            raise Unsupported("isolation needs the path of the Python interpreter: set sys.executable to it")
         near, far = bare_socket_pair(packets=True)
         environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
         command = [

@@ -59,7 +59,7 @@ def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, n
             give(None)
             raise
         try:
-            store.armed = begun = now()
+            store.armed = door.entered_at = begun = now()
             door.deadline = begun + timeout
             if not begun - ticker.now <= TICK:  # ticker.now is NaN while the ticker rests
                 ticker.awake()
@@ -92,7 +92,8 @@ def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, n
                 _count(store, found[2])
             if record is not None:
                 record(door)
-            if door.stop is not None or now() >= door.deadline:
+            door.returned_at = left = now()
+            if door.stop is not None or left >= door.deadline:
                 store.in_time()
             if lift is not None:
                 found = _lifted(store, lift, found)

@@ -66,6 +66,7 @@ class IsolatedStore(TokenHolder):
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host, self.delivery, self.services = host, delivery, services
+        host.store = weakref.ref(self)
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -154,7 +155,7 @@ class IsolatedStore(TokenHolder):
     def arm(self) -> None:
         """Set the deadline of a call that begins now."""
         ticker.awake()
-        self.armed = now = time.monotonic()
+        self.armed = self.door.entered_at = now = time.monotonic()
         self.door.begin()
         self.door.deadline = now + self.timeout
 
@@ -211,7 +212,15 @@ class IsolatedStore(TokenHolder):
 
     def _inner(self, name: Any) -> Callable[..., Any]:
         call = self._rows_call(name) if isinstance(name, Rows) else self._calls(name).call
-        return lambda *values: call(values)
+
+        def inner(*values: Any) -> Any:
+            outer, self.door.serving = self.door.serving, None
+            try:
+                return call(values)
+            finally:
+                self.door.serving = outer
+
+        return inner
 
     def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)
@@ -239,6 +248,7 @@ class IsolatedStore(TokenHolder):
 
     def in_time(self) -> None:
         """Raise the error of a call that is past its deadline or cancelled, even if the worker sent a result."""
+        self.door.returned_at = time.monotonic()
         reason = self.door.stop_reason()
         if reason is not None:
             raise reason

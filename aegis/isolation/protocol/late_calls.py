@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from aegis.engine.threads.supervisor import host_function, in_guest
 from aegis.isolation.protocol.channel import PAGE, SharedRegion
 from aegis.isolation.protocol.specs import ACCOUNT
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -38,15 +37,13 @@ class LateCalls:
         self._account = account
         self._lock = threading.Lock()
         self._run: Run | None = None
-        self._thread = 0
         self.entered = self.late_ticks = 0
         """The number of running calls, one inside another; the number of ticks at which the innermost was late."""
         self._endless = False
 
     def begin(self, run: Run, *, endless: bool) -> None:
-        """Watch a sandbox whose calls run on this thread; ``endless``: only the end of the process stops its guest."""
+        """Watch a sandbox; ``endless``: only the end of the process stops its guest."""
         self._run, self._endless = run, endless
-        self._thread = threading.get_ident()
 
     def end(self) -> None:
         """Stop watching the sandbox; its store is about to be closed."""
@@ -77,13 +74,10 @@ class LateCalls:
                 return
             self._write(self._account())
             self.late_ticks += 1
-            if self.late_ticks > 1 and self._is_stuck():
+            # A host function ends its call by itself; the door names none while the guest runs inside one.
+            if self.late_ticks > 1 and self._endless and door.serving is None:
                 self._write(self._account() + _ENDED)
                 os._exit(_EXIT)
-
-    def _is_stuck(self) -> bool:
-        """Return whether only the end of the process stops the guest. A host function ends its call by itself."""
-        return self._endless and (host_function(self._thread) is None or in_guest(self._thread))
 
     def _write(self, data: bytes) -> None:
         self._page.view()[: len(data)] = data

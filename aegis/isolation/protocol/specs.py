@@ -12,6 +12,7 @@ from aegis.engine.compile.config import EngineConfig
 from aegis.isolation.protocol.pickled import LATEST, Pickler, Unpickler
 from aegis.limits import Limits
 from aegis.policy import Policy
+from aegis.policy.capabilities import CAPABILITIES, WORKER
 from aegis.support.lean import Any, dataclass, field
 
 __all__ = ["ACCOUNT", "SPEC_SIZE_BYTES", "Compile", "Folder", "SandboxSpec", "WorkerSpec", "pack", "unpack"]
@@ -102,6 +103,8 @@ class SandboxSpec:
     """Whether a subscriber receives events."""
     denials: bool = False
     """Whether the worker reports every denial instead of the first few."""
+    answered: bool = False
+    """Whether the parent answers the calls of the worker's own host functions too, because it has an answer step."""
     trap_missing: bool = False
     data_bytes: int | None = None
     """Limit of private memory in bytes, in addition to the present use (RLIMIT_DATA)."""
@@ -113,7 +116,7 @@ class SandboxSpec:
     """Python modules to import before confinement."""
 
 
-_SHARED = ("limits", "clock", "random", "logging", "network", "config", "isolation")
+_SHARED = ("limits", *(row.name for row in CAPABILITIES if row.place == WORKER), "isolation")
 
 
 class _Packer(Pickler):

@@ -15,6 +15,7 @@ from struct import Struct
 
 from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.scalars import exact, octets, single
+from aegis.errors import CallError
 from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
 from aegis.isolation.protocol.channel import ProtocolError
@@ -27,23 +28,28 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
+__all__ = ["WORKER_NUMBERS", "Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
+WORKER_NUMBERS = 1 << 52
+"""The first number of resources of host functions in the worker; the parent counts its own objects from 1."""
 _SINGLE = Struct("<f")
 _TEXTS = frozenset({str})
+_COUNTED = frozenset({int, bool})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
 """The Python class of each primitive that is not an integer."""
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
@@ -155,6 +161,14 @@ def packer(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
             return lambda value: handles.number(value, resource, own=True)
         case Borrow(resource):
             return lambda value: handles.number(value, resource, own=False)
+        case Stream() | Future():
+            return _cannot_cross
+
+
+def _cannot_cross(value: Any) -> Any:
+    raise CallError(
+        "a stream or future cannot pass between the application and an isolated guest: run the guest in process"
+    )
 
 
 def _pack_primitive(of: str) -> Convert:
@@ -186,11 +200,14 @@ def _pack_list(of: WitType, each: Convert, budget: ValueBudget) -> Convert:
     """Return the function that packs a list; if all items are primitives of the right class, the list is unchanged."""
     size = element_bytes(of)
     kinds = {_CLASSES.get(of, int)} if isinstance(of, str) and of != "f32" else set()
+    whole = of in _BITS
 
     def pack(values: Any) -> Any:
         items = as_list(values)
         budget.hold(len(items) * size)
         if not kinds.issuperset(map(type, items)):
+            if whole and _COUNTED.issuperset(map(type, items)):
+                return list(map(int, items))  # a bool in a list of integers, see blocks.numbers
             return [each(item) for item in items]
         if of == "string":
             budget.hold(text_bytes(items))
@@ -323,6 +340,8 @@ def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
             return lambda data: handles.find(_whole(data, 0, 1 << 53), resource, own=True)
         case Borrow(resource):
             return lambda data: handles.find(_whole(data, 0, 1 << 53), resource, own=False)
+        case Stream() | Future():
+            return _cannot_cross
 
 
 def _items(data: Any, count: int | None = None) -> list[Any]:

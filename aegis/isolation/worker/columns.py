@@ -13,12 +13,13 @@ __all__ = ["RemoteBatch"]
 class RemoteBatch:
     """The rows of a call, held by the parent; used like :class:`~aegis.support.buffers.ColumnBatch`."""
 
-    __slots__ = ("_ask", "_pending", "_send", "begun", "done", "params", "row_bytes", "rows")
+    __slots__ = ("_ask", "_pending", "_send", "begun", "done", "params", "result_bytes", "row_bytes", "rows")
 
     def __init__(
         self, rows: int, shape: LoopShape, ask: Callable[[int, bytes, int], Any], send: Callable[[int, bytes], None]
     ) -> None:
         self.rows, self.params, self.row_bytes = rows, shape.params, shape.row_bytes()
+        self.result_bytes = 0 if shape.result is None else shape.result.width
         self._ask, self._send = ask, send
         self._pending = b""
         self.done = 0

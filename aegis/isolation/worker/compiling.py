@@ -44,8 +44,7 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
     lengths: list[int] = []
     for number in wanted.modules:
         part = parts[number]
-        code = part._serialise(part.code(wanted.config).pointer or 0)
-        part._codes.clear()
+        code = part.compile_to_bytes(wanted.config)
         for at in range(0, len(code), _CHUNK_BYTES):
             os.pwrite(descriptors[wanted.code], code[at : at + _CHUNK_BYTES], sum(lengths) + at)
         lengths.append(len(code))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from aegis.component.planning.world import ImportedFunction
-from aegis.errors import CallError
+from aegis.errors import CallError, HostError
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
-from aegis.isolation.protocol.wit_values import Signature
+from aegis.isolation.protocol.wit_values import WORKER_NUMBERS, Signature
 from aegis.isolation.worker.host_calls import Ask
 from aegis.sandbox.link_component import Providers
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
 
 __all__ = ["HostObject", "RemoteProviders", "WorkerHandles"]
+
+
+_KEPT_RESOURCES = 1024
+"""Resources that may be numbered before those that the guest has dropped are forgotten."""
 
 
 class HostObject:
@@ -48,10 +52,19 @@ class WorkerHandles:
         self.owned: list[int] = []
         """Numbers that the running call received for ``own`` parameters."""
         self.ask: Ask = _no_parent
+        self.numbers: dict[tuple[str, str], int] = {}
+        """The number of each imported function, by interface and name."""
+        self._own: _OwnResources | None = None
         self._next = 1
+
+    def keep_own(self, door: Callable[[], Door]) -> None:
+        """Number the resources of host functions in this process as well, for the answer step in the parent."""
+        self._own = _OwnResources(door)
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
         if resource.key < self.imported:
+            if self._own is not None and not isinstance(value, HostObject):
+                return self._own.number(value)
             return int(value.number)
         number, self._next = self._next, self._next + 1
         self.kept[number] = value
@@ -59,6 +72,8 @@ class WorkerHandles:
 
     def find(self, number: int, resource: Resource, *, own: bool) -> Any:
         if resource.key < self.imported:
+            if self._own is not None and number >= WORKER_NUMBERS:
+                return self._own.find(number)
             return self.classes.get(resource.key, HostObject)(number, self.ask)
         if own:
             self.owned.append(number)
@@ -74,6 +89,43 @@ class WorkerHandles:
             del self.kept[number]
         self.owned.clear()
         return taken
+
+
+class _OwnResources:
+    """The resources of host functions in this process that were shown to the parent, by number."""
+
+    def __init__(self, door: Callable[[], Door]) -> None:
+        self._door = door
+        self._objects: dict[int, Any] = {}
+        self._numbers: dict[int, int] = {}
+        """The number of each object by its identity; ``_objects`` keeps the object alive."""
+        self._next = WORKER_NUMBERS
+        self._most = _KEPT_RESOURCES
+
+    def number(self, value: Any) -> int:
+        """Return the number of a resource, the same one each time."""
+        number = self._numbers.get(id(value))
+        if number is None:
+            if len(self._objects) >= self._most:
+                self._forget_dropped()
+            number = self._numbers[id(value)] = self._next
+            self._objects[number] = value
+            self._next += 1
+        return number
+
+    def find(self, number: int) -> Any:
+        """Return the resource with a number."""
+        try:
+            return self._objects[number]
+        except KeyError:
+            raise HostError("the answer to a host call contains a resource that the guest has dropped") from None
+
+    def _forget_dropped(self) -> None:
+        """Remove the resources that the guest no longer holds."""
+        held = {id(entry.rep) for entry in self._door().handles.objects}
+        self._objects = {n: value for n, value in self._objects.items() if id(value) in held}
+        self._numbers = {id(value): n for n, value in self._objects.items()}
+        self._most = max(_KEPT_RESOURCES, 2 * len(self._objects))
 
 
 def _no_parent(number: int, values: list[Any]) -> Any:
@@ -114,6 +166,7 @@ class RemoteProviders(Providers):
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
     ) -> Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]:
         self._door = door
+        self._handles.numbers = {(f.interface, f.name): n for n, f in enumerate(wanted)}
         self._methods(wanted)
         return super().functions(wanted, wasi, door)
 

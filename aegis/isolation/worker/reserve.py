@@ -9,7 +9,8 @@ LATE_AEGIS_MODULES = (
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
     "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
     "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
-    "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.remedies", "aegis.wit.err",
+    "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.clock", "aegis.policy.declaration",
+    "aegis.policy.random", "aegis.policy.remedies", "aegis.wit.err",
 )  # fmt: skip
 """Modules of Aegis that running a core module may import."""
 LATE_STDLIB_MODULES = (

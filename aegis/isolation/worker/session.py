@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +21,7 @@ from aegis.isolation.protocol.pickled import loads
 from aegis.isolation.protocol.specs import ACCOUNT, SandboxSpec, unpack
 from aegis.isolation.worker.backend import WorkerBackend
 from aegis.isolation.worker.columns import RemoteBatch
+from aegis.isolation.worker.forwarded_calls import ForwardedAnswers
 from aegis.isolation.worker.host_calls import core_function
 from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
@@ -58,6 +59,7 @@ class Session:
         self.signatures: dict[str, wit_values.Signature] = {}
         self.scalars = ScalarExports(self)
         self.handles: component_host_calls.WorkerHandles | None = None
+        self.answers: ForwardedAnswers | None = None
         self.run: Run | None = None
         self.streams: RemoteStreams | None = None
         self.asked = 0
@@ -71,7 +73,7 @@ class Session:
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
-            "many": self.many,
+            "many": self.many, "own": self.own,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -84,12 +86,15 @@ class Session:
             self.artifact = self._loaded()
             gc.freeze()  # the artifact lives as long as the worker; later collections need not visit it
         if spec.kind == "module":
-            numbered = {(i.module, i.name): n for n, i in enumerate(self.artifact.imports)}
+            numbered = self._numbers()
             for module, name in spec.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
             self.handles = component_host_calls.WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
+        self.answers = ForwardedAnswers(spec.remote, self.ask, self._numbers, self.handles) if spec.answered else None
+        if self.handles is not None and self.answers is not None:
+            self.handles.keep_own(lambda: self.run.door)  # type: ignore[union-attr]
         self._ends = False
         backend = WorkerBackend(
             spec, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
@@ -98,12 +103,20 @@ class Session:
         self.run = Run(
             backend, imports=imports, args=spec.args, subscribers=(self.event,) if spec.observed else (),
             measured=True, denied=None if spec.observed else self.denied,
-            trap_missing=spec.trap_missing,
+            trap_missing=spec.trap_missing, answer=self.answers,
         )  # fmt: skip
+        if self.answers is not None:
+            self.answers.use(self.run.door)
         assert self.channel.outgoing is not None
         self.run.door.keep = self.channel.outgoing.keep
         if spec.policy.logging.enabled:
             _forward_log(self.log)
+
+    def _numbers(self) -> Mapping[tuple[str, str], int]:
+        """Return the number of each imported function in messages, by module or interface, and name."""
+        if self.handles is not None:
+            return self.handles.numbers
+        return {(i.module, i.name): n for n, i in enumerate(self.artifact.imports)}
 
     def _loaded(self) -> Any:
         """Return the artifact, made from the parent's description, with its code loaded."""
@@ -112,7 +125,7 @@ class Session:
         engine = engine_for(config)
         if spec.kind == "module":
             module = Module(b"", shape, spec.digest, None, limits)
-            module._codes[config] = self._code(module, engine, spec.code[0][1])
+            module.use(config, self._code(module, engine, spec.code[0][1]))
             return module
         from aegis.component.planning.artifact import Component, ComponentCode
 
@@ -122,7 +135,7 @@ class Session:
             number: loaded.get(place) or loaded.setdefault(place, self._code(component.modules[number], engine, place))
             for number, place in spec.code
         }
-        component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
+        component.use(config, ComponentCode(engine.pointer, parts))  # type: ignore[arg-type]
         return component
 
     def _shape(self) -> Any:
@@ -134,7 +147,7 @@ class Session:
         return loads(shape)
 
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
-        code = module._load_file(engine, self.descriptors[place])
+        code = module.load_file(engine, self.descriptors[place])
         if code is None:
             raise AegisInternalError("the compiled code is for another engine configuration")
         return code
@@ -201,7 +214,7 @@ class Session:
         self.late.end()
         self.signatures, self.scalars = {}, ScalarExports(self)
         self.run.close()
-        self.run = self.handles = self.streams = None
+        self.run = self.handles = self.streams = self.answers = None
         self.asked = 0
         for descriptor in self.descriptors:
             if descriptor != self._shared:
@@ -256,9 +269,8 @@ class Session:
                 fuel = store.fuel_left
 
         def counters() -> tuple[int | float, ...]:
-            grants, out, err = run.grants, 0, 0
-            if grants is not None and "stdio" in vars(grants):
-                out, err = grants.stdio.written(1), grants.stdio.written(2)
+            stdio = None if run.grants is None else run.grants.acquired_stdio
+            out, err = (0, 0) if stdio is None else (stdio.written(1), stdio.written(2))
             return (
                 door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds,
                 fuel(), memory(), out, err,
@@ -288,6 +300,11 @@ class Session:
         return signature.pack_result(
             results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
         )
+
+    def own(self) -> Any:
+        """Run the worker's own host function for the innermost call that waits for the parent's answer."""
+        assert self.answers is not None
+        return self.answers.own()
 
     def loop(self, name: str) -> None:
         """Compile the loop that calls an export over columns."""

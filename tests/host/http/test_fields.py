@@ -164,3 +164,35 @@ def test_a_request_keeps_no_text_that_cannot_be_sent(text: str) -> None:
             with pytest.raises(Err):
                 (request.set_method if isinstance(made, types.MethodOther) else request.set_scheme)(made)
         assert (request.authority(), request.path_with_query()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("te", b"trailers"), ("TE", b"Trailers"), ("trailer", b"grpc-status"), ("Trailer", b"x-a, x-b")]
+)
+def test_fields_that_announce_trailers_are_allowed(name: str, value: bytes) -> None:
+    """gRPC requires ``te: trailers``; ``Trailer`` names the fields that follow the body (RFC 9110, 6.6.2)."""
+    with Client() as client:
+        fields = client.types.Fields.from_list([(name, value)])
+        assert fields.get(name) == [value]
+        fields.set_(name, [value])
+        fields.append("x-other", b"1")
+        assert (name, value) in fields.entries()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("te", b"gzip"), ("te", b"trailers, deflate"), ("te", b""), ("TE", b"chunked"), ("connection", b"te"),
+        ("transfer-encoding", b"chunked"), ("upgrade", b"h2c"), ("keep-alive", b"1"),
+    ],
+)  # fmt: skip
+def test_other_fields_of_the_connection_stay_forbidden(name: str, value: bytes) -> None:
+    with Client() as client:
+        fields = client.types.Fields()
+        for change in (
+            lambda: client.types.Fields.from_list([(name, value)]), lambda: fields.set_(name, [value]),
+            lambda: fields.append(name, value),
+        ):  # fmt: skip
+            with pytest.raises(Err) as caught:
+                change()
+            assert isinstance(caught.value.value, types.HeaderErrorForbidden)

@@ -441,6 +441,64 @@ def test_a_write_to_one_that_reset_fails_and_then_is_closed() -> None:
         assert refusal(writing.check_write) == "StreamErrorClosed"
 
 
+def reset_at_once(connection: socket.socket) -> None:
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def close_orderly(connection: socket.socket) -> None:
+    connection.recv(1)
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(1):
+        pass
+
+
+@pytest.mark.parametrize("end", [reset_at_once, close_orderly])
+@pytest.mark.parametrize("how", list(ShutdownType), ids=lambda how: how.name.lower())
+def test_a_connection_that_has_ended_still_has_an_address_and_can_be_shut_down(
+    end: Callable[[socket.socket], None], how: ShutdownType
+) -> None:
+    """Oracle: POSIX keeps no address of an ended connection, and wasi-libc aborts a guest for ``invalid-state``."""
+    with raw_server(end) as port, guest(f"local:{port}") as made:
+        opened, reading, writing = connect(made, port)
+        writing.blocking_write_and_flush(b"x")
+        read_all(reading)
+        opened.shutdown(ShutdownType.SEND)
+        for _ in range(2):
+            assert opened.remote_address() == at(port)
+            assert opened.local_address().value.port
+            opened.shutdown(how)
+
+
+def test_a_server_knows_the_address_of_a_peer_that_has_gone() -> None:
+    with guest(listen=LOCAL) as made:
+        opened, port = listen(made)
+        with socket.create_connection(("127.0.0.1", port)) as peer:
+            name = peer.getsockname()[1]
+            opened.subscribe().block()
+            accepted, reading, _ = opened.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        read_all(reading)
+        assert accepted.remote_address() == at(name)
+        accepted.shutdown(ShutdownType.BOTH)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_ended_connection_over_ipv6_has_its_address_too() -> None:
+    with contextlib.ExitStack() as held, guest("tcp://[::1]:*") as made:
+        server = held.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        port = server.getsockname()[1]
+        opened = tcp(made, V6)
+        opened.start_connect(None, at6(port, 0, 0, 0, 0, 0, 0, 0, 1))
+        opened.subscribe().block()
+        reading, _ = opened.finish_connect()
+        server.accept()[0].close()
+        read_all(reading)
+        assert opened.remote_address() == at6(port, 0, 0, 0, 0, 0, 0, 0, 1)
+        opened.shutdown(ShutdownType.BOTH)
+
+
 def test_bytes_count_both_ways() -> None:
     with raw_server(echo) as port, guest(f"local:{port}", limits={"network_bytes": 1000}) as made:
         _, reading, writing = connect(made, port)

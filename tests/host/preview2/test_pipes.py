@@ -101,7 +101,7 @@ def test_a_reader_that_goes_away_while_a_writer_waits_closes_the_stream(pipe: Pi
         assert not pollable.ready()
         pipe.close(pipe.reading)
         pollable.block()
-        assert refusal(stdout.blocking_write_and_flush, b"x") == "StreamErrorClosed"
+        assert refusal(stdout.blocking_write_and_flush, b"x") == "StreamErrorLastOperationFailed"
         assert refusal(stdout.check_write) == "StreamErrorClosed"
         assert refusal(stdout.write, b"") == "StreamErrorClosed"
         assert refusal(stdout.flush) == "StreamErrorClosed"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -130,7 +131,51 @@ def test_a_reader_that_went_away_closes_the_stream(pipe: tuple[int, int]) -> Non
     with Guest() as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
         stdout._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
+        assert error_code(guest, stdout.blocking_write_and_flush, b"x") == "pipe"
         assert refusal(stdout.blocking_write_and_flush, b"x") == "StreamErrorClosed"
+
+
+def error_code(guest: Guest, function: Any, argument: object) -> str | None:
+    """Return what ``filesystem-error-code`` tells about the error of a stream."""
+    with pytest.raises(Err) as caught:
+        function(argument)
+    code = guest.of("wasi:filesystem/types").filesystem_error_code(caught.value.value.value)
+    return None if code is None else str(code.value)
+
+
+CODES = [
+    (errno.ENOSPC, "insufficient-space"), (errno.EDQUOT, "quota"), (errno.EIO, "io"), (errno.EFBIG, "file-too-large"),
+    (errno.EPIPE, "pipe"), (errno.EBADF, "bad-descriptor"), (errno.EROFS, "read-only"), (errno.ENXIO, "no-such-device"),
+    (errno.EISDIR, "is-directory"), (errno.ENOTSUP, "unsupported"), (errno.ECONNRESET, "io"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_an_error_of_a_standard_stream_keeps_its_code(number: int, code: str) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    for name in ("stdout", "stderr"):
+        with Guest() as guest:
+            stream = getattr(guest.of(f"wasi:cli/{name}"), f"get_{name}")()
+            sink = StandardOutput(name, "inherit", 1, None, guest.door)
+            sink.write = fail  # type: ignore[method-assign]
+            sink.awaited = lambda: None  # type: ignore[method-assign]
+            stream._sink = sink
+            assert error_code(guest, stream.blocking_write_and_flush, b"x") == code
+            assert refusal(stream.check_write) == "StreamErrorClosed"
+    with Guest() as guest:
+        stdin = guest.of("wasi:cli/stdin").get_stdin()
+        stdin._source.read = fail
+        assert error_code(guest, stdin.blocking_read, 1) == code
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_full_device_is_out_of_space() -> None:
+    with open("/dev/full", "wb") as full, Guest() as guest:
+        stdout = guest.of("wasi:cli/stdout").get_stdout()
+        stdout._sink = StandardOutput("stdout", "inherit", full.fileno(), None, guest.door)
+        assert error_code(guest, stdout.blocking_write_and_flush, b"x") == "insufficient-space"
 
 
 # -- polling and clocks ----------------------------------------------------------------------------------

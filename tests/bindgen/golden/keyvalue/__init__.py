@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aegis.bindings import wasi_cli_run
 from aegis.wit.types import Enum, Function, Interface, List, Result
-from aegis.wit.values import Bound, Err
+from aegis.wit.values import Bound, Err, MaybeAwaitable
 
 from . import acme_kv_store, acme_kv_store_exports
 from .acme_kv_store import ENTRY, Entry
@@ -32,7 +32,18 @@ from .acme_kv_store import ENTRY, Entry
 if TYPE_CHECKING:
     from aegis import Sandbox
 
-__all__ = ["ENTRY", "EXPORTS", "IMPORTS", "VERBOSITY", "Entry", "Imports", "Plugin", "Verbosity", "imports"]
+__all__ = [
+    "ENTRY",
+    "EXPORTS",
+    "IMPORTS",
+    "VERBOSITY",
+    "AsyncPlugin",
+    "Entry",
+    "Imports",
+    "Plugin",
+    "Verbosity",
+    "imports",
+]
 
 
 class Verbosity(enum.Enum):
@@ -46,7 +57,7 @@ class Verbosity(enum.Enum):
 class Imports(Protocol):
     """The functions that the world imports outside of interfaces, for Python to implement."""
 
-    def tell(self, how: Verbosity, what: str) -> Err[str] | None:
+    def tell(self, how: Verbosity, what: str) -> MaybeAwaitable[Err[str] | None]:
         """Say something."""
 
 
@@ -69,7 +80,7 @@ EXPORTS = Interface(
 )
 
 
-def imports(*, store: acme_kv_store.Host, functions: Imports) -> dict[str, object]:
+def imports(*, store: acme_kv_store.Provider, functions: Imports) -> dict[str, object]:
     """Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""
     return {"acme:kv/store@1.2.0": Bound(acme_kv_store.INTERFACE, store), "tell": Bound(IMPORTS, functions.tell)}
 
@@ -92,3 +103,23 @@ class Plugin:
 
     def ping(self) -> None:
         self._functions.ping()
+
+
+class AsyncPlugin:
+    """The exports of :class:`Plugin` as coroutine functions, to await on an event loop."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.store: acme_kv_store_exports.AsyncExports = sandbox.abind(acme_kv_store_exports.INTERFACE)
+        self.run: wasi_cli_run.AsyncExports = sandbox.abind(wasi_cli_run.INTERFACE)
+        self._functions = sandbox.abind(EXPORTS)
+
+    async def summary(self, entries: list[Entry], how: Verbosity) -> str:
+        """Summarise entries.
+
+        Raises ``Err[str]``.
+        """
+        returned_: str = await self._functions.summary(entries, how)
+        return returned_
+
+    async def ping(self) -> None:
+        await self._functions.ping()

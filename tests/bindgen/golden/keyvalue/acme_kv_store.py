@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Tuple, Variant
-from aegis.wit.values import Err, Ok, Some
+from aegis.wit.values import Err, MaybeAwaitable, Ok, Some
 
 __all__ = [
     "BUCKET",
@@ -28,6 +28,7 @@ __all__ = [
     "ErrorDenied",
     "ErrorMissing",
     "Host",
+    "Provider",
 ]
 
 
@@ -64,44 +65,53 @@ class Bucket(Protocol):
     Since 1.0.0.
     """
 
-    def get(self, key: str) -> bytes | Err[Error] | None:
+    def get(self, key: str) -> MaybeAwaitable[bytes | Err[Error] | None]:
         """Return a value."""
 
-    def set_(self, entry: Entry) -> Err[Error] | None: ...
+    def set_(self, entry: Entry) -> MaybeAwaitable[Err[Error] | None]: ...
 
-    def drop_(self) -> None:
+    def drop_(self) -> MaybeAwaitable[None]:
         """Since 1.0.0. Deprecated since 1.1.0."""
 
 
 class Cursor(Protocol):
     """The resource ``cursor``."""
 
-    def next(self) -> Entry | None: ...
+    def next(self) -> MaybeAwaitable[Entry | None]: ...
 
 
 class BucketClass(Protocol):
     """The class of ``bucket``: its constructor and static functions."""
 
-    def __call__(self, name: str) -> Bucket:
+    def __call__(self, name: str) -> MaybeAwaitable[Bucket]:
         """Open a bucket by name."""
 
-    def open_all(self, names: list[str]) -> list[Bucket] | Err[Error]: ...
+    def open_all(self, names: list[str]) -> MaybeAwaitable[list[Bucket] | Err[Error]]: ...
 
 
-class Resources(Protocol):
-    """The classes of the resources with constructors or static functions."""
+class Functions(Protocol):
+    """The functions that Python implements."""
+
+    def scan(self, of: Bucket) -> MaybeAwaitable[Cursor]:
+        """Walk over a bucket."""
+
+    def merge(self, into: Bucket, from_: Bucket) -> MaybeAwaitable[tuple[int, Ok[int] | Err[Error]]]: ...
+
+
+class Host(Functions, Protocol):
+    """The functions that Python implements for a guest that imports the interface.
+
+    A base class: assign a class to each attribute.
+    """
+
+    Bucket: BucketClass
+
+
+class Provider(Functions, Protocol):
+    """An object with these functions and classes. It need not inherit :class:`Host`."""
 
     @property
     def Bucket(self) -> BucketClass: ...
-
-
-class Host(Resources, Protocol):
-    """The functions that Python implements for a guest that imports the interface."""
-
-    def scan(self, of: Bucket) -> Cursor:
-        """Walk over a bucket."""
-
-    def merge(self, into: Bucket, from_: Bucket) -> tuple[int, Ok[int] | Err[Error]]: ...
 
 
 _NAME = "acme:kv/store@1.2.0"

@@ -22,6 +22,9 @@ __all__ = [
     "ENTRY",
     "ERROR",
     "INTERFACE",
+    "AsyncBucketClass",
+    "AsyncCursorClass",
+    "AsyncExports",
     "Bucket",
     "BucketClass",
     "Cursor",
@@ -80,6 +83,57 @@ class Exports(Resources, Protocol):
         """Walk over a bucket."""
 
     def merge(self, into: Bucket, from_: Bucket) -> tuple[int, Ok[int] | Err[Error]]: ...
+
+
+class AsyncBucketClass(Protocol):
+    """The class of ``bucket``, to await: its constructor, static functions, and methods of a handle."""
+
+    async def __call__(self, name: str) -> Bucket:
+        """Open a bucket by name."""
+
+    async def get(self, handle: Bucket, key: str) -> bytes | None:
+        """Return a value.
+
+        Raises ``Err[Error]``.
+        """
+
+    async def set_(self, handle: Bucket, entry: Entry) -> None:
+        """Raises ``Err[Error]``."""
+
+    async def drop_(self, handle: Bucket) -> None:
+        """Since 1.0.0. Deprecated since 1.1.0."""
+
+    async def open_all(self, names: list[str]) -> list[Bucket]:
+        """Raises ``Err[Error]``."""
+
+    async def drop(self, handle: Bucket) -> None: ...
+
+
+class AsyncCursorClass(Protocol):
+    """The class of ``cursor``, to await: its constructor, static functions, and methods of a handle."""
+
+    async def next(self, handle: Cursor) -> Entry | None: ...
+
+    async def drop(self, handle: Cursor) -> None: ...
+
+
+class AsyncResources(Protocol):
+    """The classes of the resources."""
+
+    @property
+    def Bucket(self) -> AsyncBucketClass: ...
+
+    @property
+    def Cursor(self) -> AsyncCursorClass: ...
+
+
+class AsyncExports(AsyncResources, Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def scan(self, of: Bucket) -> Cursor:
+        """Walk over a bucket."""
+
+    async def merge(self, into: Bucket, from_: Bucket) -> tuple[int, Ok[int] | Err[Error]]: ...
 
 
 _NAME = "acme:kv/store@1.2.0"

@@ -20,20 +20,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from aegis.wit.types import Function, Interface, List
-from aegis.wit.values import Bound
+from aegis.wit.values import Bound, MaybeAwaitable
 
 from . import interface, odd_names_int, odd_names_words, words
 
 if TYPE_CHECKING:
     from aegis import Sandbox
 
-__all__ = ["EXPORTS", "IMPORTS", "Imports", "World", "imports"]
+__all__ = ["EXPORTS", "IMPORTS", "AsyncWorld", "Imports", "World", "imports"]
 
 
 class Imports(Protocol):
     """The functions that the world imports outside of interfaces, for Python to implement."""
 
-    def import_(self, import_: int) -> None: ...
+    def import_(self, import_: int) -> MaybeAwaitable[None]: ...
 
 
 IMPORTS = Interface("", functions={"import": Function((("import", "u8"),))})
@@ -47,7 +47,7 @@ EXPORTS = Interface(
 )
 
 
-def imports(*, words: odd_names_words.Host, interface_: interface.Host, functions: Imports) -> dict[str, object]:
+def imports(*, words: odd_names_words.Provider, interface_: interface.Host, functions: Imports) -> dict[str, object]:
     """Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""
     return {
         "odd:names/words": Bound(odd_names_words.INTERFACE, words),
@@ -70,3 +70,19 @@ class World:
 
     def functions(self, functions: bytes) -> None:
         self._functions.functions(functions)
+
+
+class AsyncWorld:
+    """The exports of :class:`World` as coroutine functions, to await on an event loop."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.int_: odd_names_int.AsyncExports = sandbox.abind(odd_names_int.INTERFACE)
+        self.words: words.AsyncExports = sandbox.abind(words.INTERFACE)
+        self._functions = sandbox.abind(EXPORTS)
+
+    async def class_(self, class_: str, returned: int) -> str:
+        returned_: str = await self._functions.class_(class_, returned)
+        return returned_
+
+    async def functions(self, functions: bytes) -> None:
+        await self._functions.functions(functions)

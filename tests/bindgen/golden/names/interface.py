@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface
+from aegis.wit.values import MaybeAwaitable
 
 from .odd_names_words import A_, A
 from .odd_names_words import HOST as ANY
@@ -17,7 +18,7 @@ __all__ = ["ANY", "A_", "INTERFACE", "A", "Any_", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def x(self, a: Any_) -> A: ...
+    def x(self, a: Any_) -> MaybeAwaitable[A]: ...
 
 
 _NAME = "interface"

@@ -25,7 +25,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import BitFlags, Some
+from aegis.wit.values import BitFlags, MaybeAwaitable, Some
 
 __all__ = [
     "A1",
@@ -59,6 +59,7 @@ __all__ = [
     "OptionSome",
     "Option_",
     "Protocol_",
+    "Provider",
     "Record_",
     "Resource_",
     "Resource_Class",
@@ -128,9 +129,9 @@ Option_: TypeAlias = OptionSome | OptionNone | OptionErr | OptionResult
 class Resource_(Protocol):
     """The resource ``resource``."""
 
-    def class_(self, cls: str) -> str: ...
+    def class_(self, cls: str) -> MaybeAwaitable[str]: ...
 
-    def drop_(self) -> None: ...
+    def drop_(self) -> MaybeAwaitable[None]: ...
 
 
 class Handle_(Protocol):
@@ -178,26 +179,35 @@ A1: TypeAlias = tuple[A, B]
 class Resource_Class(Protocol):
     """The class of ``resource``: its constructor and static functions."""
 
-    def __call__(self, self_name: int) -> Resource_: ...
+    def __call__(self, self_name: int) -> MaybeAwaitable[Resource_]: ...
 
-    def def_(self, lambda_: float, async_: float) -> Resource_: ...
+    def def_(self, lambda_: float, async_: float) -> MaybeAwaitable[Resource_]: ...
 
 
-class Resources(Protocol):
-    """The classes of the resources with constructors or static functions."""
+class Functions(Protocol):
+    """The functions that Python implements."""
+
+    def print_(self, type_: Type, record: Record_) -> MaybeAwaitable[Option_]: ...
+
+    def yield_(self, a: A1, any: Exports_) -> MaybeAwaitable[Some[Any_] | None]: ...
+
+    def match(self, match: Protocol_) -> MaybeAwaitable[None]: ...
+
+
+class Host(Functions, Protocol):
+    """The functions that Python implements for a guest that imports the interface.
+
+    A base class: assign a class to each attribute.
+    """
+
+    Resource_: Resource_Class
+
+
+class Provider(Functions, Protocol):
+    """An object with these functions and classes. It need not inherit :class:`Host`."""
 
     @property
     def Resource_(self) -> Resource_Class: ...
-
-
-class Host(Resources, Protocol):
-    """The functions that Python implements for a guest that imports the interface."""
-
-    def print_(self, type_: Type, record: Record_) -> Option_: ...
-
-    def yield_(self, a: A1, any: Exports_) -> Some[Any_] | None: ...
-
-    def match(self, match: Protocol_) -> None: ...
 
 
 _NAME = "odd:names/words"

@@ -7,13 +7,19 @@ from typing import Protocol
 
 from aegis.wit.types import Function, Interface
 
-__all__ = ["INTERFACE", "Exports"]
+__all__ = ["INTERFACE", "AsyncExports", "Exports"]
 
 
 class Exports(Protocol):
     """The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."""
 
     def words(self) -> None: ...
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def words(self) -> None: ...
 
 
 _NAME = "words"

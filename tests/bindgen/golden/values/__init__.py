@@ -31,13 +31,13 @@ from . import (
 if TYPE_CHECKING:
     from aegis import Sandbox
 
-__all__ = ["Values", "imports"]
+__all__ = ["AsyncValues", "Values", "imports"]
 
 
 def imports(
     *,
     shapes: acme_values_shapes.Host,
-    owner: acme_values_owner.Host,
+    owner: acme_values_owner.Provider,
     garden: acme_values_garden.Host,
 ) -> dict[str, object]:
     """Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""
@@ -55,3 +55,12 @@ class Values:
         self.shapes: acme_values_shapes.Exports = sandbox.bind(acme_values_shapes.INTERFACE)
         self.owner: acme_values_owner_exports.Exports = sandbox.bind(acme_values_owner_exports.INTERFACE)
         self.garden: acme_values_garden_exports.Exports = sandbox.bind(acme_values_garden_exports.INTERFACE)
+
+
+class AsyncValues:
+    """The exports of :class:`Values` as coroutine functions, to await on an event loop."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.shapes: acme_values_shapes.AsyncExports = sandbox.abind(acme_values_shapes.INTERFACE)
+        self.owner: acme_values_owner_exports.AsyncExports = sandbox.abind(acme_values_owner_exports.INTERFACE)
+        self.garden: acme_values_garden_exports.AsyncExports = sandbox.abind(acme_values_garden_exports.INTERFACE)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, Own, Tuple
+from aegis.wit.values import MaybeAwaitable
 
 from .acme_values_owner import POT as JAR
 from .acme_values_owner import SHELF, VESSEL, Shelf, Vessel
@@ -17,7 +18,7 @@ __all__ = ["INTERFACE", "JAR", "SHELF", "VESSEL", "Host", "Jar", "Shelf", "Vesse
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def grow(self, on: Shelf) -> tuple[Jar, Vessel]: ...
+    def grow(self, on: Shelf) -> MaybeAwaitable[tuple[Jar, Vessel]]: ...
 
 
 _NAME = "acme:values/garden@0.1.0"

@@ -11,13 +11,19 @@ from .acme_values_owner_exports import POT as JAR
 from .acme_values_owner_exports import SHELF, VESSEL, Shelf, Vessel
 from .acme_values_owner_exports import Pot as Jar
 
-__all__ = ["INTERFACE", "JAR", "SHELF", "VESSEL", "Exports", "Jar", "Shelf", "Vessel"]
+__all__ = ["INTERFACE", "JAR", "SHELF", "VESSEL", "AsyncExports", "Exports", "Jar", "Shelf", "Vessel"]
 
 
 class Exports(Protocol):
     """The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."""
 
     def grow(self, on: Shelf) -> tuple[Jar, Vessel]: ...
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def grow(self, on: Shelf) -> tuple[Jar, Vessel]: ...
 
 
 _NAME = "acme:values/garden@0.1.0"

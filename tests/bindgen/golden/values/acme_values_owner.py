@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Variant
-from aegis.wit.values import Err
+from aegis.wit.values import Err, MaybeAwaitable
 
 from .acme_values_shapes import COLOR, Color
 from .acme_values_shapes import TREE as PLANT
@@ -30,6 +30,7 @@ __all__ = [
     "Plant",
     "Pot",
     "PotClass",
+    "Provider",
     "Shelf",
     "Vessel",
 ]
@@ -38,7 +39,7 @@ __all__ = [
 class Pot(Protocol):
     """The resource ``pot``."""
 
-    def swap(self, other: Pot, take: Pot) -> Pot: ...
+    def swap(self, other: Pot, take: Pot) -> MaybeAwaitable[Pot]: ...
 
 
 Vessel: TypeAlias = Pot
@@ -77,22 +78,31 @@ Place: TypeAlias = PlaceHere | PlaceThere | PlaceNowhere
 class PotClass(Protocol):
     """The class of ``pot``: its constructor and static functions."""
 
-    def __call__(self, of: Plant) -> Pot | Err[str]: ...
+    def __call__(self, of: Plant) -> MaybeAwaitable[Pot | Err[str]]: ...
 
 
-class Resources(Protocol):
-    """The classes of the resources with constructors or static functions."""
+class Functions(Protocol):
+    """The functions that Python implements."""
+
+    def put(self, on: Shelf, from_: Place) -> MaybeAwaitable[Shelf | Err[Pot]]: ...
+
+    def paint(self, v: Vessel, color: Color) -> MaybeAwaitable[Color]: ...
+
+
+class Host(Functions, Protocol):
+    """The functions that Python implements for a guest that imports the interface.
+
+    A base class: assign a class to each attribute.
+    """
+
+    Pot: PotClass
+
+
+class Provider(Functions, Protocol):
+    """An object with these functions and classes. It need not inherit :class:`Host`."""
 
     @property
     def Pot(self) -> PotClass: ...
-
-
-class Host(Resources, Protocol):
-    """The functions that Python implements for a guest that imports the interface."""
-
-    def put(self, on: Shelf, from_: Place) -> Shelf | Err[Pot]: ...
-
-    def paint(self, v: Vessel, color: Color) -> Color: ...
 
 
 _NAME = "acme:values/owner@0.1.0"

@@ -19,6 +19,8 @@ __all__ = [
     "POT",
     "SHELF",
     "VESSEL",
+    "AsyncExports",
+    "AsyncPotClass",
     "Color",
     "Exports",
     "Place",
@@ -93,6 +95,33 @@ class Exports(Resources, Protocol):
         """Raises ``Err[Pot]``."""
 
     def paint(self, v: Vessel, color: Color) -> Color: ...
+
+
+class AsyncPotClass(Protocol):
+    """The class of ``pot``, to await: its constructor, static functions, and methods of a handle."""
+
+    async def __call__(self, of: Plant) -> Pot:
+        """Raises ``Err[str]``."""
+
+    async def swap(self, handle: Pot, other: Pot, take: Pot) -> Pot: ...
+
+    async def drop(self, handle: Pot) -> None: ...
+
+
+class AsyncResources(Protocol):
+    """The classes of the resources."""
+
+    @property
+    def Pot(self) -> AsyncPotClass: ...
+
+
+class AsyncExports(AsyncResources, Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def put(self, on: Shelf, from_: Place) -> Shelf:
+        """Raises ``Err[Pot]``."""
+
+    async def paint(self, v: Vessel, color: Color) -> Color: ...
 
 
 _NAME = "acme:values/owner@0.1.0"

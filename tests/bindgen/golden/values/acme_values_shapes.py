@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant
-from aegis.wit.values import BitFlags, Err, Ok, Some
+from aegis.wit.values import BitFlags, Err, MaybeAwaitable, Ok, Some
 
 __all__ = [
     "ALL",
@@ -26,6 +26,7 @@ __all__ = [
     "SIZE",
     "TREE",
     "All",
+    "AsyncExports",
     "Byte",
     "BytesAlias",
     "Color",
@@ -37,6 +38,7 @@ __all__ = [
     "Permissions",
     "Shape1",
     "Shape2",
+    "Shape3",
     "Size",
     "Tree",
     "TreeLeaf",
@@ -154,6 +156,8 @@ Shape1: TypeAlias = (
 
 Shape2: TypeAlias = tuple[Ok[bytes] | Err[str], Ok[list[int]] | Err[str], Ok[list[int]] | Err[str], list[str] | None]
 
+Shape3: TypeAlias = list[tuple[str, Ok[bytes] | Err[tuple[int, int, int, int]] | None]] | Err[Ok[list[All]] | Err[Tree]]
+
 
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
@@ -167,9 +171,9 @@ class Host(Protocol):
         d: float,
         c: str,
         s: str,
-    ) -> tuple[bool, int, int, float, float, str, str]: ...
+    ) -> MaybeAwaitable[tuple[bool, int, int, float, float, str, str]]: ...
 
-    def everything(self, a: All) -> All: ...
+    def everything(self, a: All) -> MaybeAwaitable[All]: ...
 
     def options(
         self,
@@ -178,7 +182,7 @@ class Host(Protocol):
         c: Some[Some[str | None] | None] | None,
         d: Maybe,
         e: Some[Maybe] | None,
-    ) -> Some[int | None] | None: ...
+    ) -> MaybeAwaitable[Some[int | None] | None]: ...
 
     def results(
         self,
@@ -187,17 +191,13 @@ class Host(Protocol):
         c: Ok[None] | Err[str],
         d: Ok[int] | Err[str],
         e: Ok[Ok[int] | Err[None]] | Err[Ok[None] | Err[int]],
-    ) -> Ok[Ok[int] | Err[str]] | Err[Color]: ...
+    ) -> MaybeAwaitable[Ok[Ok[int] | Err[str]] | Err[Color]]: ...
 
-    def aliased(self) -> Size | Err[str]: ...
+    def aliased(self) -> MaybeAwaitable[Size | Err[str]]: ...
 
-    def unit(self) -> Err[None] | None: ...
+    def unit(self) -> MaybeAwaitable[Err[None] | None]: ...
 
-    def long(
-        self,
-        first: Shape1,
-        second: Shape2,
-    ) -> list[tuple[str, Ok[bytes] | Err[tuple[int, int, int, int]] | None]] | Err[Ok[list[All]] | Err[Tree]]: ...
+    def long(self, first: Shape1, second: Shape2) -> MaybeAwaitable[Shape3]: ...
 
 
 class Exports(Protocol):
@@ -242,6 +242,55 @@ class Exports(Protocol):
         """Raises ``Err[None]``."""
 
     def long(
+        self,
+        first: Shape1,
+        second: Shape2,
+    ) -> list[tuple[str, Ok[bytes] | Err[tuple[int, int, int, int]] | None]]:
+        """Raises ``Err[Ok[list[All]] | Err[Tree]]``."""
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def scalars(
+        self,
+        b: bool,
+        u: int,
+        i: int,
+        f: float,
+        d: float,
+        c: str,
+        s: str,
+    ) -> tuple[bool, int, int, float, float, str, str]: ...
+
+    async def everything(self, a: All) -> All: ...
+
+    async def options(
+        self,
+        a: int | None,
+        b: Some[int | None] | None,
+        c: Some[Some[str | None] | None] | None,
+        d: Maybe,
+        e: Some[Maybe] | None,
+    ) -> Some[int | None] | None: ...
+
+    async def results(
+        self,
+        a: Ok[None] | Err[None],
+        b: Ok[int] | Err[None],
+        c: Ok[None] | Err[str],
+        d: Ok[int] | Err[str],
+        e: Ok[Ok[int] | Err[None]] | Err[Ok[None] | Err[int]],
+    ) -> Ok[int] | Err[str]:
+        """Raises ``Err[Color]``."""
+
+    async def aliased(self) -> Size:
+        """Raises ``Err[str]``."""
+
+    async def unit(self) -> None:
+        """Raises ``Err[None]``."""
+
+    async def long(
         self,
         first: Shape1,
         second: Shape2,

@@ -32,7 +32,7 @@ from . import (
 if TYPE_CHECKING:
     from aegis import Sandbox
 
-__all__ = ["Host_", "imports"]
+__all__ = ["AsyncHost_", "Host_", "imports"]
 
 
 def imports(
@@ -58,3 +58,10 @@ class Host_:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.draw: lib_shapes_draw.Exports = sandbox.bind(lib_shapes_draw.INTERFACE)
+
+
+class AsyncHost_:
+    """The exports of :class:`Host_` as coroutine functions, to await on an event loop."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.draw: lib_shapes_draw.AsyncExports = sandbox.abind(lib_shapes_draw.INTERFACE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface, List, Record
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "POINT", "Host", "Point"]
 
@@ -22,7 +23,7 @@ class Point:
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def area(self, of: list[Point]) -> float: ...
+    def area(self, of: list[Point]) -> MaybeAwaitable[float]: ...
 
 
 _NAME = "lib:shapes/area@1.9.0"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.types import Function, Interface
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = ["INTERFACE", "Host"]
 
@@ -13,7 +14,7 @@ __all__ = ["INTERFACE", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def area(self) -> None: ...
+    def area(self) -> MaybeAwaitable[None]: ...
 
 
 _NAME = "lib-shapes:area/area"

@@ -11,13 +11,20 @@ from .lib_shapes_area_1_9_0 import POINT, Point
 from .lib_shapes_area_1_9_0 import POINT as CORNER
 from .lib_shapes_area_1_9_0 import Point as Corner
 
-__all__ = ["CORNER", "INTERFACE", "POINT", "Corner", "Exports", "Point"]
+__all__ = ["CORNER", "INTERFACE", "POINT", "AsyncExports", "Corner", "Exports", "Point"]
 
 
 class Exports(Protocol):
     """The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."""
 
     def draw(self, line: tuple[Point, Corner]) -> None:
+        """Raises ``Err[Point]``."""
+
+
+class AsyncExports(Protocol):
+    """The same functions to await on an event loop: ``sandbox.abind(INTERFACE)``."""
+
+    async def draw(self, line: tuple[Point, Corner]) -> None:
         """Raises ``Err[Point]``."""
 
 

@@ -1,0 +1,39 @@
+"""The declaration of the capability for the clocks that a guest reads."""
+
+from __future__ import annotations
+
+from aegis.policy.coerced import parsed
+from aegis.policy.declaration import Declaration, Flag, Key
+from aegis.policy.statements import ClockCapability
+from aegis.support.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aegis.policy.toml_table import TomlTable
+
+__all__ = ["declared"]
+
+
+def declared() -> Declaration:
+    """Return the declaration of the capability."""
+    return Declaration(
+        title="clock",
+        needs="--allow-clock; without a grant a virtual clock starts at 1970",
+        builder="Set the clocks of the guest: a capability, or its text such as ``system``.",
+        accepts="Clock", short=parsed(ClockCapability),
+        flags=(
+            Flag(
+                name="--allow-clock", help="system (default), coarse:1ms, fixed:INSTANT, virtual, deny.",
+                metavar="[=MODE]", keys=("mode",), implied="system", known=("system", "coarse", "virtual", "deny"),
+            ),
+        ),
+        stated=lambda options: ClockCapability.parse(options["allow_clock"]),
+        summary="The clock that a guest reads.",
+        tables=lambda: {"": {"mode": Key("text", "`virtual`, `system`, `coarse:1ms`, `fixed:INSTANT` or `deny`.")}},
+        read=_read,
+        remedy=lambda policy, decision: "--allow-clock",
+        reading="reading the clock",
+    )  # fmt: skip
+
+
+def _read(table: TomlTable) -> ClockCapability:
+    return table.at(("mode",), ClockCapability.parse, table.string("mode", "virtual"))

@@ -1,0 +1,112 @@
+"""The exports by which artifacts are run: programs, reactors, and single functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aegis.engine.compile.artifact import Module
+from aegis.engine.store.plan import callable_export
+from aegis.errors import ExportNotFound, GuestExit
+from aegis.support.lean import TYPE_CHECKING, replace
+from aegis.text import printable, similar_names
+from aegis.wit.err import Err
+
+if TYPE_CHECKING:
+    from aegis.component.planning.artifact import Component
+    from aegis.observe.outcome import Outcome
+    from aegis.sandbox.sandbox import Sandbox
+
+__all__ = ["ended", "entry_point", "is_program", "prepare", "require_entry"]
+
+_COMMAND = "wasi:cli/run"
+_HANDLER = "wasi:http/incoming-handler"
+
+
+def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
+    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
+    if artifact.kind == "module" and function not in ("_start", "_initialize"):
+        assert isinstance(artifact, Module)
+        if artifact.export("_initialize") is not None:
+            sandbox.call("_initialize")
+
+
+def is_program(function: str) -> bool:
+    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
+    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
+
+
+def ended(function: str, outcome: Outcome) -> Outcome:
+    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
+    if is_program(function) and isinstance(outcome.value, Err):
+        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
+    return outcome
+
+
+def entry_point(artifact: Module | Component) -> str:
+    """Return the export to run: ``_start``, ``wasi:cli/run``, ``main``, or the artifact's only function.
+
+    Raise :class:`~aegis.errors.ExportNotFound` if there is none.
+    """
+    return _entry_among(_callables(artifact), artifact.kind)
+
+
+def _entry_among(functions: list[str], kind: str) -> str:
+    for name in functions:
+        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
+            return name
+    if "main" in functions:
+        return "main"
+    handler = any(name.startswith(f"{_HANDLER}@") or name == f"{_HANDLER}#handle" for name in functions)
+    if len(functions) == 1 and not handler:
+        return functions[0]
+    if handler:
+        raise ExportNotFound(
+            f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
+            "--invoke, or build it with wasi:cli/run",
+            name=_COMMAND, near=[],
+        )  # fmt: skip
+    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
+    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
+    raise ExportNotFound(
+        f"the {kind} exports no {start}: name a function with {how}: it exports {shown}",
+        name=start, near=similar_names(start, functions),
+    )  # fmt: skip
+
+
+def _callables(artifact: Module | Component) -> list[str]:
+    if isinstance(artifact, Module):
+        return [e.name for e in artifact.exports if e.kind == "func"]
+    return artifact.callables()
+
+
+def require_entry(artifact: Module | Component, function: str | None = None) -> None:
+    """Raise ``ExportNotFound`` if an artifact does not export ``function``, or without one is not a program.
+
+    This needs no compiled code. It may accept a component whose binary does not list the functions of an exported
+    interface.
+    """
+    if isinstance(artifact, Module):
+        callable_export(artifact, entry_point(artifact) if function is None else function)
+        return
+    exports = artifact.program.exports
+    members = {name: tuple(item) for name, item in exports.items() if isinstance(item, Mapping)}
+    functions = [name for name in exports if name not in members]
+    if function is not None and (function in functions or _may_have(members, function)):
+        return
+    for name, known in members.items():
+        functions += [f"{name}#{member}" for member in known]
+    if function is None:
+        _entry_among(functions, artifact.kind)
+        return
+    from aegis.component.planning.world import no_such_function  # slow to import, and only this error needs it
+
+    raise no_such_function(functions, function)
+
+
+def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:
+    """Return whether an interface may have the function; ``members`` lists the known functions of each interface."""
+    from aegis.wit.match import unversioned  # slow to import, and only components need it
+
+    owner, mark, name = function.rpartition("#")
+    meant = [known for full, known in members.items() if not mark or owner in (full, unversioned(full))]
+    return any(known is None or name in known for known in meant)
