@@ -5,7 +5,7 @@ A generated package has one module per interface, named after package and interf
 newest have a version suffix: ``acme_kv_store_1_1_0.py``. An interface with resources that is both imported and exported
 has two modules; the one for the exports is ``acme_kv_store_exports.py``. ``__init__.py`` is the world: its own types
 and functions, a function ``imports`` that takes implementations, and a class for the exports. Interfaces that Aegis
-implements (WASI 0.2) are imported from :mod:`aegis.bindings` instead.
+implements (WASI) are imported from :mod:`aegis.bindings` instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def generate(document: Document, world: str | None = None, *, package: str = "")
 
     ``world`` may be omitted if there is only one. ``package`` is the full name of the package for absolute imports;
     without it, imports are relative. Raise :class:`~aegis.errors.ArtifactError` for an unknown world, and for features
-    that Aegis does not run: asynchronous functions, streams, futures, maps, lists of fixed length.
+    that Aegis does not run: maps, lists of fixed length, error contexts.
     """
     found = chosen(document, world)
     check_world(found)

@@ -14,10 +14,8 @@ __all__ = ["UnsupportedItem", "check_interface", "check_world", "chosen"]
 _NONE = "no world found: write a world with the imports and exports that you need"
 _INSTEAD = {
     "error-context": "write a variant or a string",
-    "future": "write a resource with a subscribe function that returns wasi:io/poll's pollable",
     "list": "write list<…> without a length, or a tuple",
     "map": "write list<tuple<…>>",
-    "stream": "write list<u8>, or wasi:io/streams's input-stream",
 }
 
 
@@ -85,23 +83,15 @@ def _check(item: Item, where: str) -> None:
 
 def _function(of: FunctionDef, where: str) -> None:
     label = f"function {of.name}"
-    if of.asynchronous:
-        text = f"is async, but Aegis runs synchronous functions only: {_instead(where, 'write it without async')}"
-        raise UnsupportedItem(f"{where}: {label} {text}", owner=where, item=of.name)
     results = [] if of.type.result is None else [of.type.result]
     _refuse(where, label, of.name, [*(t for _, t in of.type.params), *results])
 
 
 def _refuse(where: str, label: str, item: str, types: list[WitType | Resource]) -> None:
     for found in (u for t in types if not isinstance(t, Resource) for u in _unsupported(t)):
-        instead = _instead(where, _INSTEAD.get(found.partition("<")[0], "write it without"))
+        instead = _INSTEAD.get(found.partition("<")[0], "write it without")
         text = f"{where}: {label} needs {found}, which Aegis does not run: {instead}"
         raise UnsupportedItem(text, owner=where, item=item)
-
-
-def _instead(where: str, remedy: str) -> str:
-    """Return the alternative; for WASI 0.3, which users cannot edit, the previous version."""
-    return "use WASI 0.2" if where.startswith("wasi:") and "@0.3" in where else remedy
 
 
 def _unsupported(of: WitType) -> Iterator[UnsupportedType]:

@@ -13,10 +13,12 @@ from aegis.wit.types import (
     PRIMITIVES,
     Borrow,
     Function,
+    Future,
     List,
     Option,
     Own,
     Result,
+    Stream,
     Tuple,
     WitType,
 )
@@ -112,6 +114,8 @@ class Expressions:
                 return f"tuple[{', '.join(self.parts(of, lazy))}]"
             case List(element):
                 return "bytes" if self.is_bytes(of) else f"list[{self.annotation(element, lazy)}]"
+            case Stream() | Future():
+                return self.wrapper(f"Any{type(of).__name__}")
         return joined(self.parts(of, lazy))
 
     def parts(self, of: WitType, lazy: bool = True) -> list[str]:
@@ -190,7 +194,9 @@ class Expressions:
                 return quoted(of)
             case Own(resource) | Borrow(resource):
                 return self.call(type(of).__name__, self.known.table(resource.key))
-            case List(element) | Option(element):
+            case Stream(None) | Future(None):
+                return self.call(type(of).__name__)
+            case List(element) | Option(element) | Stream(element) | Future(element):
                 return self.call(type(of).__name__, self.node(element))
             case Tuple(elements):
                 return self.call("Tuple", several([self.node(e) for e in elements]))
@@ -209,8 +215,9 @@ class Expressions:
     def function(self, of: Function, head: str = "") -> Bracketed:
         """Return the table expression of a function type."""
         params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
-        parts = () if of.result is None else (self.node(of.result),)
-        made = self.call("Function", *((params,) if of.params or parts else ()), *parts)
+        result = () if of.result is None else (self.node(of.result),)
+        last = ("is_async=True",) if of.is_async else ()
+        made = self.call("Function", *((params,) if of.params or result else ()), *result, *last)
         return Bracketed(head + made.head, made.parts, made.tail)
 
 

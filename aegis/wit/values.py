@@ -11,7 +11,7 @@ from aegis.wit.err import Err as Err
 from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
-__all__ = ["BitFlags", "Bound", "Err", "MaybeAwaitable", "Ok", "ResourceHandle", "Some"]
+__all__ = ["AnyFuture", "AnyStream", "BitFlags", "Bound", "Err", "MaybeAwaitable", "Ok", "ResourceHandle", "Some"]
 
 
 def __dir__() -> list[str]:
@@ -21,6 +21,10 @@ def __dir__() -> list[str]:
 T = TypeVar("T")
 MaybeAwaitable: TypeAlias = T | Awaitable[T]
 """The result of a host function in generated protocols, so that an implementation may be ``def`` or ``async def``."""
+AnyStream: TypeAlias = Any
+"""The readable end of a ``stream`` in generated bindings: an iterable of its elements, or the object for a guest's."""
+AnyFuture: TypeAlias = Any
+"""The readable end of a ``future`` in generated bindings: its value, a promise, or the object for a guest's."""
 S = TypeVar("S", bound="ResourceHandle")
 
 

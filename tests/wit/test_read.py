@@ -10,7 +10,7 @@ import pytest
 from aegis.errors import ArtifactError
 from aegis.wit.model import Document, InterfaceDef, Notes, Ref, UnsupportedType
 from aegis.wit.read_json import read_document
-from aegis.wit.types import Borrow, Function, List, Option, Own, Record, Result, show
+from aegis.wit.types import Borrow, Function, Future, List, Option, Own, Record, Result, show
 
 TEXT = """
 package a:b@1.0.0;
@@ -126,7 +126,7 @@ def test_an_asynchronous_function_is_known_as_such() -> None:
 
 def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
     types = [
-        {"name": None, "kind": {"stream": "u8"}, "owner": None},
+        {"name": None, "kind": {"map": ["u8", "string"]}, "owner": None},
         {"name": None, "kind": {"fixed-length-list": ["u8", 4]}, "owner": None},
         {"name": None, "kind": {"future": None}, "owner": None},
         {"name": None, "kind": {"list": 0}, "owner": None},
@@ -134,8 +134,8 @@ def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
     params = [{"name": f"p{n}", "type": n} for n in range(4)] + [{"name": "e", "type": "error-context"}]
     (found,) = read_document(empty(types=types, function={"params": params})).interfaces
     spelled = [t for _, t in found.functions[0].type.params]
-    assert spelled[:3] == ["stream<u8>", "list<u8, 4>", "future"]
-    assert spelled[3] == List(UnsupportedType("stream<u8>"))
+    assert spelled[:3] == ["map<u8, string>", "list<u8, 4>", Future(None)]
+    assert spelled[3] == List(UnsupportedType("map<u8, string>"))
     assert spelled[4] == "error-context"
     assert found.functions[0].type == Function(found.functions[0].type.params)
 
