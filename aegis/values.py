@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from aegis.support.lean import Any, NamedTuple, Protocol
 
 __all__ = [
-    "AnswerStep", "CallScope", "Decision", "FuncType", "GuestMemory", "HostCall", "HostFunction", "ImportName", "Interest",
-    "MemoryFault", "Rows",
+    "AnswerStep", "CallScope", "Decision", "Ended", "FuncType", "GuestMemory", "HostCall", "HostFunction", "ImportName",
+    "Interest", "MemoryFault", "Promise", "Rows",
 ]  # fmt: skip
 
 
@@ -38,6 +38,33 @@ class Interest(NamedTuple):
     """Nanoseconds on the sandbox's monotonic clock."""
     host_time: float | None = None
     """The ``time.monotonic()`` at which to check again: for timeouts in real time, whichever clock the guest has."""
+
+
+class Ended(Exception):
+    """The end of a stream: a source has no more elements, or a sink accepts no more."""
+
+
+class Promise:
+    """A future that a host function gives to the guest, and whose value it provides by :meth:`set`."""
+
+    __slots__ = ("_take", "_values")
+
+    def __init__(self) -> None:
+        self._values: tuple[Any, ...] = ()
+        self._take: Callable[[Any], None] | None = None
+
+    def set(self, value: Any) -> None:
+        """Provide the value; later values are ignored."""
+        if not self._values:
+            self._values = (value,)
+            if self._take is not None:
+                self._take(value)
+
+    def attach(self, take: Callable[[Any], None]) -> None:
+        """Pass the value to ``take``, now or when it is provided."""
+        self._take = take
+        if self._values:
+            take(self._values[0])
 
 
 class Rows:
@@ -161,10 +188,12 @@ class CallScope(Protocol):
     """The running call, as a host function sees it.
 
     ``listens`` is true if a subscriber is attached. Without one, a host function may skip :meth:`decided` for allowed
-    requests; it must report every denial.
+    requests; it must report every denial. ``clocks`` are the sandbox's, for waits until an :attr:`Interest.instant`;
+    the host function that starts the first such wait sets them.
     """
 
     listens: bool
+    clocks: Any
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, or ``None`` without one.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aegis.wit.model import Document
 
-__all__ = ["IndexMismatch", "index_source"]
+__all__ = ["IndexMismatch", "index_source", "provided_part"]
 
 _KEYS = {"module", "capability", "place", "interfaces", "also"}
 _GRANTS = "aegis.host.grants"
@@ -23,6 +24,21 @@ _HOST = "aegis.host"
 
 class IndexMismatch(Exception):
     """The WIT and wit/provided.toml disagree. The message names the interface and the remedy."""
+
+
+def provided_part(document: Document, table: str) -> Document:
+    """Return the document without the interfaces of the packages that ``unserved`` in wit/provided.toml lists."""
+    left_out = _table(table).get("unserved", [])
+    kept = tuple(i for i in document.interfaces if _release(i.package) not in left_out)
+    if stale := set(left_out) - {_release(i.package) for i in document.interfaces}:
+        raise IndexMismatch(f"wit/provided.toml lists {', '.join(sorted(stale))} as unserved: the WIT lacks them")
+    return replace(document, interfaces=kept)
+
+
+def _release(name: str) -> str:
+    """Return a name with the major and minor version of a release, or the full version of a pre-release."""
+    base, _, version = name.partition("@")
+    return f"{base}@{version if '-' in version else '.'.join(version.split('.')[:2])}"
 
 
 class _ProvidedEntry(NamedTuple):
@@ -83,10 +99,7 @@ INDEX = Index(
 
 def _entries(table: str) -> dict[str, _ProvidedEntry]:
     """Return the entries of wit/provided.toml by the names of their interfaces."""
-    try:
-        blocks = tomllib.loads(table)["provides"]
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise IndexMismatch(f"wit/provided.toml cannot be read: {error}") from None
+    blocks = _table(table).get("provides", [])
     found: dict[str, _ProvidedEntry] = {}
     for block in blocks:
         unknown = set(block) - _KEYS
@@ -101,6 +114,13 @@ def _entries(table: str) -> dict[str, _ProvidedEntry]:
     return found
 
 
+def _table(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise IndexMismatch(f"wit/provided.toml cannot be read: {error}") from None
+
+
 def _entry(name: str, block: Mapping[str, Any]) -> _ProvidedEntry:
     module = block.get("module", "")
     place = block.get("place", "worker" if module else "guest")
@@ -109,12 +129,10 @@ def _entry(name: str, block: Mapping[str, Any]) -> _ProvidedEntry:
 
 def _of(interface: str, entries: Mapping[str, _ProvidedEntry]) -> _ProvidedEntry:
     """Return the entry of an interface: a pre-release has its full version there, a release its major and minor."""
-    base, _, version = interface.partition("@")
-    short = version if "-" in version else ".".join(version.split(".")[:2])
-    entry = entries.get(f"{base}@{short}")
+    entry = entries.get(_release(interface))
     if entry is None:
         raise IndexMismatch(
-            f"wit/provided.toml lacks {base}@{short}: add it to the interfaces of the module that implements it"
+            f"wit/provided.toml lacks {_release(interface)}: add it to the interfaces of the module that implements it"
         )
     return entry
 

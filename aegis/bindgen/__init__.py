@@ -43,14 +43,16 @@ def generate(document: Document, world: str | None = None, *, package: str = "")
     return _marked({"__init__.py": WorldWriter(found, interfaces).source(), **interfaces.sources()})
 
 
-def generate_interfaces(document: Document, *, package: str = "") -> dict[str, str]:
+def generate_interfaces(document: Document, *, package: str = "", lasting: bool = False) -> dict[str, str]:
     """Return one module per interface of a document, by file name, and an ``__init__.py`` that imports none of them.
 
+    ``lasting``: name the modules such that a later version of a package changes no name
+    (:func:`~aegis.bindgen.plan.lasting_names`).
     Raise :class:`~aegis.errors.ArtifactError` for features that Aegis does not run.
     """
     for interface in document.interfaces:
         check_interface(interface)
-    sources = InterfaceModules(plan_interfaces(document), package).sources()
+    sources = InterfaceModules(plan_interfaces(document, lasting=lasting), package).sources()
     return _marked({"__init__.py": '"""Bindings that Aegis generated, one module an interface."""\n', **sources})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from aegis.bindgen.scope import MODULE_LEVEL, unused
@@ -12,7 +12,7 @@ from aegis.wit.model import Document, InterfaceDef, WorldDef, mentioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Resource
 
-__all__ = ["BindingPlan", "PlannedModule", "module_names", "plan_interfaces", "plan_world"]
+__all__ = ["BindingPlan", "PlannedModule", "lasting_names", "module_names", "plan_interfaces", "plan_world"]
 
 
 @dataclass(slots=True, eq=False)
@@ -82,8 +82,11 @@ def plan_world(document: Document, world: WorldDef) -> BindingPlan:
     return plan
 
 
-def plan_interfaces(document: Document) -> BindingPlan:
-    """Return the modules of every named interface: for the exported side if worlds only export it, else imported."""
+def plan_interfaces(document: Document, *, lasting: bool = False) -> BindingPlan:
+    """Return the modules of every named interface: for the exported side if worlds only export it, else imported.
+
+    ``lasting``: name them by :func:`lasting_names`.
+    """
     used = [_by_key(items.values()) for w in document.worlds for items in (w.exports, w.imports)]
     exports, imports = (set().union(*used[n::2]) for n in (0, 1))
     plan = BindingPlan(document)
@@ -91,7 +94,7 @@ def plan_interfaces(document: Document) -> BindingPlan:
         if interface.name:
             out = interface.key in exports and interface.key not in imports
             _place(plan, None if out else interface, interface if out else None)
-    _name(plan.units())
+    _name(plan.units(), lasting_names if lasting else module_names)
     return plan
 
 
@@ -134,8 +137,8 @@ def _differs(plan: BindingPlan, interface: InterfaceDef) -> bool:
     return False
 
 
-def _name(units: list[PlannedModule]) -> None:
-    names = module_names(dict.fromkeys(unit.interface.name for unit in units))
+def _name(units: list[PlannedModule], choose: Callable[[Iterable[str]], dict[str, str]] | None = None) -> None:
+    names = (choose or module_names)(dict.fromkeys(unit.interface.name for unit in units))
     taken = {*names.values()}
     imported = {unit.interface.name for unit in units if unit.imported}
     for unit in units:
@@ -156,6 +159,26 @@ def module_names(interfaces: Iterable[str]) -> dict[str, str]:
         for interface in versions:
             text = plain if interface == newest else interface
             named[interface] = unused(_spelled(text), taken)
+    return named
+
+
+def lasting_names(interfaces: Iterable[str]) -> dict[str, str]:
+    """Return module names that stay when packages get new versions: a package's first track has no suffix.
+
+    The modules of other tracks have their track as suffix: ``wasi_cli_run_0_3.py`` for ``wasi:cli/run@0.3.0``.
+    """
+    found = list(interfaces)
+    tracks: dict[str, set[tuple[object, ...]]] = {}
+    for interface in found:
+        base, _, version = interface.partition("@")
+        tracks.setdefault(base.partition("/")[0], set()).add(_version(version))
+    named: dict[str, str] = {}
+    taken = set(MODULE_LEVEL)
+    for interface in found:
+        base, _, version = interface.partition("@")
+        first = _version(version) == min(tracks[base.partition("/")[0]])
+        suffix = "" if first else "-" + "-".join(version.split(".")[:2])
+        named[interface] = unused(_spelled(base + suffix), taken)
     return named
 
 

@@ -11,7 +11,7 @@ from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
     from aegis.sandbox.backend import Store
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.run import Run
@@ -44,7 +44,7 @@ def _handle_class(run: ref[Run], key: int) -> Callable[..., ResourceHandle]:
 
 
 def wasi_of(run: ref[Run]) -> Wasi:
-    """Return WASI 0.2 on the grants of a run. The weak reference keeps host functions from keeping their run alive."""
+    """Return WASI on the grants of a run. The weak reference keeps host functions from keeping their run alive."""
     owner = run()
     assert owner is not None  # its guest makes this call
     made = owner.wasi_made
@@ -65,7 +65,7 @@ def component_of(run: Run) -> SandboxComponent | None:
 @cache
 def _wasi_class() -> type[Wasi]:
     """Import and return the class: only components need it, and importing it takes start-up time."""
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
     return Wasi
 

@@ -29,7 +29,7 @@ from aegis.wit.values import Bound
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.call.door import Door
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
     from aegis.wit.index import Provided
 
 __all__ = ["Providers", "served", "unprovided_by_host"]
@@ -452,7 +452,7 @@ def _type_text(item: Interface | Function) -> str:
 
 def _remedy(name: str, item: Interface | Function) -> str:
     if name.startswith("wasi:") and "@0.3" in name:
-        return "this is WASI 0.3, which Aegis does not support: build the component for WASI 0.2"
+        return f"Aegis does not provide this interface of WASI 0.3: build the component for WASI 0.2, or {_TRAP}"
     given = "function" if isinstance(item, Function) else "implementation"
     shown = f"{{{literal(name)}: {given}}}" if len(name) <= _MAX_NAME_CHARACTERS else ""
     return f"provide it from Python: imports={shown}; or {_TRAP}"

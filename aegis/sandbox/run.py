@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from aegis.component.planning.artifact import Component
-    from aegis.host.preview2 import Wasi
     from aegis.host.stdio import Stdio
+    from aegis.host.wasi import Wasi
     from aegis.policy import StdioCapability
     from aegis.sandbox.backend import Backend, Store
     from aegis.sandbox.component import Prepared, SandboxComponent

@@ -12,16 +12,12 @@ from aegis.component.tasks.buffers import Buffer
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, OnCopy, OnDone
 from aegis.component.traps import trap
-from aegis.values import Interest
+from aegis.values import Ended, Interest
 
-__all__ = ["Ended", "HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
+__all__ = ["HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
 
 _MOST_ELEMENTS = 1 << 16
 """Elements copied at once between a guest and the host."""
-
-
-class Ended(Exception):
-    """A source has no more elements, or a sink accepts no more."""
 
 
 class Source(Protocol):
@@ -230,11 +226,27 @@ class HostPump:
 
     def __init__(self, shared: Any, sink: Sink, typed: HostElements, tasks: Any, ended: Callable[[], None]) -> None:
         self._shared, self._sink, self._typed, self._tasks, self._ended = shared, sink, typed, tasks, ended
-        self._over = False
+        self._over = self._reading = self._again = False
         tasks.keep(self)
         self._begin()
 
     def _begin(self) -> None:
+        """Read until the stream or the sink is not ready.
+
+        A read that completes at once calls :meth:`_done` before it returns. That starts no read inside this one: the
+        pieces of a long stream would not fit on the stack.
+        """
+        self._again = True
+        if self._reading:
+            return
+        self._reading = True
+        while self._again and not self._over:
+            self._again = False
+            self._read()
+        self._reading = False
+
+    def _read(self) -> None:
+        self._tasks.door.check_time()
         try:
             room = self._sink.room()
         except Ended:

@@ -8,7 +8,6 @@ from typing import Any
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import (
-    Ended,
     HostPump,
     Sink,
     SourceFuture,
@@ -16,10 +15,10 @@ from aegis.component.tasks.host_ends import (
     _SinkBuffer,
 )
 from aegis.errors import CallError
-from aegis.values import Interest
+from aegis.values import Ended, Interest, Promise
 from aegis.wit.types import Future
 
-__all__ = ["GuestFuture", "GuestStream", "Promise", "host_reader", "host_shared"]
+__all__ = ["GuestFuture", "GuestStream", "host_reader", "host_shared"]
 
 _PIECE_BYTES = 65536
 
@@ -56,26 +55,6 @@ class GuestFuture(GuestStream):
         shared = self._take()
         buffer = _SinkBuffer(self._typed, 1, lambda values: take(values[0]))
         shared.read(buffer, lambda reclaim: None, lambda result: None)
-
-
-class Promise:
-    """A future that a host function gives to the guest, and whose value it provides by :meth:`set`."""
-
-    def __init__(self) -> None:
-        self._values: tuple[Any, ...] = ()
-        self._future: SourceFuture | None = None
-
-    def set(self, value: Any) -> None:
-        """Provide the value."""
-        self._values = (value,)
-        if self._future is not None:
-            self._future.set(value)
-
-    def attach(self, future: SourceFuture) -> None:
-        """Connect the promise to the guest's end."""
-        self._future = future
-        if self._values:
-            future.set(self._values[0])
 
 
 class _Iterated:
@@ -149,7 +128,7 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, tasks
     if isinstance(of, Future):
         made = SourceFuture(shape, typed, tasks)
         if isinstance(value, Promise):
-            value.attach(made)
+            value.attach(made.set)
         else:
             made.set(value)
         return made

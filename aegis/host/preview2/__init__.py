@@ -1,45 +1,4 @@
 """WASI 0.2 on the grants of one sandbox, implemented against the bindings that Aegis generates from its WIT.
 
-Each interface has an object, created when the guest first calls one of its functions. The index of interfaces
-(:mod:`aegis.bindings.index`) has the module that implements it. Every wait goes through the scope of the call, so that
-the deadline and a cancellation end it.
+Every wait goes through the scope of the call, so that the deadline and a cancellation end it.
 """
-
-from __future__ import annotations
-
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from aegis.limits import Limits
-from aegis.values import CallScope
-
-if TYPE_CHECKING:
-    from aegis.host.grants import Grants
-    from aegis.wit.index import Provided
-
-__all__ = ["Wasi"]
-
-
-class Wasi:
-    """WASI 0.2 of one sandbox."""
-
-    def __init__(self, grants: Grants, scope: CallScope, limits: Limits) -> None:
-        self.grants, self.scope, self.limits = grants, scope, limits
-        self._made: dict[str, object] = {}
-        grants.on_close(self._made.clear)  # the objects refer to this one: break the cycle
-
-    def implementation(self, row: Provided) -> object:
-        """Return the object that implements the interface of an index row, in its version."""
-        made = self._made.get(row.name)
-        if made is None:
-            made = self._made[row.name] = _maker(row.implementation)(row.interface, self)
-        return made
-
-
-@cache
-def _maker(module: str) -> Callable[[str, Wasi], object]:
-    """Return the function ``implementation`` of a module, which creates the object of an interface."""
-    made: Callable[[str, Wasi], object] = import_module(module).implementation
-    return made

@@ -6,27 +6,13 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_clocks_wall_clock import Datetime
 from aegis.host.files.audit import reading
-from aegis.host.preview2.io import Interest, Pollable
+from aegis.host.preview2.io import Pollable
+from aegis.host.timer import Timer
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["datetime_of", "implementation", "nanoseconds_of"]
-
-_MAX_INSTANT_NANOSECONDS = (1 << 63) - 1
-
-
-class _Timer:
-    """A pollable that is ready from an instant of the monotonic clock on."""
-
-    def __init__(self, wasi: Wasi, instant: int) -> None:
-        self._wasi, self._instant = wasi, min(instant, _MAX_INSTANT_NANOSECONDS)
-
-    def ready(self) -> bool:
-        return reading(self._wasi.scope, self._wasi.grants.clocks.monotonic) >= self._instant
-
-    def interest(self) -> Interest:
-        return Interest(instant=self._instant)
 
 
 class _Monotonic:
@@ -42,7 +28,7 @@ class _Monotonic:
         return self._wasi.grants.clocks.resolution
 
     def subscribe_instant(self, when: int) -> Pollable:
-        return Pollable(_Timer(self._wasi, when), self._wasi)
+        return Pollable(Timer(self._wasi, when), self._wasi)
 
     def subscribe_duration(self, when: int) -> Pollable:
         return self.subscribe_instant(self.now() + when)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import TYPE_CHECKING
 
-from aegis.host.files.open_file import MAX_OFFSET_BYTES, write_all
+from aegis.bindings.wasi_filesystem_types import DescriptorType, DirectoryEntry
+from aegis.host.files.descriptor import Appending, read_chunk
+from aegis.host.files.open_file import MAX_OFFSET_BYTES
 from aegis.host.preview2.errors import failed
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, OutputStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Callable
 
-    from aegis.bindings.wasi_filesystem_types import DirectoryEntry
-    from aegis.host.files.base import FileHandle
-    from aegis.host.files.open_file import OpenFileCount, SharedFile
-    from aegis.host.host_quota import QuotaReservation
-    from aegis.host.preview2 import Wasi
+    from aegis.host.files.descriptor import Listing
+    from aegis.host.files.open_file import SharedFile
+    from aegis.host.wasi import Wasi
 
-__all__ = ["DirectoryEntryStream", "FileInput", "FileOutput", "read_chunk"]
-
-
-def read_chunk(file: FileHandle, count: int, offset: int) -> bytes:
-    """Return up to ``count`` bytes at ``offset``, at most a chunk, so that one call stays short."""
-    return file.read(min(count, CHUNK_BYTES, MAX_OFFSET_BYTES - offset), offset)
+__all__ = ["DirectoryEntryStream", "FileInput", "FileOutput"]
 
 
 class FileInput(InputStream):
@@ -53,45 +47,30 @@ class FileOutput(OutputStream):
 
     def __init__(self, wasi: Wasi, file: SharedFile, offset: int | None) -> None:
         super().__init__(wasi)
-        self._file, self._at = file.use(), offset
+        self._to = Appending(wasi, file, offset)
 
     def room(self) -> int:
         return CHUNK_BYTES
 
     def give(self, data: bytes) -> None:
         try:
-            file, wasi = self._file.file, self.wasi
-            at = file.status().st_size if self._at is None else self._at
-            if at + len(data) > MAX_OFFSET_BYTES:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            write_all(file, (data,), len(data), at, wasi.grants.disk, wasi.scope)
+            self._to.write(data)
         except OSError as error:
             raise failed(error) from None
-        if self._at is not None:
-            self._at += len(data)
 
     def close(self) -> None:
-        self._file.release()
+        self._to.close()
 
 
 class DirectoryEntryStream:
-    """The resource ``directory-entry-stream``: the entries of a directory when it was listed, sorted by name.
+    """The resource ``directory-entry-stream``."""
 
-    It counts as an open directory until its end is read, for the host keeps the entries meanwhile.
-    """
-
-    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFileCount, reservation: QuotaReservation) -> None:
-        self._entries, self._reservation = entries, reservation
-        self._files: OpenFileCount | None = files
+    def __init__(self, listing: Listing, kind: Callable[[os.stat_result], DescriptorType]) -> None:
+        self._listing, self._kind = listing, kind
 
     def __drop__(self) -> None:
-        files, self._files = self._files, None
-        if files is not None:
-            files.release()
-            self._reservation.clear()
+        self._listing.close()
 
     def read_directory_entry(self) -> DirectoryEntry | None:
-        entry = next(self._entries, None)
-        if entry is None:
-            self.__drop__()
-        return entry
+        entry = self._listing.next()
+        return None if entry is None else DirectoryEntry(self._kind(entry[1]), entry[0])

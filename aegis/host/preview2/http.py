@@ -16,7 +16,7 @@ from aegis.host.preview2.io import IoError
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["implementation"]
 

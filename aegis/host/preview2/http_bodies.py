@@ -12,7 +12,7 @@ from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
     from aegis.host.net.http.exchange import Exchange
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody", "interest_of"]
 

@@ -10,7 +10,7 @@ from aegis.limits import exceeded
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["Fields", "fields_class", "may_trail", "received"]
 

@@ -18,9 +18,9 @@ from aegis.policy.patterns import plain_host
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
     from aegis.host.preview2.http_fields import Fields
     from aegis.host.preview2.io import Interest
+    from aegis.host.wasi import Wasi
 
 __all__ = ["FutureIncomingResponse", "OutgoingRequest", "RequestOptions", "send"]
 

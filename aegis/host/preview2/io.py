@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from aegis.bindings.wasi_io_streams import StreamErrorClosed, StreamErrorLastOperationFailed
 from aegis.errors import GuestTrap
-from aegis.values import Interest
+from aegis.values import Ended, Interest
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = [
     "CHUNK_BYTES", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
@@ -40,10 +40,6 @@ class Waitable(Protocol):
     def interest(self) -> Interest:
         """Return the events to wait for while it is not ready."""
         ...
-
-
-class Ended(Exception):
-    """The end of a stream: a source has no more bytes, or a sink accepts no more."""
 
 
 class Failed(Exception):

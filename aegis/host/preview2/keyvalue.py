@@ -17,7 +17,7 @@ from aegis.wit.values import Err
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["implementation"]
 

@@ -8,7 +8,7 @@ from aegis.policy.statements import LOG_LEVELS
 
 if TYPE_CHECKING:
     from aegis.bindings.wasi_logging_logging import Level
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["implementation"]
 

@@ -13,9 +13,9 @@ from aegis.host.preview2.socket_address import FAMILIES, answering, code_of, ref
 
 if TYPE_CHECKING:
     from aegis.host.net.network import Network
-    from aegis.host.preview2 import Wasi
     from aegis.host.preview2.io import Interest
     from aegis.host.preview2.socket_address import IpSocketAddress
+    from aegis.host.wasi import Wasi
 
 __all__ = ["SharedSocket", "SocketBase", "new_socket"]
 

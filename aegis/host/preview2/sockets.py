@@ -15,8 +15,8 @@ from aegis.policy.addresses import read_address
 from aegis.policy.patterns import plain_host
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
     from aegis.host.preview2.socket_address import IpAddress
+    from aegis.host.wasi import Wasi
 
 __all__ = ["implementation"]
 

@@ -19,8 +19,8 @@ from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
 from aegis.support.descriptors import socket_above_standard
 
 if TYPE_CHECKING:
-    from aegis.host.preview2 import Wasi
     from aegis.host.preview2.socket_address import IpSocketAddress
+    from aegis.host.wasi import Wasi
 
 __all__ = ["TcpSocket"]
 

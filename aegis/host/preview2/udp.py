@@ -17,8 +17,8 @@ from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.host.net.sockets import Address
-    from aegis.host.preview2 import Wasi
     from aegis.host.preview2.socket_address import Endpoint, IpSocketAddress
+    from aegis.host.wasi import Wasi
 
 __all__ = ["UdpSocket"]
 

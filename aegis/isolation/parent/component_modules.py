@@ -18,6 +18,6 @@ def modules_of(world: World) -> tuple[str, ...]:
     for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
         row = index.INDEX.served(name)
         if row is not None:
-            wanted["aegis.host.preview2"] = None
+            wanted["aegis.host.wasi"] = None
             wanted.update(dict.fromkeys(index.INDEX.modules(row)))
     return tuple(wanted)

@@ -16,7 +16,7 @@ from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
     from aegis.wit.types import Function
 
 __all__ = ["ComponentOutline", "ParentProviders"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.call.door import Door
     from aegis.engine.compile.reflect import World
-    from aegis.host.preview2 import Wasi
+    from aegis.host.wasi import Wasi
 
 __all__ = ["HostObject", "RemoteProviders", "WorkerHandles"]
 

@@ -17,7 +17,7 @@ from aegis.bindings import wasi_http_types as types
 from aegis.engine.call.door import Door
 from aegis.host.grants import Grants
 from aegis.host.net.network import Resolver
-from aegis.host.preview2 import Wasi
+from aegis.host.wasi import Wasi
 from aegis.limits import Limits
 from aegis.policy import NetworkCapability, Policy
 from aegis.policy.remedies import explained

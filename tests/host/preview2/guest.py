@@ -11,7 +11,7 @@ from aegis.bindings.index import INDEX
 from aegis.engine.call.door import Door
 from aegis.host.grants import Grants
 from aegis.host.net.network import Resolver
-from aegis.host.preview2 import Wasi
+from aegis.host.wasi import Wasi
 from aegis.limits import Limits
 from aegis.policy import Policy
 from aegis.policy.remedies import explained
@@ -23,8 +23,8 @@ __all__ = ["Guest", "descriptors", "provided", "refusal"]
 
 
 def provided(interface: str) -> Provided:
-    """Return the row of an interface of which the index has one version."""
-    (row,) = (row for row in INDEX.rows if row.interface == interface)
+    """Return the row of an interface, in WASI 0.2 or in the only version that the index has."""
+    (row,) = (row for row in INDEX.rows if row.interface == interface and not row.version.startswith("0.3"))
     return row
 
 

@@ -8,10 +8,9 @@ from importlib import import_module
 
 import pytest
 
-import aegis.host.preview2
 from aegis.bindings.index import INDEX
 from aegis.host.preview2.http_fields import fields_class
-from aegis.wit.index import GUEST
+from aegis.wit.index import GUEST, Provided
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Interface
 
@@ -19,27 +18,22 @@ NEVER_MADE = {"incoming-request"}  # for a server's caller, which does not exist
 CALLED_OTHERWISE = {"bucket": "BucketResource", "error": "IoError"}
 
 
-def classes() -> dict[str, type]:
+def classes(package: str) -> dict[str, type]:
     found = {}
-    for item in pkgutil.iter_modules(aegis.host.preview2.__path__):
-        module = import_module(f"aegis.host.preview2.{item.name}")
+    for item in pkgutil.iter_modules(import_module(package).__path__):
+        module = import_module(f"{package}.{item.name}")
         made = inspect.getmembers(module, inspect.isclass)
         found |= {name: cls for name, cls in made if cls.__module__ == module.__name__}
     return found | {"Fields": fields_class(None)}  # type: ignore[arg-type]  # made anew for each sandbox
 
 
-def interface(name: str) -> Interface:
-    package, _, rest = name.partition(":")
-    table: Interface = import_module(f"aegis.bindings.{package}_{rest.replace('/', '_').replace('-', '_')}").INTERFACE
-    return table
-
-
-@pytest.mark.parametrize("name", [row.interface for row in INDEX.rows if row.place != GUEST])
-def test_a_method_of_wasi_has_the_name_that_it_is_called_by(name: str) -> None:
-    known = classes()
-    for function in interface(name).functions:
+@pytest.mark.parametrize("row", [row for row in INDEX.rows if row.place != GUEST], ids=lambda row: row.name)
+def test_a_method_of_wasi_has_the_name_that_it_is_called_by(row: Provided) -> None:
+    known = classes(row.implementation.rpartition(".")[0])
+    table: Interface = import_module(row.bindings).INTERFACE
+    for function in table.functions:
         kind, _, rest = function.partition("]")
         resource, _, own = rest.partition(".")
         if kind in ("[method", "[static") and resource not in NEVER_MADE:
             cls = known[CALLED_OTHERWISE.get(resource, pascal(resource))]
-            assert callable(getattr(cls, snake(own), None)), f"{name}: {cls.__name__} lacks {snake(own)}"
+            assert callable(getattr(cls, snake(own), None)), f"{row.name}: {cls.__name__} lacks {snake(own)}"

@@ -94,7 +94,7 @@ def pipe() -> Any:
 def test_an_empty_pipe_is_waited_for_and_its_end_reported(pipe: tuple[int, int]) -> None:
     with Guest(timeout=0.2) as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        stdin._source = StandardInput(pipe[0], guest.door)
+        stdin._reader._source = StandardInput(pipe[0], guest.door)
         assert stdin.read(10) == b""
         assert not stdin.subscribe().ready()
         os.write(pipe[1], b"now")
@@ -119,7 +119,7 @@ def test_a_full_pipe_holds_its_writer_back(pipe: tuple[int, int]) -> None:
         os.set_blocking(pipe[1], True)
     with Guest(timeout=0.2) as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        stdout._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
+        stdout._writer._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
         assert stdout.check_write() == 0
         assert not stdout.subscribe().ready()
         with pytest.raises(DeadlineExceeded):
@@ -130,7 +130,7 @@ def test_a_reader_that_went_away_closes_the_stream(pipe: tuple[int, int]) -> Non
     os.close(pipe[0])
     with Guest() as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        stdout._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
+        stdout._writer._sink = StandardOutput("stdout", "inherit", pipe[1], None, guest.door)
         assert error_code(guest, stdout.blocking_write_and_flush, b"x") == "pipe"
         assert refusal(stdout.blocking_write_and_flush, b"x") == "StreamErrorClosed"
 
@@ -161,12 +161,12 @@ def test_an_error_of_a_standard_stream_keeps_its_code(number: int, code: str) ->
             sink = StandardOutput(name, "inherit", 1, None, guest.door)
             sink.write = fail  # type: ignore[method-assign]
             sink.awaited = lambda: None  # type: ignore[method-assign]
-            stream._sink = sink
+            stream._writer._sink = sink
             assert error_code(guest, stream.blocking_write_and_flush, b"x") == code
             assert refusal(stream.check_write) == "StreamErrorClosed"
     with Guest() as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        stdin._source.read = fail
+        stdin._reader._source.read = fail
         assert error_code(guest, stdin.blocking_read, 1) == code
 
 
@@ -174,7 +174,7 @@ def test_an_error_of_a_standard_stream_keeps_its_code(number: int, code: str) ->
 def test_a_full_device_is_out_of_space() -> None:
     with open("/dev/full", "wb") as full, Guest() as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        stdout._sink = StandardOutput("stdout", "inherit", full.fileno(), None, guest.door)
+        stdout._writer._sink = StandardOutput("stdout", "inherit", full.fileno(), None, guest.door)
         assert error_code(guest, stdout.blocking_write_and_flush, b"x") == "insufficient-space"
 
 
@@ -195,7 +195,7 @@ def test_a_stand_in_clock_passes_when_nothing_else_is_ready(pipe: tuple[int, int
     with Guest() as guest:
         clock = guest.of("wasi:clocks/monotonic-clock")
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        stdin._source = StandardInput(pipe[0], guest.door)
+        stdin._reader._source = StandardInput(pipe[0], guest.door)
         started = time.monotonic()
         hour = clock.subscribe_duration(3600 * 10**9)
         assert guest.of("wasi:io/poll").poll([stdin.subscribe(), hour]) == [1]
