@@ -22,6 +22,7 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     Interface,
     List,
     Option,
@@ -29,6 +30,7 @@ from aegis.wit.types import (
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -72,7 +74,8 @@ class _WorldEncoder:
         return ["i", item.name, functions, types]
 
     def function(self, function: Function) -> list[Any]:
-        return [[[name, self.type(t)] for name, t in function.params], self.maybe(function.result)]
+        made = [[[name, self.type(t)] for name, t in function.params], self.maybe(function.result)]
+        return [*made, True] if function.is_async else made
 
     def maybe(self, of: WitType | None) -> Any:
         return None if of is None else self.type(of)
@@ -110,6 +113,10 @@ class _WorldEncoder:
                 return ["O", resource.key]
             case Borrow(resource):
                 return ["B", resource.key]
+            case Stream(element):
+                return ["s", self.maybe(element)]
+            case Future(element):
+                return ["u", self.maybe(element)]
         raise TypeError(f"{of} is no compound type")
 
 
@@ -186,17 +193,20 @@ class _WorldDecoder:
         return found
 
     def function(self, encoded: Any) -> Function:
-        params, result = encoded
+        params, result, *rest = encoded
+        if len(rest) > 1 or (rest and rest[0] is not True):
+            raise BadWorld("malformed function type")
+        is_async = bool(rest)
         given = tuple((self.named(name), self.type(t)) for name, t in params)
         _distinct([name for name, _ in given])
         if result is None:
             self.charge()
-            return Function(given)
+            return Function(given, None, is_async)
         of = self.type(result)
         if self.inside[-1].lends:
             raise BadWorld("a function returns a borrowed handle")
         self.charge()
-        return Function(given, of)
+        return Function(given, of, is_async)
 
     def charge(self) -> None:
         """Count the parts of the types that a function or a named type refers to."""
@@ -247,6 +257,10 @@ class _WorldDecoder:
                 return Tuple(tuple(map(self.type, elements)))
             case ["e", ok, err]:
                 return Result(self.maybe(ok), self.maybe(err))
+            case ["s", element]:
+                return Stream(self.lent_nothing(element))
+            case ["u", element]:
+                return Future(self.lent_nothing(element))
             case ["O", key]:
                 return Own(self.resource(key))
             case ["B", key]:
@@ -254,6 +268,13 @@ class _WorldDecoder:
             case [str(kind), name, owner, [_, *_] as parts]:
                 return self.made_named(kind, self.named(name), self.owner(owner), parts)
         raise BadWorld("unknown kind of type")
+
+    def lent_nothing(self, encoded: Any) -> WitType | None:
+        """Return the type of the elements of a stream or future, which may not contain borrowed handles."""
+        of = self.maybe(encoded)
+        if any(size.lends for size in self.inside):
+            raise BadWorld("a stream or future has borrowed handles")
+        return of
 
     def made_named(self, kind: str, name: str, owner: str | None, parts: list[Any]) -> WitType:
         if kind == "R":
