@@ -29,7 +29,7 @@ class RandomNumbers:
         """The bytes that one value may have."""
         return self._wasi.limits.value_bytes or _MAX_BYTES
 
-    def bytes(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """Return ``count`` bytes; raise ``QuotaExceeded`` if they are more than one value may have."""
         most = self.most
         if count > most:
@@ -44,4 +44,4 @@ class RandomNumbers:
 
     def number(self) -> int:
         """Return a number of 64 bits."""
-        return int.from_bytes(self.bytes(8), "little")
+        return int.from_bytes(self.read(8), "little")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from aegis.component.conversion.layout import core_type
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import (
+    AsyncFunction,
     CanonLift,
     CanonLower,
     ComponentProgram,
@@ -245,6 +246,7 @@ def test_a_program_without_fault_passes() -> None:
         {"resources": (ResourceType("r", 0, G),)},
         {"trampolines": (ResourceFunction("new", 0, 0),), "resources": (ResourceType("r", 0, 0),)},
         {"trampolines": (ResourceFunction("other", 0, 0),), "resources": (ResourceType("r", 0, 0),)},
+        {"trampolines": (AsyncFunction("task.other", 0),)},
     ],
 )
 def test_a_program_with_a_fault_does_not(parts: dict[str, object]) -> None:

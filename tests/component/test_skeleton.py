@@ -21,6 +21,7 @@ from aegis.errors import ArtifactError
 from aegis.wasm.admission import sections
 from aegis.wasm.binary import read_module
 from aegis.wasm.component import decode_component
+from aegis.wit.types import Function, Future, Stream
 from tests.component.inputs import BUILT, component, components, mutant, part, rearranged
 from tests.guests.catalogue import GUESTS
 
@@ -150,16 +151,19 @@ def test_custom_sections_are_judged_at_every_level(level: str, content: bytes, v
         assert skeleton(data) == data
 
 
-def test_async_features_are_valid_and_reflected_as_far_as_the_engine_can() -> None:
+def test_async_features_are_valid_and_reflected() -> None:
     data, binary = component(
         """(component (core module $m (memory (export "m") 1)) (core instance $m (instantiate $m))
            (type $s (stream u8)) (core func (canon stream.new $s)) (core func (canon task.cancel))
            (core func (canon waitable-set.wait (memory (core memory $m "m")))))"""
     )
     assert validate_skeleton(skeleton(data, binary)) == World({}, {}, [], 0)
-    data, binary = component('(component (import "f" (func async)))')
-    with pytest.raises(ArtifactError, match="the import f is an async function"):
-        validate_skeleton(skeleton(data, binary))
+    data, binary = component(
+        '(component (import "f" (func async)) (import "g" (func (param "x" (stream u8)) (result (future)))))'
+    )
+    imports = validate_skeleton(skeleton(data, binary)).imports
+    assert imports["f"] == Function(is_async=True)
+    assert imports["g"] == Function((("x", Stream("u8")),), Future())
 
 
 def test_an_error_of_a_skeleton_reports_no_offset() -> None:

@@ -50,7 +50,9 @@ def test_a_random_world_is_read_as_by_wasm_tools_and_the_engine(number: int, tmp
     data = MAKE(number).data
     if not data:
         pytest.skip("wasm-tools made nothing")
-    if engine_refuses(data):
+    refusal = engine_refuses(data)
+    asynchronous = refusal is not None and "component model async feature" in refusal
+    if refusal is not None and not asynchronous:
         with pytest.raises(ArtifactError):
             RUNTIME.load(data)
         return
@@ -58,7 +60,8 @@ def test_a_random_world_is_read_as_by_wasm_tools_and_the_engine(number: int, tmp
     path = tmp_path / "world.wasm"
     path.write_bytes(data)
     same_items(component, path)
-    same_ends(component, data)
+    if not asynchronous:  # the engine's own components cannot have asynchronous functions, streams and futures
+        same_ends(component, data)
 
 
 def engine_refuses(data: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""The core types of canonical built-ins (Explainer.md, "Canonical Built-ins"), and of functions under canonical options.
+"""The core types of canonical built-ins (Explainer.md, "Canonical Built-ins"), and of functions under their options.
 
 A trampoline is created with the type that this module returns, and :mod:`.signatures` compares it with the types of the
 functions that the component's options refer to.
@@ -6,8 +6,11 @@ functions that the component's options refer to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, core_type, flat
 from aegis.component.planning.program import CanonLift, CanonLower, ResourceFunction, Trampoline
+from aegis.errors import ArtifactError
 from aegis.values import FuncType
 
 __all__ = ["BUILTINS", "CALLBACK", "lifted_type", "trampoline_type"]
@@ -38,11 +41,18 @@ def trampoline_type(of: Trampoline) -> FuncType:
     if isinstance(of, CanonLower):
         return core_type(of.function.type, lowered=True, is_async=of.options.is_async)
     if isinstance(of, ResourceFunction):
-        return _RESOURCES[of.operation]
+        return _named(_RESOURCES, of.operation)
     if of.name != "task.return":
-        return BUILTINS[of.name]
+        return _named(BUILTINS, of.name)
     params = () if of.type is None else flat(of.type)
     return FuncType(("i32",) if len(params) > MAX_FLAT_PARAMS else params, ())
+
+
+def _named(types: Mapping[str, FuncType], name: str) -> FuncType:
+    found = types.get(name)
+    if found is None:
+        raise ArtifactError("not a valid WebAssembly component: it has an unknown canonical built-in")
+    return found
 
 
 def lifted_type(of: CanonLift) -> FuncType:

@@ -128,6 +128,7 @@ class _Checker:
 
     def builtin(self, function: AsyncFunction) -> None:
         """Check the options of a built-in, as for the values that it moves into or out of linear memory."""
+        trampoline_type(function)  # raises for an unknown built-in
         name, options = function.name, function.options
         if function.memory is not None and (function.memory.kind != "memory" or self.type_of(function.memory) is None):
             raise _invalid("a canonical option refers to no memory")

@@ -19,13 +19,13 @@ class _Random:
         self._numbers = RandomNumbers(wasi)
 
     def get_random_bytes(self, len: int) -> bytes:
-        return self._numbers.bytes(len)
+        return self._numbers.read(len)
 
     def get_random_u64(self) -> int:
         return self._numbers.number()
 
     def get_insecure_random_bytes(self, len: int) -> bytes:
-        return self._numbers.bytes(len)
+        return self._numbers.read(len)
 
     def get_insecure_random_u64(self) -> int:
         return self._numbers.number()

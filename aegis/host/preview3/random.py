@@ -20,13 +20,13 @@ class _Random:
 
     def get_random_bytes(self, max_len: int) -> bytes:
         """Return ``max_len`` bytes, or as many as one value may have: the guest asks again for the rest."""
-        return self._numbers.bytes(min(max_len, self._numbers.most))
+        return self._numbers.read(min(max_len, self._numbers.most))
 
     def get_random_u64(self) -> int:
         return self._numbers.number()
 
     def get_insecure_random_bytes(self, max_len: int) -> bytes:
-        return self._numbers.bytes(min(max_len, self._numbers.most))
+        return self._numbers.read(min(max_len, self._numbers.most))
 
     def get_insecure_random_u64(self) -> int:
         return self._numbers.number()

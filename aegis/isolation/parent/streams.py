@@ -156,6 +156,7 @@ class Delivery:
 class _DrainScope:
     """The scope of writes after a call, with the deadline ``until``; implements :class:`aegis.values.CallScope`."""
 
+    clocks: Any = None
     listens = False
 
     def __init__(self, until: float) -> None:
