@@ -2,7 +2,7 @@
 
 ``acquire`` turns a policy into the grants of one sandbox. ``host_functions`` returns the functions that a module may
 import from the host, bound to those grants; ``host_calls`` does the same for a module that imports nothing else. Each
-provider is a module of its own; ``preview1`` and ``preview2`` use all of them.
+provider is a module of its own; ``preview1``, ``preview2`` and ``preview3`` use all of them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
 
 __all__ = [
-    "CHUNK_BYTES", "MUTATE", "NOW", "READ", "WRITE", "Appending", "FileDescriptor", "Listing", "read_chunk", "refuse",
+    "CHUNK_BYTES", "MUTATE", "NOW", "READ", "WRITE", "Appending", "HeldDescriptor", "Listing", "read_chunk", "refuse",
     "valid_offset",
 ]  # fmt: skip
 
@@ -137,7 +137,7 @@ class Listing:
             self._reservation.clear()
 
 
-class FileDescriptor:
+class HeldDescriptor:
     """A file or a directory, with flags for the operations that it allows.
 
     A file is read and written as it was opened. Entries of a directory can be changed where the grant allows writing,
@@ -206,7 +206,7 @@ class FileDescriptor:
         directory, path = self.directory, _checked(path)
         return decide(self._wasi.scope, "look at", self, path, lambda: directory.stat(path, follow=follow))
 
-    def is_same(self, other: FileDescriptor) -> bool:
+    def is_same(self, other: HeldDescriptor) -> bool:
         """Return whether both are descriptors of the same file."""
         return os.path.samestat(self.handle.status(), other.handle.status())
 
@@ -316,18 +316,18 @@ class FileDescriptor:
         target.encode()
         return target
 
-    def make_link(self, old: str, other: FileDescriptor, new: str, *, follow: bool) -> None:
+    def make_link(self, old: str, other: HeldDescriptor, new: str, *, follow: bool) -> None:
         old, new = _checked(old), _checked(new)
         if follow:
             raise refuse(errno.EINVAL)
         self._between(other, old, new, lambda: self.changing().link(old, other.changing(), new))
 
-    def move(self, old: str, other: FileDescriptor, new: str) -> None:
+    def move(self, old: str, other: HeldDescriptor, new: str) -> None:
         old, new = _checked(old), _checked(new)
         check = self._wasi.scope.remaining
         self._between(other, old, new, lambda: self.changing().rename(old, other.changing(), new, check=check))
 
-    def _between(self, other: FileDescriptor, old: str, new: str, function: Callable[[], object]) -> None:
+    def _between(self, other: HeldDescriptor, old: str, new: str, function: Callable[[], object]) -> None:
         decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
 
 

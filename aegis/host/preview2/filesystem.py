@@ -21,7 +21,7 @@ from aegis.bindings.wasi_filesystem_types import (
     OpenFlags,
     PathFlags,
 )
-from aegis.host.files.descriptor import NOW, READ, WRITE, FileDescriptor, Listing, read_chunk, valid_offset
+from aegis.host.files.descriptor import NOW, READ, WRITE, HeldDescriptor, Listing, read_chunk, valid_offset
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
 from aegis.host.preview2.errors import answering
@@ -55,7 +55,7 @@ def _time(wanted: NewTimestamp) -> int | None:
     return NOW if isinstance(wanted, NewTimestampNow) else None
 
 
-class Descriptor(FileDescriptor):
+class Descriptor(HeldDescriptor):
     """The resource ``descriptor``."""
 
     def _shown(self, status: os.stat_result) -> DescriptorStat:

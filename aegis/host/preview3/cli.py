@@ -25,14 +25,14 @@ def _code_of(error: OSError) -> ErrorCode:
     return _CODES.get(error.errno or 0, ErrorCode.IO)
 
 
-class _Cli(CommandLine):
+class _CliFunctions(CommandLine):
     """Every interface of ``wasi:cli`` but those with the standard streams, and ``run``."""
 
     def get_initial_cwd(self) -> None:
         return None
 
 
-class _Stdin:
+class _StdinFunctions:
     """``wasi:cli/stdin``."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -42,7 +42,7 @@ class _Stdin:
         return source(InputReader(self._wasi.grants.stdio.stdin, self._wasi.scope), _code_of)
 
 
-class _Output:
+class _OutputFunctions:
     """``wasi:cli/stdout`` and ``wasi:cli/stderr``."""
 
     def __init__(self, wasi: Wasi, stream: StandardOutput) -> None:
@@ -56,7 +56,7 @@ def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
     name = interface.rpartition("/")[2]
     if name == "stdin":
-        return _Stdin(wasi)
+        return _StdinFunctions(wasi)
     if name in ("stdout", "stderr"):
-        return _Output(wasi, getattr(wasi.grants.stdio, name))
-    return _Cli(wasi)
+        return _OutputFunctions(wasi, getattr(wasi.grants.stdio, name))
+    return _CliFunctions(wasi)

@@ -26,7 +26,7 @@ class _Sleep(Timer):
         """Release nothing: a timer holds nothing."""
 
 
-class _Monotonic:
+class _MonotonicClock:
     """``wasi:clocks/monotonic-clock``."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -46,7 +46,7 @@ class _Monotonic:
         return self.wait_until(self.now() + how_long)
 
 
-class _System:
+class _SystemClock:
     """``wasi:clocks/system-clock``."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -71,4 +71,4 @@ def nanoseconds_of(time: Instant) -> int:
 
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
-    return _System(wasi) if interface == "wasi:clocks/system-clock" else _Monotonic(wasi)
+    return _SystemClock(wasi) if interface == "wasi:clocks/system-clock" else _MonotonicClock(wasi)

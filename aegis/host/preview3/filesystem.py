@@ -28,7 +28,7 @@ from aegis.bindings.wasi_filesystem_types_0_3 import (
     OpenFlags,
     PathFlags,
 )
-from aegis.host.files.descriptor import NOW, READ, WRITE, Appending, FileDescriptor, Listing, valid_offset
+from aegis.host.files.descriptor import NOW, READ, WRITE, Appending, HeldDescriptor, Listing, valid_offset
 from aegis.host.files.open_file import MAX_OFFSET_BYTES
 from aegis.host.preview3.clocks import instant_of, nanoseconds_of
 from aegis.host.preview3.errors import answering, code_of
@@ -65,7 +65,7 @@ def _time(wanted: NewTimestamp) -> int | None:
     return NOW if isinstance(wanted, NewTimestampNow) else None
 
 
-class Descriptor(FileDescriptor):
+class StreamingDescriptor(HeldDescriptor):
     """The resource ``descriptor``."""
 
     def _shown(self, status: os.stat_result) -> DescriptorStat:
@@ -88,7 +88,7 @@ class Descriptor(FileDescriptor):
     def stat(self) -> DescriptorStat:
         return self._shown(self.handle.status())
 
-    def is_same_object(self, other: Descriptor) -> bool:
+    def is_same_object(self, other: StreamingDescriptor) -> bool:
         return self.is_same(other)
 
     @answering
@@ -163,7 +163,9 @@ class Descriptor(FileDescriptor):
     # -- opening and changing ----------------------------------------------------------------------
 
     @answering
-    def open_at(self, path_flags: PathFlags, path: str, open_flags: OpenFlags, flags: DescriptorFlags) -> Descriptor:
+    def open_at(
+        self, path_flags: PathFlags, path: str, open_flags: OpenFlags, flags: DescriptorFlags
+    ) -> StreamingDescriptor:
         return self.open(path, open_flags.value, flags.value, follow=_follows(path_flags))
 
     @answering
@@ -187,24 +189,26 @@ class Descriptor(FileDescriptor):
         return self.read_link(path)
 
     @answering
-    def link_at(self, old_path_flags: PathFlags, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
+    def link_at(
+        self, old_path_flags: PathFlags, old_path: str, new_descriptor: StreamingDescriptor, new_path: str
+    ) -> None:
         self.make_link(old_path, new_descriptor, new_path, follow=_follows(old_path_flags))
 
     @answering
-    def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
+    def rename_at(self, old_path: str, new_descriptor: StreamingDescriptor, new_path: str) -> None:
         self.move(old_path, new_descriptor, new_path)
 
 
-class _Preopens:
+class _PreopenedDirectories:
     """``wasi:filesystem/preopens``; ``types`` has no functions but those of its resource."""
 
     def __init__(self, wasi: Wasi) -> None:
         self._wasi = wasi
 
-    def get_directories(self) -> list[tuple[Descriptor, str]]:
-        return Descriptor.preopened(self._wasi)
+    def get_directories(self) -> list[tuple[StreamingDescriptor, str]]:
+        return StreamingDescriptor.preopened(self._wasi)
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
-    return _Preopens(wasi)
+    return _PreopenedDirectories(wasi)

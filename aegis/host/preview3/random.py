@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["implementation"]
 
 
-class _Random:
+class _RandomFunctions:
     """``wasi:random/random``, ``insecure`` and ``insecure-seed``."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -37,4 +37,4 @@ class _Random:
 
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
-    return _Random(wasi)
+    return _RandomFunctions(wasi)

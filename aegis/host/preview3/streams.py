@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aegis.values import Ended, Interest, Promise
 from aegis.wit.values import Err, Ok
 
-__all__ = ["GivenStream", "Reader", "Writer", "receive", "refused_source", "refused_stream", "source"]
+__all__ = ["ElementReader", "ElementWriter", "GivenStream", "receive", "refused_source", "refused_stream", "source"]
 
 CodeOf = Callable[[OSError], object]
 """Returns the ``error-code`` for an error of the system."""
@@ -24,7 +24,7 @@ class GivenStream(Protocol):
         """Read nothing: the guest learns of it at its next write."""
 
 
-class Reader(Protocol):
+class ElementReader(Protocol):
     """An origin of elements that never blocks."""
 
     def take(self, count: int) -> Any:
@@ -40,7 +40,7 @@ class Reader(Protocol):
         """Release what it holds."""
 
 
-class Writer(Protocol):
+class ElementWriter(Protocol):
     """A destination of elements that never blocks."""
 
     def room(self) -> int:
@@ -59,7 +59,7 @@ class Writer(Protocol):
 class _ReaderSource:
     """The elements of a reader as a stream for the guest. ``outcome`` has its end: ``Ok``, or the error."""
 
-    def __init__(self, reader: Reader, code_of: CodeOf) -> None:
+    def __init__(self, reader: ElementReader, code_of: CodeOf) -> None:
         self._reader, self._code_of = reader, code_of
         self.outcome = Promise()
 
@@ -85,7 +85,7 @@ class _ReaderSource:
 class _WriterSink:
     """A writer as the receiver of the guest's stream. ``outcome`` has its end: ``Ok``, or the error."""
 
-    def __init__(self, writer: Writer, code_of: CodeOf) -> None:
+    def __init__(self, writer: ElementWriter, code_of: CodeOf) -> None:
         self._writer, self._code_of = writer, code_of
         self._end: Ok[None] | Err[Any] = Ok(None)
         self.outcome = Promise()
@@ -113,7 +113,7 @@ class _WriterSink:
         self.outcome.set(self._end)
 
 
-def source(reader: Reader, code_of: CodeOf) -> tuple[object, Promise]:
+def source(reader: ElementReader, code_of: CodeOf) -> tuple[object, Promise]:
     """Return a stream of a reader's elements, and the future of its end."""
     made = _ReaderSource(reader, code_of)
     return made, made.outcome
@@ -124,7 +124,7 @@ def refused_source(code: object) -> tuple[object, Promise]:
     return (), _failed(code)
 
 
-def receive(data: GivenStream, writer: Writer, code_of: CodeOf) -> Promise:
+def receive(data: GivenStream, writer: ElementWriter, code_of: CodeOf) -> Promise:
     """Pass the elements of a guest's stream to a writer; return the future of its end."""
     made = _WriterSink(writer, code_of)
     data.pump(made)

@@ -22,8 +22,8 @@ LATE_STDLIB_MODULES = (
 """Modules of the standard library that running a core module may import, with their own imports."""
 NOT_PRELOADED = frozenset(
     {"aegis.__main__", "aegis.attack", "aegis.bindgen", "aegis.bindings", "aegis.cli", "aegis.fuzz",
-     "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.isolation.confine.__main__",
-     "aegis.prelude", "aegis.testing"}
+     "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.host.preview3",
+     "aegis.isolation.confine.__main__", "aegis.prelude", "aegis.testing"}
 )  # fmt: skip
 """Modules and packages that are imported before the confinement of a sandbox that needs them, or never. Running a
 component may import any other module of Aegis."""
