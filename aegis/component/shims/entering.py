@@ -18,7 +18,7 @@ from aegis.component.planning.program import (
     ResourceFunction,
 )
 from aegis.component.planning.signatures import lifted_functions
-from aegis.wit.types import WitType
+from aegis.wit.types import Future, Stream, WitType, children
 
 __all__ = ["can_reenter", "entering_set", "is_async", "restricted", "uses_host"]
 
@@ -53,7 +53,10 @@ def _calls(program: ComponentProgram) -> Iterator[tuple[int, int]]:
 
 
 def is_async(program: ComponentProgram) -> bool:
-    """Return whether a component has functions that are lifted, lowered or typed as async, or uses async built-ins."""
+    """Return whether a component has functions that are lifted, lowered or typed as async, or uses async built-ins.
+
+    A component without any of them may still pass on streams and futures, which are ends in its handle tables.
+    """
     for of in program.trampolines:
         if isinstance(of, AsyncFunction) or (isinstance(of, CanonLower) and _has_async(of)):
             return True
@@ -62,7 +65,15 @@ def is_async(program: ComponentProgram) -> bool:
 
 def _has_async(of: CanonLift | CanonLower) -> bool:
     function = of.type if isinstance(of, CanonLift) else of.function.type
-    return of.options.is_async or function.is_async
+    if of.options.is_async or function.is_async:
+        return True
+    return any(
+        map(_has_ends, (*(t for _, t in function.params), *(() if function.result is None else (function.result,))))
+    )
+
+
+def _has_ends(of: WitType) -> bool:
+    return isinstance(of, (Stream, Future)) or any(map(_has_ends, children(of)))
 
 
 def can_reenter(program: ComponentProgram) -> bool:
