@@ -91,12 +91,12 @@ def test_a_folder_with_deps_and_a_component_are_read_too(tmp_path: Path) -> None
 def test_valid_but_unsupported_features_are_reported_with_their_position(tmp_path: Path) -> None:
     path = tmp_path / "bad.wit"
     path.write_text(
-        "package a:b;\n\ninterface i {\n  // f: func()\n  g: func();\n  f: func() -> future<u8>;\n}\n\nworld w {\n"
+        "package a:b;\n\ninterface i {\n  // f: func()\n  g: func();\n  f: func() -> future<list<u8, 4>>;\n}\n\nworld w {\n"
         "  import i;\n}\n"
     )
     ended = aegis("bindgen", path, "-o", tmp_path / "out")
     assert ended.code != 0
-    assert ended.err.startswith(f"error: {path}:6:3: a:b/i: function f needs future<u8>, which Aegis does not run: ")
+    assert ended.err.startswith(f"error: {path}:6:3: a:b/i: function f needs list<u8, 4>, which Aegis does not run: ")
     assert not (tmp_path / "out").exists()
 
 

@@ -41,7 +41,7 @@ def test_the_files_are_those_of_the_repository(tmp_path: Path) -> None:
     assert f"{folder}/wasi-logging/package.wit: written" in written.out
     assert files(folder) == files(DEPS)
     again = aegis("wit", folder)
-    assert (again.code, again.out) == (0, f"{folder}: 12 files, up to date\n")
+    assert (again.code, again.out) == (0, f"{folder}: 18 files, up to date\n")
 
 
 def test_the_adapters_are_written_on_request(tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def test_without_a_directory_packages_are_listed_with_version_and_licence() -> N
     assert "wasi:logging@0.1.0-draft    Apache-2.0 OR MIT" in listed.out.splitlines()
     assert "wasi:io@0.2.12              W3C CLA (LICENSE.md)" in listed.out.splitlines()
     found = aegis("wit", "--format", "json").document["packages"]
-    assert {one["package"] for one in found} == {f"wasi:{p.name.removeprefix('wasi-')}" for p in DEPS.glob("wasi-*")}
+    names = {path.name.removeprefix("wasi-").removesuffix("-0.3") for path in DEPS.glob("wasi-*")}
+    assert {one["package"] for one in found} == {f"wasi:{name}" for name in names}
+    assert {one["version"] for one in found if one["package"] == "wasi:cli"} == {"0.2.12", "0.3.0"}
 
 
 def test_a_file_with_other_contents_is_kept_unless_forced(tmp_path: Path) -> None:
