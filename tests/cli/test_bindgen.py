@@ -91,8 +91,8 @@ def test_a_folder_with_deps_and_a_component_are_read_too(tmp_path: Path) -> None
 def test_valid_but_unsupported_features_are_reported_with_their_position(tmp_path: Path) -> None:
     path = tmp_path / "bad.wit"
     path.write_text(
-        "package a:b;\n\ninterface i {\n  // f: func()\n  g: func();\n  f: func() -> future<list<u8, 4>>;\n}\n\nworld w {\n"
-        "  import i;\n}\n"
+        "package a:b;\n\ninterface i {\n  // f: func()\n  g: func();\n  f: func() -> future<list<u8, 4>>;\n}\n\n"
+        "world w {\n  import i;\n}\n"
     )
     ended = aegis("bindgen", path, "-o", tmp_path / "out")
     assert ended.code != 0
