@@ -17,7 +17,7 @@ from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.entry_points import ended, entry_point, prepare, require_entry
 from aegis.sandbox.in_process import InProcessBackend
-from aegis.sandbox.run import Run
+from aegis.sandbox.run import GuestRun
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from aegis.policy.statements import StdioCapability
 
     # [end]
-    from aegis.sandbox.awaited import SandboxOpening
     from aegis.sandbox.backend import Backend
+    from aegis.sandbox.opening import SandboxOpening
 
 _coerced: Any = late("aegis.policy.coerced")
 
@@ -282,7 +282,7 @@ class Aegis:
         Raise the errors of :meth:`aegis.Sandbox.load`.
         """
         isolated = self.policy.isolation is not None if isolate is None else isolate
-        run = Run(
+        run = GuestRun(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
             subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
             answer=answer,
@@ -304,16 +304,17 @@ class Aegis:
         Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
         the guest holds at the end. Creation takes its turn among the asynchronous calls.
         """
-        from aegis.sandbox.awaited import SandboxOpening, off_loop
+        from aegis.sandbox.awaited import off_loop
+        from aegis.sandbox.opening import SandboxOpening
 
         isolated = self.policy.isolation is not None if isolate is None else isolate
 
-        async def new_run() -> Run:
+        async def new_run() -> GuestRun:
             starts = isolated and self._isolated is None
             backend: Backend = self._backend
             if isolated:
                 backend = await off_loop(self._workers) if starts else self._workers()
-            return Run(
+            return GuestRun(
                 backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
                 denied=denied, trap_missing=trap_missing, answer=answer,
             )  # fmt: skip

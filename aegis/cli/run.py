@@ -54,7 +54,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        return _GuestRun(output, module, args, policy, options, events).go()
+        return _CommandRun(output, module, args, policy, options, events).go()
 
 
 def _show_log() -> None:
@@ -69,7 +69,7 @@ def _show_log() -> None:
     logger.propagate = False
 
 
-class _GuestRun:
+class _CommandRun:
     """One run of the command: load the artifact, call a function, report the outcome."""
 
     def __init__(

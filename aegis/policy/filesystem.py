@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aegis.policy.declaration import Declaration
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.support.lean import Any
     from aegis.values import Decision
@@ -280,7 +279,7 @@ def leaves_its_grant(path: str) -> bool:
     return path.startswith("/")
 
 
-def _remedy(policy: Policy, decision: Decision) -> str:
+def _remedy(policy: Any, decision: Decision) -> str:
     """Return the option that makes the covering read-only grant writable, or ``""``.
 
     A denied path in a writable grant leads out of it through a symbolic link, which no option allows.
@@ -333,6 +332,6 @@ def _reads_as(text: str, grant: PathGrant) -> bool:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.coerced import texts
+    from aegis.policy.short_forms import texts
 
     return value if hasattr(value, "keys") else FilesystemCapability.read_only(*texts(value))

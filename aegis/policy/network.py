@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from aegis.policy.addresses import Address
     from aegis.policy.declaration import Declaration
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.values import Decision
 
@@ -307,7 +306,7 @@ def _read(table: TomlTable) -> NetworkCapability:
     return rules
 
 
-def _remedy(policy: Policy, decision: Decision) -> str:
+def _remedy(policy: Any, decision: Decision) -> str:
     """Return the option that allows the one host or address, or ``""``.
 
     A host named ``public`` gets no option, because the pattern would allow the whole class.
@@ -326,6 +325,6 @@ def _remedy(policy: Policy, decision: Decision) -> str:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.coerced import texts
+    from aegis.policy.short_forms import texts
 
     return value if hasattr(value, "keys") else NetworkCapability(allow=texts(value))

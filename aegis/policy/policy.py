@@ -22,7 +22,7 @@ from aegis.policy.statements import (
 # [end]
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, late, replace
-from aegis.text import similar_names
+from aegis.text import misspelt
 
 if TYPE_CHECKING:
     from typing import Never
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _coerced: Any = late("aegis.policy.coerced")
 
-__all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
+__all__ = ["KEYWORDS", "Policy", "checked_providers"]
 
 KEYWORDS = (*LIMIT_NAMES, *LIMIT_ALIASES, "limits", *(row.name for row in CAPABILITIES), "isolation", "imports")
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
@@ -118,7 +118,7 @@ class Policy:
         """
         from aegis.policy.merging import merged_policies
 
-        return merged_policies(self, later)
+        return merged_policies(self, later)  # type: ignore[no-any-return]
 
     @classmethod
     def from_keywords(
@@ -198,10 +198,3 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
         if not all(part.isidentifier() for part in parts):
             raise PolicyError(f"imports: {pair[1]!r} is not a provider: write module:name, such as myapp.kv:Store")
     return tuple((interface, provider) for interface, provider in pairs)
-
-
-def misspelt(name: str, known: Iterable[str], what: str) -> str:
-    """Return the error message for a name that is not in ``known``."""
-    alike = similar_names(name, known, 1)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"use one of {', '.join(sorted(known))}"
-    return f"{name!r} is not a {what}: {hint}"

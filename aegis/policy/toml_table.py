@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aegis.errors import PolicyError
-from aegis.policy.policy import misspelt
 from aegis.policy.toml_lines import ValuePath, line_of
+from aegis.text import misspelt
 
 __all__ = ["PolicyText", "TomlTable", "is_number"]
 

@@ -1,16 +1,16 @@
 """The seam to the place where guests run: this process (:mod:`.in_process`), or a worker (:mod:`aegis.isolation`).
 
-A :class:`Backend` belongs to a runtime and has its policy. For each :class:`~aegis.sandbox.run.Run` it acquires the
-grants, makes a :class:`Plan` of the artifact and creates a :class:`Store` from it. A store is one instance of the
-guest: the run calls its exports through closures, on the thread that has its token. The other modules of this package
-use only these protocols, so they behave the same for both backends.
+A :class:`Backend` belongs to a runtime and has its policy. For each :class:`Run` it acquires the grants, makes a
+:class:`Plan` of the artifact and creates a :class:`Store` from it. A store is one instance of the guest: the run calls
+its exports through closures, on the thread that has its token. The other modules of this package use only these
+protocols, so they behave the same for both backends. :class:`aegis.sandbox.run.GuestRun` implements :class:`Run`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from aegis import host
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.store.memory import LinearMemory
+    from aegis.engine.threads.guest_thread import Job
     from aegis.engine.threads.queue import GuestThreadPool
+    from aegis.host.preview2 import Wasi
+    from aegis.host.stdio import Stdio
     from aegis.observe.bus import EventBus, Subscriber
-    from aegis.policy import Policy
+    from aegis.policy import Policy, StdioCapability
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
-    from aegis.values import HostFunction
+    from aegis.values import AnswerStep, Decision, HostFunction
     from aegis.wasm.binary import GlobalType
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["Backend", "Functions", "Plan", "Store"]
+__all__ = ["Backend", "Functions", "Plan", "Run", "State", "Store"]
 
+State = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
+"""The state of a sandbox."""
 Functions = Sequence["HostFunction"] | Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
 """The functions that serve an artifact's imports: one for each, in the order of the imports, or by number."""
 
@@ -113,6 +117,74 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Free the native state; a second close does nothing. The caller has the token, or no other thread can call."""
+
+
+class Run(Protocol):
+    """One run of one guest, as its backend and the parts of a sandbox see it."""
+
+    backend: Backend
+    door: Door
+    args: tuple[str, ...]
+    stdio: StdioCapability | None
+    bus: EventBus
+    denied: Callable[[Decision], None] | None
+    answer: AnswerStep | None
+    imports: Mapping[str, Any]
+    functions: dict[tuple[str, str], Callable[..., Any]] | None
+    """Functions that the embedder registered for a core module, by module and name."""
+    trap_missing: bool
+    observed: bool
+    """Whether calls have events or are measured."""
+    artifact: Module | Component | None
+    component_made: Any
+    """The :class:`~aegis.sandbox.component.SandboxComponent`, after its first use."""
+    prepared: Any
+    """The :class:`~aegis.sandbox.component.Prepared` of the component."""
+    wasi_made: Wasi | None
+    store: Store | None
+    grants: host.Grants | None
+    memory: LinearMemory | None
+    """Access to the guest's memory for host functions, for a core module with imports."""
+    kept_stdio: Stdio | None
+    """The standard streams of the latest guest after it was freed, for the meter."""
+    state: State
+
+    @property
+    def component(self) -> Any:
+        """The component of this run; ``None`` for a core module."""
+
+    def loaded(self) -> Any:
+        """Return the artifact; raise ``SandboxStateError`` if the run is empty."""
+
+    def live(self) -> Store:
+        """Return the store of a ready run; raise ``SandboxStateError`` in other states."""
+
+    def acquired(self) -> host.Grants:
+        """Return the grants, acquired when the guest first needs them."""
+
+    def on_guest_stack(self) -> bool:
+        """Return whether this thread is in a host function that the guest called."""
+
+    def held(self) -> AbstractContextManager[Store]:
+        """Return a context manager that holds the token of the store."""
+
+    def exclusive(self) -> AbstractContextManager[LinearMemory]:
+        """Return a context manager that holds the token, and yields access to the guest's memory."""
+
+    def call(self, name: Any, *args: Any) -> Any:
+        """Call the export ``name``."""
+
+    def signature(self, name: Any) -> tuple[str, int]:
+        """Return the signature of an export for messages, and the number of its parameters."""
+
+    def supervised(self, function: Callable[[], Any]) -> Any:
+        """Run ``function`` on a guest thread while this one waits."""
+
+    def cancel_now(self) -> None:
+        """Cancel the call that starts or is under way."""
+
+    def leave(self, job: Job) -> None:
+        """Leave the store and the grants to a thread that does not return."""
 
 
 class Backend(Protocol):

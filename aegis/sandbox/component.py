@@ -21,9 +21,8 @@ from aegis.wit.values import ResourceHandle
 if TYPE_CHECKING:
     from aegis.component.link import ComponentPlan
     from aegis.host.preview2 import Wasi
-    from aegis.sandbox.backend import Backend, Functions, Store
+    from aegis.sandbox.backend import Backend, Functions, Run, Store
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
 
 
 __all__ = ["Prepared", "SandboxComponent"]

@@ -17,7 +17,7 @@ from aegis.wasm.binary import GlobalType
 
 if TYPE_CHECKING:
     from aegis.engine.store.memory import LinearMemory
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = ["Caller", "Globals", "Memory"]
 

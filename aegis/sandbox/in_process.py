@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from aegis.engine.threads.queue import GuestThreadPool
     from aegis.host.files.protected import Protected
     from aegis.sandbox import backend
+    from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["BaseBackend", "InProcessBackend", "release"]

@@ -22,7 +22,7 @@ from aegis.wasm.binary import Import, ModuleInfo
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.host import Wanted
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = [
     "HOST_MODULES", "Functions", "collect", "link", "linked", "require_imports", "served_by_host", "unprovided",

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from aegis.engine.compile.code import Artifact
     from aegis.host import Grants
     from aegis.host.stdio import Stdio
-    from aegis.sandbox.backend import Store
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run, Store
 
 __all__ = ["Meter"]
 

@@ -1,9 +1,9 @@
 """The state and the life cycle of a sandbox. :class:`aegis.Sandbox` is its public interface.
 
-Life cycle: ``empty`` → ``ready`` (:meth:`Run.load`) → ``poisoned`` when a call does not return. :meth:`Run.reset` leads
-from any state but ``empty`` through ``resetting`` to ``ready``, :meth:`Run.close` from any state to ``closed``. A run
-is ``abandoned`` when a host function does not return: its thread keeps the store and the grants, and frees them if it
-ever returns; ``reset`` starts anew without them.
+Life cycle: ``empty`` → ``ready`` (``load``) → ``poisoned`` when a call does not return. ``reset`` leads from any state
+but ``empty`` through ``resetting`` to ``ready``, ``close`` from any state to ``closed``. A run is ``abandoned`` when a
+host function does not return: its thread keeps the store and the grants, and frees them if it ever returns; ``reset``
+starts anew without them.
 
 Two locks: the token of a store belongs to the thread that is in the guest or reads its memory; ``_life`` belongs to the
 thread that changes the state of the run. Neither waits: a second thread gets ``SandboxStateError``.
@@ -38,19 +38,15 @@ from aegis.values import AnswerStep, Decision
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
-    from typing import Literal, TypeAlias
-
     from aegis.component.planning.artifact import Component
     from aegis.host.preview2 import Wasi
     from aegis.host.stdio import Stdio
     from aegis.policy import StdioCapability
-    from aegis.sandbox.backend import Backend, Store
+    from aegis.sandbox.backend import Backend, State, Store
     from aegis.sandbox.component import Prepared, SandboxComponent
     from aegis.wit.values import ResourceHandle
 
-    State: TypeAlias = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
-
-__all__ = ["Run"]
+__all__ = ["GuestRun"]
 
 _NO_STORE = "the sandbox is empty: load a module first"
 _REASONS = {
@@ -60,7 +56,7 @@ _REASONS = {
 }
 
 
-class Run:
+class GuestRun:
     """One run of one guest: its artifact, store, grants, counters and life cycle."""
 
     def __init__(

@@ -10,15 +10,15 @@ from aegis.errors import AegisError, CallError, SandboxStateError
 from aegis.observe.bus import EventBus
 from aegis.observe.outcome import Outcome, Usage
 from aegis.sandbox.guest_state import Globals, Memory
-from aegis.sandbox.run import Run
+from aegis.sandbox.run import GuestRun
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.sandbox.backend import State
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
-    from aegis.sandbox.run import State
     from aegis.wit.types import Interface
 
 __all__ = ["Sandbox"]
@@ -42,7 +42,7 @@ class Sandbox:
 
     __slots__ = ("__weakref__", "_fast", "_run")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: GuestRun) -> None:
         self._run = run
         self._fast = run.fast  # the same dictionary for the life of the run
 
@@ -127,7 +127,7 @@ class Sandbox:
             sandbox.call("divide", 7, 2)  # 3
             sandbox.call("divide", 1, 0)  # GuestTrap: the guest trapped: integer divide by zero
         """
-        # A copy of Run.call: calling it would make a short call a third slower.
+        # A copy of GuestRun.call: calling it would make a short call a third slower.
         try:
             return self._fast[name](*args)
         except (KeyError, Elsewhere):

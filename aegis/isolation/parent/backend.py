@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
+    from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 else:  # needed only for components
     component_modules = late("aegis.isolation.parent.component_modules")
