@@ -24,7 +24,7 @@ _PLACE = re.compile(r"^\s*--> (?P<place>.+:\d+:\d+)$", re.MULTILINE)
 _REMEDIES = (
     (
         re.compile(r"^package '.+' not found"),
-        "put its WIT into deps/ in that directory; `aegis wit DIR/deps` writes the packages that Aegis provides",
+        "put its WIT into deps/ in that directory (`aegis wit DIR/deps` writes the packages that Aegis provides)",
     ),
     (re.compile(r"not WIT information"), "name WIT text, a directory of it, or a component"),
     (re.compile(r"^(name|type) `.+` does not exist$"), "define it, or import it from another interface with use"),
