@@ -14,7 +14,7 @@ import pytest
 
 import aegis as library
 from aegis.cli.output import Output
-from aegis.cli.run import _Events, _CommandRun
+from aegis.cli.run import _CommandRun, _Events
 from aegis.cli.supervise import Stopped
 from aegis.errors import ArtifactError, DeadlineExceeded, ExportNotFound, LinkError
 from aegis.policy import Policy
