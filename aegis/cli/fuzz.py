@@ -113,7 +113,7 @@ def _flags(context: click.Context) -> Iterable[str]:
     """Yield the policy options of the command line, each as one word ``--option=value``."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
-        if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
+        if name.startswith(("limit_", "allow_")) or name in ("isolate", "enable", "listen", "deny_net", "config_value"):
             values = value if isinstance(value, tuple) else () if value is None else (value,)
             yield from (f"{option.opts[0]}={one}" for one in values)
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from aegis.policy.capabilities import CapabilityRow
     from aegis.policy.declaration import Flag
 
-__all__ = ["GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "run_options", "shared"]
+__all__ = [
+    "ENABLE",
+    "GROUP",
+    "LIMIT_OPTIONS",
+    "chosen_limits",
+    "grants",
+    "limits",
+    "make_policy",
+    "run_options",
+    "shared",
+]
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
@@ -70,6 +80,11 @@ _ISOLATE = CommandOption(
 )  # fmt: skip
 
 
+ENABLE = CommandOption(
+    ("--enable",), "Enable this WebAssembly proposal; some need --isolate. Repeatable.", OptionKind.EACH, "NAME"
+)
+
+
 def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
     """Return the options for grants, which all commands that run guests have.
 
@@ -78,7 +93,7 @@ def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
     """
     named = None if words is None else {word.partition("=")[0] for word in words}
     rows = (row for row in CAPABILITIES if named is None or not named.isdisjoint(row.flags))
-    return (_ISOLATE, *(_option(flag) for row in rows for flag in declaration(row.name).flags))
+    return (_ISOLATE, ENABLE, *(_option(flag) for row in rows for flag in declaration(row.name).flags))
 
 
 def _option(flag: Flag) -> CommandOption:
@@ -143,7 +158,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         from aegis.policy.isolation import Isolation
 
         stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
-    policy = Policy(named=frozenset(named), **stated)
+    policy = Policy(named=frozenset(named), proposals=options.get("enable") or (), **stated)
     return policy if config is None else _read(config).merged(policy)
 
 

@@ -71,6 +71,9 @@ class Artifact:
         """Return the public attributes, for completion."""
         return [*(name for name in object.__dir__(self) if name.startswith("__")), *self._public]
 
+    proposals: tuple[str, ...] = ()
+    """The optional proposals that were enabled when the artifact was admitted."""
+
     def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data
         self._cache = cache
@@ -235,11 +238,11 @@ class Artifact:
             check_compile_cost,  # not needed, so not imported, when the code comes from the cache
         )
 
-        check_compile_cost(self._data, self._limits)
+        check_compile_cost(self._data, self._limits, self.proposals)
 
     def validate(self) -> None:
         """Validate the artifact without compiling it; raise ``ArtifactError`` if it is invalid."""
-        data, config = self._data, EngineConfig.from_limits(self._limits)
+        data, config = self._data, EngineConfig.from_limits(self._limits, proposals=self.proposals)
         error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
         if error is not None:
             raise ArtifactError(f"not a {self.kind} that Aegis admits: {first_line(take_error(error))}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
 from functools import partial
@@ -399,9 +399,22 @@ class ModuleStore(TokenHolder):
             return HostError("the stack has no room left to find out how the call ended: call from a less deep stack")
 
     def _evidence(self) -> Evidence:
+        thrown = self._thrown()
         if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size)
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full)
+            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size, thrown)
+        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full, thrown)
+
+    def _thrown(self) -> str | None:
+        """Take an exception that no handler caught out of the store; return its tag's name, ``""`` if not exported."""
+        if not self.plan.config.heap:
+            return None
+        from aegis.engine.call.exceptions import take_exception
+
+        return take_exception(self.context, self._tags() if self._instantiated else (), self._pointer_to)
+
+    def _tags(self) -> Iterable[str]:
+        """Return the names of the exported tags."""
+        return (export.name for export in self.plan.artifact.info.exports if export.kind == "tag")
 
     def busy(self) -> Exception:
         """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""
