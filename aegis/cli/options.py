@@ -93,7 +93,7 @@ def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
     """
     named = None if words is None else {word.partition("=")[0] for word in words}
     rows = (row for row in CAPABILITIES if named is None or not named.isdisjoint(row.flags))
-    return (_ISOLATE, ENABLE, *(_option(flag) for row in rows for flag in declaration(row.name).flags))
+    return (_ISOLATE, *(_option(flag) for row in rows for flag in declaration(row.name).flags))
 
 
 def _option(flag: Flag) -> CommandOption:
@@ -127,6 +127,7 @@ _FUNCTION = (
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
 _RUNNING = (
+    ENABLE,
     *limits(),
     CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),

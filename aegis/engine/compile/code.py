@@ -30,6 +30,7 @@ _MAX_MEMORIES = 1 << 16
 # Parts of the engine's error messages, which have no codes.
 _POOL = "pooling allocator requirements"
 _GC_TYPES = "gc types are disallowed"
+_EXCEPTION_TYPES = "exception refs not supported"
 _OPEN_FILES = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
@@ -285,6 +286,10 @@ def first_line(message: str) -> str:
     """Join the lines of an engine error, which ends with a numbered chain of causes, to one printable line."""
     if _GC_TYPES in message:
         return NO_EXTERNREF
+    if _EXCEPTION_TYPES in message:
+        from aegis.support.proposals import needs
+
+        return needs(["exceptions"])
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     causes = [line.partition(":")[2].strip() if line[:1].isdigit() else line for line in lines if line != "Caused by:"]
     return printable("; ".join(dict.fromkeys(causes)), 300)
