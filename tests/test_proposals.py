@@ -5,6 +5,7 @@ Exceptions are enabled only for isolated guests; their heap counts as memory; on
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,16 +86,16 @@ def test_with_the_proposal_it_runs_in_this_process(name: str, pooled: bool) -> N
 @pytest.mark.parametrize("name", _OPTIONAL)
 def test_with_the_proposal_it_runs_isolated_and_without_it_is_rejected_there_too(name: str) -> None:
     text, result = GUESTS[name]
-    with Aegis(cache=False, isolation=True, proposals=[name]) as runtime:
-        with runtime.sandbox(runtime.load_wat(text)) as sandbox:
-            assert sandbox.call("f") == result
+    runtime = Aegis(cache=False, isolation=True, proposals=[name])
+    with runtime, runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        assert sandbox.call("f") == result
     with Aegis(cache=False, isolation=True) as runtime, pytest.raises(ArtifactError, match=f"it needs {name}: "):
         runtime.load_wat(text)
 
 
 @pytest.mark.parametrize("text", DECLARED.values(), ids=DECLARED.keys())
 def test_every_use_of_exceptions_is_named(text: str) -> None:
-    with pytest.raises(ArtifactError, match="exceptions|externref"):
+    with pytest.raises(ArtifactError, match=r"exceptions|externref"):
         Aegis(cache=False).load_wat(text)
 
 
@@ -140,7 +141,7 @@ def test_configurations_with_different_proposals_have_different_fingerprints() -
 
 
 def test_exceptions_in_this_process_are_refused_with_the_remedy() -> None:
-    with pytest.raises(PolicyError, match="exceptions is only for isolated guests, .*: run with --isolate"):
+    with pytest.raises(PolicyError, match=r"exceptions is only for isolated guests, .*: run with --isolate"):
         Aegis(cache=False, proposals=["exceptions"])
     with pytest.raises(PolicyError, match="only for isolated guests"):
         Aegis.builder().with_proposals("exceptions").build()
@@ -203,11 +204,48 @@ def _called(function: str, *args: int, **limits: Any) -> tuple[Any, int]:
 @only_where_there_are_workers
 @pytest.mark.parametrize("function", ["named", "unnamed", "again"])
 def test_an_exception_that_no_handler_catches_is_a_trap(function: str) -> None:
-    with pytest.raises(GuestTrap, match="an exception .*that no handler caught in function") as raised:
+    with pytest.raises(GuestTrap, match=r"an exception .*that no handler caught in function") as raised:
         _called(function)
     assert raised.value.code == "uncaught-exception"
     assert ("with the tag 'oops'" in str(raised.value)) == (function == "named")
     assert raised.value.frames
+
+
+STARTS = {
+    "a start function": '(module (tag $t (export "oops")) (func $s (throw $t)) (start $s))',
+    "columns": '(module (tag $t (export "oops")) (func (export "f") (param i32) (result i32) (throw $t)))',
+    "realloc": """(component (core module $m (tag $t) (memory (export "memory") 1) (func (export "f") (param i32 i32))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (throw $t)))
+        (core instance $i (instantiate $m))
+        (func (export "f") (param "s" string) (canon lift (core func $i "f") (memory (core memory $i "memory"))
+            (realloc (core func $i "realloc")))))""",
+}
+"""Places beside an ordinary call where a guest may throw."""
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", STARTS)
+def test_an_exception_is_a_trap_wherever_the_host_enters_the_guest(place: str) -> None:
+    runtime = Aegis(cache=False, isolation=True, proposals=["exceptions"])
+    with runtime, pytest.raises(GuestTrap) as raised, runtime.sandbox(runtime.load_wat(STARTS[place])) as sandbox:
+        sandbox.call_many("f", [array("i", [1, 2])]) if place == "columns" else sandbox.call("f", "text")
+    assert raised.value.code == "uncaught-exception"
+
+
+FULL = """(module (tag $t) (table $kept 50000 exnref) (func $s (local $i i32)
+    (loop $l
+        (local.get $i)
+        (block $h (result exnref) (try_table (catch_all_ref $h) (throw $t)) unreachable)
+        (table.set $kept)
+        (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 50000)))))
+    (start $s))"""
+
+
+@only_where_there_are_workers
+def test_a_start_function_that_fills_the_heap_of_exceptions_exceeds_the_memory_limit() -> None:
+    runtime = Aegis(cache=False, isolation=True, proposals=["exceptions"], memory="256KiB", table_elements=50000)
+    with runtime, pytest.raises(MemoryExceeded, match="with the heap of exceptions"):
+        runtime.sandbox(runtime.load_wat(FULL))
 
 
 @only_where_there_are_workers
@@ -227,6 +265,20 @@ def test_exceptions_count_as_memory() -> None:
         _called("keep", 60000, memory="1MiB")
     assert raised.value.limit == "memory"
     assert raised.value.used <= 1 << 20
+
+
+@only_where_there_are_workers
+def test_the_heap_of_exceptions_counts_together_with_the_memories() -> None:
+    text = GUESTS["exceptions"][0].replace("(tag", "(memory 1) (tag", 1)
+    for memory, runs in ((2 * 65536, True), (65536, False)):
+        with Aegis(cache=False, isolation=True, proposals=["exceptions"], memory=memory, memories=1) as runtime:
+            module = runtime.load_wat(text)
+            with runtime.sandbox(module) as sandbox:
+                if runs:
+                    assert (sandbox.call("f"), sandbox.usage.peak_memory) == (7, memory)
+                else:
+                    with pytest.raises(MemoryExceeded):
+                        sandbox.call("f")
 
 
 @only_where_there_are_workers
@@ -263,7 +315,8 @@ BETWEEN = {
         (core instance $a (instantiate $m)) (core instance $b (instantiate $n (with "a" (instance $a))))
         (func (export "run") (result u32) (canon lift (core func $b "run"))))""",
     "two components": f"""(component
-        (component $A {_THROWER} (core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f"))))
+        (component $A {_THROWER} (core instance $i (instantiate $m))
+            (func (export "f") (canon lift (core func $i "f"))))
         (component $B (import "f" (func $f)) (core func $g (canon lower (func $f)))
             (core module $n (import "a" "f" (func $f)) {_CATCHER})
             (core instance $i (instantiate $n (with "a" (instance (export "f" (func $g))))))
@@ -277,14 +330,14 @@ BETWEEN = {
 @pytest.mark.parametrize("kind", BETWEEN)
 def test_an_exception_passes_between_core_modules_but_not_between_components(kind: str) -> None:
     """Oracle: the handler of the caller returns 2; the component model makes an exception at its boundary a trap."""
-    with Aegis(cache=False, isolation=True, proposals=["exceptions"]) as runtime:
-        with runtime.sandbox(runtime.load_wat(BETWEEN[kind])) as sandbox:
-            if kind == "one component":
-                assert sandbox.call("run") == 2
-                return
-            with pytest.raises(GuestTrap) as raised:
-                sandbox.call("run")
-            assert raised.value.code == "uncaught-exception"
+    runtime = Aegis(cache=False, isolation=True, proposals=["exceptions"])
+    with runtime, runtime.sandbox(runtime.load_wat(BETWEEN[kind])) as sandbox:
+        if kind == "one component":
+            assert sandbox.call("run") == 2
+            return
+        with pytest.raises(GuestTrap) as raised:
+            sandbox.call("run")
+        assert raised.value.code == "uncaught-exception"
 
 
 # -- the table and the policy ----------------------------------------------------------------------

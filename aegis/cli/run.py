@@ -109,6 +109,8 @@ class _GuestRun:
         data = read_artifact(self.path, limits)
         with working(self.output, "compiling", self.path):
             self.module = module = runtime.load(data, self.path, check=self.check)
+        if self.policy.proposals and self.output.verbose:
+            self.output.say(f"note: enabled beyond the default: {', '.join(self.policy.proposals)}")
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)

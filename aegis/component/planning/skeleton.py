@@ -81,7 +81,8 @@ def module_skeleton(info: ModuleInfo) -> bytes:
     }
     sections = (
         (1, [_function(of) for of in types]), (2, imports), (3, defined["func"]), (4, defined["table"]),
-        (5, defined["memory"]), (13, defined["tag"]), (6, defined["global"]), (7, exports), (10, [_TRAPS] * len(defined["func"])),
+        (5, defined["memory"]), (13, defined["tag"]), (6, defined["global"]),
+        (7, exports), (10, [_TRAPS] * len(defined["func"])),
     )  # fmt: skip
     return b"\0asm\1\0\0\0" + b"".join([_section(number, _vector(items)) for number, items in sections if items])
 

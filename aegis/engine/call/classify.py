@@ -61,7 +61,8 @@ OWN_MODULE = "aegis:between"
 class Evidence:
     """State of a store from which :func:`classify` derives the reason of a failure; callables run only if needed.
 
-    ``thrown`` is the name of the tag of an exception that no handler caught, ``""`` if it is unknown.
+    ``thrown`` is the name of the tag of an exception that no handler caught, ``""`` if it is unknown; ``heap``: the
+    store may have a heap of exceptions.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Evidence:
         memory_full: Callable[[], int | None],
         table_full: Callable[[], int | None],
         thrown: str | None = None,
+        *,
+        heap: bool = False,
     ) -> None:
         self.door = door
         self.limits = limits
@@ -79,6 +82,7 @@ class Evidence:
         self.memory_full = memory_full
         self.table_full = table_full
         self.thrown = thrown
+        self.heap = heap
 
 
 def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseException:
@@ -89,6 +93,7 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     """
     code, message, frames = _take_trap(trap) if trap else (None, "", ())
     if error:
+        frames = _frames_of(lib.wasmtime_error_wasm_trace, error) if evidence.thrown is not None else frames
         message = take_error(error)
     if code is None and evidence.thrown is not None:
         code = _UNCAUGHT
@@ -153,7 +158,7 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
 def _refused_heap(evidence: Evidence) -> AegisError | None:
     """Return the error for a failure without a trap code after a refused growth: of the heap that holds exceptions."""
     limits, budget = evidence.limits, evidence.memory_budget
-    if budget is None or limits.memory is None or not budget.refused:
+    if not evidence.heap or budget is None or limits.memory is None or not budget.refused:
         return None
     unit = f"bytes with the heap of exceptions, {budget.refused:,} more were refused"
     return _trapped("memory", budget.used, limits.memory, unit)

@@ -13,14 +13,20 @@ from ctypes import c_void_p
 from aegis.engine.native.library import lib, take_error
 from aegis.support.lean import Any
 
-__all__ = ["take_exception"]
+__all__ = ["has_exception", "take_exception"]
 
 _REFERENCE_BYTES, _TAG_BYTES = 24, 24
 """``wasmtime_exnref_t``, and a bound of ``wasmtime_tag_t``."""
 
 _PARAMETERS = {
-    "wasmtime_context_take_exception": 2, "wasmtime_exnref_tag": 3, "wasmtime_exnref_unroot": 1, "wasmtime_tag_eq": 3,
+    "wasmtime_context_has_exception": 1, "wasmtime_context_take_exception": 2, "wasmtime_exnref_tag": 3,
+    "wasmtime_exnref_unroot": 1, "wasmtime_tag_eq": 3,
 }  # fmt: skip
+
+
+def has_exception(context: Any) -> bool:
+    """Return whether an exception that no handler caught is pending in a store."""
+    return bool(_function("wasmtime_context_has_exception", ctypes.c_bool)(context))
 
 
 def take_exception(context: Any, tags: Iterable[str], find: Callable[[str], Any]) -> str | None:

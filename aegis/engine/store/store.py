@@ -261,6 +261,8 @@ class ModuleStore(TokenHolder):
         """
         if error is not None and self.memory_budget is not None and self.memory_budget.unfit:
             return self._refused_memory(error, self.memory_budget)
+        if self.plan.config.heap and self._ended_by_exceptions():
+            return self.failed(error)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
@@ -399,10 +401,15 @@ class ModuleStore(TokenHolder):
             return HostError("the stack has no room left to find out how the call ended: call from a less deep stack")
 
     def _evidence(self) -> Evidence:
-        thrown = self._thrown()
-        if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size, thrown)
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full, thrown)
+        memory, table = (self._memory_full, self._table_full) if self._instantiated else (_no_size, _no_size)
+        budget, heap = self.memory_budget, self.plan.config.heap
+        return Evidence(self.door, self.plan.limits, budget, memory, table, self._thrown(), heap=heap)
+
+    def _ended_by_exceptions(self) -> bool:
+        """Return whether a start function ended by an exception, or because the heap of exceptions is full."""
+        from aegis.engine.call.exceptions import has_exception
+
+        return has_exception(self.context) or bool(self.memory_budget and self.memory_budget.refused)
 
     def _thrown(self) -> str | None:
         """Take an exception that no handler caught out of the store; return its tag's name, ``""`` if not exported."""
