@@ -63,6 +63,9 @@ class Aegis:
         are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
         (:class:`aegis.Limits`). For a capability, the text of its command-line option is enough, or a list of them:
         ``network="tcp://10.0.0.1:5432"``, ``filesystem=["/data"]`` (read-only), ``environment={"TZ": "UTC"}``.
+    ``proposals``
+        Names of WebAssembly proposals to enable beyond the default, such as ``["exceptions"]``. Some need ``isolation``
+        (:class:`aegis.Policy`).
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
     ``subscribers``
@@ -100,7 +103,7 @@ class Aegis:
         network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
         # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
-        imports: Mapping[str, str] = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT, proposals: Sequence[str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
@@ -119,9 +122,13 @@ class Aegis:
             raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        limits = self.policy.limits
-        plain = EngineConfig.from_limits(limits)
-        chosen = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
+        limits, proposals = self.policy.limits, self.policy.proposals
+        if proposals and self.policy.isolation is None:
+            from aegis.support.proposals import require_isolation
+
+            require_isolation(proposals)
+        plain = EngineConfig.from_limits(limits, proposals=proposals)
+        chosen = EngineConfig.from_limits(limits, pooled=True, proposals=proposals) if pooled else plain
         self._backend = InProcessBackend(self.policy, chosen, plain, subscribers, exact=exact_memory)
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
@@ -202,7 +209,7 @@ class Aegis:
     def _compile(
         self, data: bytes, what: str, check: Callable[[Module | Component], None] | None = None
     ) -> Module | Component:
-        artifact = admit_artifact(data, self.policy.limits, self._cache, what)
+        artifact = admit_artifact(data, self.policy.limits, self._cache, what, self.policy.proposals)
         if check is not None:
             check(artifact)
         if self.policy.isolation is None:
@@ -222,6 +229,18 @@ class Aegis:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _isolates(self, chosen: bool | None) -> bool:
+        """Return whether a sandbox is isolated; raise ``PolicyError`` if a proposal does not allow it in this process.
+
+        ``chosen`` overrides the policy.
+        """
+        isolated = self.policy.isolation is not None if chosen is None else chosen
+        if self.policy.proposals and not isolated:
+            from aegis.support.proposals import require_isolation
+
+            require_isolation(self.policy.proposals)
+        return isolated
 
     def _workers(self) -> IsolatedBackend:
         """Return the backend of isolated sandboxes; it starts its workers now."""
@@ -281,7 +300,7 @@ class Aegis:
 
         Raise the errors of :meth:`aegis.Sandbox.load`.
         """
-        isolated = self.policy.isolation is not None if isolate is None else isolate
+        isolated = self._isolates(isolate)
         run = GuestRun(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
             subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
@@ -307,7 +326,7 @@ class Aegis:
         from aegis.sandbox.awaited import off_loop
         from aegis.sandbox.opening import SandboxOpening
 
-        isolated = self.policy.isolation is not None if isolate is None else isolate
+        isolated = self._isolates(isolate)
 
         async def new_run() -> GuestRun:
             starts = isolated and self._isolated is None
@@ -421,6 +440,10 @@ class Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
         return self._with(imports=(*self._policy.imports, *providers.items()))
 
+    def with_proposals(self, *names: str) -> Builder:
+        """Enable WebAssembly proposals, in addition to earlier ones; ``exceptions`` needs :meth:`with_isolation`."""
+        return self._with(proposals=(*self._policy.proposals, *names))
+
     def with_isolation(
         self, isolation: Isolation | str | bool = True, *, strict: bool = DEFAULT, workers: int = DEFAULT,
         recycle: int = DEFAULT, without: Sequence[str] = DEFAULT, compile_time: Duration = DEFAULT,
@@ -484,6 +507,7 @@ def run(
     keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
     # [end]
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
+    proposals: Sequence[str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
     instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,

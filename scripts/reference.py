@@ -24,11 +24,11 @@ import click
 import aegis
 from aegis import errors
 from aegis.cli.commands import group
-from aegis.engine.compile.config import ADMITTED, REFUSED
 from aegis.limits import LIMIT_NAMES, Limits, bounds_of, flag_of, format_limit
 from aegis.observe.events import EVENTS, Event
 from aegis.policy.isolation import LAYERS
 from aegis.policy.keys import all_keys
+from aegis.support.proposals import PROPOSALS
 
 __all__ = ["ENDINGS", "TABLES", "filled", "main", "pages", "stale"]
 
@@ -162,10 +162,9 @@ def events() -> str:
 
 
 def proposals() -> str:
-    """Return the table of WebAssembly proposals: which are on, which are off."""
-    rows = [(f"`{name.replace('_', '-')}`", "on") for name in ADMITTED]
-    rows += [(f"`{name.replace('_', '-')}`", "off") for name in REFUSED]
-    return table(("proposal", "in Aegis"), sorted(rows))
+    """Return the table of WebAssembly proposals: state, where guests that use one may run, and the reason."""
+    rows = ((f"`{row.name}`", row.state, row.place, row.reason) for row in PROPOSALS)
+    return table(("proposal", "in Aegis", "guests run", "why"), rows)
 
 
 # -- the policy file ----------------------------------------------------------------------------------------

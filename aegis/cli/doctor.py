@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from aegis.engine.native.library import MAJOR, lib
 from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError
 from aegis.limits import Limits
+from aegis.support.proposals import IN_PROCESS, ISOLATED, OFF, ON, OPTIONAL, PROPOSALS, Proposal
 from aegis.text import count
 
 __all__ = ["command"]
@@ -46,6 +47,7 @@ def command(output: Output) -> int:
             "exit_code": code,
             "engine": _facts(),
             "checks": list(map(asdict, checks)),
+            "proposals": [_proposal(row) for row in PROPOSALS],
         },
         "\n".join(lines),
     )
@@ -57,6 +59,27 @@ def _facts() -> dict[str, Any] | None:
         return engine_facts().to_dict()
     except (AegisError, OSError):  # the check "engine" reports it
         return None
+
+
+def _proposal(row: Proposal) -> dict[str, Any]:
+    """Return a row of the table of proposals, and for one that can be enabled the advisories it makes reachable."""
+    try:
+        reachable = engine_facts((row.name,)).reachable if row.state == OPTIONAL else ()
+    except (AegisError, OSError):
+        reachable = ()
+    return {**row.to_dict(), "advisories": [finding.advisory.id for finding in reachable]}
+
+
+def _proposals() -> Iterator[Check]:
+    for state, place in ((ON, ""), (OPTIONAL, IN_PROCESS), (OPTIONAL, ISOLATED), (OFF, "")):
+        rows = [row for row in PROPOSALS if (row.state, row.place) == (state, place)]
+        named = ", ".join(_shown(_proposal(row)) for row in rows)
+        yield Check("proposals", "ok", f"{state}{f' with --enable, {place}' if place else ''}: {named}")
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    known = row["advisories"]
+    return f"{row['name']} (makes {', '.join(known)} reachable)" if known else str(row["name"])
 
 
 def _guarded(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -131,4 +154,4 @@ def _isolation() -> Iterator[Check]:
         yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
 
 
-_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)
+_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation, _proposals)

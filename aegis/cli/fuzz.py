@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.click_options import FileCommand, limit_options, policy_options
+from aegis.cli.click_options import FileCommand, limit_options, policy_options, with_options
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.input_files import read_artifact, read_bounded
-from aegis.cli.options import make_policy
+from aegis.cli.options import ENABLE, make_policy
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
@@ -65,6 +65,7 @@ _MAX_FINDING_BYTES = 64 << 20
     "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
 )
 @policy_options
+@with_options([ENABLE])
 @partial(limit_options, fuel="1e9")
 @click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
 @click.pass_context
@@ -113,7 +114,7 @@ def _flags(context: click.Context) -> Iterable[str]:
     """Yield the policy options of the command line, each as one word ``--option=value``."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
-        if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
+        if name.startswith(("limit_", "allow_")) or name in ("isolate", "enable", "listen", "deny_net", "config_value"):
             values = value if isinstance(value, tuple) else () if value is None else (value,)
             yield from (f"{option.opts[0]}={one}" for one in values)
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from aegis.policy.capabilities import CapabilityRow
     from aegis.policy.declaration import Flag
 
-__all__ = ["GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "run_options", "shared"]
+__all__ = [
+    "ENABLE",
+    "GROUP",
+    "LIMIT_OPTIONS",
+    "chosen_limits",
+    "grants",
+    "limits",
+    "make_policy",
+    "run_options",
+    "shared",
+]
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
@@ -70,6 +80,11 @@ _ISOLATE = CommandOption(
 )  # fmt: skip
 
 
+ENABLE = CommandOption(
+    ("--enable",), "Enable this WebAssembly proposal; some need --isolate. Repeatable.", OptionKind.EACH, "NAME"
+)
+
+
 def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
     """Return the options for grants, which all commands that run guests have.
 
@@ -112,6 +127,7 @@ _FUNCTION = (
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
 _RUNNING = (
+    ENABLE,
     *limits(),
     CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
@@ -143,7 +159,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         from aegis.policy.isolation import Isolation
 
         stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
-    policy = Policy(named=frozenset(named), **stated)
+    policy = Policy(named=frozenset(named), proposals=options.get("enable") or (), **stated)
     return policy if config is None else _read(config).merged(policy)
 
 

@@ -92,7 +92,7 @@ class _CommandRun:
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            engine = _engine() if self.output.json else None
+            engine = _engine(self.policy.proposals) if self.output.json else None
             return self.output.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
         except AegisError as error:
             outcome = Outcome.from_error(error)
@@ -109,6 +109,8 @@ class _CommandRun:
         data = read_artifact(self.path, limits)
         with working(self.output, "compiling", self.path):
             self.module = module = runtime.load(data, self.path, check=self.check)
+        if self.policy.proposals and self.output.verbose:
+            self.output.say(f"note: enabled beyond the default: {', '.join(self.policy.proposals)}")
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
@@ -243,20 +245,20 @@ class _CommandRun:
 
         report = ExecutionReport.of(
             outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
-            granted=self.policy.describe(), limits=asdict(self.policy.limits),
-            layers=self.sandbox.layers if self.sandbox else (), engine=_engine(),
+            granted=self.policy.describe(), proposals=self.policy.proposals, limits=asdict(self.policy.limits),
+            layers=self.sandbox.layers if self.sandbox else (), engine=_engine(self.policy.proposals),
             subscribers_failed=len(self.sandbox.events.failures) if self.sandbox else 0,
             events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
 
 
-def _engine() -> dict[str, Any] | None:
+def _engine(proposals: Sequence[str]) -> dict[str, Any] | None:
     """Return the engine's versions and advisories for the report; ``None`` if the engine cannot be loaded."""
     from aegis.engine.native.advisories import engine_facts
 
     try:
-        return engine_facts().to_dict()
+        return engine_facts(proposals).to_dict()
     except (AegisError, OSError):
         return None
 

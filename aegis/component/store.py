@@ -104,7 +104,13 @@ class ComponentStore(ModuleStore):
         return ended if found is None else found
 
     def _evidence(self) -> Evidence:
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None)
+        return Evidence(
+            self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None, self._thrown()
+        )
+
+    def _tags(self) -> tuple[str, ...]:
+        """Return no names: a component exports no tags."""
+        return ()
 
     def _memory_full(self) -> int | None:
         cap = self.plan.memory_cap

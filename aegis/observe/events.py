@@ -105,7 +105,10 @@ def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleLoaded(Event):
-    """An artifact was loaded in ``seconds``, by compiling it or (``cached``) from the cache."""
+    """An artifact was loaded in ``seconds``, by compiling it or (``cached``) from the cache.
+
+    ``proposals`` names the WebAssembly proposals that were enabled beyond the default, separated by spaces.
+    """
 
     kind: ClassVar[str] = "module_loaded"
 
@@ -114,6 +117,7 @@ class ModuleLoaded(Event):
     size: int
     cached: bool
     seconds: float
+    proposals: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

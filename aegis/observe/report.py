@@ -66,6 +66,8 @@ class ExecutionReport:
     function: str | None = None
     granted: tuple[str, ...] = ()
     """One line for each grant, from :meth:`aegis.Policy.describe`."""
+    proposals: tuple[str, ...] = ()
+    """The WebAssembly proposals that were enabled beyond the default."""
     limits: Mapping[str, float | None] = field(default_factory=dict)
     """The limits by name; ``None`` is a limit that is off."""
     layers: tuple[tuple[str, bool, str], ...] = ()
@@ -86,6 +88,7 @@ class ExecutionReport:
         digest: str | None = None,
         function: str | None = None,
         granted: Sequence[str] = (),
+        proposals: Sequence[str] = (),
         limits: Mapping[str, float | None] | None = None,
         layers: Sequence[tuple[str, bool, str]] = (),
         subscribers_failed: int = 0,
@@ -94,10 +97,10 @@ class ExecutionReport:
     ) -> ExecutionReport:
         """Return the report of ``outcome``.
 
-        Pass ``policy.describe()`` as ``granted``, ``dataclasses.asdict(policy.limits)`` as ``limits``,
-        ``sandbox.layers`` as ``layers``, ``len(sandbox.events.failures)`` as ``subscribers_failed``,
-        ``sandbox.events.lost`` as ``events_lost``, and the dictionary of
-        :func:`aegis.engine.native.advisories.engine_facts` as ``engine``.
+        Pass ``policy.describe()`` as ``granted``, ``policy.proposals`` as ``proposals``,
+        ``dataclasses.asdict(policy.limits)`` as ``limits``, ``sandbox.layers`` as ``layers``,
+        ``len(sandbox.events.failures)`` as ``subscribers_failed``, ``sandbox.events.lost`` as ``events_lost``, and the
+        dictionary of :func:`aegis.engine.native.advisories.engine_facts` as ``engine``.
         """
         return cls(
             status=outcome.status,
@@ -111,6 +114,7 @@ class ExecutionReport:
             digest=digest,
             function=None if function is None else str(function),
             granted=tuple(granted),
+            proposals=tuple(proposals),
             limits=dict(limits or {}),
             layers=tuple(layers),
             subscribers_failed=subscribers_failed,
@@ -135,6 +139,7 @@ class ExecutionReport:
             "error": None if self.error is None else dict(self.error),
             "usage": _usage(self.usage),
             "granted": list(self.granted),
+            "proposals": list(self.proposals),
             "limits": dict(self.limits),
             "lifted": list(self.lifted),
             "subscribers_failed": self.subscribers_failed,
@@ -196,6 +201,8 @@ class ExecutionReport:
     def _allowed(self) -> list[tuple[str, str]]:
         granted = self.granted or ("nothing",)
         lines = [("granted" if n == 0 else "", visible(line)) for n, line in enumerate(granted)]
+        if self.proposals:
+            lines.append(("enabled", ", ".join(self.proposals)))
         if self.lifted:
             lines.append(("lifted", ", ".join(self.lifted)))
         return lines + self._isolation() + self._engine()

@@ -13,6 +13,7 @@ from aegis.policy.capabilities import declaration, row_of
 from aegis.policy.keys import keys
 from aegis.policy.policy import Policy, checked_providers
 from aegis.policy.toml_table import PolicyText, TomlTable, is_number
+from aegis.support.proposals import checked_proposals
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
@@ -94,8 +95,10 @@ class _PolicyReader:
         self._top.known(keys(""))
         granted = self._capabilities(self._top.table("capabilities"))
         isolation, limits, imports = self._isolation(), self._limits(), self._imports()
-        named = frozenset(self._named)
-        return self._top.at((), Policy, limits=limits, imports=imports, isolation=isolation, named=named, **granted)
+        named, proposals = frozenset(self._named), self._proposals()
+        return self._top.at(
+            (), Policy, limits=limits, imports=imports, isolation=isolation, proposals=proposals, named=named, **granted
+        )  # fmt: skip
 
     def _capabilities(self, tables: TomlTable) -> dict[str, Any]:
         """Read each table of ``[capabilities]`` by the declaration of its capability, which is imported only now."""
@@ -129,6 +132,11 @@ class _PolicyReader:
             return None
         self._named.update(f"isolation.{key}" for key in given)
         return isolation
+
+    def _proposals(self) -> tuple[str, ...]:
+        table = self._top.table("engine")
+        table.known(keys("engine"))
+        return table.at(("proposals",), checked_proposals, table.strings("proposals"))
 
     def _imports(self) -> tuple[tuple[str, str], ...]:
         found: list[tuple[str, str]] = []

@@ -30,11 +30,13 @@ _TABLES: Mapping[str, Mapping[str, Key]] = {
         "capabilities": Key("table of tables", "Grants of each sandbox."),
         "imports": Key("table of tables", "Python objects that provide interfaces, by interface."),
         "isolation": Key("table", "A worker process for each sandbox; the table alone switches it on."),
+        "engine": Key("table", "WebAssembly proposals beyond the default."),
     },
     "limits": {
         **{name: Key("quantity or `none`", f"The limit `{name}`; `none` lifts it.") for name in LIMIT_NAMES},
         **{key: Key("number", f"`{name}` as a plain number.") for key, name in _QUANTITIES.items()},
     },
+    "engine": {"proposals": Key("list of names", "Proposals to enable, such as `exceptions`.")},
     "imports": {"provider": Key("text", "A Python object, `module:name`, that implements the interface.")},
     "isolation": {
         "enabled": Key("true or false", "Whether the table counts; true by default."),

@@ -44,6 +44,7 @@ def merged_policies(earlier: Any, later: Any) -> Any:
         limits=replace(earlier.limits, **stated(later.limits, _below("limits", later.named), *LIMIT_NAMES)),
         isolation=_isolation(earlier.isolation, later.isolation, _below("isolation", later.named)),
         imports=tuple({**dict(earlier.imports), **dict(later.imports)}.items()),
+        proposals=(*earlier.proposals, *later.proposals),
         sources=tuple(dict.fromkeys((*earlier.sources, *later.sources))),
         named=earlier.named | later.named,
         **granted,

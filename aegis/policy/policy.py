@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from aegis.errors import PolicyError
 from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES, Limits, without_aliases
@@ -40,7 +40,15 @@ _coerced: Any = late("aegis.policy.coerced")
 
 __all__ = ["KEYWORDS", "Policy", "checked_providers"]
 
-KEYWORDS = (*LIMIT_NAMES, *LIMIT_ALIASES, "limits", *(row.name for row in CAPABILITIES), "isolation", "imports")
+KEYWORDS = (
+    *LIMIT_NAMES,
+    *LIMIT_ALIASES,
+    "limits",
+    *(row.name for row in CAPABILITIES),
+    "isolation",
+    "imports",
+    "proposals",
+)
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
 
@@ -72,6 +80,9 @@ class Policy:
     """Options for running guests in worker processes; ``None`` runs them in this process."""
     imports: tuple[tuple[str, str], ...] = ()
     """Pairs of an interface and its provider, a Python object of the embedder named as ``module:name``."""
+    proposals: tuple[str, ...] = ()
+    """WebAssembly proposals to enable beyond the default (:mod:`aegis.support.proposals`); a policy file calls the list
+    ``[engine] proposals``."""
     sources: tuple[str, ...] = field(default=(), compare=False)
     """The files from which the policy was read; Aegis rejects a grant that would let a guest change them."""
     named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
@@ -85,6 +96,10 @@ class Policy:
             if (value is not None or not row.optional) and not isinstance(value, capability_class(row)):
                 raise PolicyError(f"{row.name}: expected {row.kind}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
+        if self.proposals != ():
+            from aegis.support.proposals import checked_proposals
+
+            object.__setattr__(self, "proposals", checked_proposals(self.proposals))
         if self.named:
             object.__setattr__(self, "named", frozenset(filter(self._states, self.named)))
         if self.isolation is not None:
@@ -130,7 +145,7 @@ class Policy:
         network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
         # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
-        imports: Mapping[str, str] = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT, proposals: Sequence[str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,

@@ -205,6 +205,7 @@ class Meter:
 
         self._bus.emit(
             ModuleLoaded, digest=module.digest, artifact=module.kind, size=module.size, cached=module.cached,
+            proposals=" ".join(module.proposals),
             seconds=module.seconds,
         )  # fmt: skip
 

@@ -73,6 +73,7 @@ def test_doctor_finds_this_system_fit() -> None:
     assert all(layer in ended.out for layer in LAYERS)
     names = [check["name"] for check in aegis("-f", "json", "doctor").document["checks"]]
     names = [name for name in names if not name.startswith("GHSA-")]
-    assert names == ["python", "engine", "advisories", "cache", "files", "memory", "isolation", *LAYERS]
+    before = ["python", "engine", "advisories", "cache", "files", "memory", "isolation", *LAYERS]
+    assert names == [*before, *["proposals"] * 4]
     assert aegis("--version").out.startswith("aegis ")
     assert "run" in aegis("--help").out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
 from functools import partial
@@ -261,6 +261,8 @@ class ModuleStore(TokenHolder):
         """
         if error is not None and self.memory_budget is not None and self.memory_budget.unfit:
             return self._refused_memory(error, self.memory_budget)
+        if self.plan.config.heap and self._ended_by_exceptions():
+            return self.failed(error)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
@@ -399,9 +401,27 @@ class ModuleStore(TokenHolder):
             return HostError("the stack has no room left to find out how the call ended: call from a less deep stack")
 
     def _evidence(self) -> Evidence:
-        if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size)
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full)
+        memory, table = (self._memory_full, self._table_full) if self._instantiated else (_no_size, _no_size)
+        budget, heap = self.memory_budget, self.plan.config.heap
+        return Evidence(self.door, self.plan.limits, budget, memory, table, self._thrown(), heap=heap)
+
+    def _ended_by_exceptions(self) -> bool:
+        """Return whether a start function ended by an exception, or because the heap of exceptions is full."""
+        from aegis.engine.call.exceptions import has_exception
+
+        return has_exception(self.context) or bool(self.memory_budget and self.memory_budget.refused)
+
+    def _thrown(self) -> str | None:
+        """Take an exception that no handler caught out of the store; return its tag's name, ``""`` if not exported."""
+        if not self.plan.config.heap:
+            return None
+        from aegis.engine.call.exceptions import take_exception
+
+        return take_exception(self.context, self._tags() if self._instantiated else (), self._pointer_to)
+
+    def _tags(self) -> Iterable[str]:
+        """Return the names of the exported tags."""
+        return (export.name for export in self.plan.artifact.info.exports if export.kind == "tag")
 
     def busy(self) -> Exception:
         """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""

@@ -69,7 +69,7 @@ class IsolatedBackend(BaseBackend):
         if options.strict:
             from aegis.engine.native.advisories import refuse_reachable
 
-            refuse_reachable()
+            refuse_reachable(proposals=policy.proposals)
         self.exact = exact or bool(subscribers)
         spec = WorkerSpec.of(policy, options.without)
         if len(dumps(spec)) > PACKET // 2:  # too large for a packet: send the policy with each sandbox instead
@@ -83,7 +83,7 @@ class IsolatedBackend(BaseBackend):
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False) -> EngineConfig:
         """Return the engine configuration for ``artifact``; ``watched``: an observer needs exact memory use."""
-        counted = artifact.counted(self.policy.limits, watched=watched or self.exact)
+        counted = self.config.heap or artifact.counted(self.policy.limits, watched=watched or self.exact)
         return self.config.with_count() if counted else self.config
 
     def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:

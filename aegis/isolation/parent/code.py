@@ -235,7 +235,7 @@ class _CodeSearch:
             if component.known_world is None:
                 record.keep_record(
                     self._cache, component.digest, component.admitted_under,
-                    record.ComponentRecord(component.structure, component.program, None),
+                    record.ComponentRecord(component.structure, component.program, None), component.proposals,
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:
