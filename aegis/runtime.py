@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _coerced: Any = late("aegis.policy.coerced")
 
-__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
+__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "require_entry", "run"]
 
 
 def __dir__() -> list[str]:
@@ -457,18 +457,9 @@ def run(
     try:
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
             chosen = function or entry_point(module)
-            prepare(sandbox, module, chosen)
             return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)
-
-
-def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
-    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
-    if artifact.kind == "module" and function not in ("_start", "_initialize"):
-        assert isinstance(artifact, Module)
-        if artifact.export("_initialize") is not None:
-            sandbox.call("_initialize")
 
 
 def is_program(function: str) -> bool:

@@ -26,7 +26,7 @@ from aegis.errors import (
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
+from aegis.runtime import Aegis, ended, entry_point, is_program, require_entry
 from aegis.sandbox.link_module import require_imports
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.lean import IO, TYPE_CHECKING, Any, replace
@@ -147,7 +147,6 @@ class _GuestRun:
         call = () if name == "_start" else convert(name, module, self.args)
         with sandbox:
             sandbox.load(module)
-            prepare(sandbox, module, name)
             return sandbox.run(name, *call)
 
     def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
