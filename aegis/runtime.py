@@ -9,7 +9,7 @@ from aegis.engine.compile.artifact import Module, read_file, text_to_binary
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.plan import callable_export
-from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
+from aegis.errors import ArtifactError, ExportNotFound, GuestError, PolicyError
 from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
@@ -24,13 +24,13 @@ from aegis.policy import (
 from aegis.policy.policy import KEYWORDS
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.in_process import InProcessBackend
+from aegis.sandbox.programs import COMMAND, ended, is_program
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
 from aegis.text import printable, similar_names
 from aegis.values import AnswerStep, Decision
-from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -462,20 +462,7 @@ def run(
         return Outcome.from_error(error)
 
 
-def is_program(function: str) -> bool:
-    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
-    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
-
-
-_COMMAND = "wasi:cli/run"
 _HANDLER = "wasi:http/incoming-handler"
-
-
-def ended(function: str, outcome: Outcome) -> Outcome:
-    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
-    if is_program(function) and isinstance(outcome.value, Err):
-        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
-    return outcome
 
 
 def entry_point(artifact: Module | Component) -> str:
@@ -488,7 +475,7 @@ def entry_point(artifact: Module | Component) -> str:
 
 def _entry_among(functions: list[str], kind: str) -> str:
     for name in functions:
-        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
+        if name == "_start" or (name.startswith(f"{COMMAND}@") and name.endswith("#run")):
             return name
     if "main" in functions:
         return "main"
@@ -499,10 +486,10 @@ def _entry_among(functions: list[str], kind: str) -> str:
         raise ExportNotFound(
             f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
             "--invoke, or build it with wasi:cli/run",
-            name=_COMMAND, near=[],
+            name=COMMAND, near=[],
         )  # fmt: skip
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
+    start, how = ("_start", "-e") if kind == "module" else (COMMAND, "--invoke")
     raise ExportNotFound(
         f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
         name=start, near=similar_names(start, functions),
