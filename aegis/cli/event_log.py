@@ -210,4 +210,4 @@ def _unwritable(target: str, error: OSError | ValueError) -> str:
         reason, remedy = "no process reads from it", "start its reader first"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "name a file on a disk with free space"
-    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"
+    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}: {remedy}"

@@ -242,7 +242,7 @@ class _GuestRun:
             return None
         name, error = lost
         why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        return f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room"
+        return f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room"
 
     def recorded(self, code: int) -> int:
         """Return the exit code; an incomplete event log changes 0 to 125."""

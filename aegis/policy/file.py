@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +47,50 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         ) from None
     policy = decode_policy(data, base=os.path.dirname(os.path.abspath(name)), source=name)
     return replace(policy, sources=(os.path.abspath(name),))
+
+
+def position_of_grant(sources: Sequence[str], host: str) -> tuple[str | None, int | None]:
+    """Return the policy file among ``sources`` that grants the absolute path ``host``, and the line of the grant."""
+
+    def match(data: Mapping[str, Any], base: str) -> ValuePath | None:
+        for n, entry in enumerate(data["capabilities"]["filesystem"]["paths"]):
+            text = entry if isinstance(entry, str) else entry["path"]
+            if absolute(split_grant(text)[0], base) == host:
+                return ("capabilities", "filesystem", "paths", n)
+        return None
+
+    return _position(sources, match)
+
+
+def position_of_bucket(sources: Sequence[str], name: str) -> tuple[str | None, int | None]:
+    """Return the policy file among ``sources`` that grants the key-value bucket ``name``, and the line of the grant."""
+
+    def match(data: Mapping[str, Any], base: str) -> ValuePath | None:
+        buckets = data["capabilities"]["keyvalue"]["buckets"]
+        return ("capabilities", "keyvalue", "buckets", name) if name in buckets else None
+
+    return _position(sources, match)
+
+
+def _position(
+    sources: Sequence[str], match: Callable[[Mapping[str, Any], str], ValuePath | None]
+) -> tuple[str | None, int | None]:
+    """Return the first of ``sources`` with a matching value, and its line; ``None`` twice if there is none.
+
+    The files were valid when the policy was read, and may have changed since.
+    """
+    import tomllib
+
+    for source in sources:
+        try:
+            with open(source, "rb") as file:
+                text = file.read(MAX_POLICY_BYTES).decode("utf-8-sig")
+            path = match(tomllib.loads(text), os.path.dirname(os.path.abspath(source)))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            continue
+        if path is not None:
+            return source, line_of(text, path)
+    return None, None
 
 
 def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Policy:
