@@ -31,15 +31,19 @@ class Check:
     name: str
     level: str
     text: str
+    remedy: str | None = None
+    """How to make the feature available."""
 
 
 @click.command(cls=FileCommand)
+@click.option("--strict", is_flag=True, help="Exit 1 for a warning, such as a missing layer of isolation.")
 @click.pass_obj
-def command(output: Output) -> int:
+def command(output: Output, /, strict: bool) -> int:
     """Check this system: engine, cache and kernel features. Exit 0 if guests can run safely."""
     checks = [check for look in _LOOKS for check in _guarded(look)]
-    code = 125 if any(check.level == "failure" for check in checks) else 0
-    lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
+    levels = {check.level for check in checks}
+    code = 125 if "failure" in levels else 1 if strict and "warning" in levels else 0
+    lines = [line for check in checks for line in _lines(check)]
     output.result(
         {
             "status": "ok" if code == 0 else "failure",
@@ -50,6 +54,12 @@ def command(output: Output) -> int:
         "\n".join(lines),
     )
     return code
+
+
+def _lines(check: Check) -> Iterator[str]:
+    yield f"{check.level:<8} {check.name:<14} {check.text}"
+    if check.remedy is not None:
+        yield f"{'':<8} {'':<14} to do: {check.remedy}"
 
 
 def _facts() -> dict[str, Any] | None:
@@ -119,6 +129,7 @@ def _memory() -> Iterator[Check]:
 
 def _isolation() -> Iterator[Check]:
     from aegis.isolation.confine import available
+    from aegis.isolation.confine.remedies import REMEDIES
 
     layers = available()
     missing = [layer.name for layer in layers if not layer.active]
@@ -128,7 +139,10 @@ def _isolation() -> Iterator[Check]:
         text = f"all {len(layers)} layers; strict isolation is possible"
     yield Check("isolation", "warning" if missing else "ok", text)
     for layer in layers:
-        yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
+        if layer.active:
+            yield Check(layer.name, "ok", layer.detail)
+        else:
+            yield Check(layer.name, "warning", layer.detail, REMEDIES[layer.name])
 
 
 _LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)

@@ -139,6 +139,11 @@ class _Fuzz:
 
         options = self.options
         state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
+        isolation = self.plan.policy.isolation
+        if isolation is not None and not self.output.quiet and not self.output.json:
+            from aegis.isolation.confine import available
+
+            self.output.note_layers(available(), isolation)
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from aegis.errors import AegisError
@@ -13,6 +13,7 @@ from aegis.text import printable, quoted, visible
 
 if TYPE_CHECKING:
     from aegis.observe.report import ExecutionReport
+    from aegis.policy import Isolation
 
 __all__ = ["Output"]
 
@@ -77,6 +78,16 @@ class Output:
         """Print a note on stderr, unless the user chose --quiet or JSON."""
         if not self.quiet and not self.json:
             _stderr(visible(text))
+
+    def note_layers(self, layers: Iterable[tuple[str, bool, str]], isolation: Isolation | None) -> None:
+        """Print a note if layers of a worker's confinement are missing that the policy does not leave out."""
+        left_out = () if isolation is None else isolation.without
+        missing = [name for name, active, _ in layers if not active and name not in left_out]
+        if missing:
+            self.say(
+                f"note: isolated without {', '.join(missing)}: aegis doctor --strict tells how to get them, and "
+                "--isolate=strict refuses to run without them"
+            )
 
     def complain(self, text: str) -> None:
         """Print an error line on stderr."""

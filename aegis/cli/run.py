@@ -157,10 +157,15 @@ class _GuestRun:
             require_imports(artifact.info, trap_missing=self.options["trap_missing"])
         self.compiling = True
 
+    def load(self, sandbox: Sandbox, artifact: Module | Component) -> None:
+        """Instantiate the artifact; note the layers of isolation that its worker lacks."""
+        sandbox.load(artifact)
+        self.output.note_layers(sandbox.layers, self.policy.isolation)
+
     def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
         call = () if name == "_start" else convert(name, module, self.args)
         with sandbox:
-            sandbox.load(module)
+            self.load(sandbox, module)
             return sandbox.run(name, *call)
 
     def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
@@ -169,12 +174,12 @@ class _GuestRun:
 
         with sandbox:
             if self.options["invoke"] is None and is_program(name):
-                sandbox.load(component)
+                self.load(sandbox, component)
                 return ended(name, sandbox.run(name))
             text = name if self.options["invoke"] is not None else None
             call = Invocation.of(component, text, name, self.args)
             self.function = call.target
-            sandbox.load(component)
+            self.load(sandbox, component)
             outcome = sandbox.run(call.target, *call.arguments)
             return replace(outcome, value=call.shown(outcome.value)) if outcome.error is None else outcome
 
