@@ -77,8 +77,8 @@ class Aegis:
         sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
         in either case.
 
-    Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and for a granted file or directory that
-    does not exist; ``TypeError`` for a policy together with keywords.
+    Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and ``TypeError`` for a policy together
+    with keywords.
 
     >>> runtime = Aegis(memory="16MiB", timeout="1s", cache=False)
     >>> with runtime.sandbox(runtime.load_wat('(module (func (export "f") (result i32) i32.const 7))')) as sandbox:
@@ -122,10 +122,9 @@ class Aegis:
             from aegis.sandbox.protected_paths import protected_from_grants
 
             self._backend.protected = protected_from_grants(self._cache)
-        if self.policy.filesystem.paths or self.policy.keyvalue is not None or self.policy.stdio.stdin_file is not None:
-            from aegis.host.files.start_checks import check_named_files
-
-            check_named_files(self.policy)
+        named = self.policy.filesystem.paths, self.policy.keyvalue, self.policy.stdio.stdin_file
+        self._checked = not any(named)
+        """Whether the files that the policy names were found when the first sandbox was created."""
         self._isolated: IsolatedBackend | None = None
         if self.policy.isolation is not None:
             self._workers()
@@ -268,8 +267,15 @@ class Aegis:
         ``isolate``
             Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
 
-        Raise the errors of :meth:`aegis.Sandbox.load`.
+        Raise the errors of :meth:`aegis.Sandbox.load`; the first sandbox of a runtime also
+        :class:`~aegis.errors.PolicyError` for a granted file or directory that does not exist, with its line in the
+        policy file, even if the guest opens no file.
         """
+        if not self._checked:
+            from aegis.host.files.start_checks import check_named_files
+
+            check_named_files(self.policy)
+            self._checked = True
         isolated = self.policy.isolation is not None if isolate is None else isolate
         run = Run(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,

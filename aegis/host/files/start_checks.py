@@ -1,4 +1,4 @@
-"""Check, when a runtime is created, that the files and directories that its policy names exist.
+"""Check, before the first guest of a runtime runs, that the files and directories that its policy names exist.
 
 The guest's first use of a file would be the other moment to notice: in the middle of a job, for some inputs only.
 Nothing stays open, because a directory may be replaced until a sandbox opens it; the sandbox repeats the checks.
