@@ -66,6 +66,9 @@ class Aegis:
         ``network="tcp://10.0.0.1:5432"``, ``filesystem=["/data"]`` (read-only), ``environment={"TZ": "UTC"}``.
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
+    ``cache_size``
+        Bytes that the cache may take on disk; the newest entries stay. ``None`` lifts the limit. The default is 512
+        MiB, or the value of the environment variable ``AEGIS_CACHE_SIZE``.
     ``subscribers``
         Callables that receive the events of every sandbox; see :mod:`aegis.observe`.
     ``pooled``
@@ -88,7 +91,7 @@ class Aegis:
 
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
-        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
         limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
         environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
         random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
@@ -113,7 +116,9 @@ class Aegis:
         if policy is not None and keywords:
             raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
-        self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
+        folder = None if cache in (True, False) else os.fspath(cache)  # type: ignore[arg-type]
+        self.cache = None if cache is False else Cache(folder, size=cache_size)
+        """The cache of compiled code; its ``fault`` is the reason why code is not stored."""
         limits = self.policy.limits
         plain = EngineConfig.from_limits(limits)
         chosen = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
@@ -121,7 +126,7 @@ class Aegis:
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
-            self._backend.protected = protected_from_grants(self._cache)
+            self._backend.protected = protected_from_grants(self.cache)
         named = self.policy.filesystem.paths, self.policy.keyvalue, self.policy.stdio.stdin_file
         self._checked = not any(named)
         """Whether the files that the policy names were found when the first sandbox was created."""
@@ -137,7 +142,7 @@ class Aegis:
     @classmethod
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
-        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
 
@@ -145,7 +150,10 @@ class Aegis:
         """
         from aegis.policy import load_policy
 
-        return cls(load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory)
+        return cls(
+            load_policy(path), cache=cache, cache_size=cache_size, subscribers=subscribers, pooled=pooled,
+            exact_memory=exact_memory,
+        )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
 
@@ -191,7 +199,7 @@ class Aegis:
     def _compile(
         self, data: bytes, what: str, check: Callable[[Module | Component], None] | None = None
     ) -> Module | Component:
-        artifact = admit_artifact(data, self.policy.limits, self._cache, what)
+        artifact = admit_artifact(data, self.policy.limits, self.cache, what)
         if check is not None:
             check(artifact)
         if self.policy.isolation is None:
@@ -221,7 +229,7 @@ class Aegis:
             options = self.policy.isolation or Isolation()
             here = self._backend
             self._isolated = IsolatedBackend(
-                self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
+                self.policy, here.plain, options, self.cache, here.subscribers, exact=here.exact
             )
             self._isolated.protected = here.protected
         return self._isolated
@@ -418,9 +426,12 @@ class Builder:
             raise PolicyError("async support is always on; leave with_async_support out")
         return self
 
-    def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
-        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
-        return Builder(self._policy, {**self._options, "cache": cache})
+    def with_cache(self, cache: bool | str | os.PathLike[str] = True, *, size: Amount = DEFAULT) -> Builder:
+        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere).
+
+        ``size`` is the number of bytes that it may take; ``None`` lifts the limit.
+        """
+        return Builder(self._policy, {**self._options, "cache": cache, "cache_size": size})
 
     def build(self) -> Aegis:
         """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""

@@ -22,6 +22,7 @@ _COMMANDS = {
     "inspect": "Show the imports, exports and required grants of a module.",
     "bindgen": "Write typed Python for a WIT world.",
     "wit": "Write the WIT of the interfaces that Aegis provides.",
+    "cache": "Show or empty the cache of compiled code.",
     "doctor": "Check that this system supports running guests safely.",
 }
 

@@ -18,10 +18,12 @@ from aegis.engine.native.advisories import TABLE_DATE, engine_facts
 from aegis.engine.native.library import MAJOR, lib
 from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError
-from aegis.limits import Limits
+from aegis.limits import Limits, format_bytes
 from aegis.text import count
 
-__all__ = ["command"]
+__all__ = ["CACHE_REMEDY", "command"]
+
+CACHE_REMEDY = "make room, let this user own and write the folder, or name another one with XDG_CACHE_HOME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,15 @@ def _engine() -> Iterator[Check]:
 def _cache() -> Iterator[Check]:
     cache = Cache()
     try:
-        entries = cache.entries()
+        cache.try_out()
+        used = cache.use()
     except OSError as error:
-        reason = str(error) if error.errno is None else f"{error.strerror}: {cache.folder}"
-        yield Check("cache", "warning", f"the cache is disabled: {reason}; fix that, or set XDG_CACHE_HOME")
+        text = f"compiled code is not stored: {cache.explained(error)}"
+        yield Check("cache", "warning", text, CACHE_REMEDY)
         return
-    text = "will be created by the first run" if entries is None else f"contains {count(entries, 'file')}"
-    yield Check("cache", "ok", f"{cache.folder} {text}")
+    most = "no limit" if cache.size is None else format_bytes(cache.size)
+    text = f"{cache.folder} has {count(used.files, 'file')}, {format_bytes(used.bytes)} of {most}"
+    yield Check("cache", "ok", text)
 
 
 def _paths() -> Iterator[Check]:

@@ -122,6 +122,8 @@ class _GuestRun:
         data = read_artifact(self.path, limits)
         with working(self.output, "compiling", self.path):
             self.module = module = runtime.load(data, self.path, check=self.check)
+        if self.output.verbose:
+            self.note_cache(runtime)
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
@@ -134,6 +136,12 @@ class _GuestRun:
         if isinstance(module, Module):
             return self.run_module(sandbox, module, name)
         return self.run_component(sandbox, module, name)
+
+    def note_cache(self, runtime: Aegis) -> None:
+        """Note that the run does not use the cache of compiled code, and why."""
+        fault = "--no-cache" if runtime.cache is None else runtime.cache.fault
+        if fault is not None:
+            self.output.say(f"note: compiled code is not cached: {fault}")
 
     def chosen(self, module: Module | Component) -> str:
         """Return the function to call; the name of an export may be empty."""
