@@ -91,7 +91,8 @@ class Aegis:
 
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
-        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True,
+        exact_memory: bool = False,
         limits: Limits = DEFAULT, filesystem: Files = DEFAULT,
         environment: Environment = DEFAULT, clock: ClockCapability | str = DEFAULT,
         random: RandomCapability | str = DEFAULT, logging: LoggingCapability | str = DEFAULT,
@@ -142,7 +143,8 @@ class Aegis:
     @classmethod
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
-        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        cache_size: Amount = DEFAULT, subscribers: Sequence[Subscriber] = (), pooled: bool = True,
+        exact_memory: bool = False,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
 

@@ -69,6 +69,8 @@ class Commands(HelpOption, click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        if context.obj is not None:
+            context.obj.command = name
         from importlib import import_module
 
         command: click.Command = import_module(_MODULES.get(name, f"aegis.cli.{name}")).command

@@ -48,12 +48,11 @@ def command(output: Output, /, strict: bool) -> int:
     lines = [line for check in checks for line in _lines(check)]
     output.result(
         {
-            "status": "ok" if code == 0 else "failure",
-            "exit_code": code,
             "engine": _facts(),
             "checks": list(map(asdict, checks)),
         },
         "\n".join(lines),
+        code,
     )
     return code
 

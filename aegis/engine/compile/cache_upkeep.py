@@ -18,7 +18,7 @@ __all__ = ["CODE", "KEY", "CacheFile", "CacheUse", "clear", "files", "prune", "r
 KEY = "key"
 CODE = ".code"
 _LARGE_SHARE = 0.75
-"""Part of the bytes for entries with a separate file. They took seconds to compile, so small ones never displace them."""
+"""Part of the bytes for entries with a separate file, which took seconds to compile: small ones never displace them."""
 _HEX = frozenset("0123456789abcdef")
 _NAME_CHARACTERS = 64
 
