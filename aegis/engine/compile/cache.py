@@ -173,8 +173,12 @@ class Cache:
         with self._opened(create=True) as folder:
             if not _read_key(folder):
                 _make_key(folder)
-            with _new_file(folder, bytes(_TRIAL_BYTES)) as name, contextlib.closing(_Descriptor(name, folder)) as file:
-                file.sync()  # the kernel may delay the allocation of blocks, and the error of a full disk, until then
+            with _new_file(folder, bytes(_TRIAL_BYTES)) as name:
+                file = os.open(name, _READ, dir_fd=folder)
+                try:
+                    os.fsync(file)  # some file systems report a full disk only when they allocate the blocks
+                finally:
+                    os.close(file)
 
     def clear(self) -> tuple[CacheUse, list[str]]:
         """Remove all entries; return their number and size, and the names of files of other origin, which remain.
@@ -218,19 +222,6 @@ def _size(given: Any) -> int | None:
     if not text:
         return DEFAULT_SIZE
     return None if text == "none" else parse_bytes(text, SIZE_VARIABLE)
-
-
-class _Descriptor:
-    """An open file of the cache."""
-
-    def __init__(self, name: str, folder: int) -> None:
-        self._number = os.open(name, _READ, dir_fd=folder)
-
-    def sync(self) -> None:
-        os.fsync(self._number)
-
-    def close(self) -> None:
-        os.close(self._number)
 
 
 def _stamp(status: os.stat_result) -> bytes:

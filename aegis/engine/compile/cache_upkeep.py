@@ -17,8 +17,6 @@ __all__ = ["CODE", "KEY", "CacheFile", "CacheUse", "clear", "files", "prune", "r
 
 KEY = "key"
 CODE = ".code"
-_LARGE_SHARE = 0.75
-"""Part of the bytes for entries with a separate file, which took seconds to compile: small ones never displace them."""
 _HEX = frozenset("0123456789abcdef")
 _NAME_CHARACTERS = 64
 
@@ -80,13 +78,14 @@ def clear(folder: int) -> tuple[CacheUse, list[str]]:
 def prune(folder: int, limit: int | None, *, large: int, small: int) -> None:
     """Remove the oldest entries beyond ``limit`` bytes and beyond the numbers of ``large`` and ``small`` entries.
 
+    Three quarters of the bytes are for large entries, which took seconds to compile: small ones never displace them.
     The newest entry of each kind always remains.
     """
     own, _ = files(folder)
     mapped = [file for file in own if file.name.endswith(CODE)]
     entries = {file.name.removesuffix(CODE) for file in mapped}
     others = [file for file in own if not file.name.endswith(CODE) and file.name not in entries]
-    share = None if limit is None else int(limit * _LARGE_SHARE)
+    share = None if limit is None else limit * 3 // 4
     for file in _beyond(mapped, large, share):
         remove(folder, file.name)
         remove(folder, file.name.removesuffix(CODE))
