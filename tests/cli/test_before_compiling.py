@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import aegis as library
-from aegis.cli.output import Output
 from aegis.cli.event_log import EventLog
+from aegis.cli.output import Output
 from aegis.cli.run import _GuestRun
 from aegis.cli.supervise import Stopped
 from aegis.errors import ArtifactError, DeadlineExceeded, ExportNotFound, LinkError
