@@ -15,8 +15,9 @@ from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
-from aegis.sandbox.entry_points import ended, entry_point, prepare, require_entry
+from aegis.sandbox.entry_points import entry_point, require_entry
 from aegis.sandbox.in_process import InProcessBackend
+from aegis.sandbox.programs import ended
 from aegis.sandbox.run import GuestRun
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
@@ -68,6 +69,9 @@ class Aegis:
         (:class:`aegis.Policy`).
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
+    ``cache_size``
+        Bytes that the cache may take on disk; the newest entries stay. ``None`` lifts the limit. The default is 512
+        MiB, or the value of the environment variable ``AEGIS_CACHE_SIZE``.
     ``subscribers``
         Callables that receive the events of every sandbox; see :mod:`aegis.observe`.
     ``pooled``
@@ -94,6 +98,7 @@ class Aegis:
 
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
+        cache_size: Amount = DEFAULT,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
         max_concurrent_calls: int | None = None,
         limits: Limits = DEFAULT,
@@ -121,7 +126,9 @@ class Aegis:
         if policy is not None and keywords:
             raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
-        self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
+        folder = None if cache in (True, False) else os.fspath(cache)  # type: ignore[arg-type]
+        self.cache = None if cache is False else Cache(folder, size=cache_size)
+        """The cache of compiled code; its ``fault`` is the reason why code is not stored."""
         limits, proposals = self.policy.limits, self.policy.proposals
         if proposals and self.policy.isolation is None:
             from aegis.support.proposals import require_isolation
@@ -133,11 +140,14 @@ class Aegis:
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
-            self._backend.protected = protected_from_grants(self._cache)
+            self._backend.protected = protected_from_grants(self.cache)
         if max_concurrent_calls is not None:
             from aegis.sandbox.awaited import turns
 
             self._backend.turns = turns(max_concurrent_calls)
+        named = self.policy.filesystem.paths, self.policy.keyvalue, self.policy.stdio.stdin_file
+        self._checked = not any(named)
+        """Whether the files that the policy names were found when the first sandbox was created."""
         self._isolated: IsolatedBackend | None = None
         self._starting = allocate_lock()
         if self.policy.isolation is not None:
@@ -151,6 +161,7 @@ class Aegis:
     @classmethod
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
+        cache_size: Amount = DEFAULT,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
         max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
@@ -161,8 +172,8 @@ class Aegis:
         from aegis.policy import load_policy
 
         return cls(
-            load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory,
-            max_concurrent_calls=max_concurrent_calls,
+            load_policy(path), cache=cache, cache_size=cache_size, subscribers=subscribers, pooled=pooled,
+            exact_memory=exact_memory, max_concurrent_calls=max_concurrent_calls,
         )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
@@ -209,7 +220,7 @@ class Aegis:
     def _compile(
         self, data: bytes, what: str, check: Callable[[Module | Component], None] | None = None
     ) -> Module | Component:
-        artifact = admit_artifact(data, self.policy.limits, self._cache, what, self.policy.proposals)
+        artifact = admit_artifact(data, self.policy.limits, self.cache, what, self.policy.proposals)
         if check is not None:
             check(artifact)
         if self.policy.isolation is None:
@@ -229,6 +240,13 @@ class Aegis:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _check_files(self) -> None:
+        """Raise ``PolicyError`` for a file or directory that the policy names and that does not exist."""
+        from aegis.host.files.start_checks import check_named_files
+
+        check_named_files(self.policy)
+        self._checked = True
 
     def _isolates(self, chosen: bool | None) -> bool:
         """Return whether a sandbox is isolated; raise ``PolicyError`` if a proposal does not allow it in this process.
@@ -250,9 +268,7 @@ class Aegis:
                 from aegis.policy import Isolation
 
                 options, here = self.policy.isolation or Isolation(), self._backend
-                made = IsolatedBackend(
-                    self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
-                )
+                made = IsolatedBackend(self.policy, here.plain, options, self.cache, here.subscribers, exact=here.exact)
                 made.protected, made.turns = here.protected, here.turns
                 self._isolated = made
             return self._isolated
@@ -298,8 +314,12 @@ class Aegis:
         ``isolate``
             Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
 
-        Raise the errors of :meth:`aegis.Sandbox.load`.
+        Raise the errors of :meth:`aegis.Sandbox.load`; the first sandbox of a runtime also
+        :class:`~aegis.errors.PolicyError` for a granted file or directory that does not exist, with its line in the
+        policy file, even if the guest opens no file.
         """
+        if not self._checked:
+            self._check_files()
         isolated = self._isolates(isolate)
         run = GuestRun(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
@@ -488,9 +508,12 @@ class Builder:
         """Limit the guests that asynchronous calls run at once; see :class:`aegis.Aegis`."""
         return Builder(self._policy, {**self._options, "max_concurrent_calls": calls})
 
-    def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
-        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
-        return Builder(self._policy, {**self._options, "cache": cache})
+    def with_cache(self, cache: bool | str | os.PathLike[str] = True, *, size: Amount = DEFAULT) -> Builder:
+        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere).
+
+        ``size`` is the number of bytes that it may take; ``None`` lifts the limit.
+        """
+        return Builder(self._policy, {**self._options, "cache": cache, "cache_size": size})
 
     def build(self) -> Aegis:
         """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""
@@ -539,7 +562,6 @@ def run(
     try:
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
             chosen = function or entry_point(module)
-            prepare(sandbox, module, chosen)
             return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)

@@ -234,11 +234,17 @@ def names() -> str:
     return table(("name", "meaning"), ((f"`aegis.{name}`", first_sentence(getattr(aegis, name))) for name in public))
 
 
+def json_schema() -> str:
+    """Return the schema of the command's documents."""
+    return f"```text\n{(ROOT / 'aegis' / 'cli' / 'documents.schema.json').read_text('utf-8')}```\n"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "events": events,
     "exits": exits,
     "failures": failures,
+    "json-schema": json_schema,
     "keys": keys,
     "layers": layers,
     "limit-meanings": limit_meanings,

@@ -40,9 +40,9 @@ from aegis.limits import MIB, Limits
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.runtime import Aegis
 from aegis.sandbox.artifacts import validate_artifact
-from aegis.sandbox.entry_points import is_program
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.programs import is_program
 from aegis.values import FuncType
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.caps import engine_caps

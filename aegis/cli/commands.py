@@ -22,6 +22,7 @@ _COMMANDS = {
     "inspect": "Show the imports, exports and required grants of a module.",
     "bindgen": "Write typed Python for a WIT world.",
     "wit": "Write the WIT of the interfaces that Aegis provides.",
+    "cache": "Show or empty the cache of compiled code.",
     "doctor": "Check that this system supports running guests safely.",
 }
 
@@ -68,6 +69,8 @@ class Commands(HelpOption, click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        if context.obj is not None:
+            context.obj.command = name
         from importlib import import_module
 
         command: click.Command = import_module(_MODULES.get(name, f"aegis.cli.{name}")).command

@@ -140,6 +140,11 @@ class _Fuzz:
 
         options = self.options
         state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
+        isolation = self.plan.policy.isolation
+        if isolation is not None and not self.output.quiet and not self.output.json:
+            from aegis.isolation.confine import available
+
+            self.output.note_layers(available(), isolation)
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
@@ -158,10 +163,12 @@ class _Fuzz:
                 _write(out, data, campaign, self.plan)
         except PolicyError as error:  # print the findings even if they cannot be written
             campaign.result.lost.append(str(error))
-        self.output.result(data, to_text(data))
         if campaign.result.lost:
-            return 125
-        return 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
+            code = 125
+        else:
+            code = 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
+        self.output.result(data, to_text(data), code)
+        return code
 
     def runs(self, seconds: float | None) -> int | None:
         given = self.options["runs"]
@@ -213,7 +220,9 @@ def _called(output: Output, plan: CampaignPlan, calls: Sequence[str], answers: s
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    output.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
+    output.result(
+        {"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings", int(bool(found))
+    )
     return int(bool(found))
 
 
@@ -238,5 +247,6 @@ def _replayed(output: Output, plan: CampaignPlan, path: str, oracles: Sequence[s
         if isinstance(error, AegisError):
             raise
         raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
-    output.result({"found": found}, f"still there: {found}" if found else "no longer there")
+    text = f"still there: {found}" if found else "no longer there"
+    output.result({"found": found}, text, int(found is not None))
     return int(found is not None)

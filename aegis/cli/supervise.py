@@ -41,10 +41,11 @@ class Stopped(Exception):
         self.error, self.code, self.stuck = error, code, stuck
 
 
-def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: float | None) -> Any:
+def supervise(work: Callable[[], Any], cancel: Callable[[AegisError, int], None], timeout: float | None) -> Any:
     """Run ``work`` on a guest thread; return its result or raise its exception.
 
-    Raise :class:`Stopped` if the run did not end within ``timeout`` seconds or a signal arrived; call ``cancel`` first.
+    Raise :class:`Stopped` if the run did not end within ``timeout`` seconds or a signal arrived; call ``cancel`` first,
+    with the error and the exit code of the report.
     """
     started = time.monotonic()
     before = signal.getsignal(signal.SIGTERM)
@@ -75,9 +76,9 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
     return job.outcome()
 
 
-def _stop(job: Job, cancel: Callable[[], None], error: AegisError, code: int) -> Stopped:
+def _stop(job: Job, cancel: Callable[[AegisError, int], None], error: AegisError, code: int) -> Stopped:
     try:
-        cancel()
+        cancel(error, code)
         stuck = not job.wait(GRACE_SECONDS)
     except (KeyboardInterrupt, Terminated):
         stuck = True  # a second Ctrl-C ends the wait

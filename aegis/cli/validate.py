@@ -39,12 +39,13 @@ def command(output: Output, /, modules: tuple[str, ...], strict: bool, enable: t
     limits = Limits(**chosen_limits(options))
     config = EngineConfig.from_limits(limits, proposals=checked_proposals(enable))
     results = [_check(path, limits, config, strict=strict) for path in modules]
-    output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]))
+    code = max((result["exit_code"] for result in results), default=0)
+    output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]), code)
     if not output.json:
         for result in results:
             if result["error"]:
                 output.complain(result["error"]["message"])
-    return max((result["exit_code"] for result in results), default=0)
+    return int(code)
 
 
 def _check(path: str, limits: Limits, config: EngineConfig, *, strict: bool) -> dict[str, Any]:

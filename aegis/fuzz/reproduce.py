@@ -19,7 +19,7 @@ from aegis.fuzz.values.buffers import is_buffer
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.policy import Policy
-from aegis.sandbox.entry_points import is_program
+from aegis.sandbox.programs import is_program
 from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
 from aegis.wit.wave import parse_value

@@ -74,7 +74,7 @@ class Grants:
                 from aegis.host.files.preopens import check_filesystem
                 from aegis.host.files.protected import protected_by
 
-                check_filesystem(self.policy.filesystem, protected_by(self.policy))
+                check_filesystem(self.policy.filesystem, protected_by(self.policy), self.policy.sources)
             stdio = acquire_stdio(named, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
@@ -89,7 +89,7 @@ class Grants:
 
         protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
-            return acquire_filesystem(self.policy.filesystem, protected, self.opened)
+            return acquire_filesystem(self.policy.filesystem, protected, self.opened, self.policy.sources)
 
     @lazily
     def opened(self) -> OpenDescriptors:

@@ -30,6 +30,8 @@ __all__ = [
     "HostFunctionCalled",
     "MemoryGrew",
     "ModuleLoaded",
+    "RunEnded",
+    "RunStarted",
 ]
 
 
@@ -101,6 +103,32 @@ def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: 
         expected = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
         raise TypeError(f"{event.__name__}: {name} must be {expected}, not {type(value).__name__}")
     return kind.__str__(value) if kind is str else kind(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A command began to run the artifact ``path``; ``function`` is the export that its options name, if any."""
+
+    kind: ClassVar[str] = "run_started"
+
+    path: str
+    function: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """A command ended the run of ``path``, also one that was refused before the guest started.
+
+    ``status`` and ``exit_code`` are those of the command's report; ``message`` is that of its error.
+    """
+
+    kind: ClassVar[str] = "run_ended"
+
+    path: str
+    status: str
+    exit_code: int
+    function: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +281,7 @@ class Custom(Event):
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
+        RunStarted,
         ModuleLoaded,
         ExecutionStarted,
         HostFunctionCalled,
@@ -263,6 +292,7 @@ EVENTS: Mapping[str, type[Event]] = {
         ErrorRaised,
         Custom,
         GuestLogged,
+        RunEnded,
     )
 }
 """The event classes by kind."""

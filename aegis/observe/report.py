@@ -14,7 +14,10 @@ from aegis.text import count, visible
 if TYPE_CHECKING:
     from aegis.errors import AegisError
 
-__all__ = ["ExecutionReport", "OutcomeLike"]
+__all__ = ["SCHEMA_VERSION", "ExecutionReport", "OutcomeLike", "error_data"]
+
+SCHEMA_VERSION = 1
+"""The version of the JSON documents. A key that is removed, or changes its meaning, increments it."""
 
 
 def __dir__() -> list[str]:
@@ -106,7 +109,7 @@ class ExecutionReport:
             status=outcome.status,
             exit_code=outcome.exit_code,
             value=plain(outcome.value),
-            error=None if outcome.error is None else _error(outcome.error),
+            error=None if outcome.error is None else error_data(outcome.error),
             usage=outcome.usage,
             stdout=outcome.stdout,
             stderr=outcome.stderr,
@@ -128,8 +131,12 @@ class ExecutionReport:
         return tuple(name for name, value in self.limits.items() if value is None and name != "fuel")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON types. Output that is not UTF-8 is in ``stdout_base64`` or ``stderr_base64``."""
+        """Return the report as JSON types, with the same keys for every outcome.
+
+        ``stdout_encoding`` is ``utf-8``, or ``base64`` if the output is not UTF-8; ``stderr_encoding`` likewise.
+        """
         return {
+            "schema_version": SCHEMA_VERSION,
             "status": self.status,
             "exit_code": self.exit_code,
             "artifact": self.artifact,
@@ -228,7 +235,7 @@ def _size(size: int) -> str:
     return count(size, "byte") if size < 1024 else format_bytes(size)
 
 
-def _error(error: AegisError) -> dict[str, Any]:
+def error_data(error: AegisError) -> dict[str, Any]:
     """Return an error as JSON types: kind, blame and message, then the fields of its class."""
     data: dict[str, Any] = {"kind": error.kind, "blame": error.blame, "message": plain(str(error))}
     for name in _ERROR_FIELDS:
@@ -252,8 +259,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def _output(name: str, data: bytes) -> dict[str, str]:
     try:
-        return {name: data.decode("utf-8")}
+        return {name: data.decode("utf-8"), f"{name}_encoding": "utf-8"}
     except UnicodeDecodeError:
         from base64 import b64encode
 
-        return {f"{name}_base64": b64encode(data).decode("ascii")}
+        return {name: b64encode(data).decode("ascii"), f"{name}_encoding": "base64"}

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import PolicyError
 from aegis.limits import Limits, parse_limit
 from aegis.policy.capabilities import declaration, row_of
+from aegis.policy.filesystem import absolute, split_grant
 from aegis.policy.keys import keys
 from aegis.policy.policy import Policy, checked_providers
+from aegis.policy.toml_lines import ValuePath, line_of
 from aegis.policy.toml_table import PolicyText, TomlTable, is_number
 from aegis.support.proposals import checked_proposals
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
 
-__all__ = ["MAX_POLICY_BYTES", "decode_policy", "load_policy", "parse_policy"]
+__all__ = [
+    "MAX_POLICY_BYTES",
+    "decode_policy",
+    "load_policy",
+    "parse_policy",
+    "position_of_bucket",
+    "position_of_grant",
+]
 
 _SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
 _EXAMPLES = {"memory": "64MiB", "timeout": "30s"}
@@ -40,6 +50,50 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         ) from None
     policy = decode_policy(data, base=os.path.dirname(os.path.abspath(name)), source=name)
     return replace(policy, sources=(os.path.abspath(name),))
+
+
+def position_of_grant(sources: Sequence[str], host: str) -> tuple[str | None, int | None]:
+    """Return the policy file among ``sources`` that grants the absolute path ``host``, and the line of the grant."""
+
+    def match(data: Mapping[str, Any], base: str) -> ValuePath | None:
+        for n, entry in enumerate(data["capabilities"]["filesystem"]["paths"]):
+            text = entry if isinstance(entry, str) else entry["path"]
+            if absolute(split_grant(text)[0], base) == host:
+                return ("capabilities", "filesystem", "paths", n)
+        return None
+
+    return _position(sources, match)
+
+
+def position_of_bucket(sources: Sequence[str], name: str) -> tuple[str | None, int | None]:
+    """Return the policy file among ``sources`` that grants the key-value bucket ``name``, and the line of the grant."""
+
+    def match(data: Mapping[str, Any], base: str) -> ValuePath | None:
+        buckets = data["capabilities"]["keyvalue"]["buckets"]
+        return ("capabilities", "keyvalue", "buckets", name) if name in buckets else None
+
+    return _position(sources, match)
+
+
+def _position(
+    sources: Sequence[str], match: Callable[[Mapping[str, Any], str], ValuePath | None]
+) -> tuple[str | None, int | None]:
+    """Return the first of ``sources`` with a matching value, and its line; ``None`` twice if there is none.
+
+    The files were valid when the policy was read, and may have changed since.
+    """
+    import tomllib
+
+    for source in sources:
+        try:
+            with open(source, "rb") as file:
+                text = file.read(MAX_POLICY_BYTES).decode("utf-8-sig")
+            path = match(tomllib.loads(text), os.path.dirname(os.path.abspath(source)))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            continue
+        if path is not None:
+            return source, line_of(text, path)
+    return None, None
 
 
 def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Policy:

@@ -174,14 +174,17 @@ class InProcessBackend(BaseBackend):
 
 
 _runs = 0
-_PROCESS = f"{os.getpid():x}"
+_process = (0, "")
+"""The number of this process, and a name that no other process has, even a later one with the same number."""
 
 
 def _run_name() -> str:
-    """Return a name for a run that is unique on this host: the number of the process, and that of the run."""
-    global _runs
+    """Return a name for a run that is unique on this host: that of the process, also a forked one, and a number."""
+    global _runs, _process
     _runs += 1
-    return f"{_PROCESS}-{_runs}"
+    if _process[0] != os.getpid():
+        _process = (os.getpid(), f"{os.getpid():x}-{os.urandom(4).hex()}")
+    return f"{_process[1]}-{_runs}"
 
 
 def release(store: backend.Store | None, grants: host.Grants | None, door: Door) -> None:

@@ -10,8 +10,10 @@ from weakref import proxy
 
 from aegis.errors import AegisError, GuestTrap, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
+from aegis.sandbox.programs import ended
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.values import Decision, MemoryFault, Rows
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
@@ -232,6 +234,9 @@ class Meter:
             if not outcome.ok:
                 self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
             self._completed(name, mark, outcome)
+            raise
+        except Err as declared:  # a declared result; that of a program is its failure
+            self._completed(name, mark, ended(name, Outcome(value=declared)))
             raise
         self._completed(name, mark, Outcome())
 

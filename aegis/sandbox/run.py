@@ -124,6 +124,10 @@ class GuestRun:
     _meter_made: Meter | None = None
     _end: type[BaseException] | None = None
     """The class of the error that poisoned the run. The error itself would keep the guest's data by its traceback."""
+    _began = False
+    """Whether the guest has been called, so that ``_initialize`` of a reactor is no longer due."""
+    fuel_before: int | None = None
+    """Fuel that ``_initialize`` used before the latest call of :meth:`aegis.Sandbox.run`."""
     _abandoned_door: Door | None = None
     """The door of a call whose thread did not return. That thread still uses it, so a new guest needs another."""
 
@@ -181,6 +185,7 @@ class GuestRun:
             self.door = self.backend.door()
             self.memory = self._meter_made = self.component_made = self.kept_stdio = None
             self._end = None
+            self._began = False
             self._start()
         finally:
             self._life.release()
@@ -284,6 +289,8 @@ class GuestRun:
         """
         try:
             store = self.live()
+            if not self._began:
+                self._begin(store, name)
             if not self.observed:
                 return self._enter(store, name, args)
             self.bus.refuse_subscribers()
@@ -297,6 +304,24 @@ class GuestRun:
         except BaseException as error:
             self.failed(name, args, error)
             raise
+
+    def _begin(self, store: Store, name: Any) -> None:
+        """Before the first call of an export, call ``_initialize`` if the guest is a reactor (WASI application ABI).
+
+        It is a call of its own, with the limits of a call. A first call of ``_initialize`` itself is not preceded.
+        """
+        artifact = self.loaded()
+        if artifact.kind == "module" and artifact.reactor and str(name) != "_initialize":
+            store.plan.entry(name)  # a name that is not exported raises before any guest code runs
+            self._began = True
+            try:
+                self.call_unprepared("_initialize", ())
+            except BaseException:
+                self._began = self.state != "ready"  # the guest was not entered: it is still due
+                raise
+            if store.plan.limits.fuel is not None:
+                self.fuel_before = store.plan.limits.fuel - store.fuel_left()
+        self._began = True
 
     def cancel(self) -> None:
         """End the call under way, from any thread; without one, do nothing."""

@@ -52,6 +52,9 @@ class Module(Artifact):
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
         self._exports = {e.name: e for e in info.exports}
+        begin, program = self._exports.get("_initialize"), self._exports.get("_start")
+        self.reactor = begin is not None and begin.type == FuncType() and program is None
+        """Whether ``_initialize`` must run before any other export (WASI application ABI, "reactor")."""
 
     def memories(self, most: int) -> list[MemoryType]:
         return self.info.memories
