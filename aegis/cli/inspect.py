@@ -8,11 +8,12 @@ import click
 
 from aegis.cli.click_options import FileCommand
 from aegis.cli.input_files import read_artifact
+from aegis.cli.options import policy_limits
 from aegis.cli.output import Output
 from aegis.cli.progress import working
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
-from aegis.limits import Limits, format_bytes
+from aegis.limits import format_bytes
 from aegis.policy.capabilities import declaration
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_module import unprovided
@@ -30,7 +31,7 @@ _NEEDS = {
 _NO_SOCKETS = "not available to core modules; every call returns an error"
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--exports", is_flag=True, help="Show the exports.")
 @click.option("--imports", is_flag=True, help="Show the imports.")
 @click.option("--memory", is_flag=True, help="Show the memories and tables.")
@@ -42,7 +43,7 @@ def command(
     output: Output, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool
 ) -> int:
     """Show the imports and exports of MODULE with their types, and the grants that it needs."""
-    limits = Limits()
+    limits = policy_limits(output.config, {}, [module])
     data = read_artifact(module, limits)
     with working(output, "examining", module):
         info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))

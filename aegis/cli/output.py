@@ -21,7 +21,7 @@ class Output:
     """The output of one command: standard streams, format and verbosity."""
 
     def __init__(
-        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: str | None = None
+        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: tuple[str, ...] = ()
     ) -> None:
         self.form = form
         self.verbose = verbose

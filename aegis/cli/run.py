@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import make_policy
+from aegis.cli.options import make_policy, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import working
@@ -45,8 +45,8 @@ _MAX_DENIALS_SHOWN = 5
 
 def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
     """Run the artifact of a command line and return the exit code."""
-    if options["config"] is not None:
-        output.config = options["config"]
+    output.config += options["config"]
+    refuse_second_reader(output.config, [module], options.get("stdin", ()))
     if options["invoke"] is not None and options["function"] is not None:
         raise UsageMistake("-e and --invoke both name a function: give one of them")
     policy = make_policy(output.config, options, capture=output.json)

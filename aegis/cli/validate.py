@@ -8,7 +8,7 @@ import click
 
 from aegis.cli.click_options import FileCommand, limit_options
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import chosen_limits
+from aegis.cli.options import policy_limits
 from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory_accounting import available
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--strict", is_flag=True, help="Also reject missing imports, and memories and tables above the limits.")
 @limit_options
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.pass_obj
 def command(output: Output, /, modules: tuple[str, ...], strict: bool, **options: Any) -> int:
     """Check each MODULE without compiling or running it. The exit code is the highest of all."""
-    limits = Limits(**chosen_limits(options))
+    limits = policy_limits(output.config, options, modules)
     results = [_check(path, limits, strict=strict) for path in modules]
     output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]))
     if not output.json:

@@ -120,6 +120,6 @@ def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("aegis.cli.run.run", lambda *_: 0)
     output = Output()
     assert plain_run(["-f", "json", "-v", "-c", "a.toml", "run", "m.wasm", "-v", "-q"], output) is not None
-    assert (output.form, output.config, output.quiet) == ("json", "a.toml", True)
+    assert (output.form, output.config, output.quiet) == ("json", ("a.toml",), True)
     line = read_line(["-c", "x", "run"], GROUP, leading=True)
-    assert line.values(GROUP) == {"config": "x", "form": "human", "verbose": 0, "quiet": False}
+    assert line.values(GROUP) == {"config": ("x",), "form": "human", "verbose": 0, "quiet": False}
