@@ -13,7 +13,7 @@ import click
 from aegis.cli.click_options import FileCommand, limit_options, policy_options
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.input_files import read_artifact, read_bounded
-from aegis.cli.options import CONFIG, make_policy, policy_files, refuse_second_reader
+from aegis.cli.options import CONFIG, make_policy, policy_files, refuse_second_reader, use_python_path
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
@@ -94,6 +94,8 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
+    if any(":" in name for name in options["oracles"]):
+        use_python_path()
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(

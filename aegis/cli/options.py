@@ -6,6 +6,7 @@ alone, without click.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG", "GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "policy_files",
-    "policy_limits", "refuse_second_reader", "run_options", "shared",
+    "policy_limits", "refuse_second_reader", "run_options", "shared", "use_python_path",
 ]  # fmt: skip
 
 LIMIT_OPTIONS = {
@@ -143,8 +144,8 @@ def make_policy(config: Sequence[str], options: dict[str, Any], *, capture: bool
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode)
-    named |= {"stdio.stdout", "stdio.stderr", *(f"limits.{name}" for name in limits)}
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode, sigpipe=True)
+    named |= {"stdio.stdout", "stdio.stderr", "stdio.sigpipe", *(f"limits.{name}" for name in limits)}
     if limits:
         stated["limits"] = Limits(**limits)
     if options["isolate"] is not None:
@@ -152,7 +153,21 @@ def make_policy(config: Sequence[str], options: dict[str, Any], *, capture: bool
 
         stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
     policy = Policy(named=frozenset(named), **stated)
-    return policy_files(config).policy().merged(policy) if config else policy
+    if config:
+        policy = policy_files(config).policy().merged(policy)
+    if policy.imports:
+        use_python_path()
+    return policy
+
+
+def use_python_path() -> None:
+    """Let Python import from ``PYTHONPATH``, after all other folders; for objects that the command line names.
+
+    The command itself runs without it (:mod:`aegis.cli`), so that no module there replaces one of the installation.
+    """
+    if sys.flags.ignore_environment:
+        entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path += [os.path.abspath(entry) for entry in entries if entry and os.path.abspath(entry) not in sys.path]
 
 
 def policy_limits(config: Sequence[str], options: dict[str, Any], modules: Iterable[str]) -> Limits:

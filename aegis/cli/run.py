@@ -23,6 +23,7 @@ from aegis.errors import (
     ExportNotFound,
     LimitExceeded,
     PolicyError,
+    ReaderGone,
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _MAX_DENIALS_SHOWN = 5
+_SIGPIPE_CODE = ReaderGone.exit_code
 
 
 def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
@@ -205,7 +207,9 @@ class _GuestRun:
         if self.output.json:
             self.output.report(self.report(outcome, code))
             return code
-        if outcome.error is not None and outcome.status != "exited":
+        if isinstance(outcome.error, ReaderGone):
+            pass  # silent, as a process that SIGPIPE kills
+        elif outcome.error is not None and outcome.status != "exited":
             self.output.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
             self.output.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
@@ -214,17 +218,18 @@ class _GuestRun:
         code = self.delivered(code)
         if self.options["metrics"]:
             self.output.flush()
-            if not self.output.print_report(self.report(outcome, code)):
-                return code or 125  # the report was asked for and is lost
+            lost = self.output.print_report(self.report(outcome, code))
+            if lost is not None:
+                return code or _code_of(lost)  # the report was asked for and is lost
         return code
 
     def delivered(self, code: int) -> int:
         """Return the exit code; lost output of the guest changes 0 to 125, even if the guest ignored the error."""
         lost = self.sandbox.undelivered if self.sandbox is not None else None
-        if lost is None:
+        if lost is None or isinstance(lost[1], BrokenPipeError):  # without a reader, the run has ended with ReaderGone
             return code
         name, error = lost
-        why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
+        why = f"failed: {(error.strerror or 'error').lower()}"
         self.output.complain(f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room")
         return code or 125
 
@@ -233,7 +238,10 @@ class _GuestRun:
         lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
         if lost is None:
             return code
-        self.output.complain(lost)
+        error, message = lost
+        if self.options["events"] == "-" and isinstance(error, BrokenPipeError):
+            return code or _SIGPIPE_CODE
+        self.output.complain(message)
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
@@ -249,6 +257,11 @@ class _GuestRun:
             events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
+
+
+def _code_of(error: OSError) -> int:
+    """Return the exit code for output of Aegis that was lost."""
+    return _SIGPIPE_CODE if isinstance(error, BrokenPipeError) else 125
 
 
 def _engine() -> dict[str, Any] | None:
@@ -337,8 +350,8 @@ class _Events:
             raise PolicyError(_unwritable(target, error)) from None
         return self._stream
 
-    def lost(self, failures: Sequence[Failure]) -> str | None:
-        """Return an error message if events could not be written, else ``None``."""
+    def lost(self, failures: Sequence[Failure]) -> tuple[BaseException, str] | None:
+        """Return the error and a message if events could not be written, else ``None``."""
         error: BaseException | None = None
         since = "the last events"
         if failures:
@@ -351,7 +364,8 @@ class _Events:
         if error is None:
             return None
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        return f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {since} are missing"
+        text = f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {since} are missing"
+        return error, text
 
     def close(self) -> None:
         """Close the file; :meth:`lost` has reported any error of its last bytes."""
