@@ -13,7 +13,16 @@ from aegis.cli.command_line import CommandOption, OptionKind, read_line
 if TYPE_CHECKING:
     from aegis.cli.output import Output
 
-__all__ = ["FileCommand", "HelpOption", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
+__all__ = [
+    "FileCommand",
+    "HelpOption",
+    "Implied",
+    "RunCommand",
+    "described",
+    "limit_options",
+    "policy_options",
+    "with_options",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -104,6 +113,19 @@ class FileCommand(HelpOption):
         taken = {name for param in self.params for name in param.opts}
         shared = (*(() if "-c" in taken else (table.CONFIG,)), *table.shared(short="-f" not in taken))
         self.params += [made(option, expose_value=False, callback=_store) for option in shared]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, with those of limits in a section of their own at the end."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits (none lifts one)": []}
+        titles = list(sections)
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and record[1]:
+                sections[titles[(param.name or "").startswith("limit_")]].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         if not self.reads_policy and ctx.obj is not None:

@@ -24,6 +24,8 @@ _COMMANDS = {
     "wit": "Write the WIT of the interfaces that Aegis provides.",
     "policy": "Show or check policy files.",
     "doctor": "Check that this system supports running guests safely.",
+    "completion": "Write the completion script of a shell.",
+    "man": "Write the man page.",
 }
 
 

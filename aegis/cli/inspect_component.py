@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aegis.cli.inspect import missing_needs
 from aegis.limits import format_bytes
 from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.sandbox.link_component import served, unprovided_by_host
@@ -77,9 +78,7 @@ def needs(component: Component) -> list[dict[str, str]]:
         if row.name in wanted:
             declared = declaration(row.name)
             found.append({"what": declared.title, "grant": declared.needs})
-    for missing in unprovided_by_host(component):
-        found.append({"what": missing.module, "grant": missing.remedy})
-    return found
+    return found + missing_needs(unprovided_by_host(component))
 
 
 def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:

@@ -103,7 +103,12 @@ CONFIG = CommandOption(
 
 GROUP = (
     CONFIG,
-    CommandOption(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
+    CommandOption(
+        ("-f", "--format", "form"),
+        "Format of results; after run, -f names a function.",
+        choices=FORMATS,
+        default="human",
+    ),
     _VERBOSE,
     _QUIET,
 )
@@ -117,7 +122,9 @@ def shared(*, short: bool) -> tuple[CommandOption, ...]:
 
 
 _FUNCTION = (
-    CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
+    CommandOption(
+        ("-e", "-f", "--function"), "Call this export; ARGS are its arguments. The format is --format.", metavar="NAME"
+    ),
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
 _RUNNING = (
@@ -144,7 +151,7 @@ def make_policy(config: Sequence[str], options: dict[str, Any], *, capture: bool
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode, sigpipe=True)
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode, sigpipe=not capture)
     named |= {"stdio.stdout", "stdio.stderr", "stdio.sigpipe", *(f"limits.{name}" for name in limits)}
     if limits:
         stated["limits"] = Limits(**limits)

@@ -17,6 +17,7 @@ from aegis.limits import Limits, format_bytes
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.missing_imports import missing_lead, missing_text
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.caps import engine_caps
@@ -57,7 +58,7 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
     text = f"{name}: valid, {format_bytes(len(data))}, {_what(info)}"
     if missing:
-        text += f"; {count(len(missing), 'import')} without a provider"
+        text += f"; {missing_lead(missing)}"
     return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
 
 
@@ -73,8 +74,7 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
     from aegis.errors import LinkError
 
     if missing:
-        shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
-        raise LinkError(f"{name}: {count(len(missing), 'import')} without a provider: {shown}", missing=missing)
+        raise LinkError(f"{name}: {missing_text(missing)}", missing=missing)
     if isinstance(info, ModuleInfo):
         engine_caps("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
     else:

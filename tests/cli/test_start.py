@@ -30,7 +30,10 @@ def imported(*words: str) -> set[str]:
     python, *rest = COMMAND
     ended = subprocess.run(
         [python, "-X", "importtime", *rest, *words], capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": "",
+        },
     )  # fmt: skip
     return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
 
