@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,12 +12,12 @@ from aegis.cli.options import policy_limits
 from aegis.cli.output import Output
 from aegis.cli.progress import working
 from aegis.engine.compile.config import EngineConfig
-from aegis.errors import ArtifactError, MissingImport
+from aegis.errors import ArtifactError
 from aegis.limits import format_bytes
 from aegis.policy.capabilities import declaration
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_module import unprovided
-from aegis.sandbox.missing_imports import missing_item, missing_lead
+from aegis.sandbox.missing_imports import missing_needs
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.digest import sha256_hex
@@ -103,11 +102,6 @@ def needs(info: ModuleInfo) -> list[dict[str, str]]:
     if any(i.module == "aegis" for i in info.imports):
         found.append(_need("logging"))
     return found + missing_needs(unprovided(info.imports))
-
-
-def missing_needs(missing: Sequence[MissingImport]) -> list[dict[str, str]]:
-    """Return the imports that nothing provides, in the words of the error of a run."""
-    return [{"what": f"{missing_lead([each])}: {missing_item(each)}", "grant": each.remedy} for each in missing]
 
 
 def _need(capability: str) -> dict[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aegis.cli.inspect import missing_needs
 from aegis.limits import format_bytes
 from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.sandbox.link_component import served, unprovided_by_host
+from aegis.sandbox.missing_imports import missing_needs
 from aegis.text import count, printable
 from aegis.wit.types import Function, Interface, Resource, show
 

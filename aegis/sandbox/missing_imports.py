@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aegis.errors import MissingImport
 from aegis.text import count
 
-__all__ = ["missing_item", "missing_lead", "missing_text"]
+__all__ = ["missing_item", "missing_lead", "missing_needs", "missing_text"]
 
 _MAX_SHOWN_IMPORTS = 20
 
@@ -27,3 +27,8 @@ def missing_text(missing: Sequence[MissingImport]) -> str:
     shown = [f"{missing_item(each)}: {each.remedy}" for each in missing[:_MAX_SHOWN_IMPORTS]]
     left = len(missing) - _MAX_SHOWN_IMPORTS
     return f"{missing_lead(missing)}: {'; '.join(shown)}{f'; and {left} more' if left > 0 else ''}"
+
+
+def missing_needs(missing: Sequence[MissingImport]) -> list[dict[str, str]]:
+    """Return the imports that nothing provides, in the words of the error of a run."""
+    return [{"what": f"{missing_lead([each])}: {missing_item(each)}", "grant": each.remedy} for each in missing]
