@@ -252,5 +252,5 @@ def test_an_option_overrides_the_file_even_by_a_default(tmp_path: Any) -> None:
     assert policy.keyvalue == KeyValueCapability(buckets={"b": "memory"}, max_keys=5)
     assert policy.isolation == Isolation(strict=True, workers=5)
     assert policy.environment == EnvironmentCapability(set=(("A", "1"),))
-    assert policy.stdio == StdioCapability(stdout="inherit", stderr="inherit")
+    assert policy.stdio == StdioCapability(stdout="inherit", stderr="inherit", sigpipe=True)
     assert policy.sources == (str(path),)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aegis.errors import PolicyError
-from aegis.policy import Policy, load_policy, parse_policy
+from aegis.policy import Policy, load_policy, parse_policy, reader
 from aegis.policy.file import PolicyFiles
 from aegis.policy.origins import statements_of
 
@@ -294,3 +294,26 @@ def test_any_grouping_of_files_means_the_same() -> None:
         files.decode(text.encode(), source=str(number))
     assert files.policy() == reduce(Policy.merged, policies)
     assert files.policy() == policies[0].merged(reduce(Policy.merged, policies[1:]))
+
+
+def test_a_policy_without_isolation_has_no_statement_of_it() -> None:
+    files = PolicyFiles()
+    files.decode(b"limits.fuel = 5\n[isolation]\nenabled = false\n", source="one")
+    assert [tuple(s) for s in statements_of(files.parts, files.policy())] == [("limit", "fuel 5", "one", 1)]
+
+
+def test_a_fault_without_a_value_to_remove_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, text = reader.toml_values("[limits]\nfuel = 5\n", None, "own")
+
+    def refuse(*_: object) -> Policy:
+        raise text.error("refused", ())
+
+    monkeypatch.setattr(reader, "policy_of", refuse)
+    assert [str(error) for error in reader.all_faults(values, text)] == ["own: refused"]
+
+
+def test_the_nearest_value_above_a_missing_one_is_removed() -> None:
+    values, text = reader.toml_values("limits.fuel = 5\n[isolation]\n", None, "own")
+    text.error("no such key", ("limits", "absent", "deeper"))
+    assert text.removed_fault(values)
+    assert values == {"isolation": {}}
