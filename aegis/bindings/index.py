@@ -319,7 +319,7 @@ INDEX = Index(
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
             "aegis.host.preview2.errors",
-            "aegis.policy.file",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview2.clocks": ("aegis.host.clocks",),
         "aegis.host.preview2.config": (),
@@ -330,7 +330,7 @@ INDEX = Index(
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
             "aegis.host.host_quota",
-            "aegis.policy.file",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview2.http": (
             "aegis.host.clocks",

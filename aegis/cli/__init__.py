@@ -12,6 +12,19 @@ from aegis.support.lean import NoReturn, TextIO
 
 __all__ = ["main"]
 
+_STEERING = (
+    "PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONPYCACHEPREFIX", "PYTHONUSERBASE", "PYTHONWARNINGS",
+)  # fmt: skip
+"""Variables by which Python imports modules that others than the installation chose."""
+_AGAIN = """\
+import sys
+root, *sys.argv = sys.argv[1:]
+if root not in sys.path:
+    sys.path.append(root)
+from aegis.cli import main
+main()
+"""
+
 
 def main() -> NoReturn:
     """Run the command line with the arguments of the process, and end the process with the exit code.
@@ -19,6 +32,7 @@ def main() -> NoReturn:
     The process ends without the interpreter's finalisation, which takes longer than the run of a small guest and would
     wait for threads that may never return.
     """
+    _leave_environment()
     _complete_streams()  # before any file is opened, see aegis.support.descriptors
     gc.disable()  # during the imports: otherwise collections take a tenth of the start
     try:
@@ -31,6 +45,20 @@ def main() -> NoReturn:
             print("error: interrupted", file=sys.stderr, flush=True)
         os._exit(130)
     leave(code)
+
+
+def _leave_environment() -> None:
+    """Start Python again in isolated mode if the environment decides which modules it imports.
+
+    A module in ``PYTHONPATH`` would come before those of the installation, and of the standard library. Without such
+    variables this costs nothing. The folder of this package stays on the path, after all others: it may be there by
+    ``PYTHONPATH`` alone.
+    """
+    steered = not sys.flags.ignore_environment and any(name in os.environ for name in _STEERING)
+    if steered and sys.executable:
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        flags = ["-I", *(["-B"] if sys.dont_write_bytecode else [])]
+        os.execv(sys.executable, [sys.executable, *flags, "-c", _AGAIN, root, *sys.argv])
 
 
 def _complete_streams() -> None:

@@ -151,15 +151,18 @@ class EventLog:
 
     # -- closing -------------------------------------------------------------------------------
 
-    def lost(self, failures: Sequence[Failure]) -> str | None:
-        """Return an error message if events could not be written, else ``None``. ``failures``: of the sandbox's bus."""
+    def lost(self, failures: Sequence[Failure]) -> tuple[BaseException, str] | None:
+        """Return the error and a message if events could not be written, else ``None``.
+
+        ``failures`` are those of the sandbox's bus.
+        """
         failed = failures or (self._bus.failures if self._bus is not None else ())
         if not failed:
             return None
         error = failed[0].error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         missing = "the last events are missing"
-        return f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {missing}"
+        return error, f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {missing}"
 
     def close(self) -> None:
         if self._file is not None:

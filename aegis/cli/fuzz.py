@@ -13,7 +13,14 @@ import click
 from aegis.cli.click_options import FileCommand, limit_options, policy_options, with_options
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.input_files import read_artifact, read_bounded
-from aegis.cli.options import ENABLE, make_policy
+from aegis.cli.options import (
+    CONFIG,
+    ENABLE,
+    make_policy,
+    policy_files,
+    refuse_second_reader,
+    use_python_path,
+)
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
@@ -31,7 +38,7 @@ _DEFAULT_RUNS = 20_000
 _MAX_FINDING_BYTES = 64 << 20
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
 @click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_DEFAULT_RUNS}]")
 @click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
@@ -42,7 +49,7 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
 @click.option("--corpus", metavar="DIR", help="Replay the corpus in DIR first, and save new test cases there.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
-@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("-c", "--config", "--policy", "config", multiple=True, metavar="FILE", help=CONFIG.help)
 @click.option(
     "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
 )
@@ -78,14 +85,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     from aegis.fuzz.plan import CampaignPlan
 
     output: Output = context.obj
-    if options["config"] is not None:
-        output.config = options["config"]
+    output.config += options["config"]
+    refuse_second_reader(output.config, artifacts)
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
             raise PolicyError(f"--{name}: the name is empty: name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
+        policy_files(output.config).policy()  # the attack has limits of its own, but a mistake must not pass
         return attack(output, context, artifacts, options)
     if options["sources"]:
         raise click.UsageError("--source requires --host: without it, the artifact is run unchanged")
@@ -94,13 +102,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
+    if any(":" in name for name in options["oracles"]):
+        use_python_path()
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)), config=output.config or "",
+        others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:

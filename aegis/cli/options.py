@@ -6,7 +6,9 @@ alone, without click.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Sequence
 
 from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
 from aegis.cli.input_files import read_pipe
@@ -20,18 +22,12 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 if TYPE_CHECKING:
     from aegis.policy.capabilities import CapabilityRow
     from aegis.policy.declaration import Flag
+    from aegis.policy.file import PolicyFiles
 
 __all__ = [
-    "ENABLE",
-    "GROUP",
-    "LIMIT_OPTIONS",
-    "chosen_limits",
-    "grants",
-    "limits",
-    "make_policy",
-    "run_options",
-    "shared",
-]
+    "CONFIG", "ENABLE", "GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "policy_files",
+    "policy_limits", "refuse_second_reader", "run_options", "shared", "use_python_path",
+]  # fmt: skip
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
@@ -105,11 +101,19 @@ _VERBOSE = CommandOption(
     ("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", OptionKind.COUNT
 )
 _QUIET = CommandOption(("-q", "--quiet"), "Print only results and errors.", OptionKind.FLAG)
-_CONFIG = CommandOption(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
+CONFIG = CommandOption(
+    ("-c", "--config"), "Read the policy from FILE, or - for standard input; several merge in order.",
+    OptionKind.EACH, "FILE",
+)  # fmt: skip
 
 GROUP = (
-    _CONFIG,
-    CommandOption(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
+    CONFIG,
+    CommandOption(
+        ("-f", "--format", "form"),
+        "Format of results; after run, -f names a function.",
+        choices=FORMATS,
+        default="human",
+    ),
     _VERBOSE,
     _QUIET,
 )
@@ -123,7 +127,9 @@ def shared(*, short: bool) -> tuple[CommandOption, ...]:
 
 
 _FUNCTION = (
-    CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
+    CommandOption(
+        ("-e", "-f", "--function"), "Call this export; ARGS are its arguments. The format is --format.", metavar="NAME"
+    ),
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
 _RUNNING = (
@@ -133,7 +139,7 @@ _RUNNING = (
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
     CommandOption(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
     CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),
-    _CONFIG,
+    CONFIG,
 )
 
 
@@ -142,8 +148,8 @@ def run_options(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]
     return (*_FUNCTION, *grants(words), *_RUNNING)
 
 
-def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
-    """Return the policy of a command line.
+def make_policy(config: Sequence[str], options: dict[str, Any], *, capture: bool) -> Policy:
+    """Return the policy of a command line: that of the files ``config``, merged in order, then the options.
 
     ``capture`` stores the guest's output for the report instead of passing it through. Raise
     :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
@@ -151,8 +157,8 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode)
-    named |= {"stdio.stdout", "stdio.stderr", *(f"limits.{name}" for name in limits)}
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode, sigpipe=not capture)
+    named |= {"stdio.stdout", "stdio.stderr", "stdio.sigpipe", *(f"limits.{name}" for name in limits)}
     if limits:
         stated["limits"] = Limits(**limits)
     if options["isolate"] is not None:
@@ -160,7 +166,29 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
 
         stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
     policy = Policy(named=frozenset(named), proposals=options.get("enable") or (), **stated)
-    return policy if config is None else _read(config).merged(policy)
+    if config:
+        policy = policy_files(config).policy().merged(policy)
+    if policy.imports:
+        use_python_path()
+    return policy
+
+
+def use_python_path() -> None:
+    """Let Python import from ``PYTHONPATH``, after all other folders; for objects that the command line names.
+
+    The command itself runs without it (:mod:`aegis.cli`), so that no module there replaces one of the installation.
+    """
+    if sys.flags.ignore_environment:
+        entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path += [os.path.abspath(entry) for entry in entries if entry and os.path.abspath(entry) not in sys.path]
+
+
+def policy_limits(config: Sequence[str], options: dict[str, Any], modules: Iterable[str]) -> Limits:
+    """Return the limits of the policy files ``config`` and then of ``options``, for commands that run no guest."""
+    refuse_second_reader(config, modules)
+    own = chosen_limits(options)
+    named = frozenset(f"limits.{name}" for name in own)
+    return policy_files(config).policy().merged(Policy(limits=Limits(**own), named=named)).limits
 
 
 def _granted(options: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -196,13 +224,34 @@ def chosen_limits(options: dict[str, Any]) -> dict[str, Any]:
     return {n[6:]: None if value == "none" else value for n, value in options.items() if value is not None}
 
 
-def _read(config: str) -> Policy:
-    from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
+def policy_files(config: Iterable[str], *, collect: bool = False) -> PolicyFiles:
+    """Read the policy files of ``-c``; ``-`` is standard input. ``collect`` is that of :class:`PolicyFiles`."""
+    from aegis.policy.file import MAX_POLICY_BYTES, PolicyFiles
 
-    if not config:
-        raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
-    try:
-        piped = read_pipe(config, MAX_POLICY_BYTES + 1)
-    except ArtifactNotFound:
-        raise PolicyError("is a pipe without a writer: name a policy file", source=config) from None
-    return load_policy(config) if piped is None else decode_policy(piped, source=config)
+    files = PolicyFiles(collect=collect)
+    for name in config:
+        if not name:
+            raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
+        if name == "-":
+            files.decode(sys.stdin.buffer.read(MAX_POLICY_BYTES + 1), source="standard input")
+            continue
+        try:
+            piped = read_pipe(name, MAX_POLICY_BYTES + 1)
+        except ArtifactNotFound:
+            raise PolicyError("is a pipe without a writer: name a policy file", source=name) from None
+        if piped is None:
+            files.load(name)
+        else:
+            files.decode(piped, source=name)
+    return files
+
+
+def refuse_second_reader(config: Iterable[str], modules: Iterable[str] = (), stdin: Iterable[str] = ()) -> None:
+    """Raise :class:`UsageMistake` if ``-c -`` and another part of the command line both read standard input.
+
+    ``modules`` are the files of the command, and ``stdin`` the values of its option ``--stdin``.
+    """
+    readers = [*("-c -" for name in config if name == "-"), *("the file -" for name in modules if name == "-")]
+    readers += ["--stdin inherit" for value in stdin if value == "inherit"]
+    if "-c -" in readers and len(readers) > 1:
+        raise UsageMistake(f"{readers[0]} and {readers[1]} both read standard input: name a file for one of them")

@@ -22,7 +22,7 @@ class Output:
     """The output of one command: standard streams, format and verbosity."""
 
     def __init__(
-        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: str | None = None
+        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: tuple[str, ...] = ()
     ) -> None:
         self.form = form
         self.verbose = verbose
@@ -55,8 +55,8 @@ class Output:
         data = report.to_dict()
         self._print(self.document(report.status, report.exit_code, data["error"], data))
 
-    def print_report(self, report: ExecutionReport) -> bool:
-        """Print a run's report as text on stderr, in addition to the result; return whether it was written."""
+    def print_report(self, report: ExecutionReport) -> OSError | None:
+        """Print a run's report as text on stderr, in addition to the result; return the error if that fails."""
         return _stderr(_shown(report.to_text()))
 
     def _print(self, text: str) -> None:
@@ -167,11 +167,11 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
 
 
-def _stderr(text: str) -> bool:
-    """Print a line on stderr; return whether it was written. If it was not, there is no way to report the error."""
+def _stderr(text: str) -> OSError | None:
+    """Print a line on stderr; return the error if that fails, for which there is no place to report it."""
     try:
         _write(sys.stderr, text + "\n")
         sys.stderr.flush()
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None

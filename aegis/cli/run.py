@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.event_log import EventLog
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import make_policy
+from aegis.cli.options import make_policy, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import working
@@ -22,6 +22,7 @@ from aegis.errors import (
     ExportNotFound,
     LimitExceeded,
     PolicyError,
+    ReaderGone,
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _MAX_DENIALS_SHOWN = 5
+_SIGPIPE_CODE = ReaderGone.exit_code
 
 
 def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
     """Run the artifact of a command line and return the exit code."""
-    if options["config"] is not None:
-        output.config = options["config"]
+    output.config += options["config"]
+    refuse_second_reader(output.config, [module], options.get("stdin", ()))
     if options["invoke"] is not None and options["function"] is not None:
         raise UsageMistake("-e and --invoke both name a function: give one of them")
     with EventLog(options["events"], module, options["function"]) as events:
@@ -238,7 +240,9 @@ class _CommandRun:
         if self.output.json:
             self.output.report(self.report(outcome, code))
             return code
-        if outcome.error is not None and outcome.status != "exited":
+        if isinstance(outcome.error, ReaderGone):
+            pass  # silent, as a process that SIGPIPE kills
+        elif outcome.error is not None and outcome.status != "exited":
             self.output.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
             self.output.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
@@ -248,17 +252,18 @@ class _CommandRun:
             self.output.complain(lost)
         if self.options["metrics"]:
             self.output.flush()
-            if not self.output.print_report(self.report(outcome, code)):
-                return code or 125  # the report was asked for and is lost
+            failed = self.output.print_report(self.report(outcome, code))
+            if failed is not None:
+                return code or _code_of(failed)  # the report was asked for and is lost
         return code
 
     def undelivered(self) -> str | None:
         """Return an error message if output of the guest was lost, which changes exit code 0 to 125, else ``None``."""
         lost = self.sandbox.undelivered if self.sandbox is not None else None
-        if lost is None:
+        if lost is None or isinstance(lost[1], BrokenPipeError):  # without a reader, the run has ended with ReaderGone
             return None
         name, error = lost
-        why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
+        why = f"failed: {(error.strerror or 'error').lower()}"
         return f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room"
 
     def recorded(self, code: int) -> int:
@@ -266,7 +271,10 @@ class _CommandRun:
         lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
         if lost is None:
             return code
-        self.output.complain(lost)
+        error, message = lost
+        if self.options["events"] == "-" and isinstance(error, BrokenPipeError):
+            return code or _SIGPIPE_CODE
+        self.output.complain(message)
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
@@ -282,6 +290,11 @@ class _CommandRun:
             events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
+
+
+def _code_of(error: OSError) -> int:
+    """Return the exit code for output of Aegis that was lost."""
+    return _SIGPIPE_CODE if isinstance(error, BrokenPipeError) else 125
 
 
 def _engine(proposals: Sequence[str]) -> dict[str, Any] | None:

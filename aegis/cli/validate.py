@@ -8,7 +8,7 @@ import click
 
 from aegis.cli.click_options import FileCommand, limit_options, with_options
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import ENABLE, chosen_limits
+from aegis.cli.options import ENABLE, policy_limits
 from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory_accounting import available
@@ -17,6 +17,7 @@ from aegis.limits import Limits, format_bytes
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.missing_imports import missing_lead, missing_text
 from aegis.support.proposals import checked_proposals
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--strict", is_flag=True, help="Also reject missing imports, and memories and tables above the limits.")
 @with_options([ENABLE])
 @limit_options
@@ -36,7 +37,7 @@ __all__ = ["command"]
 @click.pass_obj
 def command(output: Output, /, modules: tuple[str, ...], strict: bool, enable: tuple[str, ...], **options: Any) -> int:
     """Check each MODULE without compiling or running it. The exit code is the highest of all."""
-    limits = Limits(**chosen_limits(options))
+    limits = policy_limits(output.config, options, modules)
     config = EngineConfig.from_limits(limits, proposals=checked_proposals(enable))
     results = [_check(path, limits, config, strict=strict) for path in modules]
     code = max((result["exit_code"] for result in results), default=0)
@@ -61,7 +62,7 @@ def _check(path: str, limits: Limits, config: EngineConfig, *, strict: bool) -> 
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
     text = f"{name}: valid, {format_bytes(len(data))}, {_what(info)}"
     if missing:
-        text += f"; {count(len(missing), 'import')} without a provider"
+        text += f"; {missing_lead(missing)}"
     return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
 
 
@@ -77,8 +78,7 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
     from aegis.errors import LinkError
 
     if missing:
-        shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
-        raise LinkError(f"{name}: {count(len(missing), 'import')} without a provider: {shown}", missing=missing)
+        raise LinkError(f"{name}: {missing_text(missing)}", missing=missing)
     if isinstance(info, ModuleInfo):
         engine_caps("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
     else:

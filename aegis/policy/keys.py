@@ -26,6 +26,7 @@ _ISOLATION = {
 
 _TABLES: Mapping[str, Mapping[str, Key]] = {
     "": {
+        "include": Key("list of files", "Policy files that merge before this one; relative to its folder."),
         "limits": Key("table", "Limits of each sandbox."),
         "capabilities": Key("table of tables", "Grants of each sandbox."),
         "imports": Key("table of tables", "Python objects that provide interfaces, by interface."),

@@ -14,8 +14,9 @@ from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.guest_state import Caller
 from aegis.sandbox.host_functions import prepared
+from aegis.sandbox.missing_imports import missing_text
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.text import count, literal, printable
+from aegis.text import literal, printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import Import, ModuleInfo
 
@@ -211,7 +212,4 @@ def _remedy(wanted: Import) -> str:
 
 
 def _link_error(missing: list[MissingImport]) -> LinkError:
-    shown = [f"{m.module}.{m.name} {m.type}: {m.remedy}" for m in missing[:20]]
-    more = f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
-    lead = count(len(missing), "import")
-    return LinkError(f"nothing provides {lead}: {'; '.join(shown)}{more}", missing=missing)
+    return LinkError(missing_text(missing), missing=missing)

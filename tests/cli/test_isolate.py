@@ -269,7 +269,7 @@ def test_a_flag_adds_to_the_file_and_loosens_nothing(tmp_path: Path, text: str, 
 
     (tmp_path / "aegis.toml").write_text(text)
     options = command.make_context("run", [*flags, "guest.wasm"]).params
-    isolation = make_policy(str(tmp_path / "aegis.toml"), options, capture=False).isolation
+    isolation = make_policy([str(tmp_path / "aegis.toml")], options, capture=False).isolation
     assert isolation is not None
     assert isolation.strict is strict
     assert isolation.workers == (7 if "workers" in text else Isolation().workers)

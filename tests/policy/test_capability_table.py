@@ -122,7 +122,7 @@ def stating(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Policy:
     started = plain_run(["run", *words, "m.wasm"], Output())
     assert started is not None
     started()
-    return make_policy(None, seen[0][3], capture=True)
+    return make_policy((), seen[0][3], capture=True)
 
 
 @every
@@ -188,7 +188,7 @@ from aegis.values import Decision
 
 def of_words(*words):
     known = run_options(words)
-    return make_policy(None, read_line(words, known, guest=True).values(known), capture=True)
+    return make_policy((), read_line(words, known, guest=True).values(known), capture=True)
 
 from aegis.cli.run_command import command
 file = parse_policy('[capabilities.lamp]\\nnames = ["red"]\\nwatts = 5')

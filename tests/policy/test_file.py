@@ -115,7 +115,8 @@ REJECTED: list[tuple[str, str]] = [
     # unknown keys, and values that should be tables
     (
         "\n\nfoo = 1\n",
-        "policy:3: 'foo' is not a key of the top level: use one of capabilities, engine, imports, isolation, limits",
+        "policy:3: 'foo' is not a key of the top level: use one of capabilities, engine, imports, include, isolation, "
+        "limits",
     ),
     ("[limit]\n", "policy:1: 'limit' is not a key of the top level: did you mean 'limits'?"),
     ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits: did you mean 'memory'?"),

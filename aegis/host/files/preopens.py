@@ -121,7 +121,7 @@ def _located(grant: PathGrant, stack: contextlib.ExitStack, sources: Sequence[st
     except PolicyError as error:
         if not sources:
             raise
-        from aegis.policy.file import position_of_grant
+        from aegis.policy.positions import position_of_grant
 
         source, line = position_of_grant(sources, grant.host)
         raise PolicyError(error.reason, source=source, line=line) from None

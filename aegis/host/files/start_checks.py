@@ -50,7 +50,7 @@ def _check_store(policy: Policy, bucket: str, path: str) -> None:
     try:
         os.stat(os.path.join(folder, "."))
     except OSError as error:
-        from aegis.policy.file import position_of_bucket
+        from aegis.policy.positions import position_of_bucket
 
         source, line = position_of_bucket(policy.sources, bucket)
         reason = (error.strerror or "error").lower()

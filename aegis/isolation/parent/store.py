@@ -21,6 +21,7 @@ from aegis.errors import (
     GuestExit,
     MemoryExceeded,
     OutputExceeded,
+    ReaderGone,
     SandboxStateError,
     WorkerCrashed,
 )  # fmt: skip
@@ -295,7 +296,7 @@ class IsolatedStore(TokenHolder):
             raise self._kill_late_worker() from None
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
-        except OutputExceeded as error:
+        except (OutputExceeded, ReaderGone) as error:
             raise self._release_with(error) from None
 
     def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
@@ -423,6 +424,8 @@ class IsolatedStore(TokenHolder):
     def _stream(self, message: list[Any], until: float) -> None:
         try:
             self.delivery.serve(message, self._sender(until))
+        except ReaderGone:
+            raise
         except (DeadlineExceeded, Cancelled):
             raise ChannelTimeout from None  # the stream did not accept the output in time
 
