@@ -28,7 +28,6 @@ from aegis.engine.threads.guest_thread import Job
 from aegis.engine.threads.supervisor import supervise
 from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
-from aegis.sandbox.in_process import release
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
 from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
@@ -254,7 +253,7 @@ class GuestRun:
                 self._meter_made.keep_output(grants)
             else:  # no meter has read the output yet: keep the streams for one that does later
                 self.kept_stdio = grants.acquired_stdio
-        release(None, grants, self.door)
+        _release(None, grants, self.door)
 
     def _retire(self, verb: str) -> None:
         """Take the token of the store, for good, so that no thread is in the guest or enters it.
@@ -340,7 +339,7 @@ class GuestRun:
             self.meter.keep_output(grants)
         self.store = self.grants = self.wasi_made = None
         self._abandoned_door, self.state = door, "abandoned"
-        job.afterwards(lambda _: release(store, grants, door))
+        job.afterwards(lambda _: _release(store, grants, door))
 
     def failed(self, name: Any, args: tuple[Any, ...], error: BaseException) -> None:
         """Raise ``CallError`` for arguments that do not match the signature; otherwise poison the run.
@@ -452,3 +451,19 @@ class GuestRun:
 
 def _busy(verb: str) -> SandboxStateError:
     return SandboxStateError(f"the sandbox is busy: another thread changes its state: {verb} afterwards", state="busy")
+
+
+def _release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Free the resources of a run: native memory, host objects that its guest had handles of, descriptors.
+
+    The order matters: no guest code may run any more when its handles are dropped, and dropping them may use grants.
+    """
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

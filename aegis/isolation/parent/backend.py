@@ -25,7 +25,7 @@ from aegis.isolation.protocol.specs import Folder, SandboxSpec, WorkerSpec, pack
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
-from aegis.sandbox.in_process import BaseBackend
+from aegis.sandbox.base_backend import BaseBackend
 from aegis.sandbox.link_module import wants_host
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
