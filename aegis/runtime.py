@@ -133,8 +133,7 @@ class Aegis:
             self._backend.turns = turns(max_concurrent_calls)
         self._isolated: IsolatedBackend | None = None
         self._starting = allocate_lock()
-        if self.policy.isolation is not None:
-            self._workers()
+        self._backend_for()
 
     @classmethod
     def builder(cls) -> Builder:
@@ -205,16 +204,13 @@ class Aegis:
         artifact = admit_artifact(data, self.policy.limits, self._cache, what)
         if check is not None:
             check(artifact)
-        if self.policy.isolation is None:
-            artifact.prepare(self._backend.engine_of, what)
-        else:
-            self._workers().prepare(artifact, what)
+        self._backend_for().prepare(artifact, what)
         return artifact
 
     def close(self) -> None:
         """Stop the idle workers of isolated sandboxes; without isolation, do nothing."""
         if self._isolated is not None:
-            self._isolated.pool.close()
+            self._isolated.close()
             self._isolated = None
 
     def __enter__(self) -> Aegis:
@@ -223,8 +219,19 @@ class Aegis:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _workers(self) -> IsolatedBackend:
-        """Return the backend of isolated sandboxes; it starts its workers now."""
+    def _started(self, isolate: bool | None) -> Backend | None:
+        """Return the backend for a sandbox, ``None`` if it has not started; see :meth:`_backend_for`."""
+        isolated = self.policy.isolation is not None if isolate is None else isolate
+        return self._isolated if isolated else self._backend
+
+    def _backend_for(self, isolate: bool | None = None) -> Backend:
+        """Return the backend for a sandbox: that of the policy, or the one that ``isolate`` selects.
+
+        The backend of isolated sandboxes starts its workers when it is first needed.
+        """
+        return self._started(isolate) or self._start_isolated()
+
+    def _start_isolated(self) -> Backend:
         with self._starting:
             if self._isolated is None:
                 from aegis.isolation.parent.backend import IsolatedBackend
@@ -281,11 +288,9 @@ class Aegis:
 
         Raise the errors of :meth:`aegis.Sandbox.load`.
         """
-        isolated = self.policy.isolation is not None if isolate is None else isolate
         run = GuestRun(
-            self._workers() if isolated else self._backend, module, imports=imports, args=args,
-            subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
-            answer=answer,
+            self._backend_for(isolate), module, imports=imports, args=args, subscribers=subscribers, stdio=stdio,
+            measured=measured, denied=denied, trap_missing=trap_missing, answer=answer,
         )  # fmt: skip
         return Sandbox(run)
 
@@ -307,13 +312,8 @@ class Aegis:
         from aegis.sandbox.awaited import off_loop
         from aegis.sandbox.opening import SandboxOpening
 
-        isolated = self.policy.isolation is not None if isolate is None else isolate
-
         async def new_run() -> GuestRun:
-            starts = isolated and self._isolated is None
-            backend: Backend = self._backend
-            if isolated:
-                backend = await off_loop(self._workers) if starts else self._workers()
+            backend = self._started(isolate) or await off_loop(self._start_isolated)
             return GuestRun(
                 backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
                 denied=denied, trap_missing=trap_missing, answer=answer,

@@ -66,6 +66,9 @@ class BaseBackend:
 
         return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
 
+    def close(self) -> None:
+        """Release the resources that the backend keeps between sandboxes; a backend may have none."""
+
 
 _runs = 0
 _PROCESS = f"{os.getpid():x}"

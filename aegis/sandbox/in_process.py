@@ -59,6 +59,10 @@ class InProcessBackend(BaseBackend):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
 
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact``, named ``what`` in errors. Raise ``ArtifactError`` if the engine rejects it."""
+        artifact.prepare(self.engine_of, what)
+
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> ModulePlan:
         """Return the plan of a module's stores, the latest one if it matches.
 
@@ -114,7 +118,8 @@ class InProcessBackend(BaseBackend):
 
     def module_store(self, run: Run, plan: ModulePlan, functions: Any) -> ModuleStore:
         """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
-        return ModuleStore(plan, run.door, functions, run.memory, observed=run.observed)
+        memory: Any = run.memory  # a LinearMemory: memory() made it
+        return ModuleStore(plan, run.door, functions, memory, observed=run.observed)
 
     def component_store(
         self, run: Run, plan: ComponentPlan, functions: Any, *, classes: Callable[[int], Callable[..., ResourceHandle]]

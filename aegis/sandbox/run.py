@@ -33,7 +33,7 @@ from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import last_lines, printable
-from aegis.values import AnswerStep, Decision
+from aegis.values import AnswerStep, Decision, GuestMemory
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class GuestRun:
     wasi_made: Wasi | None = None
     store: Store | None = None
     grants: host.Grants | None = None
-    memory: LinearMemory | None = None
+    memory: GuestMemory | None = None
     """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None = None
     """The standard streams of the latest guest after it was freed, for the meter."""

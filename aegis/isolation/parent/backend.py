@@ -86,7 +86,11 @@ class IsolatedBackend(BaseBackend):
         counted = artifact.counted(self.policy.limits, watched=watched or self.exact)
         return self.config.with_count() if counted else self.config
 
-    def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact``, named ``what`` in errors. Raise ``ArtifactError`` if the engine rejects it."""
+        self.code(artifact, what)
+
+    def code(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
         """Return an artifact's code for workers, compiled in a worker if necessary; set the world of a component."""
         code = code_for(artifact, config or self.engine_of(artifact), self.pool, self.options, self._cache, what)
         if artifact.kind == "component":
@@ -108,6 +112,10 @@ class IsolatedBackend(BaseBackend):
         config = self.engine_of(component, watched=watched)
         make = lambda: component_outlines.ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
         return component.planned(("isolated", config, self.policy.limits, providers.key), make)
+
+    def close(self) -> None:
+        """Stop the idle workers."""
+        self.pool.close()
 
     # -- one sandbox ---------------------------------------------------------------------------
 
@@ -163,7 +171,7 @@ class IsolatedBackend(BaseBackend):
 
     def _begun(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(run)
-        bundle = _DescriptorBundle(self.prepare(artifact, f"the {artifact.kind}", plan.config))
+        bundle = _DescriptorBundle(self.code(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
         own: Grants | None = None
