@@ -8,11 +8,10 @@ first call, because a component imports far more functions than it uses.
 
 from __future__ import annotations
 
-import ctypes
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from ctypes import c_char, c_char_p, c_size_t, c_void_p
+from ctypes import c_char
 from functools import partial
 from struct import Struct
 from struct import error as struct_error
@@ -32,11 +31,10 @@ from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
 from aegis.engine.call.answer import answered
 from aegis.engine.call.door import Door
-from aegis.engine.call.trampoline import slots
-from aegis.engine.native.library import lib, number
+from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, slots
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import CallError, GuestExit, HostError
+from aegis.errors import CallError, HostError
 from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
@@ -60,10 +58,6 @@ SLOT_BITS = 16
 """Width of the trampoline's index in the number that the engine passes; the upper bits are the store's slot."""
 _MASK = (1 << SLOT_BITS) - 1
 _SLOT = 16
-_VIEWS_KEPT = 128
-_trap_new = lib.wasmtime_trap_new
-_TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
-_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 
 
@@ -79,24 +73,9 @@ def native_callback(bodies: list[Body | None], make: Callable[[int], Body], name
             body(slots[env >> SLOT_BITS][1], address)
             return None
         except BaseException as error:
-            return _fail(env, named, error)
+            return fail_call(env, error, SLOT_BITS, named)
 
-    return _CALLBACK(trampoline)
-
-
-def _fail(env: int, named: Callable[[int], str], error: BaseException) -> int | None:
-    """Store the exception in the door and return a trap. No exception may leave this function."""
-    try:
-        door = slots[env >> SLOT_BITS][0]
-        if isinstance(error, GuestExit):
-            error = door.stop_reason() or error  # an exit after the deadline is not a success
-        if door.failure is None:
-            door.failure = error
-            if not isinstance(error, HostError):
-                door.serving = named(env & _MASK)
-    except BaseException:
-        pass
-    return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]
+    return CALLBACK(trampoline)
 
 
 # -- functions of the host -------------------------------------------------------------------------
@@ -180,7 +159,7 @@ def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) ->
     array, formats, views = c_char * size, list(lower.formats), {}  # type: ignore[var-annotated]
 
     def new_views(address: int) -> tuple[memoryview, ...]:
-        if len(views) >= _VIEWS_KEPT:
+        if len(views) >= VIEWS_KEPT:
             views.clear()
         block = memoryview(array.from_address(address)).cast("B")
         made = views[address] = (block, *(block.cast(f) for f in formats))  # type: ignore[call-overload]
@@ -462,7 +441,7 @@ class _Words(dict[int, memoryview]):
     """Views of one core value as an unsigned i32, by address."""
 
     def __missing__(self, address: int) -> memoryview:
-        if len(self) >= _VIEWS_KEPT:
+        if len(self) >= VIEWS_KEPT:
             self.clear()
         array = c_char * 4
         made = self[address] = memoryview(array.from_address(address)).cast("B").cast("I")
