@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["COMPONENT_STDLIB_MODULES", "LATE_AEGIS_MODULES", "LATE_STDLIB_MODULES", "NOT_PRELOADED", "PASSED_VARIABLES"]
 
 LATE_AEGIS_MODULES = (
-    "aegis.host.blocking", "aegis.host.clocks", "aegis.host.entropy", "aegis.host.files", "aegis.host.files.audit",
+    "aegis.host.blocking", "aegis.host.clocks", "aegis.host.denials", "aegis.host.entropy", "aegis.host.files",
+    "aegis.host.files.audit",
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
     "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
     "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
