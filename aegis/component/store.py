@@ -106,11 +106,8 @@ class ComponentStore(ModuleStore):
     def _evidence(self) -> Evidence:
         return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None)
 
-    def _memory_full(self) -> int | None:
-        cap = self.plan.memory_cap
-        if cap is None:
-            return None
-        return next((size for size in self.state.memory_sizes() if size + 65536 > cap), None)
+    def _sizes(self) -> list[int]:
+        return self.state.memory_sizes()
 
     def refused_growth(self) -> AegisError | None:
         """Return the error for a guest that got no more memory; ``None`` if its memory could still grow."""
