@@ -201,16 +201,16 @@ def input_of(finding: Mapping[str, Any]) -> AttackInput:
     )  # fmt: skip
 
 
-def explore_in_process(pipe: Any, attack: Attack, inputs: InputRange, known: Sequence[str]) -> None:
+def explore_in_process(pipe: Any, attack: Attack, inputs: InputRange, *, known: Sequence[str]) -> None:
     """Run a range of inputs in this separate process, and send the result through ``pipe``."""
     begin(attack.notes)
     pipe.send(explore(attack, inputs, known, float("inf")))
     attack_state(attack).harness.close()
 
 
-def run_in_process(pipe: Any, attack: Attack, one: AttackInput, known: Sequence[str]) -> None:
+def run_in_process(pipe: Any, attack: Attack, one: AttackInput) -> None:
     """Run an input in this separate process, and send its faults through ``pipe`` if the process survives."""
     begin(attack.notes)
     _, faults = attack_state(attack).run(one)
-    pipe.send([fault.to_dict() for fault in faults])
+    pipe.send({"faults": [fault.to_dict() for fault in faults]})
     attack_state(attack).harness.close()
