@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
-from aegis.component.shims.module import BATCH, realloc_batch
+from aegis.component.shims.realloc_batch import BATCH, realloc_batch
 from aegis.component.traps import trap
 from aegis.engine.call.caller import room_inside
 from aegis.engine.native.library import lib, number, pointer, take_error, view
