@@ -47,7 +47,7 @@ from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.caps import engine_caps
 from aegis.wit.types import Result
 from aegis.wit.values import Err
-from aegis.wit.wave import format_value
+from aegis.wit.wave_read import format_value
 from aegis.wit.wit_text import world_text
 
 if TYPE_CHECKING:

@@ -136,7 +136,7 @@ class _CommandRun:
             raise ArtifactError("--invoke is for components: use -e for a core module")
         name = self.function
         if call is not None:
-            from aegis.wit.wave import parse_call
+            from aegis.wit.wave_read import parse_call
 
             name = parse_call(call).target
         require_entry(artifact, name)
