@@ -48,7 +48,7 @@ from aegis.wasm.caps import engine_caps
 from aegis.wit.types import Result
 from aegis.wit.values import Err
 from aegis.wit.wave_read import format_value
-from aegis.wit.wit_text import world_text
+from aegis.wit.wit_write import world_text
 
 if TYPE_CHECKING:
     from aegis.sandbox.sandbox import Sandbox
