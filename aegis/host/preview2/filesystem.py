@@ -31,8 +31,8 @@ from aegis.host.files.audit import decide, narrower
 from aegis.host.files.file_times import NewTimes
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
-from aegis.host.preview2.errors import answering
 from aegis.host.preview2.file_streams import DirectoryEntryStream, FileInput, FileOutput, read_chunk
+from aegis.host.preview2.filesystem_errors import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
