@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
+from aegis.isolation.worker.importable import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
 from tests.cli.command import COMMAND, guest
 from tests.isolation.takeover import COMMAND as TAKEN_OVER
 from tests.isolation.takeover import GUEST, environment
@@ -255,7 +255,7 @@ from aegis.isolation.parent import forked
 from aegis.isolation.worker.main import main
 from aegis.host.preview1 import files, system
 from aegis.isolation.worker.confinement import forbid_imports, kept_finders
-from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
+from aegis.isolation.worker.importable import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
 from aegis.isolation.worker.preloaded_code import PreloadedFinder
 kept_finders.append(PreloadedFinder())
 forbid_imports()

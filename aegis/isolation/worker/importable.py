@@ -26,8 +26,8 @@ NOT_PRELOADED = frozenset(
      "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.isolation.confine.__main__",
      "aegis.prelude", "aegis.testing"}
 )  # fmt: skip
-"""Modules and packages that are imported before the confinement of a sandbox that needs them, or never. Running a
-component may import any other module of Aegis."""
+"""Modules and packages that a worker does not preload. If a sandbox needs one, it is imported before that sandbox's
+confinement. Running a component may import any other module of Aegis."""
 COMPONENT_STDLIB_MODULES = (
     "ast", "bisect", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "_pydatetime", "difflib",
     "dis", "_opcode_metadata", "encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.punycode",
