@@ -18,7 +18,7 @@ from aegis.component.planning.program import ComponentProgram
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
-from aegis.wasm.bounds import bounds
+from aegis.wasm.compile_limits import cache_key_part
 from aegis.wasm.structure import ComponentStructure
 
 __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
@@ -76,4 +76,4 @@ class KeptCode:
 
 
 def _name(cache: Cache, digest: str, limits: Limits) -> str:
-    return cache.name(digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {bounds(limits)}")
+    return cache.name(digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {cache_key_part(limits)}")
