@@ -67,9 +67,9 @@ class IsolatedBackend(BaseBackend):
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config.for_workers(), options, cache
         if options.strict:
-            from aegis.engine.native.advisories import refuse_reachable
+            from aegis.engine.native.advisories import reject_reachable_advisories
 
-            refuse_reachable()
+            reject_reachable_advisories()
         self.exact = exact or bool(subscribers)
         spec = WorkerSpec.of(policy, options.without)
         if len(dumps(spec)) > PACKET // 2:  # too large for a packet: send the policy with each sandbox instead
