@@ -1,6 +1,6 @@
 """The part of an attack that runs in worker processes: a range of inputs, with plain data as input and output.
 
-A process notes in a file which input it is running, so that the supervisor can identify the input if the process dies.
+A process notes in a file which input it is running, so that the coordinator can identify the input if the process dies.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class InputRange(NamedTuple):
 
 
 class Note:
-    """A file that names the input this process is running. The supervisor reads it if the process dies or hangs."""
+    """A file that names the input this process is running. The coordinator reads it if the process dies or hangs."""
 
     def __init__(self, folder: str) -> None:
         # On another machine, such as a Dask worker's, the directory does not exist, and no notes are written.

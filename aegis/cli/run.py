@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.input_files import read_artifact
+from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import working
-from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -88,7 +88,7 @@ class _CommandRun:
     def go(self) -> int:
         """Run the guest, report the outcome and return the exit code."""
         try:
-            outcome = supervise(self.work, self.cancel, self.policy.limits.timeout)
+            outcome = run_interruptibly(self.work, self.cancel, self.policy.limits.timeout)
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
@@ -182,7 +182,7 @@ class _CommandRun:
     # -- reporting -----------------------------------------------------------------------------
 
     def stopped(self, stop: Stopped) -> int:
-        """Report a run that the supervisor stopped; end the process if its thread is stuck."""
+        """Report a run that was stopped; end the process if its thread is stuck."""
         usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
         error = stop.error
         if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:
