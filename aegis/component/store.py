@@ -134,10 +134,10 @@ class ComponentStore(ModuleStore):
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return a closure that drops a handle, or ``None`` if the current thread may not run guests."""
         mode = thread_state.mode or thread_state.detect_mode()
-        if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
+        if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.calls_no_python):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
-        if style != Style.MAIN_ALONE and self.alone:
+        if style != Style.MAIN_ALONE and self.calls_no_python:
             self.watch()
         made: Callable[[ResourceHandle], None] = _dropper(style | self.plan.metered)(self, None)
         return made

@@ -79,7 +79,7 @@ class Store(Protocol):
 
     token: list[None]
     """Empty while a thread holds the store; otherwise it has one element. ``list.pop`` takes it atomically."""
-    alone: bool
+    calls_no_python: bool
     """Whether no guest code can call Python.
 
     Then the main thread may run it: Python runs signal handlers there, and one that raises at the entry of a native

@@ -305,9 +305,9 @@ class GuestRun:
 
     def _enter(self, store: Store, name: Any, args: tuple[Any, ...]) -> Any:
         """Call an export on this thread or, where this thread may not run guest code, on a guest thread."""
-        alone = store.alone
+        calls_no_python = store.calls_no_python
         function = store.closure_here(name)
-        if alone and not store.alone:
+        if calls_no_python and not store.calls_no_python:
             self.fast.clear()  # this closure can call Python: the main thread may not run the guest any more
         if function is None:
             store.plan.entry(name)
