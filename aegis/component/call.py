@@ -15,8 +15,9 @@ from aegis.component.conversion.layout import core_type
 from aegis.component.passage import Passage, Way, passage
 from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
-from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
+from aegis.component.shims.fused_calls import FusedCall, Shape, Stage, fuse
 from aegis.component.state import EXTERN
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
@@ -122,7 +123,7 @@ class ComponentFrame:
     def __init__(self, callee: Callee, entry: ComponentEntry | None = None, slots: int = 0) -> None:
         self.callee, self.entry = callee, entry
         slots = slots or callee.slots
-        size = SLOT * slots
+        size = RAW_VALUE_BYTES * slots
         self.buffer = (ctypes.c_char * (size + 2 * EXTERN))()
         base = ctypes.addressof(self.buffer)
         self.args, self.count = pointer(base), number(slots)

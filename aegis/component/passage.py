@@ -28,9 +28,10 @@ from aegis.component.conversion.layout import (
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import FlatBlock, Lower
 from aegis.component.planning.type_keys import parts_of
-from aegis.component.shims.fused_calls import SLOT, VECTOR, Block, Shape, misplaced, pieces
+from aegis.component.shims.fused_calls import VECTOR, Block, Shape, misplaced, pieces
 from aegis.component.traps import trap, unaligned
 from aegis.engine.call.caller import IN_TIME, Style, around_text, passage_names, room_inside
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import number
 from aegis.errors import CallError
 from aegis.support.bounded_cache import memoised
@@ -174,8 +175,8 @@ def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
     lines = _prepared(function, lift)
     lift.cx, lift.staged = "stage", (shape.piece_at(n) for n in count())
     if of == "string" or isinstance(of, List):
-        return [*lines, f"value = {lift.value(of, ['0', f'vI[{2 * SLOT // 4 + 1}]'])}"]
-    unpack, names = lift.unpacked(of, f"stage.view, {2 * SLOT}", "unpack_from")
+        return [*lines, f"value = {lift.value(of, ['0', f'vI[{2 * RAW_VALUE_BYTES // 4 + 1}]'])}"]
+    unpack, names = lift.unpacked(of, f"stage.view, {2 * RAW_VALUE_BYTES}", "unpack_from")
     return [*lines, f"{', '.join(names)}, = {unpack}", f"value = {lift.value(of, list(names))}"]
 
 

@@ -30,6 +30,7 @@ from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
 from aegis.engine.call.answer import answered
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, slots
 from aegis.engine.native.signals import NEAR, secure_after
@@ -40,7 +41,7 @@ from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
 __all__ = [
-    "SLOT_BITS",
+    "TRAMPOLINE_BITS",
     "Body",
     "call_method",
     "guest_body",
@@ -54,10 +55,9 @@ __all__ = [
 Body = Callable[[Any, int], None]
 """The code of a trampoline: takes the state of the calling component, and the address of the core values."""
 
-SLOT_BITS = 16
+TRAMPOLINE_BITS = 16
 """Width of the trampoline's index in the number that the engine passes; the upper bits are the store's slot."""
-_MASK = (1 << SLOT_BITS) - 1
-_SLOT = 16
+_MASK = (1 << TRAMPOLINE_BITS) - 1
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 
 
@@ -70,10 +70,10 @@ def native_callback(bodies: list[Body | None], make: Callable[[int], Body], name
             body = bodies[which]
             if body is None:
                 body = bodies[which] = make(which)
-            body(slots[env >> SLOT_BITS][1], address)
+            body(slots[env >> TRAMPOLINE_BITS][1], address)
             return None
         except BaseException as error:
-            return fail_call(env, error, SLOT_BITS, named)
+            return fail_call(env, error, TRAMPOLINE_BITS, named)
 
     return CALLBACK(trampoline)
 
@@ -155,7 +155,7 @@ def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) ->
     Calls from the same depth of the guest's stack pass the same address, so a small cache of views suffices.
     """
     count = sum(len(flat(t)) for t in types)
-    size = _SLOT * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
+    size = RAW_VALUE_BYTES * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
     array, formats, views = c_char * size, list(lower.formats), {}  # type: ignore[var-annotated]
 
     def new_views(address: int) -> tuple[memoryview, ...]:
@@ -183,7 +183,7 @@ def _lift_arguments(
     all_words, all_formats = [*words, *(["ret"] if pointed else [])], [*formats, *(["I"] if pointed else [])]
     lines = []
     if all_words:
-        form = "<" + "".join(f"{f}{_SLOT - _FORMAT_SIZES[f]}x" for f in all_formats)
+        form = "<" + "".join(f"{f}{RAW_VALUE_BYTES - _FORMAT_SIZES[f]}x" for f in all_formats)
         unpack = lift.name(Struct(form[: form.rindex(all_formats[-1]) + 1]).unpack_from)
         lines.append(f"{', '.join(all_words)}, = {unpack}(frame)")
     plain = all(isinstance(t, str) and t != "string" for t in types)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from threading import get_ident, main_thread
 
-from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native.library import lib, number, pointer
 from aegis.engine.native.signals import NEAR, secure
 from aegis.engine.threads.guest_thread import DIRECT, NESTED, thread_state
@@ -106,7 +106,7 @@ class CallFrame:
         signature = entry.signature
         slots = max(len(signature.params), len(signature.results), 1)
         self.entry = entry
-        self.buffer = (ctypes.c_char * (_EXTERN + SLOT * slots))()
+        self.buffer = (ctypes.c_char * (_EXTERN + RAW_VALUE_BYTES * slots))()
         base = ctypes.addressof(self.buffer)
         self.extern = pointer(base)
         self.func = pointer(base + 8)

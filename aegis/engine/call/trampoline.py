@@ -22,7 +22,7 @@ from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 
 from aegis.engine.call.answer import answered
-from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib, number
 from aegis.engine.native.signals import NEAR, secure_after
@@ -195,7 +195,7 @@ _OBSERVED = """
 def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     """Generate and compile the trampoline of a signature: a loop over the types would cost more than the call."""
     names = formats(signature)
-    size = SLOT * max(len(signature.params), len(signature.results), 1)
+    size = RAW_VALUE_BYTES * max(len(signature.params), len(signature.results), 1)
     array = c_char * size
     views: dict[int, Any] = {}
 
