@@ -328,7 +328,7 @@ class _Text(NamedTuple):
         body = _COUNTED if way is Way.COUNTING else ""
         body += "" if plain or self.raw or self.style in Style.NESTINGS else "begin()\n"
         if any(map(has_pointers, types)):
-            body += "door.lower_left = door.lower_limit\n"
+            body += "door.guest_bytes_left = door.guest_bytes_limit\n"
         if any(map(has_borrows, types)):
             body += "outer = cx.task; cx.task = task = [0]\n"
         names = [f"a{n}" for n in range(len(types))]

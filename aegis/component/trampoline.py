@@ -245,7 +245,7 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
     # Lowering a number takes no time, so the clock need not be read again.
     in_time = _IN_TIME.format("returned" if isinstance(of, str) and of != "string" else "now()")
     if has_pointers(of):
-        lower.say("door.lower_left = door.lower_limit")
+        lower.say("door.guest_bytes_left = door.guest_bytes_limit")
     value = lower.bare_result(of, "result") if isinstance(of, Result) else "result"
     store = ""
     if pointed:
@@ -393,7 +393,7 @@ def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[i
     lower = Lower(lowered.options.encoding, raw=True, numbers=numbered, beside=lift)
     store = ""
     if result is not None:
-        lower.say("door.lower_left = door.lower_limit")
+        lower.say("door.guest_bytes_left = door.guest_bytes_limit")
         if pointed:
             lower.packed(result, "result")
             store = f"store_at(cx, ret, {layout(result).align}, block, holes)"

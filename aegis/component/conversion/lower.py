@@ -155,7 +155,7 @@ class Lower(Source):
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
         """Inline :func:`~aegis.component.conversion.strings.place_bytes`: calling it would double its cost."""
         self.say(f"{block} = encode({value})")
-        self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
+        self.say(f"if len({block}) > {SHORT_BYTES}: door.reserve_guest_bytes(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
@@ -341,7 +341,7 @@ class Lower(Source):
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
-            self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
+            self.say("texts = list(map(encode, values)); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
             self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
@@ -353,7 +353,7 @@ class Lower(Source):
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
         self.say("if at != len(block): reject(values)")
-        self.say("cx.door.lower(sum(map(len, texts)))")
+        self.say("cx.door.reserve_guest_bytes(sum(map(len, texts)))")
         self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
 
     # -- linear memory ----------------------------------------------------------------------------
