@@ -189,8 +189,8 @@ _CALL = """
             return value
 """
 IN_TIME = """
-            door.returned_at = left = now()
-            if left >= door.deadline or door.stop is not None:
+            door.returned_at = ended = now()
+            if ended >= door.deadline or door.stop is not None:
                 raise door.stop_reason() or door.timeout()
 """
 """Ends every call: discard the result and raise if the deadline has passed, even if the guest returned normally."""

@@ -150,7 +150,7 @@ def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | Non
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        door, function, name = served[env]
+        door, function, name = imports[env]
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -211,7 +211,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _import_table, "views": views, "new_views": new_views, "fail": fail_call,
+        "imports": _import_table, "views": views, "new_views": new_views, "fail": fail_call,
         "clock": time.perf_counter,
         "observe": _observe, "answered": answered, "signature": signature,
         "lower": _lower, "refuse_result": _refuse_result, "several": _several,
