@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration, Limits
 
     # [capabilities: parameter types]
-    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
+    from aegis.policy.short_forms import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.statements import StdioCapability
 
     # [end]
     from aegis.sandbox.backend import Backend
     from aegis.sandbox.opening import SandboxOpening
 
-_coerced: Any = late("aegis.policy.coerced")
+_short_forms: Any = late("aegis.policy.short_forms")
 
 __all__ = ["Aegis", "Builder", "run"]
 
@@ -371,11 +371,11 @@ class Builder:
 
     def _state(self, name: str, value: Any) -> Builder:
         """Set a capability, which may be given in a short form."""
-        return self._with(**{name: _coerced.coerced(name, value)})
+        return self._with(**{name: _short_forms.from_short_form(name, value)})
 
     def _add(self, name: str, value: Any) -> Builder:
         """Add to a capability; a value that is none raises the error of the policy."""
-        before, given = getattr(self._policy, name), _coerced.coerced(name, value)
+        before, given = getattr(self._policy, name), _short_forms.from_short_form(name, value)
         return self._with(**{name: before + given if isinstance(given, type(before)) else given})
 
     # [capabilities: builder methods]

@@ -70,7 +70,7 @@ class Declaration:
     builder: str
     """The docstring of the builder's method ``with_NAME``."""
     accepts: str = ""
-    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.coerced`."""
+    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.short_forms`."""
     short: Callable[[Any], Any] | None = None
     """Return the capability for a short form, which is a text, a path, a mapping or a collection."""
     adds: bool = False

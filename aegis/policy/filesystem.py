@@ -332,6 +332,6 @@ def _reads_as(text: str, grant: PathGrant) -> bool:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else FilesystemCapability.read_only(*texts(value))

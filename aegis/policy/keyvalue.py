@@ -314,7 +314,7 @@ def _host_files(granted: KeyValueCapability) -> Iterable[StatedFile]:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     if hasattr(value, "keys"):
         return KeyValueCapability(buckets=value)

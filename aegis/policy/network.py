@@ -325,6 +325,6 @@ def _remedy(policy: Any, decision: Decision) -> str:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else NetworkCapability(allow=texts(value))

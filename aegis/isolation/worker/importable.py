@@ -11,7 +11,7 @@ LATE_AEGIS_MODULES = (
     "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
     "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
     "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.clock", "aegis.policy.declaration",
-    "aegis.policy.random", "aegis.policy.remedies", "aegis.policy.short_forms", "aegis.wit.err",
+    "aegis.policy.random", "aegis.policy.remedies", "aegis.policy.short_form_parsers", "aegis.wit.err",
 )  # fmt: skip
 """Modules of Aegis that running a core module may import."""
 LATE_STDLIB_MODULES = (
