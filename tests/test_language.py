@@ -171,7 +171,7 @@ REMEDY_AFTER_SEMICOLON = re.compile(
     r"|\{[\w.]*(?:remedy|hint|instead)\b)"
 )
 """A message has the form *what happened: remedy*."""
-CODE = ("component/conversion/", "component/passage.py", "engine/call/", "isolation/parent/pool.py")
+CODE = ("component/conversion/", "component/call_source.py", "engine/call/", "isolation/parent/pool.py")
 """Modules whose strings are source text."""
 
 

@@ -18,13 +18,13 @@ from struct import error as struct_error
 from typing import Any
 
 from aegis.component.call import numbering
+from aegis.component.call_source import has_borrows
 from aegis.component.conversion.blocks import store_at
 from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
 from aegis.component.handles import HandleEntry
-from aegis.component.passage import has_borrows
 from aegis.component.planning.program import CanonLower, ResourceFunction
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns

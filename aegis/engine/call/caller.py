@@ -47,8 +47,17 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "IN_TIME", "CallFrame", "Elsewhere", "ExportEntry", "Style", "around_text", "bind", "compile_caller",
-    "passage_names", "room_for_callbacks", "room_inside",
+    "IN_TIME",
+    "CallFrame",
+    "Elsewhere",
+    "ExportEntry",
+    "Style",
+    "around_names",
+    "around_text",
+    "bind",
+    "compile_caller",
+    "room_for_callbacks",
+    "room_inside",
 ]  # fmt: skip
 
 _EXTERN = 32
@@ -211,12 +220,12 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """Compile the text of :func:`around_text`, with the names of ``scope``; return its ``make`` function."""
-    scope |= passage_names(style)
+    scope |= around_names(style)
     exec(around_text(style, params, inner, views), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 
-def passage_names(style: int) -> dict[str, Any]:
+def around_names(style: int) -> dict[str, Any]:
     """Return the names that the text of :func:`around_text` uses for ``style``, with their values."""
     return {
         "now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD,

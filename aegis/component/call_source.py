@@ -30,7 +30,7 @@ from aegis.component.conversion.lower import FlatBlock, Lower
 from aegis.component.planning.type_keys import parts_of
 from aegis.component.shims.fused_calls import VECTOR, Block, Shape, misplaced, pieces
 from aegis.component.traps import trap, unaligned
-from aegis.engine.call.caller import IN_TIME, Style, around_text, passage_names, room_inside
+from aegis.engine.call.caller import IN_TIME, Style, around_names, around_text, room_inside
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import number
 from aegis.errors import CallError
@@ -38,10 +38,10 @@ from aegis.support.bounded_cache import memoised
 from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 
-__all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "passage"]
+__all__ = ["MAKER_PARTS_KEPT", "CallMaker", "Way", "call_maker", "has_borrows"]
 
 MAKER_PARTS_KEPT = 8192
-"""Parts of the types of functions whose passages are cached for the process."""
+"""Parts of the types of functions whose makers are cached for the process."""
 _CALLS_COUNTED = 256
 """Calls after which a function gets a fused module. Compiling it, once for the process, takes as long as some thousand
 fused calls save; instantiating it takes as long as twenty calls save."""
@@ -61,7 +61,7 @@ class Way(IntEnum):
     FUSED = auto()
 
 
-class Passage(NamedTuple):
+class CallMaker(NamedTuple):
     """The function that creates the closures of a call, and the shape of its fused module, if one saves time."""
 
     make: Callable[..., Any]
@@ -74,10 +74,10 @@ def has_borrows(of: WitType) -> bool:
 
 
 @memoised(MAKER_PARTS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
-def passage(
+def call_maker(
     function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
     numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...], way: Way,
-) -> Passage:  # fmt: skip
+) -> CallMaker:  # fmt: skip
     """Generate the call of a function; ``style`` is ``None`` for a call from another component instance.
 
     ``images`` are the Python classes of its types, which are part of the cache key. ``numbers`` are the resources in
@@ -100,7 +100,7 @@ def passage(
         unaligned=unaligned, Err=Err, ONE=_ONE if function.result is not None else _NONE, misplaced=misplaced,
     )  # fmt: skip
     text = _Text(function, lower, reading, staged, shape if way is Way.FUSED else None, post, raw, style, entering)
-    return Passage(text.compiled(way), shape)
+    return CallMaker(text.compiled(way), shape)
 
 
 # -- its parts -------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ class _Text(NamedTuple):
             text = _BARE.format(views=views, params=names, body=textwrap.indent(body, "        "))
         else:
             text = around_text(self.style, names, "\n" + textwrap.indent(body, "            "), views)
-            self.lower.uses(**passage_names(self.style), FOREVER=1 << 62)
+            self.lower.uses(**around_names(self.style), FOREVER=1 << 62)
         return self.lower.module(text)["make"]  # type: ignore[no-any-return]
 
     def _views(self, body: str, way: Way) -> str:
