@@ -13,7 +13,7 @@ from aegis.values import CallScope, Decision
 if TYPE_CHECKING:
     from aegis.host.files.base import DirectoryHandle
 
-__all__ = ["HeldDirectory", "decide", "joined", "narrower"]
+__all__ = ["HeldDirectory", "joined", "narrower", "recorded"]
 
 _Result = TypeVar("_Result")
 _Place = TypeVar("_Place", bound="HeldDirectory")
@@ -30,7 +30,7 @@ class HeldDirectory(Protocol):
     def directory(self) -> DirectoryHandle: ...
 
 
-def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
+def recorded(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
     """Call ``function`` and record whether the grant allowed it: ``EPERM`` is a denial.
 
     Allowed operations are recorded only with a subscriber, and mere look-ups never.
