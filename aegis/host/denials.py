@@ -21,7 +21,7 @@ def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
         scope.decided(
             Decision(
                 capability=denial.capability, action="read", target=denial.target, allowed=False,
-                rule=f"{denial.capability} deny", remedy=denial.capability,
+                rule=f"{denial.capability} deny", wanted=denial.capability,
             )
         )  # fmt: skip
         raise

@@ -90,7 +90,7 @@ class Declaration:
     remedy: Callable[[Any, Decision], str] | None = None
     """Return the option that would allow a denied request, quoted for a shell, or an empty text if none would.
 
-    The remedy of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
+    ``wanted`` of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
     from its parsed value.
     """
     reason: Callable[[Any, Decision], str] | None = None

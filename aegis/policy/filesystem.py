@@ -286,7 +286,7 @@ def _remedy(policy: Any, decision: Decision) -> str:
     """
     from aegis.policy.declaration import option_text
 
-    grant = _covering(policy.filesystem, decision.remedy)
+    grant = _covering(policy.filesystem, decision.wanted)
     if grant is None or grant.write or decision.action != "write":
         return ""
     wider = replace(grant, write=True)

@@ -316,7 +316,7 @@ def _remedy(policy: Any, decision: Decision) -> str:
     if decision.rule.startswith("deny "):
         return ""
     try:
-        pattern = NetworkPattern.parse(decision.remedy)
+        pattern = NetworkPattern.parse(decision.wanted)
     except PolicyError:
         return ""
     if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:

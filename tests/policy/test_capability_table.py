@@ -197,7 +197,7 @@ try:
 except aegis.PolicyError as error:
     mistake = str(error)
 option = of_words("--allow-lamp", "blue", "--lamp-watts=7", "m.wasm")
-raw = Decision("lamp", "switch", "green", False, "no lamp", remedy="green")
+raw = Decision("lamp", "switch", "green", False, "no lamp", wanted="green")
 print(json.dumps({
     "keyword": Aegis(lamp=LampCapability(names=("a",)), cache=False).policy.lamp.names,
     "builder": Aegis.builder().with_lamp(LampCapability(names=("b",))).with_cache(False).build().policy.describe(),
@@ -208,7 +208,7 @@ print(json.dumps({
     "help": [p.help for p in command.params if p.name == "allow_lamp"],
     "merged": option.merged(file).describe(),
     "remedy": explained(Policy(), raw).remedy,
-    "hostile": explained(Policy(), raw._replace(remedy="; rm")).remedy,
+    "hostile": explained(Policy(), raw._replace(wanted="; rm")).remedy,
     "worker": option.for_workers().lamp is None,
     "protected": [p.path for p in protected_by(option)],
     "default": Policy().lamp is None,

@@ -52,7 +52,7 @@ def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, al
     helps = not allowed and action == "write" and not held.writable
     wanted = target if helps and not leaves_its_grant(path) and not _leads_out(held, path) else ""
     scope.decided(
-        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
+        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, wanted=wanted)
     )
 
 
