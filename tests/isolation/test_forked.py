@@ -205,7 +205,8 @@ COMPONENTS = {
 NOT_IN_A_WORKER = {
     "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
     "aegis.isolation.confine.probe",
-    "aegis.policy.keyvalue", "aegis.policy.network", "aegis.policy.patterns", "aegis.sandbox.protected_paths",
+    "aegis.policy.keyvalue", "aegis.policy.merging", "aegis.policy.network", "aegis.policy.patterns",
+    "aegis.sandbox.protected_paths",
     "aegis.wasm.admission",
     "dataclasses",
     "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
