@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration, Limits
 
     # [capabilities: parameter types]
-    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
+    from aegis.policy.short_forms import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.statements import StdioCapability
 
     # [end]
     from aegis.sandbox.backend import Backend
     from aegis.sandbox.opening import SandboxOpening
 
-_coerced: Any = late("aegis.policy.coerced")
+_short_forms: Any = late("aegis.policy.short_forms")
 
 __all__ = ["Aegis", "Builder", "run"]
 
@@ -150,8 +150,7 @@ class Aegis:
         """Whether the files that the policy names were found when the first sandbox was created."""
         self._isolated: IsolatedBackend | None = None
         self._starting = allocate_lock()
-        if self.policy.isolation is not None:
-            self._workers()
+        self._backend_for()
 
     @classmethod
     def builder(cls) -> Builder:
@@ -223,16 +222,13 @@ class Aegis:
         artifact = admit_artifact(data, self.policy.limits, self.cache, what, self.policy.proposals)
         if check is not None:
             check(artifact)
-        if self.policy.isolation is None:
-            artifact.prepare(self._backend.engine_of, what)
-        else:
-            self._workers().prepare(artifact, what)
+        self._backend_for().prepare(artifact, what)
         return artifact
 
     def close(self) -> None:
         """Stop the idle workers of isolated sandboxes; without isolation, do nothing."""
         if self._isolated is not None:
-            self._isolated.pool.close()
+            self._isolated.close()
             self._isolated = None
 
     def __enter__(self) -> Aegis:
@@ -260,8 +256,19 @@ class Aegis:
             require_isolation(self.policy.proposals)
         return isolated
 
-    def _workers(self) -> IsolatedBackend:
-        """Return the backend of isolated sandboxes; it starts its workers now."""
+    def _started(self, isolate: bool | None) -> Backend | None:
+        """Return the backend for a sandbox, ``None`` if it has not started; see :meth:`_backend_for`."""
+        isolated = self._isolates(isolate)
+        return self._isolated if isolated else self._backend
+
+    def _backend_for(self, isolate: bool | None = None) -> Backend:
+        """Return the backend for a sandbox: that of the policy, or the one that ``isolate`` selects.
+
+        The backend of isolated sandboxes starts its workers when it is first needed.
+        """
+        return self._started(isolate) or self._start_isolated()
+
+    def _start_isolated(self) -> Backend:
         with self._starting:
             if self._isolated is None:
                 from aegis.isolation.parent.backend import IsolatedBackend
@@ -320,11 +327,9 @@ class Aegis:
         """
         if not self._checked:
             self._check_files()
-        isolated = self._isolates(isolate)
         run = GuestRun(
-            self._workers() if isolated else self._backend, module, imports=imports, args=args,
-            subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
-            answer=answer,
+            self._backend_for(isolate), module, imports=imports, args=args, subscribers=subscribers, stdio=stdio,
+            measured=measured, denied=denied, trap_missing=trap_missing, answer=answer,
         )  # fmt: skip
         return Sandbox(run)
 
@@ -346,13 +351,10 @@ class Aegis:
         from aegis.sandbox.awaited import off_loop
         from aegis.sandbox.opening import SandboxOpening
 
-        isolated = self._isolates(isolate)
+        self._isolates(isolate)
 
         async def new_run() -> GuestRun:
-            starts = isolated and self._isolated is None
-            backend: Backend = self._backend
-            if isolated:
-                backend = await off_loop(self._workers) if starts else self._workers()
+            backend = self._started(isolate) or await off_loop(self._start_isolated)
             return GuestRun(
                 backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
                 denied=denied, trap_missing=trap_missing, answer=answer,
@@ -410,11 +412,11 @@ class Builder:
 
     def _state(self, name: str, value: Any) -> Builder:
         """Set a capability, which may be given in a short form."""
-        return self._with(**{name: _coerced.coerced(name, value)})
+        return self._with(**{name: _short_forms.from_short_form(name, value)})
 
     def _add(self, name: str, value: Any) -> Builder:
         """Add to a capability; a value that is none raises the error of the policy."""
-        before, given = getattr(self._policy, name), _coerced.coerced(name, value)
+        before, given = getattr(self._policy, name), _short_forms.from_short_form(name, value)
         return self._with(**{name: before + given if isinstance(given, type(before)) else given})
 
     # [capabilities: builder methods]

@@ -90,10 +90,11 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     ),
     "engine/native/signals.py": ("keeps the engine's own signal handlers installed", {"signal"}),
     "engine/call/trampoline.py": ("the source of a callback is made from a signature alone", {"exec"}),
+    "policy/positions.py": ("reads the embedder's policy files again, for the line of a mistake", {"open"}),
     "observe/append.py": (
         "appends to the log of events that the embedder names, and examines its last byte", {"fcntl", "os.open"},
     ),
-    "sandbox/in_process.py": ("the name of a run is unique among those of all processes", {"os.urandom"}),
+    "sandbox/base_backend.py": ("the name of a run is unique among those of all processes", {"os.urandom"}),
     "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
     "sandbox/protected_paths.py": (
         "finds the folders that Python imports from, which no grant may reach", {"os.path.exists", "os.path.isdir"},

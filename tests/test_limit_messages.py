@@ -14,7 +14,8 @@ import pytest
 
 import aegis
 from aegis import Aegis, FilesystemCapability
-from aegis.cli.options import LIMIT_OPTIONS
+from aegis.cli.click_options import made
+from aegis.cli.options import limits as limit_options
 from aegis.errors import AegisError, ArtifactError, LimitExceeded
 from aegis.host.host_quota import HostQuota
 from aegis.host.net.network import Network
@@ -235,12 +236,14 @@ def test_a_limit_of_isolation_is_reported_with_its_keyword(error: LimitExceeded,
 
 
 def test_the_options_of_the_command_are_those_that_errors_name() -> None:
-    assert {flag: name for flag, (name, _, _) in LIMIT_OPTIONS.items()} == {flag_of(n): n for n in LIMIT_NAMES}
+    options = {option.names[0]: option.dest for option in limit_options()}
+    assert options == {flag_of(name): f"limit_{name}" for name in LIMIT_NAMES}
 
 
 def test_the_defaults_that_the_command_shows_are_those_of_the_library() -> None:
-    given = {name: None if default == "none" else default for name, default, _ in LIMIT_OPTIONS.values()}
-    shown = {name: parse_limit(name, default) for name, default in given.items()}
+    helps = {name: made(option).help or "" for name, option in zip(LIMIT_NAMES, limit_options(), strict=True)}
+    given = {name: text.rpartition("[")[2].rstrip("]") for name, text in helps.items()}
+    shown = {name: None if text == "none" else parse_limit(name, text) for name, text in given.items()}
     assert shown == {name: getattr(Limits(), name) for name in LIMIT_NAMES}
 
 

@@ -21,7 +21,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["Expressions", "Known", "TypeLocator", "TypeNames", "joined", "several"]
+__all__ = ["Expressions", "Known", "TypeLocator", "TypeNames", "tuple_expression", "union_of"]
 
 _PYTHON = dict.fromkeys(PRIMITIVES, "int") | {
     "bool": "bool", "char": "str", "f32": "float", "f64": "float", "string": "str",
@@ -112,7 +112,7 @@ class Expressions:
                 return f"tuple[{', '.join(self.parts(of, lazy))}]"
             case List(element):
                 return "bytes" if self.is_bytes(of) else f"list[{self.annotation(element, lazy)}]"
-        return joined(self.parts(of, lazy))
+        return union_of(self.parts(of, lazy))
 
     def parts(self, of: WitType, lazy: bool = True) -> list[str]:
         """Return the members of a union, or the elements of a tuple."""
@@ -193,7 +193,7 @@ class Expressions:
             case List(element) | Option(element):
                 return self.call(type(of).__name__, self.node(element))
             case Tuple(elements):
-                return self.call("Tuple", several([self.node(e) for e in elements]))
+                return self.call("Tuple", tuple_expression([self.node(e) for e in elements]))
             case Result(None, None):
                 return self.call("Result")
             case Result(ok, None):
@@ -208,18 +208,18 @@ class Expressions:
 
     def function(self, of: Function, head: str = "") -> Bracketed:
         """Return the table expression of a function type."""
-        params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
+        params = tuple_expression([tuple_expression([quoted(name), self.node(t)]) for name, t in of.params])
         parts = () if of.result is None else (self.node(of.result),)
         made = self.call("Function", *((params,) if of.params or parts else ()), *parts)
         return Bracketed(head + made.head, made.parts, made.tail)
 
 
-def several(parts: list[Part]) -> Bracketed:
+def tuple_expression(parts: list[Part]) -> Bracketed:
     """Return a tuple expression."""
     return Bracketed("(", tuple(parts), ")", lone=True)
 
 
-def joined(members: list[str]) -> str:
+def union_of(members: list[str]) -> str:
     """Return a union of the members, with ``None`` last."""
     flat = list(dict.fromkeys(m for member in members for m in _members(member)))
     return " | ".join([m for m in flat if m != "None"] + ["None"] * ("None" in flat))

@@ -318,7 +318,7 @@ INDEX = Index(
             "aegis.host.clocks",
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
-            "aegis.host.preview2.errors",
+            "aegis.host.preview2.filesystem_errors",
             "aegis.policy.positions",
         ),
         "aegis.host.preview2.clocks": ("aegis.host.clocks",),

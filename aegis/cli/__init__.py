@@ -36,8 +36,8 @@ def main() -> NoReturn:
     _complete_streams()  # before any file is opened, see aegis.support.descriptors
     gc.disable()  # during the imports: otherwise collections take a tenth of the start
     try:
+        from aegis.cli.interruptible import leave
         from aegis.cli.main import main as run
-        from aegis.cli.supervise import leave
 
         code = run()
     except KeyboardInterrupt:  # during the imports: a command that has begun handles Ctrl-C itself

@@ -9,6 +9,7 @@ import click
 
 from aegis.cli import options as table
 from aegis.cli.command_line import CommandOption, OptionKind, read_line
+from aegis.limits import default_of
 
 if TYPE_CHECKING:
     from aegis.cli.output import Output
@@ -39,7 +40,7 @@ def made(option: CommandOption, **settings: Any) -> click.Option:
     """Return the click option for an option of the table."""
     if option.choices:
         settings["type"] = click.Choice(option.choices)
-    settings |= {"help": option.help, "metavar": option.metavar, "default": option.default}
+    settings |= {"help": _help(option), "metavar": option.metavar, "default": option.default}
     if option.sort == OptionKind.IMPLIED:
         return Implied([*option.names], described=option, **settings)
     if option.sort in (OptionKind.FLAG, OptionKind.COUNT):
@@ -48,6 +49,12 @@ def made(option: CommandOption, **settings: Any) -> click.Option:
     if option.sort in kinds:
         settings[kinds[option.sort]] = True
     return click.Option([*option.names], **settings)
+
+
+def _help(option: CommandOption) -> str:
+    """Return the help of an option; that of a limit ends with its default."""
+    kind, _, name = option.dest.partition("_")
+    return f"{option.help} [{option.usual or default_of(name)}]" if kind == "limit" else option.help
 
 
 def described(params: Iterable[click.Parameter]) -> list[CommandOption]:

@@ -53,6 +53,8 @@ class CommandOption(NamedTuple):
     implied: str = ""
     known: tuple[str, ...] = ()
     """Common values of an option of kind ``IMPLIED``, to detect ``--isolate strict`` without the ``=``."""
+    usual: str = ""
+    """The default of a command that differs from that of the limit."""
 
     @property
     def dest(self) -> str:

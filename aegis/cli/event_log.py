@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from aegis.errors import AegisError, PolicyError
+from aegis.errors import AegisError, PolicyError, ReaderGone
 from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.text import printable, quoted
 
@@ -48,6 +48,8 @@ class EventLog:
     def open(self) -> None:
         """Open the log and record the start of the run; raise ``PolicyError`` if that is impossible.
 
+        Raise ``ReaderGone`` if the log is stderr and nothing reads from it.
+
         Call it only after every grant is checked: a guest with a grant may have left a link on the way to the file.
         """
         if self._target is None:
@@ -79,7 +81,7 @@ class EventLog:
             else:
                 self._file = _opened_safely(self._target, granted)
                 self._begin(self._file)
-        except (OSError, ValueError, PolicyError):
+        except (OSError, ValueError, AegisError):
             return  # the reason of the refusal is reported; a second error would hide it
         self.end_with(error)
 
@@ -97,6 +99,8 @@ class EventLog:
         if self._bus.failures:
             error = self._bus.failures[0].error
             assert isinstance(error, (OSError, ValueError))
+            if self._target == "-" and isinstance(error, BrokenPipeError):
+                raise ReaderGone("--events: the reader of stderr is gone")
             raise PolicyError(_unwritable(self._target or "-", error))
         self.subscribers = (self._write,)
 

@@ -22,7 +22,7 @@ __all__ = ["describe_component", "show_component"]
 def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
     """Print a component: the chosen parts, or without a choice the default ones."""
     if chosen["wit"]:
-        from aegis.wit.wit_text import world_text
+        from aegis.wit.wit_write import world_text
 
         text = world_text(component.imports, component.exports)
         output.result({"module": path, "kind": "component", "wit": text}, text.rstrip())

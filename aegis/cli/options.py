@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
 from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
-from aegis.limits import Limits
+from aegis.limits import LIMIT_ROWS, Limits
 from aegis.policy import Policy
 from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.policy.statements import StdioCapability
@@ -25,48 +25,16 @@ if TYPE_CHECKING:
     from aegis.policy.file import PolicyFiles
 
 __all__ = [
-    "CONFIG", "ENABLE", "GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "policy_files",
+    "CONFIG", "ENABLE", "GROUP", "chosen_limits", "grants", "limits", "make_policy", "policy_files",
     "policy_limits", "refuse_second_reader", "run_options", "shared", "use_python_path",
 ]  # fmt: skip
-
-LIMIT_OPTIONS = {
-    "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
-    "--fuel-limit": ("fuel", "none", "Fuel of the call, such as 1e9; about one unit per instruction."),
-    "--timeout": ("timeout", "30s", "Wall-clock time of the run, including loading."),
-    "--stack-limit": ("stack", "512KiB", "Bytes of guest stack."),
-    "--module-size": ("module_size", "32MiB", "Bytes of the module file."),
-    "--functions": ("functions", "100000", "Number of functions."),
-    "--function-size": ("function_size", "1MiB", "Code bytes of one function."),
-    "--locals": ("locals", "20000", "Locals of one function."),
-    "--nesting": ("nesting", "10000", "Depth of nested blocks in one function."),
-    "--complexity": ("complexity", "100e6", "Estimated microseconds to compile; a twentieth for one function."),
-    "--table-elements": ("table_elements", "10000", "Elements of all tables together."),
-    "--memories": ("memories", "10", "Number of linear memories."),
-    "--tables": ("tables", "16", "Number of tables."),
-    "--instances": ("instances", "64", "Number of core instances."),
-    "--stdout-limit": ("stdout", "1MiB", "Bytes written to stdout."),
-    "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
-    "--handles": ("handles", "4096", "Resource handles of the component and the host."),
-    "--open-files": ("open_files", "64", "Files and directories open at the same time."),
-    "--sockets": ("sockets", "16", "Sockets open at the same time."),
-    "--connections": ("connections", "1000", "Connections in total."),
-    "--network-bytes": ("network_bytes", "256MiB", "Bytes sent and received."),
-    "--resolver-answers": ("resolver_answers", "64", "Addresses of one name."),
-    "--http-requests": ("http_requests", "16", "HTTP exchanges at the same time."),
-    "--http-fields": ("http_fields", "256", "Fields of one HTTP message."),
-    "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of the fields of one HTTP message."),
-    "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
-    "--host-calls": ("host_calls", "1000000", "Calls from the guest into the host."),
-    "--host-bytes": ("host_bytes", "1GiB", "Bytes copied between guest and host in one call."),
-    "--value-bytes": ("value_bytes", "64MiB", "Bytes of host memory for one value."),
-}
 
 
 def limits(**defaults: str) -> tuple[CommandOption, ...]:
     """Return an option for each limit; ``none`` lifts it. ``defaults`` replaces defaults for a command."""
     return tuple(
-        CommandOption((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
-        for flag, (name, default, text) in LIMIT_OPTIONS.items()
+        CommandOption((row.flag, f"limit_{row.name}"), row.help, metavar="LIMIT", usual=defaults.get(row.name, ""))
+        for row in LIMIT_ROWS
     )
 
 

@@ -17,7 +17,8 @@ from aegis.text import printable
 __all__ = ["command"]
 
 _TITLES = {
-    "grant": "grants", "denial": "denials", "import": "imports", "isolation": "isolation", "limit": "limits",
+    "grant": "grants", "denial": "denials", "import": "imports", "proposal": "proposals", "isolation": "isolation",
+    "limit": "limits",
 }  # fmt: skip
 
 

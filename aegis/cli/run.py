@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.event_log import EventLog
 from aegis.cli.input_files import read_artifact
+from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import working
-from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -60,7 +60,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
             return _failed(output, error, module, options)
         try:
             events.open()
-        except PolicyError as error:
+        except (PolicyError, ReaderGone) as error:
             return _failed(output, error, module, options)
         if policy.logging.enabled:
             _show_log()
@@ -104,7 +104,7 @@ class _CommandRun:
     def go(self) -> int:
         """Run the guest, report the outcome and return the exit code."""
         try:
-            outcome = supervise(self.work, self.cancel, self.policy.limits.timeout)
+            outcome = run_interruptibly(self.work, self.cancel, self.policy.limits.timeout)
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
@@ -163,7 +163,7 @@ class _CommandRun:
             raise ArtifactError("--invoke is for components: use -e for a core module")
         name = self.function
         if call is not None:
-            from aegis.wit.wave import parse_call
+            from aegis.wit.wave_read import parse_call
 
             name = parse_call(call).target
         require_entry(artifact, name)
@@ -213,7 +213,7 @@ class _CommandRun:
     # -- reporting -----------------------------------------------------------------------------
 
     def stopped(self, stop: Stopped) -> int:
-        """Report a run that the supervisor stopped; end the process if its thread is stuck."""
+        """Report a run that was stopped; end the process if its thread is stuck."""
         usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
         error = stop.error
         if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:

@@ -22,7 +22,7 @@ from aegis.policy import Policy
 from aegis.sandbox.programs import is_program
 from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
-from aegis.wit.wave import parse_value
+from aegis.wit.wave_read import parse_value
 
 __all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
 

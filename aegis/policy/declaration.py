@@ -70,7 +70,7 @@ class Declaration:
     builder: str
     """The docstring of the builder's method ``with_NAME``."""
     accepts: str = ""
-    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.coerced`."""
+    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.short_forms`."""
     short: Callable[[Any], Any] | None = None
     """Return the capability for a short form, which is a text, a path, a mapping or a collection."""
     adds: bool = False
@@ -90,7 +90,7 @@ class Declaration:
     remedy: Callable[[Any, Decision], str] | None = None
     """Return the option that would allow a denied request, quoted for a shell, or an empty text if none would.
 
-    The remedy of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
+    ``wanted`` of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
     from its parsed value.
     """
     reason: Callable[[Any, Decision], str] | None = None

@@ -286,7 +286,7 @@ def _remedy(policy: Any, decision: Decision) -> str:
     """
     from aegis.policy.declaration import option_text
 
-    grant = _covering(policy.filesystem, decision.remedy)
+    grant = _covering(policy.filesystem, decision.wanted)
     if grant is None or grant.write or decision.action != "write":
         return ""
     wider = replace(grant, write=True)
@@ -332,6 +332,6 @@ def _reads_as(text: str, grant: PathGrant) -> bool:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else FilesystemCapability.read_only(*texts(value))

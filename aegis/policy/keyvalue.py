@@ -295,7 +295,7 @@ def _remedy(policy: Any, decision: Decision) -> str:
     """Grant the one bucket in memory; a name that the option would read as a name and a store gets none."""
     from aegis.policy.declaration import option_text
 
-    name = decision.remedy
+    name = decision.wanted
     try:
         capability = KeyValueCapability.parse(name)
     except PolicyError:
@@ -314,7 +314,7 @@ def _host_files(granted: KeyValueCapability) -> Iterable[StatedFile]:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     if hasattr(value, "keys"):
         return KeyValueCapability(buckets=value)

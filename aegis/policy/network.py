@@ -316,7 +316,7 @@ def _remedy(policy: Any, decision: Decision) -> str:
     if decision.rule.startswith("deny "):
         return ""
     try:
-        pattern = NetworkPattern.parse(decision.remedy)
+        pattern = NetworkPattern.parse(decision.wanted)
     except PolicyError:
         return ""
     if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:
@@ -325,6 +325,6 @@ def _remedy(policy: Any, decision: Decision) -> str:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.short_forms import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else NetworkCapability(allow=texts(value))

@@ -26,7 +26,7 @@ class PolicyStatement(NamedTuple):
 
 
 def statements_of(parts: Sequence[PolicyPart], policy: Policy) -> Iterator[PolicyStatement]:
-    """Yield the statements of ``policy``, which is merged from ``parts``: grants, denials, imports, isolation, limits.
+    """Yield the statements of ``policy``, which is merged from ``parts``, in the order in which they are shown.
 
     A statement that several files make has the place of the last, which decides.
     """
@@ -40,6 +40,8 @@ def statements_of(parts: Sequence[PolicyPart], policy: Policy) -> Iterator[Polic
     for interface, provider in policy.imports:
         text = f"import {interface} provided by {provider}"
         yield PolicyStatement("import", text, *found["imports", interface])
+    for name in policy.proposals:
+        yield PolicyStatement("proposal", name, *found["proposals", name])
     if policy.isolation is not None:
         yield PolicyStatement("isolation", "a worker process for each sandbox", *found["isolation", ""])
         for name in FIELDS:
@@ -84,6 +86,8 @@ def _stated(part: PolicyPart) -> Iterator[tuple[str, str, ValuePath]]:
         yield "limits", SPELLINGS.get(key, key), ("limits", key)
     for interface in part.values.get("imports", {}):
         yield "imports", interface, ("imports", interface)
+    for number, name in enumerate(part.policy.proposals):
+        yield "proposals", name, ("engine", "proposals", number)
     isolation = part.policy.isolation
     if isolation is not None:
         yield "isolation", "", ("isolation",)

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration
 
     # [capabilities: late imports]
-    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
     from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
+    from aegis.policy.short_forms import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     # [end]
 
-_coerced: Any = late("aegis.policy.coerced")
+_short_forms: Any = late("aegis.policy.short_forms")
 
 __all__ = ["KEYWORDS", "Policy", "checked_providers"]
 
@@ -162,7 +162,7 @@ class Policy:
         """Return a policy from capabilities and limits by name.
 
         A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. A
-        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.coerced`). Raise
+        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.short_forms`). Raise
         :class:`~aegis.errors.PolicyError` for an unknown name, with the nearest known one, and for an invalid value.
 
         >>> Policy.from_keywords(memory="1MiB", clock=ClockCapability(mode="system")).limits.memory
@@ -183,7 +183,7 @@ class Policy:
         base = Limits() if base is None else base
         if not isinstance(base, Limits):
             raise PolicyError(f"limits: expected Limits, not {type(base).__name__}")
-        rest = {name: _coerced.coerced(name, value) for name, value in rest.items()}
+        rest = {name: _short_forms.from_short_form(name, value) for name, value in rest.items()}
         named = frozenset(f"limits.{name}" for name in limits)
         return cls(limits=base.with_(**limits) if limits else base, named=named, **rest)
 

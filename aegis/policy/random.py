@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aegis.policy.declaration import Declaration, Flag, Key
-from aegis.policy.short_forms import parsed
+from aegis.policy.short_form_parsers import parsed
 from aegis.policy.statements import RandomCapability
 from aegis.support.lean import TYPE_CHECKING
 

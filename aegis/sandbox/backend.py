@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from aegis import host
     from aegis.component.planning.artifact import Component
+    from aegis.component.planning.world import ImportedFunction
     from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
+    from aegis.engine.compile.code import Artifact
     from aegis.engine.store.memory import LinearMemory
     from aegis.engine.threads.guest_thread import Job
     from aegis.engine.threads.queue import GuestThreadPool
     from aegis.host.preview2 import Wasi
     from aegis.host.stdio import Stdio
+    from aegis.limits import Limits
     from aegis.observe.bus import EventBus, Subscriber
     from aegis.policy import Policy, StdioCapability
     from aegis.sandbox.link_component import Providers
-    from aegis.values import AnswerStep, Decision, HostFunction
+    from aegis.values import AnswerStep, Decision, GuestMemory, HostFunction
     from aegis.wasm.binary import GlobalType
+    from aegis.wit.types import Interface
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["Backend", "Functions", "Plan", "Run", "State", "Store"]
+__all__ = ["Backend", "Functions", "Plan", "PlanOfComponent", "Run", "State", "Store"]
 
 State = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
 """The state of a sandbox."""
@@ -44,11 +48,27 @@ class Plan(Protocol):
     """Whether the engine calls Python code during instantiation, for example to account for memories."""
 
     @property
-    def artifact(self) -> Any: ...
+    def artifact(self) -> Module | Component: ...
     @property
-    def limits(self) -> Any: ...
+    def limits(self) -> Limits: ...
     def entry(self, name: Any) -> Any:
         """Return the export ``name``; raise ``ExportNotFound``."""
+
+
+class PlanOfComponent(Plan, Protocol):
+    """The plan of a component's stores."""
+
+    starts: bool
+    """Whether instantiation may run guest code, or wait."""
+    counted: bool
+    """Whether the engine calls Python for each growth of a memory."""
+
+    @property
+    def functions(self) -> Sequence[ImportedFunction]:
+        """The imported functions, in the order of their numbers."""
+
+    def check(self, interface: str, function: str, table: Interface) -> None:
+        """Raise ``LinkError`` unless an exported function has the type that the bindings declare."""
 
 
 class Store(Protocol):
@@ -59,7 +79,7 @@ class Store(Protocol):
 
     token: list[None]
     """Empty while a thread holds the store; otherwise it has one element. ``list.pop`` takes it atomically."""
-    alone: bool
+    calls_no_python: bool
     """Whether no guest code can call Python.
 
     Then the main thread may run it: Python runs signal handlers there, and one that raises at the entry of a native
@@ -75,7 +95,7 @@ class Store(Protocol):
     """The layers that confine the guest's process: name, whether it is in force, details. Empty for this process."""
 
     @property
-    def plan(self) -> Any: ...
+    def plan(self) -> Plan: ...
     def closure(self, name: Any) -> Callable[..., Any]:
         """Return the function that calls an export, for use on a guest thread; raise ``ExportNotFound``."""
 
@@ -143,7 +163,7 @@ class Run(Protocol):
     wasi_made: Wasi | None
     store: Store | None
     grants: host.Grants | None
-    memory: LinearMemory | None
+    memory: GuestMemory | None
     """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None
     """The standard streams of the latest guest after it was freed, for the meter."""
@@ -201,21 +221,30 @@ class Backend(Protocol):
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
         """Return the event bus of a new run, for the subscribers of the runtime and the given ones."""
 
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact`` for this backend, named ``what`` in errors.
+
+        Raise ``ArtifactError`` if the engine rejects it.
+        """
+
+    def close(self) -> None:
+        """Release the resources that the backend keeps between sandboxes."""
+
     def acquire(self, run: Run) -> host.Grants:
         """Return the grants of a run; raise ``PolicyError`` for one that cannot be acquired."""
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return the providers of a component's imports; raise ``LinkError`` for imports without a provider."""
 
-    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
         """Return the plan of a module's stores; ``watched``: measure its memory; ``pooled``: take slots of the pool."""
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
-    ) -> Any:
+    ) -> PlanOfComponent:
         """Return the plan of a component's stores under these providers."""
 
-    def memory(self, door: Door) -> Any:
+    def memory(self, door: Door) -> GuestMemory:
         """Return access to a module's memory for host functions, which counts the copied bytes at ``door``."""
 
     def served(self, run: Run, module: Module, memory: Any) -> Mapping[int, Callable[..., Any]] | None:

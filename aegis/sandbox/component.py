@@ -19,9 +19,8 @@ from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.component.link import ComponentPlan
     from aegis.host.preview2 import Wasi
-    from aegis.sandbox.backend import Backend, Functions, Run, Store
+    from aegis.sandbox.backend import Backend, Functions, PlanOfComponent, Run, Store
     from aegis.sandbox.link_component import Providers
 
 
@@ -34,7 +33,7 @@ class Prepared(NamedTuple):
     backend: ref[Backend]
     watched: bool
     providers: Providers
-    plan: ComponentPlan
+    plan: PlanOfComponent
     direct: bool
     """Whether a store needs the plan alone: it is in this process, without imports and without start functions."""
 

@@ -19,7 +19,7 @@ from aegis.bindings import index
 from aegis.component.planning.world import ImportedFunction
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
-from aegis.sandbox.host_functions import prepared, takes_deadline
+from aegis.sandbox.host_function_adapters import adapted, takes_deadline
 from aegis.sandbox.missing_imports import missing_text
 from aegis.text import count, literal, printable, similar_names
 from aegis.wit.match import Mismatch, merged, track, unversioned
@@ -155,7 +155,7 @@ class Providers:
         callables: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
-            callables.append(prepared(own, str(function), door) if own else self._offered(callables, n, function, wasi))
+            callables.append(adapted(own, str(function), door) if own else self._offered(callables, n, function, wasi))
         return callables
 
     def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:

@@ -13,7 +13,7 @@ from aegis.engine.call.core_values import scalar_types
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.guest_state import Caller
-from aegis.sandbox.host_functions import prepared
+from aegis.sandbox.host_function_adapters import adapted
 from aegis.sandbox.missing_imports import missing_text
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import literal, printable
@@ -159,7 +159,7 @@ def _find(
         function = own[key]
         if getattr(function, _MARK, False):
             function = partial(function, caller)
-        function = prepared(function, f"{wanted.module}.{wanted.name}", door)
+        function = adapted(function, f"{wanted.module}.{wanted.name}", door)
         return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
     if key in offered:
         served = offered[key]

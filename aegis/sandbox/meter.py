@@ -193,7 +193,8 @@ class Meter:
 
         self._bus.emit(
             CapabilityChecked, capability=decision.capability, action=decision.action, target=decision.target,
-            allowed=decision.allowed, rule=decision.rule, remedy=decision.remedy,
+            allowed=decision.allowed, rule=decision.rule,
+            remedy=decision.remedy or decision.wanted,  # in a worker, which explains nothing; its parent does
         )  # fmt: skip
 
     def _logged(self, level: str, message: str) -> None:

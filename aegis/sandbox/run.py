@@ -28,13 +28,12 @@ from aegis.engine.threads.guest_thread import Job
 from aegis.engine.threads.supervisor import supervise
 from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
-from aegis.sandbox.in_process import release
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
 from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import last_lines, printable
-from aegis.values import AnswerStep, Decision
+from aegis.values import AnswerStep, Decision, GuestMemory
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class GuestRun:
     wasi_made: Wasi | None = None
     store: Store | None = None
     grants: host.Grants | None = None
-    memory: LinearMemory | None = None
+    memory: GuestMemory | None = None
     """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None = None
     """The standard streams of the latest guest after it was freed, for the meter."""
@@ -259,7 +258,7 @@ class GuestRun:
                 self._meter_made.keep_output(grants)
             else:  # no meter has read the output yet: keep the streams for one that does later
                 self.kept_stdio = grants.acquired_stdio
-        release(None, grants, self.door)
+        _release(None, grants, self.door)
 
     def _retire(self, verb: str) -> None:
         """Take the token of the store, for good, so that no thread is in the guest or enters it.
@@ -331,9 +330,9 @@ class GuestRun:
 
     def _enter(self, store: Store, name: Any, args: tuple[Any, ...]) -> Any:
         """Call an export on this thread or, where this thread may not run guest code, on a guest thread."""
-        alone = store.alone
+        calls_no_python = store.calls_no_python
         function = store.closure_here(name)
-        if alone and not store.alone:
+        if calls_no_python and not store.calls_no_python:
             self.fast.clear()  # this closure can call Python: the main thread may not run the guest any more
         if function is None:
             store.plan.entry(name)
@@ -365,7 +364,7 @@ class GuestRun:
             self.meter.keep_output(grants)
         self.store = self.grants = self.wasi_made = None
         self._abandoned_door, self.state = door, "abandoned"
-        job.afterwards(lambda _: release(store, grants, door))
+        job.afterwards(lambda _: _release(store, grants, door))
 
     def failed(self, name: Any, args: tuple[Any, ...], error: BaseException) -> None:
         """Raise ``CallError`` for arguments that do not match the signature; otherwise poison the run.
@@ -477,3 +476,19 @@ class GuestRun:
 
 def _busy(verb: str) -> SandboxStateError:
     return SandboxStateError(f"the sandbox is busy: another thread changes its state: {verb} afterwards", state="busy")
+
+
+def _release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Free the resources of a run: native memory, host objects that its guest had handles of, descriptors.
+
+    The order matters: no guest code may run any more when its handles are dropped, and dropping them may use grants.
+    """
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

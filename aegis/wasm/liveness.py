@@ -60,7 +60,7 @@ class Liveness:
         """Return the total length of all live ranges in branches."""
         return self._past + sum(life.last - life.first for lives in self._values for life in lives)
 
-    def _known(self, lives: list[_LiveRange]) -> _LiveRange:
+    def _visible(self, lives: list[_LiveRange]) -> _LiveRange:
         """Drop the values whose blocks have ended, and return the visible one; the initial value always remains."""
         while True:
             life = lives[-1]
@@ -72,7 +72,7 @@ class Liveness:
     def _get(self, index: int) -> None:
         if index >= len(self._values):
             return  # invalid: the engine rejects the module here
-        life = self._known(self._values[index])
+        life = self._visible(self._values[index])
         life.last = self.branches
         outermost = bisect_right(self._depths, life.depth)
         if outermost < len(self._loops):
@@ -83,7 +83,7 @@ class Liveness:
             return
         self._sets[-1] |= 1 << index
         lives, depth = self._values[index], len(self._blocks) - 1
-        life = self._known(lives)
+        life = self._visible(lives)
         if life.depth == depth:
             self._past += life.last - life.first
             life.first = life.last = self.branches

@@ -14,7 +14,7 @@ from typing import Any
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
 from aegis.text import printable
 from aegis.wit.model import Document
-from aegis.wit.read_json import read_document
+from aegis.wit.read_wasm_tools import read_document
 
 __all__ = ["read_wit"]
 

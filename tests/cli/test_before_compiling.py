@@ -14,9 +14,9 @@ import pytest
 
 import aegis as library
 from aegis.cli.event_log import EventLog
+from aegis.cli.interruptible import Stopped
 from aegis.cli.output import Output
 from aegis.cli.run import _CommandRun
-from aegis.cli.supervise import Stopped
 from aegis.errors import ArtifactError, DeadlineExceeded, ExportNotFound, LinkError
 from aegis.policy import Policy
 from tests.cli.command import aegis

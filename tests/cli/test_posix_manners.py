@@ -53,8 +53,10 @@ def test_a_guest_without_a_reader_ends_silently_with_141(
     events = tmp_path / "events"
     words = ["--timeout=300s", "--stdout-limit=none", "--stderr-limit=none", "--host-calls=none"]
     assert without_reader("run", *way, *words, "--events", events, path, stream=stream) == (141, "")
-    last = json.loads(events.read_text().splitlines()[-1])
-    assert (last["kind"], last["status"], last["exit_code"]) == ("execution_completed", "interrupted", 141)
+    ends = [json.loads(line) for line in events.read_text().splitlines()[-2:]]
+    assert [(end["kind"], end["status"], end["exit_code"]) for end in ends] == [
+        ("execution_completed", "interrupted", 141), ("run_ended", "interrupted", 141),
+    ]  # fmt: skip
 
 
 def test_metrics_are_printed_for_a_run_without_a_reader() -> None:
@@ -80,9 +82,12 @@ def test_a_result_without_a_reader_ends_silently(words: list[object]) -> None:
     assert ("error: " in err) == ("absent.wasm" in words), "an error that nothing else reports stands on stderr"
 
 
-@pytest.mark.parametrize("words", [["--metrics"], ["--events", "-"]])
-def test_reports_on_stderr_without_a_reader_end_with_141(words: list[str]) -> None:
-    assert without_reader("run", *words, HELLO, stream="stderr") == (141, "hello, world\n")
+def test_metrics_on_stderr_without_a_reader_end_with_141() -> None:
+    assert without_reader("run", "--metrics", HELLO, stream="stderr") == (141, "hello, world\n")
+
+
+def test_a_run_whose_events_have_no_reader_does_not_start() -> None:
+    assert without_reader("run", "--events", "-", HELLO, stream="stderr") == (141, "")
 
 
 def test_in_the_library_a_guest_without_a_reader_gets_an_error_code(tmp_path: Path) -> None:

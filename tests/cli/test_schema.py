@@ -135,6 +135,13 @@ OTHERS: dict[str, tuple[str | None, tuple[object, ...], int]] = {
     "cache info": ("cache", ("cache", "info"), 0),
     "cache clear": ("cache", ("cache", "clear"), 0),
     "cache with a mistake": ("cache", ("cache", "fill"), 2),
+    "policy show": ("policy", ("policy", "show", "policy.toml"), 0),
+    "policy show nothing": ("policy", ("policy", "show", "gone.toml"), 125),
+    "policy check": ("policy", ("policy", "check", "policy.toml", "gone.toml"), 125),
+    "completion": ("completion", ("completion", "bash"), 0),
+    "completion with a mistake": ("completion", ("completion", "dash"), 2),
+    "man": ("man", ("man",), 0),
+    "man with a mistake": ("man", ("man", "1"), 2),
     "no such command": (None, ("nope",), 2),
     "no such option": (None, ("--nope", "run"), 2),
 }
@@ -147,6 +154,7 @@ def test_every_other_command_prints_documents_of_the_schema(
     command, words, code = OTHERS[case]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "file").write_text("")
+    (tmp_path / "policy.toml").write_text('[engine]\nproposals = ["relaxed-simd"]\n[limits]\nmemory = "1MiB"\n')
     done = aegis("-f", "json", *words, cwd=tmp_path)
     assert done.code == code, done
     checked(done.document, command, code)

@@ -25,7 +25,7 @@ from aegis.cli.main import plain_run
 from aegis.cli.options import grants, make_policy
 from aegis.cli.output import Output
 from aegis.cli.run_command import command
-from aegis.host.grants import Grants
+from aegis.host.grants import Grants, acquire
 from aegis.policy.capabilities import CAPABILITIES, PARENT, CapabilityRow, capability_class, declaration, row_of
 from aegis.policy.keys import all_keys
 from aegis.policy.merging import stated
@@ -165,7 +165,7 @@ class Bell:
 def test_a_provider_is_acquired_once_and_closed_with_the_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bell, "made", [])
     scope: Any = None
-    first, other = (Grants(Policy(), (), scope) for _ in range(2))
+    first, other = (acquire(Policy(), scope=scope) for _ in range(2))
     assert first.of(Bell) is first.of(Bell)
     assert other.of(Bell) is not first.of(Bell)
     first.close()
@@ -197,7 +197,7 @@ try:
 except aegis.PolicyError as error:
     mistake = str(error)
 option = of_words("--allow-lamp", "blue", "--lamp-watts=7", "m.wasm")
-raw = Decision("lamp", "switch", "green", False, "no lamp", remedy="green")
+raw = Decision("lamp", "switch", "green", False, "no lamp", wanted="green")
 print(json.dumps({
     "keyword": Aegis(lamp=LampCapability(names=("a",)), cache=False).policy.lamp.names,
     "builder": Aegis.builder().with_lamp(LampCapability(names=("b",))).with_cache(False).build().policy.describe(),
@@ -208,7 +208,7 @@ print(json.dumps({
     "help": [p.help for p in command.params if p.name == "allow_lamp"],
     "merged": option.merged(file).describe(),
     "remedy": explained(Policy(), raw).remedy,
-    "hostile": explained(Policy(), raw._replace(remedy="; rm")).remedy,
+    "hostile": explained(Policy(), raw._replace(wanted="; rm")).remedy,
     "worker": option.for_workers().lamp is None,
     "protected": [p.path for p in protected_by(option)],
     "default": Policy().lamp is None,

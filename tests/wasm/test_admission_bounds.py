@@ -18,7 +18,7 @@ from aegis.sandbox.artifacts import admit_artifact
 from aegis.wasm import admission
 from aegis.wasm.admission import check_compile_cost, sections
 from aegis.wasm.binary import BinaryReader
-from aegis.wasm.bounds import LIMITS
+from aegis.wasm.compile_limits import LIMITS
 from aegis.wasm.cost import CompileCost, FunctionBody, Weights, exact, rough
 from aegis.wasm.instructions import patterns_for, runs
 from tests.guests.catalogue import GUESTS, source

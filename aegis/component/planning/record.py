@@ -19,7 +19,7 @@ from aegis.component.planning.program import ComponentProgram
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
-from aegis.wasm.bounds import bounds
+from aegis.wasm.compile_limits import cache_key_part
 from aegis.wasm.structure import ComponentStructure
 
 __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
@@ -82,4 +82,6 @@ class KeptCode:
 
 def _name(cache: Cache, digest: str, limits: Limits, proposals: Sequence[str]) -> str:
     enabled = "".join(f" with-{name}" for name in proposals)
-    return cache.name(digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {bounds(limits)}{enabled}")
+    return cache.name(
+        digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {cache_key_part(limits)}{enabled}"
+    )

@@ -112,7 +112,7 @@ class Door:
         self.bytes_limit = self.bytes_left = copied
         self.first_check = self.check_below = check
         """Copying checks the deadline as soon as ``bytes_left`` is below ``check_below``."""
-        self.lower_left = self.lower_limit = memory
+        self.guest_bytes_left = self.guest_bytes_limit = memory
         """Bytes that the value being lowered may still occupy in the guest's memory."""
         self.value_left = self.value_limit = value
         """Bytes of host memory that the value being converted may still occupy."""
@@ -202,14 +202,14 @@ class Door:
         if reason is not None:
             raise reason
 
-    def lower(self, count: int) -> None:
+    def reserve_guest_bytes(self, count: int) -> None:
         """Take ``count`` bytes of guest memory for a value, before allocating them.
 
         Raise ``CallError`` if the value is larger than the guest's memory may become.
         """
-        self.lower_left = left = self.lower_left - count
+        self.guest_bytes_left = left = self.guest_bytes_left - count
         if left < 0:
-            used, allowed = self.lower_limit - left, self.lower_limit
+            used, allowed = self.guest_bytes_limit - left, self.guest_bytes_limit
             raise CallError(
                 f"the value is larger than the guest's memory may be ({used:,}/{allowed:,} bytes): "
                 "raise it with memory or --memory-limit"

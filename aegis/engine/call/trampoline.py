@@ -22,7 +22,7 @@ from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 
 from aegis.engine.call.answer import answered
-from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib, number
 from aegis.engine.native.signals import NEAR, secure_after
@@ -33,13 +33,16 @@ from aegis.support.bounded_cache import WeightedCache
 from aegis.support.lean import Any
 from aegis.values import FuncType, HostFunction, ImportName
 
-__all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
+__all__ = [
+    "CALLBACK", "IMPORT_BITS", "VIEWS_KEPT", "Slot", "fail_call", "fit_result", "free_slot", "host_callback", "slots",
+    "take_slot",
+]  # fmt: skip
 
 # Looked up and converted at import time: a failing call may have no room for it on the Python stack.
 _trap_new = lib.wasmtime_trap_new
 _TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
-_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
-_VIEWS_KEPT = 128
+CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+VIEWS_KEPT = 128
 """Addresses for which a trampoline keeps typed views."""
 _MAX_CACHED_VALUES = 2048
 """Parameters and results of the signatures whose trampolines, with their views, are cached for the process."""
@@ -122,7 +125,7 @@ def host_callback(signature: FuncType, *, observed: bool, starting: bool = False
     made = _compiled.entries.get(key)
     if made is None:
         serve = _compile(signature, observed)
-        made = _CALLBACK(_storing_caller(serve) if starting else serve)
+        made = CALLBACK(_storing_caller(serve) if starting else serve)
         made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
     return made
 
@@ -139,7 +142,7 @@ def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | Non
             finally:
                 door.caller = None
         except BaseException as error:
-            return _fail(env, error)
+            return fail_call(env, error)
 
     return trampoline
 
@@ -147,7 +150,7 @@ def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | Non
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        door, function, name = served[env]
+        door, function, name = imports[env]
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -192,12 +195,12 @@ _OBSERVED = """
 def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     """Generate and compile the trampoline of a signature: a loop over the types would cost more than the call."""
     names = formats(signature)
-    size = SLOT * max(len(signature.params), len(signature.results), 1)
+    size = RAW_VALUE_BYTES * max(len(signature.params), len(signature.results), 1)
     array = c_char * size
     views: dict[int, Any] = {}
 
     def new_views(address: int) -> Any:
-        if len(views) >= _VIEWS_KEPT:
+        if len(views) >= VIEWS_KEPT:
             views.clear()
         block = memoryview(array.from_address(address)).cast("B")
         opened = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
@@ -208,7 +211,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _import_table, "views": views, "new_views": new_views, "fail": _fail,
+        "imports": _import_table, "views": views, "new_views": new_views, "fail": fail_call,
         "clock": time.perf_counter,
         "observe": _observe, "answered": answered, "signature": signature,
         "lower": _lower, "refuse_result": _refuse_result, "several": _several,
@@ -281,16 +284,22 @@ def _observe(door: Door, name: ImportName, started: float, error: BaseException 
         door.observe_call(*name, seconds, error)
 
 
-def _fail(env: int, error: BaseException) -> int | None:
-    """Store the exception in the door and return a trap. No exception may leave this function."""
+def fail_call(
+    env: int, error: BaseException, bits: int = IMPORT_BITS, named: Callable[[int], str] | None = None
+) -> int | None:
+    """Store the exception in the door and return a trap. No exception may leave this function.
+
+    The lower ``bits`` of ``env`` are the index of the function. ``named`` returns its name; without it, the slot does.
+    """
     try:
-        door, _, names, _ = slots[env >> IMPORT_BITS]
+        door, _, names, _ = slots[env >> bits]
         if isinstance(error, GuestExit):
             error = door.stop_reason() or error  # an exit after the deadline is not a success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
-                door.serving = str(names[env & _MASK])
+                index = env & ((1 << bits) - 1)
+                door.serving = str(names[index]) if named is None else named(index)
     except BaseException:
         pass
     return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

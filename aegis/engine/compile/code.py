@@ -21,8 +21,8 @@ from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any, ClassVar
 from aegis.text import printable
 from aegis.wasm.binary import NO_EXTERNREF, MemoryType
-from aegis.wasm.bounds import bounds
 from aegis.wasm.caps import capped_exactly
+from aegis.wasm.compile_limits import cache_key_part
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
@@ -196,7 +196,7 @@ class Artifact:
 
     def name_in(self, cache: Cache, config: EngineConfig) -> str:
         """Return the name of the cache entry for code that a process compiles for its own use."""
-        return cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
+        return cache.name(self.digest, f"{config.fingerprint()} {cache_key_part(self._limits)}")
 
     def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
         """Load the code from the cache, by mapping its file or reading its entry; return ``None`` for a miss."""

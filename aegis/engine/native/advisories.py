@@ -18,7 +18,10 @@ from aegis.engine.compile.config import ADMITTED
 from aegis.engine.native.library import MAJOR, built_version, lib, library_version
 from aegis.errors import PolicyError
 
-__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts", "refuse_reachable"]
+__all__ = [
+    "ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts",
+    "reject_reachable_advisories",
+]  # fmt: skip
 
 TABLE_DATE = "2026-11-29"
 
@@ -174,7 +177,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def refuse_reachable(proposals: Sequence[str] = ()) -> None:
+def reject_reachable_advisories(proposals: Sequence[str] = ()) -> None:
     """Raise :class:`~aegis.errors.PolicyError` if a guest can reach a published defect; strict isolation calls this."""
     facts = engine_facts(proposals)
     if facts.reachable:

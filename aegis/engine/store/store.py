@@ -140,7 +140,7 @@ class ModuleStore(TokenHolder):
         self.fuel = plan.fuel
         token: list[None] = []
         self.token = token
-        self.alone = plan.bounded
+        self.calls_no_python = plan.bounded
         self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
         self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
         self.context = context = _pointer(_store_context(native))
@@ -165,7 +165,7 @@ class ModuleStore(TokenHolder):
             if plan.starts:  # otherwise no guest code runs before the first call, which sets its own deadline
                 self.arm()
                 secure()
-            elif self.alone:  # the engine's code that initialises segments and tables checks the epoch too
+            elif self.calls_no_python:  # the engine's code that initialises segments and tables checks the epoch too
                 _set_epoch(context, plan.ticks_number)
             if plan.mapped:
                 error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
@@ -195,7 +195,7 @@ class ModuleStore(TokenHolder):
 
     def _watch(self) -> None:
         """Install the epoch callback. It is required whenever host functions can run during a call."""
-        self.alone = False
+        self.calls_no_python = False
         if self.plan.config.epochs and not self._ticks:
             self._ticks = True
             slot = self.slot
@@ -337,7 +337,7 @@ class ModuleStore(TokenHolder):
         self.armed = now
         timeout = self.plan.limits.timeout
         self.door.deadline = math.inf if timeout is None else now + timeout + TICK
-        if self.alone:
+        if self.calls_no_python:
             _set_epoch(self.context, self.plan.ticks_number)
 
     def closure_here(self, name: str) -> Callable[..., Any] | None:
@@ -347,9 +347,9 @@ class ModuleStore(TokenHolder):
         """
         mode = thread_state.mode or thread_state.detect_mode()
         if mode == MAIN:
-            return self._closure(name, Style.MAIN_ALONE) if self.alone else None
+            return self._closure(name, Style.MAIN_ALONE) if self.calls_no_python else None
         if mode == DIRECT:
-            if self.alone:
+            if self.calls_no_python:
                 self.watch()
             return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
         if mode == NESTED and self.owner == get_ident():
@@ -435,7 +435,7 @@ class ModuleStore(TokenHolder):
         if not self.in_call():
             self.door.stop = None
             return
-        if self.alone:
+        if self.calls_no_python:
             # Without an epoch callback only a call on the main thread runs, so this affects no other call.
             ticker.advance(self.plan.engine, self.plan.ticks + 1)
 

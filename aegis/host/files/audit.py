@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from aegis.errors import CapabilityDenied
 from aegis.policy.filesystem import leaves_its_grant
 from aegis.support.lean import TYPE_CHECKING, Protocol, TypeVar
 from aegis.text import printable
@@ -14,7 +13,7 @@ from aegis.values import CallScope, Decision
 if TYPE_CHECKING:
     from aegis.host.files.base import DirectoryHandle
 
-__all__ = ["HeldDirectory", "decide", "joined", "narrower", "reading"]
+__all__ = ["HeldDirectory", "joined", "narrower", "recorded"]
 
 _Result = TypeVar("_Result")
 _Place = TypeVar("_Place", bound="HeldDirectory")
@@ -31,7 +30,7 @@ class HeldDirectory(Protocol):
     def directory(self) -> DirectoryHandle: ...
 
 
-def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
+def recorded(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
     """Call ``function`` and record whether the grant allowed it: ``EPERM`` is a denial.
 
     Allowed operations are recorded only with a subscriber, and mere look-ups never.
@@ -53,7 +52,7 @@ def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, al
     helps = not allowed and action == "write" and not held.writable
     wanted = target if helps and not leaves_its_grant(path) and not _leads_out(held, path) else ""
     scope.decided(
-        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
+        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, wanted=wanted)
     )
 
 
@@ -64,20 +63,6 @@ def _leads_out(held: HeldDirectory, path: str) -> bool:
     except OSError as error:
         return error.errno == errno.EPERM
     return False
-
-
-def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
-    """Read a clock or random bytes; record a denial before it ends the run."""
-    try:
-        return function()
-    except CapabilityDenied as denial:
-        scope.decided(
-            Decision(
-                capability=denial.capability, action="read", target=denial.target, allowed=False,
-                rule=f"{denial.capability} deny", remedy=denial.capability,
-            )
-        )  # fmt: skip
-        raise
 
 
 def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:

@@ -19,7 +19,7 @@ from aegis.errors import PolicyError
 from aegis.host.files.directory import STATE_TREES, HostDirectory, OpenDescriptors, is_state
 from aegis.host.files.file_id import Identity
 from aegis.host.files.mounts import Mounts
-from aegis.host.files.protected import Protected, refuse_reachable
+from aegis.host.files.protected import Protected, reject_protected_paths
 from aegis.host.files.single_file import GrantedFile, SingleFiles
 from aegis.host.files.walk import FollowedLink, HostPath, walk
 from aegis.policy import FilesystemCapability, PathGrant
@@ -110,7 +110,7 @@ def _followed(
         mounts = Mounts.read()
         _refuse_links(found, mounts)
         _check_promises(found, mounts)
-        refuse_reachable([(one.grant, one.place) for one in found], protected, mounts)
+        reject_protected_paths([(one.grant, one.place) for one in found], protected, mounts)
         yield found
 
 

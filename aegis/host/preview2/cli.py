@@ -20,7 +20,7 @@ _PIPE_BUFFER_BYTES = 4096  # a pipe that is ready takes so much at once (PIPE_BU
 
 def _failed(name: str, error: OSError) -> Failed:
     """Return the failure of a standard stream; ``filesystem-error-code`` of ``wasi:filesystem`` returns its code."""
-    from aegis.host.preview2.errors import code_of  # imported late: most streams never fail
+    from aegis.host.preview2.filesystem_errors import code_of  # imported late: most streams never fail
 
     return Failed(IoError(f"{name}: {os.strerror(error.errno or 0)}", code_of(error)))
 

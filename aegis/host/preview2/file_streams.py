@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, write_all
-from aegis.host.preview2.errors import failed
+from aegis.host.preview2.filesystem_errors import failed
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, OutputStream
 
 if TYPE_CHECKING:

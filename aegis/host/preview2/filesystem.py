@@ -27,12 +27,12 @@ from aegis.bindings.wasi_filesystem_types import (
     PathFlags,
 )
 from aegis.host.blocking import in_order
-from aegis.host.files.audit import decide, narrower
+from aegis.host.files.audit import narrower, recorded
 from aegis.host.files.file_times import NewTimes
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
-from aegis.host.preview2.errors import answering
 from aegis.host.preview2.file_streams import DirectoryEntryStream, FileInput, FileOutput, read_chunk
+from aegis.host.preview2.filesystem_errors import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +179,7 @@ class Descriptor:
 
     def _look(self, path_flags: PathFlags, path: str) -> os.stat_result:
         directory, path = self.directory, _path(path)
-        return decide(
+        return recorded(
             self._wasi.scope, "look at", self, path, lambda: directory.stat(path, follow=_follows(path_flags))
         )
 
@@ -246,7 +246,7 @@ class Descriptor:
         path = _path(path)
         times = self._times(data_access_timestamp, data_modification_timestamp)
         follow = _follows(path_flags)
-        after = decide(
+        after = recorded(
             self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow)
         )
         self._wasi.grants.times.were_set(after, times)
@@ -278,7 +278,7 @@ class Descriptor:
         changing = write or create or truncate or beyond
         self._files.take()
         try:
-            opened = decide(
+            opened = recorded(
                 self._wasi.scope, "write" if changing else "open", self, path,
                 lambda: _within(beyond, directory.open(
                     path, follow=_follows(path_flags), read=_READ in flags or not write, write=write,
@@ -325,7 +325,7 @@ class Descriptor:
     # -- changing ----------------------------------------------------------------------------------
 
     def _change(self, path: str, function: Callable[[], object]) -> None:
-        decide(self._wasi.scope, "write", self, path, function)
+        recorded(self._wasi.scope, "write", self, path, function)
 
     @answering
     def create_directory_at(self, path: str) -> None:
@@ -351,7 +351,7 @@ class Descriptor:
     def readlink_at(self, path: str) -> str:
         path = _path(path)
         directory = self.directory
-        target = decide(self._wasi.scope, "look at", self, path, lambda: directory.readlink(path))
+        target = recorded(self._wasi.scope, "look at", self, path, lambda: directory.readlink(path))
         target.encode()
         return target
 
@@ -372,7 +372,7 @@ class Descriptor:
         )  # fmt: skip
 
     def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
-        decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
+        recorded(self._wasi.scope, "write", *narrower(self, old, other, new), function)
 
 
 def _within(beyond: bool, opened: Handle) -> Handle:

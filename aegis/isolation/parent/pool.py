@@ -21,7 +21,7 @@ from aegis.isolation.protocol.channel import CHECK_SECONDS, REGION_BYTES, Channe
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
 from aegis.isolation.protocol.pickled import dumps
 from aegis.isolation.protocol.specs import SPEC_SIZE_BYTES, WorkerSpec
-from aegis.isolation.worker.reserve import PASSED_VARIABLES
+from aegis.isolation.worker.importable import PASSED_VARIABLES
 from aegis.support.descriptors import above_standard, bare_socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol
 

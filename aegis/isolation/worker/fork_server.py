@@ -29,7 +29,7 @@ import sys
 import time
 
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
-from aegis.isolation.worker.reserve import NOT_PRELOADED
+from aegis.isolation.worker.importable import NOT_PRELOADED
 from aegis.support.descriptors import occupy_standard
 from aegis.support.lean import TYPE_CHECKING
 

@@ -450,7 +450,7 @@ class Session:
         """Report a denial: every one if the parent has an observer, otherwise as many as an outcome keeps."""
         self.denials_sent += 1
         if self.spec.denials or self.denials_sent <= MAX_KEPT_DENIALS:
-            self.decided(*decision)
+            self.decided(*decision[:5], decision.wanted)
 
     def decided(self, *fields: Any) -> None:
         self.channel.send(["decided", *fields], notice=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from aegis.bindings.wasi_filesystem_types import ErrorCode
-from aegis.host.preview2.error_codes import answering_with
+from aegis.host.preview2.answering import answering_with
 from aegis.host.preview2.io import Failed, IoError
 
 __all__ = ["answering", "code_of", "failed"]

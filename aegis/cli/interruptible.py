@@ -1,4 +1,4 @@
-"""Supervise a run: enforce the deadline and handle signals, even if native code never returns.
+"""Run a guest so that the deadline and signals stop it, even if native code never returns.
 
 Loading, compiling and running happen on a guest thread, while the main thread waits. At the deadline, at Ctrl-C, at
 SIGTERM and at SIGHUP, the main thread cancels the run and waits for :data:`GRACE_SECONDS`; then the process ends, even
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
+from aegis.engine.threads.supervisor import GRACE_SECONDS
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
 from aegis.limits import exceeded
 from aegis.support.lean import TYPE_CHECKING, Any, NoReturn
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
 else:  # _signal imports faster: signal wraps it in enumerations
     import _signal as signal
 
-__all__ = ["GRACE_SECONDS", "Stopped", "leave", "supervise"]
-
-GRACE_SECONDS = 0.1
-"""Longest wait for a guest after it was cancelled."""
+__all__ = ["Stopped", "leave", "run_interruptibly"]
 
 
 _SIGNALS = {signal.SIGTERM: "terminated", getattr(signal, "SIGHUP", signal.SIGTERM): "hung up"}
@@ -42,13 +40,13 @@ class Terminated(BaseException):
 
 
 class Stopped(Exception):
-    """The supervisor stopped the run; ``stuck`` is true if its thread has not ended."""
+    """The run was stopped; ``stuck`` is true if its thread has not ended."""
 
     def __init__(self, error: AegisError, code: int, *, stuck: bool) -> None:
         self.error, self.code, self.stuck = error, code, stuck
 
 
-def supervise(work: Callable[[], Any], cancel: Callable[[AegisError, int], None], timeout: float | None) -> Any:
+def run_interruptibly(work: Callable[[], Any], cancel: Callable[[AegisError, int], None], timeout: float | None) -> Any:
     """Run ``work`` on a guest thread; return its result or raise its exception.
 
     Raise :class:`Stopped` if the run did not end within ``timeout`` seconds or a signal arrived; call ``cancel`` first,
