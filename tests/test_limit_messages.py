@@ -214,9 +214,10 @@ def test_a_host_call_that_ends_late_is_reported_with_the_time_that_it_took(place
             door.wait(0)
 
     imports: Any = {"f": f} if text is ADDS else {"env": {"f": f}}
-    with runtime(place, fuel=None, timeout="1s") as made, made.sandbox(made.load_wat(text), imports=imports) as sandbox:
-        with pytest.raises(DeadlineExceeded) as caught:
-            sandbox.call("run")
+    made = runtime(place, fuel=None, timeout="1s")
+    sandbox = made.sandbox(made.load_wat(text), imports=imports)
+    with made, sandbox, pytest.raises(DeadlineExceeded) as caught:
+        sandbox.call("run")
     check(caught.value, "timeout")
     assert 1.5 <= (caught.value.used or 0) < 10
     assert caught.value.allowed == 1

@@ -15,9 +15,15 @@ from collections.abc import Iterator
 from aegis.support.lean import NamedTuple
 from aegis.wasm.binary import BinaryReader, Malformed
 
-__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "BranchTable", "runs"]
+__all__ = [
+    "ACCESSES", "BLOCK", "BRANCHES", "BR_TABLE", "BULK", "END", "IF", "LOCAL_GET", "LOCAL_SET", "LOCAL_TEE", "LOOP",
+    "MEMORY_GROW", "REACHES", "TABLE_GROW", "BranchTable", "runs",
+]  # fmt: skip
 
-BR_TABLE = 0x0E
+BLOCK, LOOP, IF, END, BR_TABLE = 0x02, 0x03, 0x04, 0x0B, 0x0E
+LOCAL_GET, LOCAL_SET, LOCAL_TEE, MEMORY_GROW = 0x20, 0x21, 0x22, 0x40
+BULK, TABLE_GROW = 0xFC, 0x0F
+"""The prefix of bulk instructions, and the opcode of ``table.grow`` after it."""
 _PROPOSALS = {
     **dict.fromkeys((0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F), "exceptions"),
     **dict.fromkeys((0x14, 0x15, 0xD3, 0xD4, 0xD5, 0xD6), "function-references"),

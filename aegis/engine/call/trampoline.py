@@ -277,7 +277,11 @@ def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
 def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
     result = await_result(door, result, f"{module}.{name}")
     if not isinstance(result, tuple) or len(result) != count:
-        raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
+        shown = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise HostError(
+            f"host function {module}.{name} returned {shown}, but the import has {count} results: "
+            f"return a tuple of {count} values"
+        )
     return result
 
 
