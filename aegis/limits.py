@@ -2,8 +2,8 @@
 
 Every limit except ``fuel`` is on by default. ``None`` lifts a limit; it must be given explicitly, and the report
 lists it. ``fuel`` is off by default because counting it costs compute time, and the deadline bounds compute time
-already. This module enforces nothing: the docstring of each field names the package that enforces the limit, and
-:func:`exceeded` builds the message of its error.
+already. This module enforces nothing: the docstring of each field names the package or module that enforces the limit,
+and :func:`exceeded` builds the message of its error.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def _quantity(value: object, what: str, units: Mapping[str, int], example: str) 
     if not -_MAX_QUANTITY_UNITS < value < _MAX_QUANTITY_UNITS:  # also false for a NaN
         raise PolicyError(f"{what}: the number is not finite or too large: write it like {example}")
     if value <= 0:
-        raise PolicyError(f"{what}: {value:g} is not a limit; it must be greater than zero")
+        lifted = ", or none for no limit" if what in _ROWS and what != "stack" else ""
+        raise PolicyError(f"{what}: {value:g} is not a limit: give a positive value{lifted}")
     return value
 
 
@@ -183,30 +184,31 @@ class Limits:
     Exact when at most one table can grow. When several can, each is limited to an equal share.
     """
     memories: int | None = 10
-    """Number of linear memories (engine)."""
+    """Number of linear memories (wasm/caps for a component, engine)."""
     tables: int | None = 16
-    """Number of tables (engine)."""
+    """Number of tables (wasm/caps for a component, engine)."""
     instances: int | None = 64
-    """Number of core instances (engine)."""
+    """Number of core instances (component/planning/artifact, engine)."""
     module_size: int | None = 32 * MIB
     """Bytes of the artifact, checked before compilation (engine)."""
     functions: int | None = 100_000
-    """Functions of all modules of an artifact, checked before compilation (engine)."""
+    """Functions of all modules of an artifact, checked before compilation (wasm/admission)."""
     function_size: int | None = MIB
-    """Code bytes of one function, checked before compilation (engine)."""
+    """Code bytes of one function, checked before compilation (wasm/admission)."""
     locals: int | None = 20_000
-    """Locals and parameters of one function, checked before compilation (engine)."""
+    """Locals and parameters of one function, checked before compilation (wasm/admission)."""
     nesting: int | None = 10_000
-    """Depth of nested blocks, loops and ifs in one function, checked before compilation (engine)."""
+    """Depth of nested blocks, loops and ifs in one function, checked before compilation (wasm/admission)."""
     complexity: int | None = 100_000_000
     """Estimated time to compile the artifact, in microseconds on one core, rounded up; one function may take a
-    twentieth of it. Checked before compilation (engine)."""
+    twentieth of it. Checked before compilation (wasm/admission)."""
     stdout: int | None = MIB
     """Bytes written to stdout (host)."""
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
-    """Resource handles in the tables of a component's instances, and handles of its resources in the host (engine)."""
+    """Resource handles in the tables of a component's instances, and handles of its resources in the host
+    (component/handles)."""
     open_files: int | None = 64
     """Files and directories open at the same time, not counting preopens (host)."""
     sockets: int | None = 16

@@ -111,7 +111,7 @@ def _limit(name: str) -> Sequence[str]:
 def limit_meanings() -> str:
     """Return the table of what each limit counts; the room that enforces it stands in the source alone."""
     texts = attribute_docs(Limits)
-    meanings = {name: re.sub(r" \((?:engine|host)\b[^)]*\)", "", texts[name]) for name in LIMIT_NAMES}
+    meanings = {name: re.sub(r"\s\((?:engine|host|wasm|component)\b[^)]*\)", "", texts[name]) for name in LIMIT_NAMES}
     return table(("keyword", "counts"), ((f"`{name}`", text) for name, text in meanings.items()))
 
 

@@ -51,7 +51,7 @@ def generate_interfaces(document: Document, *, package: str = "") -> dict[str, s
     for interface in document.interfaces:
         check_interface(interface)
     sources = InterfaceModules(plan_interfaces(document), package).sources()
-    return _marked({"__init__.py": '"""Bindings that Aegis generated, one module an interface."""\n', **sources})
+    return _marked({"__init__.py": '"""Bindings that Aegis generated, one module per interface."""\n', **sources})
 
 
 _AMBIGUOUS = re.compile(r"^ *(?:(def|class) )?[lIO](?=[:(=]| [:=])|[(, ](?:l|I|O): |^from .* as [lIO]$", re.MULTILINE)

@@ -44,8 +44,8 @@ TypeLocator = Callable[[int], "tuple[str, Known] | None"]
 class TypeNames(dict[int, Known]):
     """The names of a module's types by key. A type that the module does not name is imported when it is first needed.
 
-    A function's own ``result`` is written without its alias, so its parts may belong to the interface of the alias. A
-    function of a world may have types that an interface of the world exports, without a name of their own.
+    Two cases need an import: a ``result`` written without its alias, whose parts belong to the interface of the alias;
+    and a world's function that uses a type of an exported interface.
     """
 
     __slots__ = ("_find", "_foreign", "_scope")
@@ -84,7 +84,9 @@ class Expressions:
     scope: ModuleNames
     known: TypeNames
     early: dict[str, str] = field(default_factory=dict)
+    """Names of the aliases in ``ready``, by the text that they stand for."""
     late: dict[str, str] = field(default_factory=dict)
+    """Names of the aliases in ``shapes``, by the text that they stand for."""
     ready: list[str] = field(default_factory=list)
     """Definitions of aliases for long types that the next evaluated expression needs."""
     shapes: list[str] = field(default_factory=list)

@@ -23,8 +23,8 @@ _MAX_RESULT_COLUMNS = 90
 class FunctionWriter:
     """Writes functions for one side: an ``exported`` function raises the error case of its ``result``.
 
-    An implementation of a function that is not exported may be ``def`` or ``async def``. ``awaited``: the exported
-    functions are coroutine functions, and those of a resource are functions of its class.
+    An implementation of a function that is not exported may be ``def`` or ``async def``. With ``awaited``,
+    exported functions are ``async def``, and methods of a resource take the handle as their first argument.
     """
 
     expressions: Expressions

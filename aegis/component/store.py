@@ -128,7 +128,8 @@ class ComponentStore(ModuleStore):
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
         if style == Style.INNER:
             raise SandboxStateError(
-                "a component cannot be entered while a call into it is under way, not even by its host functions",
+                "a component cannot be entered while a call into it is under way, not even by its host functions: "
+                "return first, or use another sandbox",
                 state="busy",
             )
         if isinstance(entry.name, Rows):

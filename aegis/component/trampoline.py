@@ -1,7 +1,7 @@
 """Trampolines of components: every call out of a component instance passes through one.
 
-The steps for a host function are those for modules, in this order: budget, deadline, event (start), lift, policy,
-answer, validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a
+The steps for a host function are those for modules, in this order: budget, deadline, lift, answer, validate the result,
+lower, deadline again, event (:mod:`aegis.engine.call.trampoline`). One native callback serves all trampolines of a
 plan; the number that the engine passes identifies store and trampoline. The code of a trampoline is generated at its
 first call, because a component imports far more functions than it uses.
 """
@@ -32,7 +32,7 @@ from aegis.component.traps import cannot_enter, cannot_leave, unaligned
 from aegis.engine.call.answer import answered
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.call.door import Door
-from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, slots
+from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, report_call, slots
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import CallError, HostError
@@ -96,18 +96,25 @@ def body(state, address):
         {views}= new_views(address)
 {lift}
     started = now()
-    if state.observed:
-        result = observed(state, {called}, ({values}))
-    else:
-        door.serving = function
-        {call}
-        door.serving = None
-    returned = now()
+    watched = state.observed
+    try:
+        if watched:
+            begun = clock()
+            result = answering(door, {called}, ({values}))
+        else:
+            door.serving = function
+            {call}
+            door.serving = None
+        returned = now()
 {ended}
 {lower}
 {store}
-    if returned - started > NEAR:
-        secure(function)
+        if returned - started > NEAR:
+            secure(function)
+    except BaseException as error:
+        if watched: report(door, interface, named, begun, error)
+        raise
+    if watched: report(door, interface, named, begun, None)
 """
 
 
@@ -125,22 +132,23 @@ def host_body(
     target = f"{names[0]}.{method}" if method else f"state.functions[{index}]"
     call = f"result = {target}({', '.join(names[1:] if method else names)})"
     if isinstance(result, Result):
-        call = f"try: {call}\n        except Err as error: result = error"
+        call = f"try: {call}\n            except Err as error: result = error"
     first, store = _lower_result(function, lower, pointed)
     ended = ""
     if any(map(has_borrows, types)):
         lines.insert(0, "lent = len(cx.handles.lent)")
         ended = "cx.handles.unlend(lent)"
     lift.uses(
-        observed=_observed(function), Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
+        answering=_answering(function), report=report_call, interface=function.interface or "(world)",
+        named=function.name, clock=time.perf_counter, Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
         secure=secure_after, cannot_leave=cannot_leave, unaligned=unaligned, UNFIT=_UNFIT, CallError=CallError,
         broken=_broken, method=partial(call_method, method or ""),
     )  # fmt: skip
     text = _HOST.format(
         context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), call=call,
         called="method" if method else target, values="".join(f"{v}, " for v in names),
-        ended=textwrap.indent(ended, "    "),
-        lower=textwrap.indent(first, "    "), store=textwrap.indent(store, "    "),
+        ended=textwrap.indent(ended, " " * 8), lower=textwrap.indent(first, " " * 8),
+        store=textwrap.indent(store, " " * 8),
     )  # fmt: skip
     return lift.module(text)["body"]  # type: ignore[no-any-return]
 
@@ -317,37 +325,25 @@ def call_method(method: str, value: Any, *arguments: Any) -> Any:
     return getattr(value, method)(*arguments)
 
 
-def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
-    """Return the function that answers a host call, measures its time, and reports the call."""
+def _answering(function: ImportedFunction) -> Callable[[Door, Callable[..., Any], tuple[Any, ...]], Any]:
+    """Return the function that answers a host call of an observed store: the door's step can, instead of the host."""
     interface, name = function.interface, function.name
     fallible = isinstance(function.type.result, Result)
 
-    def observed(state: Any, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-        door = state.door
+    def answering(door: Door, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
         door.serving = function
-        started = time.perf_counter()
-        error: BaseException | None = None
         try:
-            if door.answer is None:
-                return call(*values)
-            return answered(door, interface, name, function.type, call, values)
+            result = (
+                call(*values) if door.answer is None else answered(door, interface, name, function.type, call, values)
+            )
         except Err as declared:
             if not fallible:
-                error = declared
                 raise
-            return declared
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            door.host_seconds += seconds
-            if door.observe_call is not None:
-                door.observe_call(interface or "(world)", name, seconds, error)
-            if error is None:
-                door.serving = None
+            result = declared
+        door.serving = None
+        return result
 
-    return observed
+    return answering
 
 
 # -- from one component instance to another --------------------------------------------------------

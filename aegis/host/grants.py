@@ -58,7 +58,7 @@ class Grants:
         self.args = tuple(map(_argument, args))
         self._protected = protected
         self._began = beginning() if policy.filesystem.paths else 0
-        """The times that it is for are those of granted files."""
+        """When the sandbox began; ``times`` compares the times of granted files with it. 0 without granted files."""
         self._closers: list[Callable[[], None]] = []
         self._providers: dict[type, Any] = {}
 
@@ -164,7 +164,7 @@ class Grants:
     def of(self, provider: type[_Provider]) -> _Provider:
         """Return the provider of a capability, acquired at its first use and closed with the sandbox.
 
-        Its class makes it from these grants: ``acquire(grants)`` takes the statement from ``grants.policy``.
+        ``provider.acquire(self)`` makes it from ``policy``.
         """
         made: _Provider | None = self._providers.get(provider)
         if made is None:

@@ -32,7 +32,7 @@ class CollectingSubscriber:
 
     def __init__(self, limit: int = 10_000) -> None:
         if limit < 1:
-            raise ValueError(f"limit: {limit} events is not a limit; it must be greater than zero")
+            raise ValueError(f"limit: {limit} events is not a limit: give a positive value")
         self._events: deque[Event] = deque(maxlen=limit)
         self._seen = 0
         self._lock = threading.Lock()

@@ -72,9 +72,11 @@ class PlanOfComponent(Plan, Protocol):
 
 
 class Store(Protocol):
-    """An instance of a guest. Only the thread that has taken its token may call it.
+    """An instance of a guest, which one thread at a time may enter: the one that holds its token.
 
-    All methods may be called from any thread; :meth:`cancel` also while another thread is in the guest.
+    Closures of exports take the token themselves. :meth:`bare_memory`, :meth:`memory_size`, :meth:`fuel_left`,
+    :meth:`global_get`, :meth:`global_set` and :meth:`close` are for the thread that holds it. Any thread may call the
+    other methods at any time; they raise ``SandboxStateError`` (busy) if they need the token and another thread has it.
     """
 
     token: list[None]

@@ -17,9 +17,15 @@ from functools import cache
 from aegis.support.lean import NamedTuple
 from aegis.wasm.binary import BinaryReader, Malformed
 
-__all__ = ["BR_TABLE", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs"]
+__all__ = [
+    "BLOCK", "BR_TABLE", "BULK", "END", "IF", "LOCAL_GET", "LOCAL_SET", "LOCAL_TEE", "LOOP",
+    "MEMORY_GROW", "TABLE_GROW", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs",
+]  # fmt: skip
 
-BR_TABLE, TRY_TABLE = 0x0E, 0x1F
+BLOCK, LOOP, IF, END, BR_TABLE, TRY_TABLE = 0x02, 0x03, 0x04, 0x0B, 0x0E, 0x1F
+LOCAL_GET, LOCAL_SET, LOCAL_TEE, MEMORY_GROW = 0x20, 0x21, 0x22, 0x40
+BULK, TABLE_GROW = 0xFC, 0x0F
+"""The prefix of bulk instructions, and the opcode of ``table.grow`` after it."""
 _PROPOSALS = {
     **dict.fromkeys((0x06, 0x07, 0x09, 0x18, 0x19), "legacy-exceptions"),
     **dict.fromkeys((0x08, 0x0A, 0x1F), "exceptions"),

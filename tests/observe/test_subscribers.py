@@ -36,7 +36,7 @@ def test_a_collector_keeps_the_latest() -> None:
 
 
 def test_a_collector_without_room_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="greater than zero"):
+    with pytest.raises(ValueError, match="give a positive value"):
         CollectingSubscriber(limit=0)
 
 

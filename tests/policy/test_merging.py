@@ -220,7 +220,7 @@ def test_isolation_that_one_file_switches_on_stays_on() -> None:
             "[capabilities.filesystem]\npaths = ['/b::x']",
             "both '/a' and",
         ),
-        ("[isolation]\nstrict = true", "[isolation]\nwithout = ['seccomp']", "strict requires every layer"),
+        ("[isolation]\nstrict = true", "[isolation]\nwithout = ['seccomp']", "`strict` requires every layer"),
     ],
 )
 def test_statements_that_contradict_each_other_are_an_error(first: str, second: str, message: str) -> None:

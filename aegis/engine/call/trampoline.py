@@ -1,9 +1,9 @@
 """Trampolines: every call from a guest module to the host passes through one.
 
-Steps, in order: budget, deadline, event (start), lift, policy, answer, validate the result, lower, event (complete),
-deadline again, so that a late result does not reach the guest. Lifting means reading the typed view. The policy is the
-host function itself, which holds only the grants of one sandbox. The host function gives the answer, unless the door
-has a step in its place (:mod:`.answer`).
+Steps, in order: budget, deadline, lift, answer, validate the result, lower, deadline again, event. Lifting means
+reading the typed view. The policy is the host function itself, which holds only the grants of one sandbox. The host
+function gives the answer, unless the door has a step in its place (:mod:`.answer`). The second check of the deadline
+keeps a late result from the guest. The event comes last, so it says whether the guest received a result.
 
 A trampoline catches ``BaseException`` around everything, because an exception that leaves a native callback is lost or
 fatal (F8 to F10). It stores the exception in the door of the sandbox and returns a trap, never a value.
@@ -34,8 +34,8 @@ from aegis.support.lean import Any
 from aegis.values import FuncType, HostFunction, ImportName
 
 __all__ = [
-    "CALLBACK", "IMPORT_BITS", "VIEWS_KEPT", "Slot", "fail_call", "fit_result", "free_slot", "host_callback", "slots",
-    "take_slot",
+    "CALLBACK", "IMPORT_BITS", "VIEWS_KEPT", "Slot", "fail_call", "fit_result", "free_slot", "host_callback",
+    "report_call", "slots", "take_slot",
 ]  # fmt: skip
 
 # Looked up and converted at import time: a failing call may have no room for it on the Python stack.
@@ -72,7 +72,8 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class _ImportTable(dict[int, tuple[Door, Any, Any]]):
@@ -161,11 +162,6 @@ def trampoline(env, caller, address, count):
         except KeyError:
             {views} = new_views(address)
 {call}
-        ended = now()
-        if door.stop is not None or ended >= door.deadline:
-            raise door.late(str(name))
-        if ended - entered > NEAR:
-            secure(name)
     except BaseException as error:
         return fail(env, error)
 """
@@ -173,7 +169,14 @@ _PLAIN = """
         door.serving = name
         result = function({arguments})
         door.serving = None
-{store}
+{finish}
+"""
+_FINISH = """{store}
+        ended = now()
+        if door.stop is not None or ended >= door.deadline:
+            raise door.late(str(name))
+        if ended - entered > NEAR:
+            secure(name)
 """
 _OBSERVED = """
         door.serving = name
@@ -183,12 +186,12 @@ _OBSERVED = """
                 result = function({arguments})
             else:
                 result = answered(door, *name, signature, function, ({arguments}))
+            door.serving = None
+{finish}
         except BaseException as error:
-            observe(door, name, started, error)
+            report(door, *name, started, error)
             raise
-        observe(door, name, started, None)
-        door.serving = None
-{store}
+        report(door, *name, started, None)
 """
 
 
@@ -208,12 +211,16 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
         return made
 
     arguments = "".join(f"v{view_name(t)}[{index_of(t, n)}], " for n, t in enumerate(signature.params))
-    body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
+    finish = _FINISH.format(store=_store(signature.results))
+    if observed:
+        body = _OBSERVED.format(arguments=arguments, finish="    " + finish.rstrip().replace("\n", "\n    "))
+    else:
+        body = _PLAIN.format(arguments=arguments, finish=finish)
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
         "imports": _import_table, "views": views, "new_views": new_views, "fail": fail_call,
         "clock": time.perf_counter,
-        "observe": _observe, "answered": answered, "signature": signature,
+        "report": report_call, "answered": answered, "signature": signature,
         "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
@@ -273,15 +280,22 @@ def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
 def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
     result = await_result(door, result, f"{module}.{name}")
     if not isinstance(result, tuple) or len(result) != count:
-        raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
+        shown = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise HostError(
+            f"host function {module}.{name} returned {shown}, but the import has {count} results: "
+            f"return a tuple of {count} values"
+        )
     return result
 
 
-def _observe(door: Door, name: ImportName, started: float, error: BaseException | None) -> None:
+def report_call(door: Door, module: str, name: str, started: float, error: BaseException | None) -> None:
+    """Report a host call that began at ``started`` (``time.perf_counter``): ``error`` ends the run, ``None`` none."""
     seconds = time.perf_counter() - started
     door.host_seconds += seconds
     if door.observe_call is not None:
-        door.observe_call(*name, seconds, error)
+        if isinstance(error, GuestExit):
+            error = door.stop_reason() or error  # the run ends with this error, see fail_call()
+        door.observe_call(module, name, seconds, error)
 
 
 def fail_call(

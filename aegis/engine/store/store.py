@@ -164,6 +164,7 @@ class ModuleStore(TokenHolder):
                 _set_fuel(context, plan.fuel)
             if plan.starts:  # otherwise no guest code runs before the first call, which sets its own deadline
                 self.arm()
+                door.entered_at = self.armed
                 secure()
             elif self.calls_no_python:  # the engine's code that initialises segments and tables checks the epoch too
                 _set_epoch(context, plan.ticks_number)
@@ -336,6 +337,7 @@ class ModuleStore(TokenHolder):
         now = ticker.awake()
         self.armed = now
         timeout = self.plan.limits.timeout
+        # ``now`` is the latest tick, up to TICK old: without TICK a call could get less than its timeout.
         self.door.deadline = math.inf if timeout is None else now + timeout + TICK
         if self.calls_no_python:
             _set_epoch(self.context, self.plan.ticks_number)

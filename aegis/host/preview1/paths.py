@@ -50,11 +50,12 @@ class Paths(Preview1Context):
             ),
         )  # fmt: skip
         inheriting &= entry.inheriting
+        label = joined(entry.label, path)
         added: DirectoryDescriptor | FileDescriptor
         if opened.is_directory:
-            added = DirectoryDescriptor(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
+            added = DirectoryDescriptor(opened, base & abi.DIRECTORY_RIGHTS, inheriting, label)
         else:
-            added = FileDescriptor(opened, base & abi.FILE_RIGHTS, fdflags, 0, inheriting)
+            added = FileDescriptor(opened, base & abi.FILE_RIGHTS, fdflags, 0, inheriting, label)
         self._hand_out(added, out)
 
     def _hand_out(self, added: DirectoryDescriptor | FileDescriptor, out: int) -> None:

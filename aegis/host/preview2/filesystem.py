@@ -27,12 +27,13 @@ from aegis.bindings.wasi_filesystem_types import (
     PathFlags,
 )
 from aegis.host.blocking import in_order
-from aegis.host.files.audit import narrower, recorded
+from aegis.host.files.audit import GrantRefused, narrower, recorded
 from aegis.host.files.file_times import NewTimes
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
 from aegis.host.preview2.file_streams import DirectoryEntryStream, FileInput, FileOutput, read_chunk
 from aegis.host.preview2.filesystem_errors import answering
+from aegis.policy.filesystem import READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,12 +145,6 @@ class Descriptor:
         """Return the same hash for all names of a file; adapters of preview 1 use its lower half as inode number."""
         return MetadataHashValue(self._wasi.grants.numbers.of(status), 0)
 
-    def _changing(self) -> DirectoryHandle:
-        directory = self.directory
-        if _MUTATE not in self._flags:
-            raise _refuse(errno.EPERM)
-        return directory
-
     @answering
     def get_flags(self) -> DescriptorFlags:
         return self._flags
@@ -233,10 +228,11 @@ class Descriptor:
 
     @answering
     def set_times(self, data_access_timestamp: NewTimestamp, data_modification_timestamp: NewTimestamp) -> None:
-        if not self._handle.writable or not self._flags & (_WRITE | _MUTATE):
-            raise _refuse(errno.EPERM)
-        times = self._times(data_access_timestamp, data_modification_timestamp)
-        self._wasi.grants.times.were_set(self._handle.set_times(times), times)
+        handle, times = self._handle, self._times(data_access_timestamp, data_modification_timestamp)
+        if handle.writable and not self._flags & (_WRITE | _MUTATE):
+            raise _refuse(errno.EPERM)  # the grant allows it, but the descriptor was opened for reading
+        after = recorded(self._wasi.scope, "write", self, "", lambda: handle.set_times(times))
+        self._wasi.grants.times.were_set(after, times)
 
     @answering
     def set_times_at(
@@ -247,7 +243,7 @@ class Descriptor:
         times = self._times(data_access_timestamp, data_modification_timestamp)
         follow = _follows(path_flags)
         after = recorded(
-            self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow)
+            self._wasi.scope, "write", self, path, lambda: self.directory.utime(path, times, follow=follow)
         )
         self._wasi.grants.times.were_set(after, times)
 
@@ -330,22 +326,22 @@ class Descriptor:
     @answering
     def create_directory_at(self, path: str) -> None:
         path = _path(path)
-        self._change(path, lambda: self._changing().mkdir(path))
+        self._change(path, lambda: self.directory.mkdir(path))
 
     @answering
     def remove_directory_at(self, path: str) -> None:
         path = _path(path)
-        self._change(path, lambda: self._changing().rmdir(path))
+        self._change(path, lambda: self.directory.rmdir(path))
 
     @answering
     def unlink_file_at(self, path: str) -> None:
         path = _path(path)
-        self._change(path, lambda: self._changing().unlink(path))
+        self._change(path, lambda: self.directory.unlink(path))
 
     @answering
     def symlink_at(self, old_path: str, new_path: str) -> None:
         old, new = _path(old_path), _path(new_path)
-        self._change(new, lambda: self._changing().symlink(old, new))
+        self._change(new, lambda: self.directory.symlink(old, new))
 
     @answering
     def readlink_at(self, path: str) -> str:
@@ -360,7 +356,7 @@ class Descriptor:
         old, new = _path(old_path), _path(new_path)
         if _follows(old_path_flags):
             raise _refuse(errno.EINVAL)
-        self._between(new_descriptor, old, new, lambda: self._changing().link(old, new_descriptor._changing(), new))
+        self._between(new_descriptor, old, new, lambda: self.directory.link(old, new_descriptor.directory, new))
 
     @answering
     def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
@@ -368,7 +364,7 @@ class Descriptor:
         check = self._wasi.scope.remaining
         self._between(
             new_descriptor, old, new,
-            lambda: self._changing().rename(old, new_descriptor._changing(), new, check=check),
+            lambda: self.directory.rename(old, new_descriptor.directory, new, check=check),
         )  # fmt: skip
 
     def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
@@ -379,7 +375,7 @@ def _within(beyond: bool, opened: Handle) -> Handle:
     """Close and refuse a directory if the guest asked for changes that the grant does not allow."""
     if beyond and opened.is_directory:
         opened.close()
-        raise _refuse(errno.EPERM)
+        raise GrantRefused(READ_ONLY)
     return opened
 
 

@@ -411,7 +411,8 @@ def _in_child() -> None:
         _fork_server = None
 
 
-os.register_at_fork(after_in_child=_in_child) if hasattr(os, "register_at_fork") else None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class Pool:
