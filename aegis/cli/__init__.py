@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from contextlib import suppress
@@ -57,12 +58,15 @@ def _leave_environment() -> None:
     steered = not sys.flags.ignore_environment and any(name in os.environ for name in _STEERING)
     if steered and sys.executable:
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        flags = ["-I", *(["-B"] if sys.dont_write_bytecode else [])]
+        flags = ["-I", "-X", f"utf8={sys.flags.utf8_mode}", *(["-B"] if sys.dont_write_bytecode else [])]
         os.execv(sys.executable, [sys.executable, *flags, "-c", _AGAIN, root, *sys.argv])
 
 
 def _complete_streams() -> None:
-    """Replace the standard streams that the process was started without by ``/dev/null``."""
+    """Replace the standard streams that the process was started without by ``/dev/null``.
+
+    Give the others the encoding of ``PYTHONIOENCODING``, which Python ignores in isolated mode.
+    """
     occupy_standard()
     if sys.stdin is None:
         sys.stdin = _stream(0, "r")
@@ -70,6 +74,13 @@ def _complete_streams() -> None:
         sys.stdout = _stream(1, "w")
     if sys.stderr is None:
         sys.stderr = _stream(2, "w")
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    if (encoding or errors) and sys.flags.ignore_environment:
+        with suppress(LookupError):  # Python outside isolated mode ends at its start for an unknown encoding
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    handler = "backslashreplace" if stream is sys.stderr else errors or "strict"
+                    stream.reconfigure(encoding=encoding or stream.encoding, errors=handler)
 
 
 def _stream(descriptor: int, mode: str) -> TextIO:

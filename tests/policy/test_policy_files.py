@@ -156,7 +156,7 @@ def test_a_mistake_in_an_included_file_has_its_own_name_and_line(folder: Path) -
 
 def test_files_that_contradict_each_other_are_an_error_of_the_later_one(folder: Path) -> None:
     (folder / "own.toml").write_text("include = ['base.toml']\n[isolation]\nwithout = ['namespaces']")
-    assert error_of(folder / "own.toml").startswith("own.toml: isolation: strict requires every layer")
+    assert error_of(folder / "own.toml").startswith("own.toml: isolation: `strict` requires every layer")
 
 
 def test_a_text_names_no_files() -> None:
@@ -231,7 +231,7 @@ def test_contradictions_between_files_are_collected_too(folder: Path) -> None:
     files.load(folder / "own.toml")
     assert files.errors == []
     files.policy()
-    assert ["strict requires every layer" in str(error) for error in files.errors] == [True]
+    assert ["`strict` requires every layer" in str(error) for error in files.errors] == [True]
 
 
 def test_a_fault_of_the_whole_file_ends_the_search(folder: Path) -> None:
