@@ -29,7 +29,6 @@ __all__ = [
     "TRUSTED",
     "LimitRow",
     "Limits",
-    "bounds_of",
     "default_of",
     "exceeded",
     "flag_of",
@@ -380,12 +379,6 @@ def parse_limit(name: str, value: object) -> int | float | None:
         shown, least, most = (format_limit(name, number) for number in (parsed, row.low, row.high))
         raise PolicyError(f"{name}: {shown} is out of range: give a value from {least} to {most}")
     return parsed
-
-
-def bounds_of(name: str) -> tuple[float, float]:
-    """Return the least and the most that the limit ``name`` may be."""
-    row = _ROWS[name]
-    return row.low, row.high
 
 
 def default_of(name: str) -> str:

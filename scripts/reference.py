@@ -24,7 +24,7 @@ import click
 import aegis
 from aegis import errors
 from aegis.cli.commands import group
-from aegis.limits import LIMIT_NAMES, Limits, bounds_of, flag_of, format_limit
+from aegis.limits import LIMIT_NAMES, LIMIT_ROWS, LimitRow, Limits, flag_of, format_limit
 from aegis.observe.events import EVENTS, Event
 from aegis.policy.isolation import LAYERS
 from aegis.policy.keys import all_keys
@@ -95,12 +95,12 @@ ENDINGS: Mapping[str, type[errors.AegisError] | str] = {
 
 def limits() -> str:
     """Return the table of limits: keyword, option, default, range and ending."""
-    return table(("keyword", "option", "default", "range", "ends with", "exit"), map(_limit, LIMIT_NAMES))
+    return table(("keyword", "option", "default", "range", "ends with", "exit"), map(_limit, LIMIT_ROWS))
 
 
-def _limit(name: str) -> Sequence[str]:
+def _limit(row: LimitRow) -> Sequence[str]:
+    name, least, most = row.name, row.low, row.high
     default: float | None = getattr(Limits(), name)
-    least, most = bounds_of(name)
     ending = ENDINGS[name]
     how, code = (ending, "its own") if isinstance(ending, str) else (f"`{ending.kind}`", str(ending.exit_code))
     given = "none" if default is None else format_limit(name, default)

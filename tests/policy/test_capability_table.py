@@ -20,7 +20,7 @@ import pytest
 
 import aegis
 import aegis.prelude
-from aegis import Aegis, Builder, Policy, PolicyError, parse_policy
+from aegis import Aegis, Builder, KeyValueCapability, Policy, PolicyError, StdioCapability, parse_policy
 from aegis.cli.main import plain_run
 from aegis.cli.options import grants, make_policy
 from aegis.cli.output import Output
@@ -280,3 +280,34 @@ def test_a_scalar_counts_if_it_is_named_or_not_the_default() -> None:
     level = aegis.LoggingCapability(min_level="warn")
     assert stated(level, (), "enabled", "min_level") == {"min_level": "warn"}
     assert stated(level, {"enabled"}, "enabled", "min_level") == {"enabled": False, "min_level": "warn"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "files"),
+    [
+        (Policy(stdio=StdioCapability(stdin="file:/srv/in")), [("/srv/in", True)]),
+        (Policy(stdio=StdioCapability(stdin="inherit")), []),
+        (
+            Policy(keyvalue=KeyValueCapability(buckets={"a": "memory", "b": "sqlite:/srv/b.db"})),
+            [(f"/srv/b.db{ending}", False) for ending in ("", "-journal", "-wal", "-shm")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_statement_declares_the_files_of_the_host_that_it_names(
+    policy: Policy, files: list[tuple[str, bool]]
+) -> None:
+    stated_files = []
+    for row in CAPABILITIES:
+        declared = declaration(row.name).host_files
+        if getattr(policy, row.name) is not None and declared is not None:
+            stated_files += [(file.path, file.readable) for file in declared(getattr(policy, row.name))]
+    assert stated_files == files
+
+
+def test_a_mapping_is_a_short_form_of_buckets() -> None:
+    assert Aegis(keyvalue={"a": "memory"}).policy == Policy(keyvalue=KeyValueCapability(buckets={"a": "memory"}))
+
+
+def test_sigpipe_is_a_bool() -> None:
+    with pytest.raises(PolicyError, match="sigpipe must be True or False, not int"):
+        StdioCapability(sigpipe=1)  # type: ignore[arg-type]

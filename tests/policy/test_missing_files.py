@@ -98,3 +98,13 @@ def test_a_directory_that_disappears_later_is_an_error_of_the_sandbox_with_its_l
     with pytest.raises(PolicyError, match=r"aegis\.toml:2: .*no such file"):  # noqa: SIM117
         with runtime.sandbox(module, args=["wc", "here/x"]) as sandbox:
             sandbox.call("_start")
+
+
+def test_a_policy_file_that_changed_since_it_was_read_has_no_line(folder: Path) -> None:
+    path = folder / "p.toml"
+    path.write_text('[capabilities.filesystem]\npaths = ["gone"]\n')
+    policy = aegis.load_policy(path)
+    path.write_text("[[")
+    with pytest.raises(PolicyError) as caught:
+        start(aegis.Aegis(policy))
+    assert caught.value.line is None

@@ -56,6 +56,9 @@ mode = "deny"
 strict = false
 workers = 2
 
+[engine]
+proposals = ["relaxed-simd"]
+
 [imports."acme:shop/prices@1.2.0"]
 provider = "myapp.shop:Prices"
 """
@@ -263,7 +266,8 @@ def test_each_statement_has_the_place_of_the_file_that_decides(folder: Path) -> 
         ("denial", "network never private:*", "base.toml", 6),
         ("denial", "network never *.evil.example:*", "base.toml", 6),
         ("grant", "key-value bucket jobs in memory", "base.toml", 10),
-        ("import", "import acme:shop/prices@1.2.0 provided by myapp.shop:Prices", "team.toml", 25),
+        ("import", "import acme:shop/prices@1.2.0 provided by myapp.shop:Prices", "team.toml", 28),
+        ("proposal", "relaxed-simd", "team.toml", 26),
         ("isolation", "a worker process for each sandbox", "team.toml", 21),
         ("isolation", "strict true", "base.toml", 13),
         ("isolation", "workers 2", "team.toml", 23),
