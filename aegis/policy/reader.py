@@ -96,8 +96,7 @@ class _PolicyReader:
         for name in tables.values:
             declared = None if row_of(name) is None else declaration(name)
             if declared is None or declared.read is None:
-                tables.known(keys("capabilities"))  # raises an error that lists the capabilities
-                continue
+                raise tables.unknown(name, keys("capabilities"))
             table = tables.table(name)
             table.known(declared.tables()[""])
             granted[name] = tables.at((name,), declared.read, table)

@@ -96,8 +96,12 @@ class TomlTable:
         known = list(keys)
         for key in self.values:
             if key not in known:
-                place = ".".join(str(p) for p in self.path if isinstance(p, str)) or "the top level"
-                raise self.error(misspelt(key, known, f"key of {place}"), key)
+                raise self.unknown(key, known)
+
+    def unknown(self, key: str, known: Iterable[str]) -> PolicyError:
+        """Return the error for a key that is not among ``known``."""
+        place = ".".join(str(p) for p in self.path if isinstance(p, str)) or "the top level"
+        return self.error(misspelt(key, list(known), f"key of {place}"), key)
 
     def table(self, key: str) -> TomlTable:
         """Return the table of a key, empty if the key is absent."""

@@ -308,6 +308,12 @@ def test_a_mapping_is_a_short_form_of_buckets() -> None:
     assert Aegis(keyvalue={"a": "memory"}).policy == Policy(keyvalue=KeyValueCapability(buckets={"a": "memory"}))
 
 
+def test_the_file_of_standard_input_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stating(["--stdin", "in"], monkeypatch).stdio.stdin == "file:in"
+    with pytest.raises(PolicyError, match="--stdin: the file name is empty"):
+        stating(["--stdin", ""], monkeypatch)
+
+
 def test_sigpipe_is_a_bool() -> None:
     with pytest.raises(PolicyError, match="sigpipe must be True or False, not int"):
         StdioCapability(sigpipe=1)  # type: ignore[arg-type]

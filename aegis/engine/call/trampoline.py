@@ -72,7 +72,7 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - a system without fork has no such function
     os.register_at_fork(after_in_child=_renew)
 
 
