@@ -145,7 +145,7 @@ def test_check_merges_the_files_of_the_option(folder: Path) -> None:
     assert aegis("policy", "check", "strict.toml", "without.toml", cwd=folder).code == 0
     ended = aegis("-c", "strict.toml", "-c", "without.toml", "policy", "check", cwd=folder)
     assert ended.code == 125
-    assert "without.toml: isolation: strict requires every layer" in ended.err
+    assert "without.toml: isolation: `strict` requires every layer" in ended.err
     good = aegis("-c", "base.toml", "-c", "more.toml", "policy", "check", cwd=folder)
     assert (good.code, good.out) == (0, "base.toml, more.toml: valid\n")
 

@@ -154,14 +154,17 @@ class Worker:
 
     def starved(self, crash: WorkerCrashed) -> bool:
         """Return whether the worker died because the engine's allocator failed, which aborts the process (F39)."""
-        return crash.signal == signal.SIGABRT and "memory allocation" in self.stderr_text()
+        return crash.signal == signal.SIGABRT and b"memory allocation" in self._stderr_bytes()
 
     def stderr_text(self) -> str:
         """Return the last lines of the worker's standard error, escaped: native code reports fatal errors there."""
         from aegis.text import printable
 
-        raw = os.pread(self._stderr, _MAX_STDERR_BYTES, 0) if self._stderr >= 0 else b""
-        return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in raw.splitlines()[-20:])
+        lines = self._stderr_bytes().splitlines()[-20:]
+        return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in lines)
+
+    def _stderr_bytes(self) -> bytes:
+        return os.pread(self._stderr, _MAX_STDERR_BYTES, 0) if self._stderr >= 0 else b""
 
     def discard(self) -> None:
         """Kill the worker and close its descriptors; do nothing if that is already done."""
