@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from aegis.errors import OutputExceeded as OutputExceeded
     from aegis.errors import PolicyError as PolicyError
     from aegis.errors import QuotaExceeded as QuotaExceeded
+    from aegis.errors import ReaderGone as ReaderGone
     from aegis.errors import SandboxStateError as SandboxStateError
     from aegis.errors import StackExhausted as StackExhausted
     from aegis.errors import WorkerCrashed as WorkerCrashed
@@ -108,7 +109,7 @@ _HOMES = {
         "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "CallError", "Cancelled",
         "CapabilityDenied", "DeadlineExceeded", "ExportNotFound", "Frame", "GuestError", "GuestExit", "GuestTrap",
         "HostError", "LimitExceeded", "LinkError", "MemoryExceeded", "MissingImport", "OutOfFuel", "OutputExceeded",
-        "PolicyError", "QuotaExceeded", "SandboxStateError", "StackExhausted", "WorkerCrashed",
+        "PolicyError", "QuotaExceeded", "ReaderGone", "SandboxStateError", "StackExhausted", "WorkerCrashed",
     ),
     "aegis.sandbox.guest_state": ("Caller",),
     "aegis.host.keyvalue.memory": ("MemoryStore",),
@@ -141,9 +142,9 @@ __all__ = [
     "HostError", "Isolation", "JsonLinesWriter", "KeyValueCapability", "KeyValueEntries", "KeyValueStore",
     "LimitExceeded", "Limits", "LinkError", "LoggingCapability", "MemoryExceeded", "MemoryFault", "MemoryStore",
     "Metrics", "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
-    "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ResourceHandle",
-    "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage", "WorkerCrashed",
-    "__version__", "load_policy", "parse_policy", "run", "with_caller",
+    "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ReaderGone",
+    "ResourceHandle", "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage",
+    "WorkerCrashed", "__version__", "load_policy", "parse_policy", "run", "with_caller",
     # [end]
 ]  # fmt: skip
 

@@ -72,6 +72,7 @@ __all__ = [
     "OutputExceeded",
     "PolicyError",
     "QuotaExceeded",
+    "ReaderGone",
     "SandboxStateError",
     "StackExhausted",
     "WorkerCrashed",
@@ -180,6 +181,12 @@ class Cancelled(AegisError):
     blame: ClassVar[Blame] = "embedder"
     kind: ClassVar[Kind] = "interrupted"
     exit_code: ClassVar[int] = 130
+
+
+class ReaderGone(Cancelled):
+    """The reader of the guest's standard output or error is gone, and the policy ends such runs, as SIGPIPE would."""
+
+    exit_code: ClassVar[int] = 141
 
 
 # --- errors of the artifact ----------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Every limit except ``fuel`` is on by default. ``None`` lifts a limit; it must be given explicitly, and the report
 lists it. ``fuel`` is off by default because counting it costs compute time, and the deadline bounds compute time
-already. This module enforces nothing: the docstring of each field names the package that enforces the limit, and
-:func:`exceeded` builds the message of its error.
+already. This module enforces nothing: the docstring of each field names the package or module that enforces the limit,
+and :func:`exceeded` builds the message of its error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from aegis.errors import PolicyError
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, TypeAlias, dataclass, fields, replace
+from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, TypeAlias, dataclass, fields, replace
 from aegis.text import printable, similar_names
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LIMIT_ALIASES",
     "LIMIT_NAMES",
+    "LIMIT_ROWS",
     "TRUSTED",
+    "LimitRow",
     "Limits",
-    "bounds_of",
+    "default_of",
     "exceeded",
     "flag_of",
     "format_bytes",
@@ -51,6 +53,8 @@ MIN_STACK_BYTES = 16 * KIB
 MAX_MEMORY_BYTES = 4 * GIB  # the address space of a 32-bit memory
 MAX_TABLE_ELEMENTS = 10_000_000
 MAX_MODULE_BYTES = GIB
+MAX_TIMEOUT_SECONDS = 366 * 86400.0
+SIGNED_64 = 2**63 - 1  # the largest signed number of 64 bits
 
 _BYTE_UNITS = {
     "": 1, "b": 1,
@@ -90,7 +94,8 @@ def _quantity(value: object, what: str, units: Mapping[str, int], example: str) 
     if not -_MAX_QUANTITY_UNITS < value < _MAX_QUANTITY_UNITS:  # also false for a NaN
         raise PolicyError(f"{what}: the number is not finite or too large: write it like {example}")
     if value <= 0:
-        raise PolicyError(f"{what}: {value:g} is not a limit; it must be greater than zero")
+        lifted = ", or none for no limit" if what in _ROWS and what != "stack" else ""
+        raise PolicyError(f"{what}: {value:g} is not a limit: give a positive value{lifted}")
     return value
 
 
@@ -178,32 +183,34 @@ class Limits:
     Exact when at most one table can grow. When several can, each is limited to an equal share.
     """
     memories: int | None = 10
-    """Number of linear memories (engine)."""
+    """Number of linear memories (wasm/caps for a component, engine)."""
     tables: int | None = 16
-    """Number of tables (engine)."""
+    """Number of tables (wasm/caps for a component, engine)."""
     instances: int | None = 64
-    """Number of core instances (engine)."""
+    """Number of core instances (component/planning/artifact, engine)."""
     module_size: int | None = 32 * MIB
     """Bytes of the artifact, checked before compilation (engine)."""
     functions: int | None = 100_000
-    """Functions of all modules of an artifact, checked before compilation (engine)."""
+    """Functions of all modules of an artifact, checked before compilation (wasm/admission)."""
     function_size: int | None = MIB
-    """Code bytes of one function, checked before compilation (engine)."""
+    """Code bytes of one function, checked before compilation (wasm/admission)."""
     locals: int | None = 20_000
-    """Locals and parameters of one function, checked before compilation (engine)."""
+    """Locals and parameters of one function, checked before compilation (wasm/admission)."""
     nesting: int | None = 10_000
-    """Depth of nested blocks, loops and ifs in one function, checked before compilation (engine)."""
+    """Depth of nested blocks, loops and ifs in one function, checked before compilation (wasm/admission)."""
     complexity: int | None = 100_000_000
     """Estimated time to compile the artifact, in microseconds on one core, rounded up; one function may take a
-    twentieth of it. Checked before compilation (engine)."""
+    twentieth of it. Checked before compilation (wasm/admission)."""
     stdout: int | None = MIB
     """Bytes written to stdout (host)."""
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
-    """Resource handles in the tables of a component's instances, and handles of its resources in the host (engine)."""
+    """Resource handles in the tables of a component's instances, and handles of its resources in the host
+    (component/handles)."""
     tasks: int | None = 10_000
-    """Tasks of an asynchronous component at the same time: calls of its functions that have not ended (engine)."""
+    """Tasks of an asynchronous component at the same time: calls of its functions that have not ended
+    (component/tasks)."""
     open_files: int | None = 64
     """Files and directories open at the same time, not counting preopens (host)."""
     sockets: int | None = 16
@@ -247,8 +254,8 @@ class Limits:
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
         function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
-        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        tasks: Amount = DEFAULT, open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
@@ -272,49 +279,94 @@ class Limits:
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is None and f.default is not None)
 
 
-_PARSERS: dict[str, Callable[[object, str], float | int]] = {
-    "memory": parse_bytes,
-    "fuel": parse_count,
-    "timeout": parse_seconds,
-    "stack": parse_bytes,
-    "table_elements": parse_count,
-    "memories": parse_count,
-    "tables": parse_count,
-    "instances": parse_count,
-    "module_size": parse_bytes,
-    "functions": parse_count,
-    "function_size": parse_bytes,
-    "locals": parse_count,
-    "nesting": parse_count,
-    "complexity": parse_count,
-    "stdout": parse_bytes,
-    "stderr": parse_bytes,
-    "handles": parse_count,
-    "tasks": parse_count,
-    "open_files": parse_count,
-    "sockets": parse_count,
-    "connections": parse_count,
-    "network_bytes": parse_bytes,
-    "resolver_answers": parse_count,
-    "http_requests": parse_count,
-    "http_fields": parse_count,
-    "http_field_bytes": parse_bytes,
-    "disk_written": parse_bytes,
-    "host_calls": parse_count,
-    "host_bytes": parse_bytes,
-    "value_bytes": parse_bytes,
-}
-_RANGES: dict[str, tuple[float, float]] = {
-    "stack": (MIN_STACK_BYTES, MAX_STACK_BYTES),
-    "memory": (1, MAX_MEMORY_BYTES),
-    "table_elements": (1, MAX_TABLE_ELEMENTS),
-    "module_size": (1, MAX_MODULE_BYTES),
-    "timeout": (1e-3, 366 * 86400.0),
-}
-_COUNTS = (1, 2**63 - 1)
+class LimitRow(NamedTuple):
+    """A limit: its name, parser and range, the words of its error message, and its option on the command line."""
 
-LIMIT_NAMES = tuple(_PARSERS)
+    name: str
+    parse: Callable[[object, str], float | int]
+    low: float
+    high: float
+    label: str
+    """The limit in error messages; empty if it raises no error, because the guest gets an error code or a shorter
+    result."""
+    unit: str
+    flag: str
+    help: str
+
+
+# The options of the command line and the reference of the documentation derive from this table. Rows are tuples at
+# first, because a constructor would be compiled at start.
+LIMIT_ROWS: tuple[LimitRow, ...] = tuple(map(LimitRow._make, (
+    ("memory", parse_bytes, 1, MAX_MEMORY_BYTES, "memory limit", "bytes",
+     "--memory-limit", "Bytes of all linear memories together."),
+    ("fuel", parse_count, 1, SIGNED_64, "fuel limit", "units in one call",
+     "--fuel-limit", "Fuel of the call, such as 1e9; about one unit per instruction."),
+    ("timeout", parse_seconds, 0.001, MAX_TIMEOUT_SECONDS, "deadline", "in one call",
+     "--timeout", "Wall-clock time of the run, including loading."),
+    ("stack", parse_bytes, MIN_STACK_BYTES, MAX_STACK_BYTES, "stack limit", "bytes",
+     "--stack-limit", "Bytes of guest stack."),
+    ("table_elements", parse_count, 1, MAX_TABLE_ELEMENTS, "table-element limit", "elements",
+     "--table-elements", "Elements of all tables together."),
+    ("memories", parse_count, 1, SIGNED_64, "memory-count limit", "memories",
+     "--memories", "Number of linear memories."),
+    ("tables", parse_count, 1, SIGNED_64, "table limit", "tables",
+     "--tables", "Number of tables."),
+    ("instances", parse_count, 1, SIGNED_64, "instance limit", "core instances",
+     "--instances", "Number of core instances."),
+    ("module_size", parse_bytes, 1, MAX_MODULE_BYTES, "module-size limit", "bytes",
+     "--module-size", "Bytes of the module file."),
+    ("functions", parse_count, 1, SIGNED_64, "function limit", "functions",
+     "--functions", "Number of functions."),
+    ("function_size", parse_bytes, 1, SIGNED_64, "function-size limit", "bytes of code",
+     "--function-size", "Code bytes of one function."),
+    ("locals", parse_count, 1, SIGNED_64, "local limit", "locals",
+     "--locals", "Locals of one function."),
+    ("nesting", parse_count, 1, SIGNED_64, "nesting limit", "blocks",
+     "--nesting", "Depth of nested blocks in one function."),
+    ("complexity", parse_count, 1, SIGNED_64, "complexity limit", "µs on one core",
+     "--complexity", "Estimated microseconds to compile; a twentieth for one function."),
+    ("stdout", parse_bytes, 1, SIGNED_64, "stdout limit", "bytes",
+     "--stdout-limit", "Bytes written to stdout."),
+    ("stderr", parse_bytes, 1, SIGNED_64, "stderr limit", "bytes",
+     "--stderr-limit", "Bytes written to stderr."),
+    ("handles", parse_count, 1, SIGNED_64, "handle limit", "handles",
+     "--handles", "Resource handles of the component and the host."),
+    ("tasks", parse_count, 1, SIGNED_64, "task limit", "tasks",
+     "--tasks", "Tasks of an asynchronous component at the same time."),
+    ("open_files", parse_count, 1, SIGNED_64, "", "",
+     "--open-files", "Files and directories open at the same time."),
+    ("sockets", parse_count, 1, SIGNED_64, "", "",
+     "--sockets", "Sockets open at the same time."),
+    ("connections", parse_count, 1, SIGNED_64, "connection limit", "connections",
+     "--connections", "Connections in total."),
+    ("network_bytes", parse_bytes, 1, SIGNED_64, "network-byte limit", "bytes",
+     "--network-bytes", "Bytes sent and received."),
+    ("resolver_answers", parse_count, 1, SIGNED_64, "", "",
+     "--resolver-answers", "Addresses of one name."),
+    ("http_requests", parse_count, 1, SIGNED_64, "", "",
+     "--http-requests", "HTTP exchanges at the same time."),
+    ("http_fields", parse_count, 1, SIGNED_64, "HTTP-field limit", "fields of one message",
+     "--http-fields", "Fields of one HTTP message."),
+    ("http_field_bytes", parse_bytes, 1, SIGNED_64, "HTTP-field-byte limit", "bytes of one message's fields",
+     "--http-field-bytes", "Bytes of the fields of one HTTP message."),
+    ("disk_written", parse_bytes, 1, SIGNED_64, "disk-write limit", "bytes",
+     "--disk-written", "Bytes written to granted files."),
+    ("host_calls", parse_count, 1, SIGNED_64, "host-call limit", "calls",
+     "--host-calls", "Calls from the guest into the host."),
+    ("host_bytes", parse_bytes, 1, SIGNED_64, "host-byte limit", "bytes in one call",
+     "--host-bytes", "Bytes copied between guest and host in one call."),
+    ("value_bytes", parse_bytes, 1, SIGNED_64, "value-byte limit", "bytes in one value",
+     "--value-bytes", "Bytes of host memory for one value."),
+)))  # fmt: skip
+"""Every limit, in the order of the fields of :class:`Limits`, of help and of the documentation."""
+_ROWS = {row.name: row for row in LIMIT_ROWS}
+
+LIMIT_NAMES = tuple(_ROWS)
 """The name of every limit, in the order of the documentation."""
+LIMIT_ALIASES: Mapping[str, str] = {
+    alias: row.name for row in LIMIT_ROWS if (alias := row.flag[2:].replace("-", "_")) != row.name
+}
+"""Other keywords for a limit, after its option: ``memory_limit`` for ``memory``."""
 
 
 def parse_limit(name: str, value: object) -> int | float | None:
@@ -326,34 +378,28 @@ def parse_limit(name: str, value: object) -> int | float | None:
         if name == "stack":
             raise PolicyError("stack: this limit cannot be lifted; the maximum is 2 MiB")
         return None
-    parse = _PARSERS[name]
-    parsed = parse(value, name)
-    low, high = bounds_of(name)
-    if not low <= parsed <= high:
-        shown, least, most = (format_limit(name, number) for number in (parsed, low, high))
+    row = _ROWS[name]
+    parsed = row.parse(value, name)
+    if not row.low <= parsed <= row.high:
+        shown, least, most = (format_limit(name, number) for number in (parsed, row.low, row.high))
         raise PolicyError(f"{name}: {shown} is out of range: give a value from {least} to {most}")
     return parsed
 
 
-def bounds_of(name: str) -> tuple[float, float]:
-    """Return the least and the most that the limit ``name`` may be."""
-    return _RANGES.get(name, _COUNTS)
+def default_of(name: str) -> str:
+    """Return the default of the limit ``name`` as text that :func:`parse_limit` reads, ``none`` without a limit."""
+    default: Any = next(field.default for field in fields(Limits) if field.name == name)
+    if default is None:
+        return "none"
+    text = format_limit(name, default).replace(" ", "").replace(",", "")
+    return f"{text[:-6]}e6" if text.endswith("000000") else text
 
 
 def format_limit(name: str, value: float) -> str:
     """Return a value of the limit ``name`` with its unit: bytes, seconds or a count."""
-    parse = _PARSERS[name]
+    parse = _ROWS[name].parse
     show = format_bytes if parse is parse_bytes else format_seconds if parse is parse_seconds else format_count
     return show(value)
-
-
-_FLAGS = {
-    "memory": "--memory-limit", "fuel": "--fuel-limit", "stack": "--stack-limit", "stdout": "--stdout-limit",
-    "stderr": "--stderr-limit",
-}  # fmt: skip
-"""Command-line options whose name differs from their limit's."""
-LIMIT_ALIASES: Mapping[str, str] = {flag[2:].replace("-", "_"): name for name, flag in _FLAGS.items()}
-"""Other keywords for a limit, after its option: ``memory_limit`` for ``memory``."""
 
 
 def without_aliases(keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -373,44 +419,13 @@ def _alias_of(name: str) -> str:
     return next(alias for alias, limit in LIMIT_ALIASES.items() if limit == name)
 
 
-_WORDS = {
-    "memory": ("memory limit", "bytes"),
-    "fuel": ("fuel limit", "units in one call"),
-    "timeout": ("deadline", "in one call"),
-    "stack": ("stack limit", "bytes"),
-    "table_elements": ("table-element limit", "elements"),
-    "memories": ("memory-count limit", "memories"),
-    "tables": ("table limit", "tables"),
-    "instances": ("instance limit", "core instances"),
-    "module_size": ("module-size limit", "bytes"),
-    "functions": ("function limit", "functions"),
-    "function_size": ("function-size limit", "bytes of code"),
-    "locals": ("local limit", "locals"),
-    "nesting": ("nesting limit", "blocks"),
-    "complexity": ("complexity limit", "µs on one core"),
-    "stdout": ("stdout limit", "bytes"),
-    "stderr": ("stderr limit", "bytes"),
-    "handles": ("handle limit", "handles"),
-    "tasks": ("task limit", "tasks"),
-    "connections": ("connection limit", "connections"),
-    "network_bytes": ("network-byte limit", "bytes"),
-    "http_fields": ("HTTP-field limit", "fields of one message"),
-    "http_field_bytes": ("HTTP-field-byte limit", "bytes of one message's fields"),
-    "disk_written": ("disk-write limit", "bytes"),
-    "host_calls": ("host-call limit", "calls"),
-    "host_bytes": ("host-byte limit", "bytes in one call"),
-    "value_bytes": ("value-byte limit", "bytes in one value"),
-}
-"""Label and unit of each limit in error messages. The limits that are missing here raise no error: Aegis returns an
-error code to the guest, or a shorter result."""
-
 TRUSTED = " if you trust its origin"
 """Appended to the remedy of limits on compilation, which protect the host from the artifact."""
 
 
 def flag_of(name: str) -> str:
     """Return the command-line option that sets the limit ``name``."""
-    return _FLAGS.get(name) or "--" + name.replace("_", "-")
+    return _ROWS[name].flag
 
 
 def exceeded(
@@ -420,7 +435,7 @@ def exceeded(
 
     ``unit`` replaces the default unit, ``after`` is inserted after the numbers, ``remedy`` is appended.
     """
-    label, usual = _WORDS[name]
+    row = _ROWS[name]
     show = format_seconds if name == "timeout" else format_count
-    numbers = f"{show(used)}/{show(allowed or 0)} {unit or usual}"
-    return f"{label} exceeded ({numbers}){after}: raise it with {name} or {flag_of(name)}{remedy}"
+    numbers = f"{show(used)}/{show(allowed or 0)} {unit or row.unit}"
+    return f"{row.label} exceeded ({numbers}){after}: raise it with {name} or {row.flag}{remedy}"

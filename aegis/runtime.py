@@ -15,9 +15,10 @@ from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy.policy import KEYWORDS, Policy
 from aegis.sandbox.artifacts import admit_artifact
-from aegis.sandbox.entry_points import ended, entry_point, prepare, require_entry
+from aegis.sandbox.entry_points import entry_point, require_entry
 from aegis.sandbox.in_process import InProcessBackend
-from aegis.sandbox.run import Run
+from aegis.sandbox.programs import ended
+from aegis.sandbox.run import GuestRun
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration, Limits
 
     # [capabilities: parameter types]
-    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
+    from aegis.policy.short_forms import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.statements import StdioCapability
 
     # [end]
-    from aegis.sandbox.awaited import SandboxOpening
     from aegis.sandbox.backend import Backend
+    from aegis.sandbox.opening import SandboxOpening
 
-_coerced: Any = late("aegis.policy.coerced")
+_short_forms: Any = late("aegis.policy.short_forms")
 
 __all__ = ["Aegis", "Builder", "run"]
 
@@ -63,8 +64,14 @@ class Aegis:
         are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
         (:class:`aegis.Limits`). For a capability, the text of its command-line option is enough, or a list of them:
         ``network="tcp://10.0.0.1:5432"``, ``filesystem=["/data"]`` (read-only), ``environment={"TZ": "UTC"}``.
+    ``proposals``
+        Names of WebAssembly proposals to enable beyond the default, such as ``["exceptions"]``. Some need ``isolation``
+        (:class:`aegis.Policy`).
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
+    ``cache_size``
+        Bytes that the cache may take on disk; the newest entries stay. ``None`` lifts the limit. The default is 512
+        MiB, or the value of the environment variable ``AEGIS_CACHE_SIZE``.
     ``subscribers``
         Callables that receive the events of every sandbox; see :mod:`aegis.observe`.
     ``pooled``
@@ -91,6 +98,7 @@ class Aegis:
 
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
+        cache_size: Amount = DEFAULT,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
         max_concurrent_calls: int | None = None,
         limits: Limits = DEFAULT,
@@ -100,13 +108,13 @@ class Aegis:
         network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
         # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
-        imports: Mapping[str, str] = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT, proposals: Sequence[str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
         function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
-        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        tasks: Amount = DEFAULT, open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
@@ -118,23 +126,31 @@ class Aegis:
         if policy is not None and keywords:
             raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
-        self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        limits = self.policy.limits
-        plain = EngineConfig.from_limits(limits)
-        chosen = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
+        folder = None if cache in (True, False) else os.fspath(cache)  # type: ignore[arg-type]
+        self.cache = None if cache is False else Cache(folder, size=cache_size)
+        """The cache of compiled code; its ``fault`` is the reason why code is not stored."""
+        limits, proposals = self.policy.limits, self.policy.proposals
+        if proposals and self.policy.isolation is None:
+            from aegis.support.proposals import require_isolation
+
+            require_isolation(proposals)
+        plain = EngineConfig.from_limits(limits, proposals=proposals)
+        chosen = EngineConfig.from_limits(limits, pooled=True, proposals=proposals) if pooled else plain
         self._backend = InProcessBackend(self.policy, chosen, plain, subscribers, exact=exact_memory)
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
-            self._backend.protected = protected_from_grants(self._cache)
+            self._backend.protected = protected_from_grants(self.cache)
         if max_concurrent_calls is not None:
             from aegis.sandbox.awaited import turns
 
             self._backend.turns = turns(max_concurrent_calls)
+        named = self.policy.filesystem.paths, self.policy.keyvalue, self.policy.stdio.stdin_file
+        self._checked = not any(named)
+        """Whether the files that the policy names were found when the first sandbox was created."""
         self._isolated: IsolatedBackend | None = None
         self._starting = allocate_lock()
-        if self.policy.isolation is not None:
-            self._workers()
+        self._backend_for()
 
     @classmethod
     def builder(cls) -> Builder:
@@ -144,6 +160,7 @@ class Aegis:
     @classmethod
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
+        cache_size: Amount = DEFAULT,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
         max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
@@ -154,8 +171,8 @@ class Aegis:
         from aegis.policy import load_policy
 
         return cls(
-            load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory,
-            max_concurrent_calls=max_concurrent_calls,
+            load_policy(path), cache=cache, cache_size=cache_size, subscribers=subscribers, pooled=pooled,
+            exact_memory=exact_memory, max_concurrent_calls=max_concurrent_calls,
         )  # fmt: skip
 
     # -- artifacts -----------------------------------------------------------------------------
@@ -202,19 +219,16 @@ class Aegis:
     def _compile(
         self, data: bytes, what: str, check: Callable[[Module | Component], None] | None = None
     ) -> Module | Component:
-        artifact = admit_artifact(data, self.policy.limits, self._cache, what)
+        artifact = admit_artifact(data, self.policy.limits, self.cache, what, self.policy.proposals)
         if check is not None:
             check(artifact)
-        if self.policy.isolation is None:
-            artifact.prepare(self._backend.engine_of, what)
-        else:
-            self._workers().prepare(artifact, what)
+        self._backend_for().prepare(artifact, what)
         return artifact
 
     def close(self) -> None:
         """Stop the idle workers of isolated sandboxes; without isolation, do nothing."""
         if self._isolated is not None:
-            self._isolated.pool.close()
+            self._isolated.close()
             self._isolated = None
 
     def __enter__(self) -> Aegis:
@@ -223,17 +237,45 @@ class Aegis:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _workers(self) -> IsolatedBackend:
-        """Return the backend of isolated sandboxes; it starts its workers now."""
+    def _check_files(self) -> None:
+        """Raise ``PolicyError`` for a file or directory that the policy names and that does not exist."""
+        from aegis.host.files.start_checks import check_named_files
+
+        check_named_files(self.policy)
+        self._checked = True
+
+    def _isolates(self, chosen: bool | None) -> bool:
+        """Return whether a sandbox is isolated; raise ``PolicyError`` if a proposal does not allow it in this process.
+
+        ``chosen`` overrides the policy.
+        """
+        isolated = self.policy.isolation is not None if chosen is None else chosen
+        if self.policy.proposals and not isolated:
+            from aegis.support.proposals import require_isolation
+
+            require_isolation(self.policy.proposals)
+        return isolated
+
+    def _started(self, isolate: bool | None) -> Backend | None:
+        """Return the backend for a sandbox, ``None`` if it has not started; see :meth:`_backend_for`."""
+        isolated = self._isolates(isolate)
+        return self._isolated if isolated else self._backend
+
+    def _backend_for(self, isolate: bool | None = None) -> Backend:
+        """Return the backend for a sandbox: that of the policy, or the one that ``isolate`` selects.
+
+        The backend of isolated sandboxes starts its workers when it is first needed.
+        """
+        return self._started(isolate) or self._start_isolated()
+
+    def _start_isolated(self) -> Backend:
         with self._starting:
             if self._isolated is None:
                 from aegis.isolation.parent.backend import IsolatedBackend
                 from aegis.policy import Isolation
 
                 options, here = self.policy.isolation or Isolation(), self._backend
-                made = IsolatedBackend(
-                    self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
-                )
+                made = IsolatedBackend(self.policy, here.plain, options, self.cache, here.subscribers, exact=here.exact)
                 made.protected, made.turns = here.protected, here.turns
                 self._isolated = made
             return self._isolated
@@ -279,13 +321,15 @@ class Aegis:
         ``isolate``
             Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
 
-        Raise the errors of :meth:`aegis.Sandbox.load`.
+        Raise the errors of :meth:`aegis.Sandbox.load`; the first sandbox of a runtime also
+        :class:`~aegis.errors.PolicyError` for a granted file or directory that does not exist, with its line in the
+        policy file, even if the guest opens no file.
         """
-        isolated = self.policy.isolation is not None if isolate is None else isolate
-        run = Run(
-            self._workers() if isolated else self._backend, module, imports=imports, args=args,
-            subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
-            answer=answer,
+        if not self._checked:
+            self._check_files()
+        run = GuestRun(
+            self._backend_for(isolate), module, imports=imports, args=args, subscribers=subscribers, stdio=stdio,
+            measured=measured, denied=denied, trap_missing=trap_missing, answer=answer,
         )  # fmt: skip
         return Sandbox(run)
 
@@ -304,16 +348,14 @@ class Aegis:
         Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
         the guest holds at the end. Creation takes its turn among the asynchronous calls.
         """
-        from aegis.sandbox.awaited import SandboxOpening, off_loop
+        from aegis.sandbox.awaited import off_loop
+        from aegis.sandbox.opening import SandboxOpening
 
-        isolated = self.policy.isolation is not None if isolate is None else isolate
+        self._isolates(isolate)
 
-        async def new_run() -> Run:
-            starts = isolated and self._isolated is None
-            backend: Backend = self._backend
-            if isolated:
-                backend = await off_loop(self._workers) if starts else self._workers()
-            return Run(
+        async def new_run() -> GuestRun:
+            backend = self._started(isolate) or await off_loop(self._start_isolated)
+            return GuestRun(
                 backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,
                 denied=denied, trap_missing=trap_missing, answer=answer,
             )  # fmt: skip
@@ -344,8 +386,8 @@ class Builder:
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
         function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
-        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        tasks: Amount = DEFAULT, open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
@@ -370,11 +412,11 @@ class Builder:
 
     def _state(self, name: str, value: Any) -> Builder:
         """Set a capability, which may be given in a short form."""
-        return self._with(**{name: _coerced.coerced(name, value)})
+        return self._with(**{name: _short_forms.from_short_form(name, value)})
 
     def _add(self, name: str, value: Any) -> Builder:
         """Add to a capability; a value that is none raises the error of the policy."""
-        before, given = getattr(self._policy, name), _coerced.coerced(name, value)
+        before, given = getattr(self._policy, name), _short_forms.from_short_form(name, value)
         return self._with(**{name: before + given if isinstance(given, type(before)) else given})
 
     # [capabilities: builder methods]
@@ -420,6 +462,10 @@ class Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
         return self._with(imports=(*self._policy.imports, *providers.items()))
 
+    def with_proposals(self, *names: str) -> Builder:
+        """Enable WebAssembly proposals, in addition to earlier ones; ``exceptions`` needs :meth:`with_isolation`."""
+        return self._with(proposals=(*self._policy.proposals, *names))
+
     def with_isolation(
         self, isolation: Isolation | str | bool = True, *, strict: bool = DEFAULT, workers: int = DEFAULT,
         recycle: int = DEFAULT, without: Sequence[str] = DEFAULT, compile_time: Duration = DEFAULT,
@@ -464,9 +510,12 @@ class Builder:
         """Limit the guests that asynchronous calls run at once; see :class:`aegis.Aegis`."""
         return Builder(self._policy, {**self._options, "max_concurrent_calls": calls})
 
-    def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
-        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
-        return Builder(self._policy, {**self._options, "cache": cache})
+    def with_cache(self, cache: bool | str | os.PathLike[str] = True, *, size: Amount = DEFAULT) -> Builder:
+        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere).
+
+        ``size`` is the number of bytes that it may take; ``None`` lifts the limit.
+        """
+        return Builder(self._policy, {**self._options, "cache": cache, "cache_size": size})
 
     def build(self) -> Aegis:
         """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""
@@ -483,12 +532,13 @@ def run(
     keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
     # [end]
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
+    proposals: Sequence[str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
     instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
     function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-    complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
-    open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+    complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+    tasks: Amount = DEFAULT, open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
     network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
     http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
     host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
@@ -514,7 +564,6 @@ def run(
     try:
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
             chosen = function or entry_point(module)
-            prepare(sandbox, module, chosen)
             return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)

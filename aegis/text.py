@@ -12,6 +12,7 @@ __all__ = [
     "is_visible",
     "last_lines",
     "literal",
+    "misspelt",
     "printable",
     "quoted",
     "shell_word",
@@ -140,3 +141,10 @@ def similar_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 def count(number: int, noun: str) -> str:
     """Return ``number`` and its noun in singular or plural: ``1 file``, ``2 files``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def misspelt(name: str, known: Iterable[str], what: str) -> str:
+    """Return the error message for a name that is not in ``known``; ``what`` is a noun for the names."""
+    alike = similar_names(name, known, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"use one of {', '.join(sorted(known))}"
+    return f"{name!r} is not a {what}: {hint}"

@@ -88,7 +88,7 @@ def _method(row: CapabilityRow) -> str:
 def _short_forms() -> list[tuple[str, str]]:
     """Return module and name of the types of short forms."""
     accepted = (declaration(row.name).accepts for row in CAPABILITIES)
-    return [("coerced", name) for name in accepted if name]
+    return [("short_forms", name) for name in accepted if name]
 
 
 def _quoted(text: str) -> list[str]:

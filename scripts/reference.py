@@ -24,11 +24,11 @@ import click
 import aegis
 from aegis import errors
 from aegis.cli.commands import group
-from aegis.engine.compile.config import ADMITTED, REFUSED
-from aegis.limits import LIMIT_NAMES, Limits, bounds_of, flag_of, format_limit
+from aegis.limits import LIMIT_NAMES, LIMIT_ROWS, LimitRow, Limits, flag_of, format_limit
 from aegis.observe.events import EVENTS, Event
 from aegis.policy.isolation import LAYERS
 from aegis.policy.keys import all_keys
+from aegis.support.proposals import PROPOSALS
 
 __all__ = ["ENDINGS", "TABLES", "filled", "main", "pages", "stale"]
 
@@ -95,12 +95,12 @@ ENDINGS: Mapping[str, type[errors.AegisError] | str] = {
 
 def limits() -> str:
     """Return the table of limits: keyword, option, default, range and ending."""
-    return table(("keyword", "option", "default", "range", "ends with", "exit"), map(_limit, LIMIT_NAMES))
+    return table(("keyword", "option", "default", "range", "ends with", "exit"), map(_limit, LIMIT_ROWS))
 
 
-def _limit(name: str) -> Sequence[str]:
+def _limit(row: LimitRow) -> Sequence[str]:
+    name, least, most = row.name, row.low, row.high
     default: float | None = getattr(Limits(), name)
-    least, most = bounds_of(name)
     ending = ENDINGS[name]
     how, code = (ending, "its own") if isinstance(ending, str) else (f"`{ending.kind}`", str(ending.exit_code))
     given = "none" if default is None else format_limit(name, default)
@@ -111,7 +111,7 @@ def _limit(name: str) -> Sequence[str]:
 def limit_meanings() -> str:
     """Return the table of what each limit counts; the room that enforces it stands in the source alone."""
     texts = attribute_docs(Limits)
-    meanings = {name: re.sub(r" \((?:engine|host)\b[^)]*\)", "", texts[name]) for name in LIMIT_NAMES}
+    meanings = {name: re.sub(r"\s\((?:engine|host|wasm|component)\b[^)]*\)", "", texts[name]) for name in LIMIT_NAMES}
     return table(("keyword", "counts"), ((f"`{name}`", text) for name, text in meanings.items()))
 
 
@@ -162,10 +162,9 @@ def events() -> str:
 
 
 def proposals() -> str:
-    """Return the table of WebAssembly proposals: which are on, which are off."""
-    rows = [(f"`{name.replace('_', '-')}`", "on") for name in ADMITTED]
-    rows += [(f"`{name.replace('_', '-')}`", "off") for name in REFUSED]
-    return table(("proposal", "in Aegis"), sorted(rows))
+    """Return the table of WebAssembly proposals: state, where guests that use one may run, and the reason."""
+    rows = ((f"`{row.name}`", row.state, row.place, row.reason) for row in PROPOSALS)
+    return table(("proposal", "in Aegis", "guests run", "why"), rows)
 
 
 # -- the policy file ----------------------------------------------------------------------------------------
@@ -235,11 +234,17 @@ def names() -> str:
     return table(("name", "meaning"), ((f"`aegis.{name}`", first_sentence(getattr(aegis, name))) for name in public))
 
 
+def json_schema() -> str:
+    """Return the schema of the command's documents."""
+    return f"```text\n{(ROOT / 'aegis' / 'cli' / 'documents.schema.json').read_text('utf-8')}```\n"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "events": events,
     "exits": exits,
     "failures": failures,
+    "json-schema": json_schema,
     "keys": keys,
     "layers": layers,
     "limit-meanings": limit_meanings,

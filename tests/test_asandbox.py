@@ -52,17 +52,17 @@ async def plus(x: int) -> int:
 
 
 def test_a_sandbox_is_made_called_and_closed_on_other_threads(runtime: Aegis, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.run import GuestRun
 
     where: dict[str, int] = {}
     for name in ("load", "close", "reset"):
-        real = getattr(Run, name)
+        real = getattr(GuestRun, name)
 
-        def noted(run: Run, *values: Any, real: Any = real, name: str = name) -> Any:
+        def noted(run: GuestRun, *values: Any, real: Any = real, name: str = name) -> Any:
             where[name] = threading.get_ident()
             return real(run, *values)
 
-        monkeypatch.setattr(Run, name, noted)
+        monkeypatch.setattr(GuestRun, name, noted)
 
     async def main() -> None:
         async with runtime.asandbox(runtime.load_wat(ADD)) as sandbox:
@@ -192,16 +192,16 @@ def test_a_cancelled_creation_ends_the_start_function(runtime: Aegis) -> None:
 
 
 def test_a_creation_cancelled_at_any_step_leaves_nothing(runtime: Aegis, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.run import GuestRun
 
-    made: list[Run] = []
-    real = Run.__init__
+    made: list[GuestRun] = []
+    real = GuestRun.__init__
 
-    def noted(run: Run, *values: Any, **options: Any) -> None:
+    def noted(run: GuestRun, *values: Any, **options: Any) -> None:
         real(run, *values, **options)
         made.append(run)
 
-    monkeypatch.setattr(Run, "__init__", noted)
+    monkeypatch.setattr(GuestRun, "__init__", noted)
 
     async def main() -> None:
         module = runtime.load_wat(ADD)

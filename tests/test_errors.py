@@ -28,6 +28,7 @@ TABLE = [
     ("OutputExceeded", "guest", "output-exceeded", 153),
     ("PolicyError", "embedder", "policy-error", 125),
     ("QuotaExceeded", "guest", "quota-exceeded", 153),
+    ("ReaderGone", "embedder", "interrupted", 141),
     ("SandboxStateError", "embedder", "sandbox-state", 125),
     ("StackExhausted", "guest", "stack-exhausted", 134),
     ("WorkerCrashed", "guest", "worker-crashed", 134),

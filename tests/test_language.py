@@ -171,7 +171,7 @@ REMEDY_AFTER_SEMICOLON = re.compile(
     r"|\{[\w.]*(?:remedy|hint|instead)\b)"
 )
 """A message has the form *what happened: remedy*."""
-CODE = ("component/conversion/", "component/passage.py", "engine/call/", "isolation/parent/pool.py")
+CODE = ("component/conversion/", "component/call_source.py", "engine/call/", "isolation/parent/pool.py")
 """Modules whose strings are source text."""
 
 
@@ -257,7 +257,7 @@ def test_each_rule_finds_its_violation(source: str, rule: object, found: int, mo
 FORM = re.compile(r"[\w -]+ exceeded \([\d.,]+( µ?s)?/[\d.,]+ .+\): raise it with (\w+) or (--[\w-]+)")
 
 
-@pytest.mark.parametrize("name", sorted(limits._WORDS))
+@pytest.mark.parametrize("name", sorted(row.name for row in limits.LIMIT_ROWS if row.label))
 def test_the_message_of_an_exceeded_limit_has_one_form(name: str) -> None:
     """Every message names the limit, both numbers, and the keyword and option that raise the limit."""
     match = FORM.fullmatch(limits.exceeded(name, 1_000_001, 1_000_000))

@@ -12,15 +12,14 @@ import pytest
 
 from aegis import Aegis, FilesystemCapability
 from aegis.cli.main import main
-from aegis.cli.options import LIMIT_OPTIONS
 from aegis.errors import AegisError, AegisInternalError, LimitExceeded, MemoryExceeded, PolicyError, WorkerCrashed
-from aegis.limits import LIMIT_NAMES, Limits, parse_limit
+from aegis.limits import LIMIT_NAMES, LIMIT_ROWS, Limits, parse_limit
 from aegis.policy import parse_policy
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 every_limit = pytest.mark.parametrize("name", LIMIT_NAMES)
 no_limit = pytest.mark.parametrize("value", [0, 1 << 63])
-FLAGS = {name: flag for flag, (name, _, _) in LIMIT_OPTIONS.items()}
+FLAGS = {row.name: row.flag for row in LIMIT_ROWS}
 ADD = '(module (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
 HELLO = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

@@ -7,6 +7,7 @@ own fields. Each limit is exceeded by a guest, or in the object that enforces it
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 
 import aegis
 from aegis import Aegis, FilesystemCapability
-from aegis.cli.options import LIMIT_OPTIONS
-from aegis.errors import AegisError, ArtifactError, LimitExceeded
+from aegis.cli.click_options import made
+from aegis.cli.options import limits as limit_options
+from aegis.engine.threads.ticker import TICK
+from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, LimitExceeded
 from aegis.host.host_quota import HostQuota
 from aegis.host.net.network import Network
 from aegis.isolation.parent.compiling import too_large, too_long
@@ -189,6 +192,51 @@ def test_an_exceeded_limit_is_reported_with_its_keyword_and_option(case: str, pl
     check(how_it_ended(place, text, tmp_path, **limits), limit_of(case))
 
 
+ANSWERS = '(module (import "env" "f" (func $f (param i32))) (func (export "run") (call $f (i32.const 1))))'
+STARTS = '(module (import "env" "f" (func $f (param i32))) (func $run (call $f (i32.const 1))) (start $run))'
+ADDS = """(component (import "f" (func $f)) (core func $g (canon lower (func $f)))
+  (core module $m (import "" "g" (func $g)) (func (export "run") (call $g)))
+  (core instance $n (instantiate $m (with "" (instance (export "g" (func $g))))))
+  (func (export "run") (canon lift (core func $n "run"))))"""
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("text", [ANSWERS, ADDS], ids=["module", "component"])
+@pytest.mark.parametrize("waits", [False, True], ids=["returns", "waits"])
+def test_a_host_call_that_ends_late_is_reported_with_the_time_that_it_took(place: str, text: str, waits: bool) -> None:
+    """The host function moves the start of its call 1.5 s into the past, and the deadline with it."""
+
+    def f(*_: Any) -> None:
+        door = sandbox._run.door
+        door.entered_at -= 1.5
+        door.deadline -= 1.5
+        if waits:
+            door.wait(0)
+
+    imports: Any = {"f": f} if text is ADDS else {"env": {"f": f}}
+    made = runtime(place, fuel=None, timeout="1s")
+    sandbox = made.sandbox(made.load_wat(text), imports=imports)
+    with made, sandbox, pytest.raises(DeadlineExceeded) as caught:
+        sandbox.call("run")
+    check(caught.value, "timeout")
+    assert 1.5 <= (caught.value.used or 0) < 10
+    assert caught.value.allowed == 1
+
+
+def test_a_late_host_call_of_a_start_function_is_reported_with_the_time_of_the_start() -> None:
+    """The oracle is the same clock, read before the sandbox exists."""
+    begun = time.monotonic()
+
+    def f(x: int) -> None:
+        while time.monotonic() < begun + 0.2:
+            pass
+
+    with runtime("in-process", timeout="50ms") as made, pytest.raises(DeadlineExceeded) as caught:
+        made.sandbox(made.load_wat(STARTS), imports={"env": {"f": f}})
+    assert 0.1 <= (caught.value.used or 0) <= time.monotonic() - begun + TICK
+
+
 @pytest.mark.parametrize("case", KEEPERS)
 def test_an_exceeded_host_limit_is_reported_with_its_keyword_and_option(case: str) -> None:
     with pytest.raises(LimitExceeded) as caught:
@@ -235,12 +283,14 @@ def test_a_limit_of_isolation_is_reported_with_its_keyword(error: LimitExceeded,
 
 
 def test_the_options_of_the_command_are_those_that_errors_name() -> None:
-    assert {flag: name for flag, (name, _, _) in LIMIT_OPTIONS.items()} == {flag_of(n): n for n in LIMIT_NAMES}
+    options = {option.names[0]: option.dest for option in limit_options()}
+    assert options == {flag_of(name): f"limit_{name}" for name in LIMIT_NAMES}
 
 
 def test_the_defaults_that_the_command_shows_are_those_of_the_library() -> None:
-    given = {name: None if default == "none" else default for name, default, _ in LIMIT_OPTIONS.values()}
-    shown = {name: parse_limit(name, default) for name, default in given.items()}
+    helps = {name: made(option).help or "" for name, option in zip(LIMIT_NAMES, limit_options(), strict=True)}
+    given = {name: text.rpartition("[")[2].rstrip("]") for name, text in helps.items()}
+    shown = {name: None if text == "none" else parse_limit(name, text) for name, text in given.items()}
     assert shown == {name: getattr(Limits(), name) for name in LIMIT_NAMES}
 
 

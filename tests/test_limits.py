@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import aegis.limits
+import aegis.policy
 from aegis.errors import PolicyError
 from aegis.limits import (
     LIMIT_NAMES,
@@ -17,6 +19,7 @@ from aegis.limits import (
     parse_count,
     parse_limit,
     parse_seconds,
+    without_aliases,
 )
 
 
@@ -75,9 +78,9 @@ TOO_LARGE = "the number is not finite or too large: write it like 64MiB"
         (float("inf"), TOO_LARGE),
         (10**400, TOO_LARGE),
         (-(10**400), TOO_LARGE),
-        (0, "0 is not a limit; it must be greater than zero"),
-        ("0", "0 is not a limit; it must be greater than zero"),
-        (-1.5, "-1.5 is not a limit; it must be greater than zero"),
+        (0, "0 is not a limit: give a positive value, or none for no limit"),
+        ("0", "0 is not a limit: give a positive value, or none for no limit"),
+        (-1.5, "-1.5 is not a limit: give a positive value, or none for no limit"),
         ("1.5", "'1.5' is not a whole number of bytes"),
         (1.5, "1.5 is not a whole number of bytes"),
         (True, "expected a quantity like 64MiB, not bool"),
@@ -195,3 +198,14 @@ def test_an_unknown_limit(name: str, message: str) -> None:
     with pytest.raises(PolicyError) as caught:
         Limits().with_(**{name: 1})
     assert str(caught.value) == message
+
+
+def test_a_limit_and_its_alias_are_one_limit_in_either_order() -> None:
+    for names in (("memory", "memory_limit"), ("memory_limit", "memory")):
+        with pytest.raises(PolicyError, match="memory and memory_limit are one limit: give one of them"):
+            without_aliases(dict.fromkeys(names, 1 << 20))
+
+
+def test_the_modules_of_limits_and_policies_list_their_public_names() -> None:
+    assert dir(aegis.limits) == sorted(aegis.limits.__all__)
+    assert dir(aegis.policy) == sorted(aegis.policy.__all__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -136,7 +137,10 @@ def test_every_example_of_the_prototypes_readme_runs(plugin: Path, capsys: pytes
     assert policy.limits == runtime.policy.limits
     assert policy.logging == LoggingCapability.production()
 
-    # -- Examples, Custom Host Functions
+    # -- Examples, Custom Host Functions. A granted directory must exist before a guest runs.
+    if not Path("/data").is_dir():
+        granted = FilesystemCapability.read_only([f"{plugin / 'data'}::/data"])
+        runtime = Aegis(replace(runtime.policy, filesystem=granted))
     sandbox = runtime.sandbox()
     sandbox.register_func("env", "log", lambda val: print(f"Guest: {val}"))
     sandbox.load_module(module)

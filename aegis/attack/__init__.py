@@ -7,7 +7,7 @@ The oracle is one sentence: *any bytes end in a documented outcome within the de
     smith, bytewise, abi_fuzzer           the sources
     cases, codegen, wat                   the components of the ABI fuzzer: structure, core code, type definitions
     trial, triage, watch                  running one input; classifying faults; detecting leaked resources
-    worker, campaign, suspects            ranges of inputs in worker processes; their supervisor; inputs that kill one
+    worker, campaign, suspects            ranges of inputs in worker processes; their coordinator; inputs that kill one
     shrink, store                         findings: minimised, saved as files, replayed
     report                                the report at the end
 """

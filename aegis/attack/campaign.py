@@ -1,4 +1,4 @@
-"""The supervisor of an attack: it runs ranges of inputs on any executor, and recovers when a process dies or hangs.
+"""The coordinator of an attack: it runs ranges of inputs on any executor, and recovers when a process dies or hangs.
 
 A dead process breaks its executor, and with it all ranges in flight. They are run again. The inputs that were running
 at that moment are suspects: each is run alone in a separate process, to identify the one that kills it.

@@ -45,7 +45,7 @@ class LoweredFunction(NamedTuple):
     """Code that loads this handle from the result area; empty if the handle is the core result."""
     pointers: frozenset[int] = frozenset()
     """The core parameters that are pointers or lengths."""
-    returns: bool = False
+    result_by_address: bool = False
     """Whether the last core parameter is the address of the result area."""
 
 
@@ -126,7 +126,7 @@ class CoreCodeBuilder:
         kind, given = function.params[number], arguments[number % len(arguments)] if arguments else ("const", 0)
         key = function.takes[number] if number < len(function.takes) else None
         if self._careful:
-            if function.returns and number == len(function.params) - 1:
+            if function.result_by_address and number == len(function.params) - 1:
                 return f"(i32.const {_RESULT_ADDRESS})"
             if key is not None and given[0] != "load":
                 return f"(local.get $k{self._held[key]})"

@@ -14,7 +14,7 @@ from aegis.errors import ArtifactError
 from aegis.wasm.binary import is_component
 from aegis.wasm.structure import read_component
 
-__all__ = ["mutate", "smith", "wit"]
+__all__ = ["OPTIONAL_KIND", "mutate", "smith", "wit"]
 
 _MAX_ATTEMPTS = 5
 
@@ -36,6 +36,9 @@ _ADMITTED = _off(
     "wide-arithmetic",
 )
 """Options under which most modules use only proposals that Aegis admits."""
+_OTHERS = _off("gc", "compact-imports", "memory64", "tail-call", "extended-const", "threads", "custom-page-sizes")
+"""Options that exclude proposals which are off and that no policy can enable."""
+OPTIONAL_KIND = "optional proposals"
 _NUMBERS = (*_ADMITTED, *_off("simd", "reference-types"), "--export-everything", "true")
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("plain", (*_NUMBERS, "--max-imports", "4")),
@@ -53,6 +56,8 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("refused proposals", ("--threads-enabled", "true", "--shared-everything-threads-enabled", "true",
                            "--custom-page-sizes-enabled", "true", "--wide-arithmetic-enabled", "true",
                            "--custom-descriptors-enabled", "true")),
+    (OPTIONAL_KIND, (*_OTHERS, "--export-everything", "true", "--max-imports", "4", "--exceptions-enabled", "true",
+                     "--relaxed-simd-enabled", "true", "--wide-arithmetic-enabled", "true", "--min-types", "4")),
     ("long numbers and custom sections", (*_ADMITTED, "--min-uleb-size", "5", "--generate-custom-sections", "true")),
 )  # fmt: skip
 """Kinds of modules, with their options; the source alternates between them."""

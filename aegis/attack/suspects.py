@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +38,10 @@ class Suspect(NamedTuple):
 
 
 def rerun_suspect(attack: Attack, suspect: Suspect, known: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """Run a suspect alone. Return its result, as for a range of inputs, and whether the process died or hung again."""
-    result, fault = _alone(attack, explore_in_process, InputRange(suspect.source, suspect.number, 1), known)
+    """Run a suspect in a new process. Return its result, as for a range of inputs, and whether it failed again."""
+    result, fault = _in_new_process(
+        attack, partial(explore_in_process, known=known), InputRange(suspect.source, suspect.number, 1)
+    )
     if fault is None:
         return result, False
     one = source(suspect.source, attack.seed, attack.artifacts)(suspect.number)
@@ -48,7 +51,7 @@ def rerun_suspect(attack: Attack, suspect: Suspect, known: Sequence[str]) -> tup
 def kills_process(attack: Attack, one: AttackInput, signature: str) -> bool:
     """Return whether an input kills or hangs a separate process with the given signature."""
     with tempfile.TemporaryDirectory(prefix="aegis-attack-") as notes:
-        _, fault = _alone(replace(attack, notes=notes), run_in_process, one, ())
+        _, fault = _in_new_process(replace(attack, notes=notes), run_in_process, one)
     return fault is not None and fault.signature == signature
 
 
@@ -70,11 +73,11 @@ def _range_result(suspect: Suspect, findings: list[dict[str, Any]], fault: Fault
     }  # fmt: skip
 
 
-def _alone(attack: Attack, work: Any, argument: Any, known: Sequence[str]) -> tuple[dict[str, Any], Fault | None]:
-    """Call ``work(pipe, attack, argument, known)`` in a new process. Return the value it sent, or how it failed."""
+def _in_new_process(attack: Attack, work: Any, argument: Any) -> tuple[dict[str, Any], Fault | None]:
+    """Call ``work(pipe, attack, argument)`` in a new process. Return the value it sent, or how it failed."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(there, attack, argument, known))
+    process = context.Process(target=work, args=(there, attack, argument))
     process.start()
     there.close()
     try:

@@ -16,11 +16,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.attack.inputs import AttackInput
+from aegis.attack.smith import OPTIONAL_KIND
 from aegis.attack.triage import Fault, coarse, fault_of
 from aegis.attack.watch import GrantedFolder, ResourceWatch
 from aegis.component.planning.artifact import Component
 from aegis.engine.compile.artifact import Module
-from aegis.engine.compile.config import EngineConfig
+from aegis.engine.compile.config import OPTIONAL, EngineConfig
 from aegis.engine.store.memory_accounting import available
 from aegis.errors import (
     AegisError,
@@ -39,16 +40,16 @@ from aegis.limits import MIB, Limits
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.runtime import Aegis
 from aegis.sandbox.artifacts import validate_artifact
-from aegis.sandbox.entry_points import is_program
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.programs import is_program
 from aegis.values import FuncType
-from aegis.wasm.binary import ModuleInfo
+from aegis.wasm.binary import ModuleInfo, is_component
 from aegis.wasm.caps import engine_caps
 from aegis.wit.types import Result
 from aegis.wit.values import Err
-from aegis.wit.wave import format_value
-from aegis.wit.wit_text import world_text
+from aegis.wit.wave_read import format_value
+from aegis.wit.wit_write import world_text
 
 if TYPE_CHECKING:
     from aegis.sandbox.sandbox import Sandbox
@@ -123,8 +124,10 @@ class Harness:
             stdio=StdioCapability(stdin=b"line\n\0\xff", stdout="capture", stderr="capture"),
         )
         self.runtime = self._stack.enter_context(Aegis(self.policy, cache=False))
+        self.optional = self._stack.enter_context(Aegis(replace(self.policy, proposals=tuple(OPTIONAL)), cache=False))
+        """A runtime with every proposal that a policy can enable."""
         here = replace(self.policy, isolation=None, limits=limits.with_(fuel=None, timeout=0.3))
-        self.linking = self._stack.enter_context(Aegis(here, cache=False))
+        self.in_process = self._stack.enter_context(Aegis(here, cache=False))
         """Runs guests in process and without fuel: only then do component instances call each other directly."""
 
     def close(self) -> None:
@@ -163,7 +166,8 @@ class _Trial:
         self.result = TrialResult()
         self.rng = Random(f"turn {one.turn}")
         self.granted: GrantedFolder | None = None
-        self.runtime = harness.runtime
+        optional = one.label.endswith(OPTIONAL_KIND) or one.turn % 8 == 1
+        self.runtime = harness.optional if optional else harness.runtime
 
     def go(self) -> None:
         bounds, data = self.harness.bounds, self.input.data
@@ -189,7 +193,7 @@ class _Trial:
 
         Report a fault if the two runs differ.
         """
-        runtime = self.harness.linking
+        runtime = self.harness.in_process
         component: Any = runtime.load(data, "the input")
         if not component.linked:
             return
@@ -253,9 +257,10 @@ class _Trial:
         That compiles a component in this process, so only one component in three is described.
         """
         limits = self.harness.limits
-        if data[6:8] == b"\1\0" and self.input.turn % 3:
+        if is_component(data) and self.input.turn % 3:
             return
-        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), "the input")
+        config = EngineConfig.from_limits(limits, proposals=self.runtime.policy.proposals)
+        info = validate_artifact(data, limits, config, "the input")
         if isinstance(info, ModuleInfo):
             for item in (*info.imports, *info.exports, *info.memories, *info.tables):
                 str(getattr(item, "type", item))

@@ -1,6 +1,6 @@
 """The part of an attack that runs in worker processes: a range of inputs, with plain data as input and output.
 
-A process notes in a file which input it is running, so that the supervisor can identify the input if the process dies.
+A process notes in a file which input it is running, so that the coordinator can identify the input if the process dies.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class InputRange(NamedTuple):
 
 
 class Note:
-    """A file that names the input this process is running. The supervisor reads it if the process dies or hangs."""
+    """A file that names the input this process is running. The coordinator reads it if the process dies or hangs."""
 
     def __init__(self, folder: str) -> None:
         # On another machine, such as a Dask worker's, the directory does not exist, and no notes are written.
@@ -201,16 +201,16 @@ def input_of(finding: Mapping[str, Any]) -> AttackInput:
     )  # fmt: skip
 
 
-def explore_in_process(pipe: Any, attack: Attack, inputs: InputRange, known: Sequence[str]) -> None:
+def explore_in_process(pipe: Any, attack: Attack, inputs: InputRange, *, known: Sequence[str]) -> None:
     """Run a range of inputs in this separate process, and send the result through ``pipe``."""
     begin(attack.notes)
     pipe.send(explore(attack, inputs, known, float("inf")))
     attack_state(attack).harness.close()
 
 
-def run_in_process(pipe: Any, attack: Attack, one: AttackInput, known: Sequence[str]) -> None:
+def run_in_process(pipe: Any, attack: Attack, one: AttackInput) -> None:
     """Run an input in this separate process, and send its faults through ``pipe`` if the process survives."""
     begin(attack.notes)
     _, faults = attack_state(attack).run(one)
-    pipe.send([fault.to_dict() for fault in faults])
+    pipe.send({"faults": [fault.to_dict() for fault in faults]})
     attack_state(attack).harness.close()

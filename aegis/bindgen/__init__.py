@@ -53,7 +53,7 @@ def generate_interfaces(document: Document, *, package: str = "", lasting: bool 
     for interface in document.interfaces:
         check_interface(interface)
     sources = InterfaceModules(plan_interfaces(document, lasting=lasting), package).sources()
-    return _marked({"__init__.py": '"""Bindings that Aegis generated, one module an interface."""\n', **sources})
+    return _marked({"__init__.py": '"""Bindings that Aegis generated, one module per interface."""\n', **sources})
 
 
 _AMBIGUOUS = re.compile(r"^ *(?:(def|class) )?[lIO](?=[:(=]| [:=])|[(, ](?:l|I|O): |^from .* as [lIO]$", re.MULTILINE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from aegis.bindgen.expressions import Expressions, several
+from aegis.bindgen.expressions import Expressions, tuple_expression
 from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, indented, quoted, union
 from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, TypeDef
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import Enum, Flags, Record, Resource, Variant
 
-__all__ = ["ClassWriter", "case_classes", "documented", "noted"]
+__all__ = ["ClassWriter", "case_classes", "class_text", "doc_of"]
 
 
 def case_classes(of: Variant, scope: ModuleNames) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def case_classes(of: Variant, scope: ModuleNames) -> tuple[str, ...]:
     return tuple(scope.define(prefix + pascal(name).rstrip("_")) for name, _ in of.cases)
 
 
-def noted(notes: Notes, *more: str) -> str:
+def doc_of(notes: Notes, *more: str) -> str:
     """Return the documentation of an item with its gates, and further paragraphs ``more``."""
     gates = [
         f"Since {notes.since}." if notes.since else "",
@@ -32,7 +32,7 @@ def noted(notes: Notes, *more: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def documented(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
+def class_text(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
     """Return a class from its first line, docstring and members."""
     parts = [docstring(doc, 4)] if doc else []
     if not members:
@@ -74,22 +74,22 @@ class ClassWriter:
 
     def comment(self, of: TypeDef) -> str:
         """Return a docstring for an alias."""
-        doc = noted(of.notes)
+        doc = doc_of(of.notes)
         return f"\n{docstring(doc, 0)}" if doc else ""
 
     def doc(self, of: TypeDef) -> str:
         """Return the documentation of a type; without any, its kind and name."""
-        return noted(of.notes) or f"The {type(of.body).__name__.lower()} ``{of.name}``."
+        return doc_of(of.notes) or f"The {type(of.body).__name__.lower()} ``{of.name}``."
 
     def member(self, of: TypeDef, name: str, text: str) -> str:
         """Return a member with its documentation below it."""
-        doc = noted(of.members.get(name, Notes()))
+        doc = doc_of(of.members.get(name, Notes()))
         return f"{text}\n{docstring(doc, 4)}" if doc else text
 
     def dataclass(self, name: str, doc: str, fields: list[str]) -> str:
         """Return a frozen dataclass."""
         decorator = self.expressions.scope.use("dataclasses", "dataclass")
-        return f"@{decorator}(frozen=True, slots=True)\n" + documented(f"class {name}:", doc, fields)
+        return f"@{decorator}(frozen=True, slots=True)\n" + class_text(f"class {name}:", doc, fields)
 
     def record(self, name: str, of: TypeDef, body: Record) -> str:
         """Return the class of a record."""
@@ -100,7 +100,7 @@ class ClassWriter:
         """Yield the classes of a variant, and their union."""
         classes = self.cases[of.key]
         for made, (case, payload) in zip(classes, body.cases, strict=True):
-            doc = noted(of.members.get(case, Notes())) or f"``{case}`` of ``{body.name}``."
+            doc = doc_of(of.members.get(case, Notes())) or f"``{case}`` of ``{body.name}``."
             fields = [] if payload is None else [f"value: {self.expressions.annotation(payload)}"]
             yield self.dataclass(made, doc, fields)
         self.expressions.scope.use("typing", "TypeAlias")
@@ -110,13 +110,13 @@ class ClassWriter:
         """Return the class of an enum."""
         self.expressions.scope.module("enum")
         members = [self.member(of, case, f"{constant(case)} = {quoted(case)}") for case in body.cases]
-        return documented(f"class {name}(enum.Enum):", self.doc(of), members)
+        return class_text(f"class {name}(enum.Enum):", self.doc(of), members)
 
     def flags(self, name: str, of: TypeDef, body: Flags) -> str:
         """Return the class of flags."""
         base = self.expressions.wrapper("BitFlags")
         members = [self.member(of, flag, f"{constant(flag)} = 1 << {n}") for n, flag in enumerate(body.names)]
-        return documented(f"class {name}({base}):", self.doc(of), members)
+        return class_text(f"class {name}({base}):", self.doc(of), members)
 
     def table(self, of: TypeDef) -> str:
         """Return the constant with the table of a type."""
@@ -129,7 +129,7 @@ class ClassWriter:
             case Record(name, fields):
                 return self.call("Record", name, [self.pair(n, self.expressions.node(t)) for n, t in fields], python)
             case Variant(name, cases):
-                classes = several(list(self.cases[of.key]))
+                classes = tuple_expression(list(self.cases[of.key]))
                 found = [self.pair(n, self.expressions.node(t)) for n, t in cases]
                 return self.call("Variant", name, found, Bracketed("python=(", classes.parts, ")", lone=True))
             case Enum(name, names) | Flags(name, names):
@@ -141,9 +141,9 @@ class ClassWriter:
 
     def pair(self, name: str, part: Part) -> Part:
         """Return a pair of a name and its type."""
-        return several([quoted(name), part])
+        return tuple_expression([quoted(name), part])
 
     def call(self, node: str, name: str, members: list[Part], python: Part) -> Part:
         """Return the constructor call of a named type."""
         image = f"python={python}" if isinstance(python, str) else python
-        return self.expressions.call(node, quoted(name), several(members), image, "owner=_NAME")
+        return self.expressions.call(node, quoted(name), tuple_expression(members), image, "owner=_NAME")

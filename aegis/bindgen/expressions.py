@@ -23,7 +23,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["Expressions", "Known", "TypeLocator", "TypeNames", "joined", "several"]
+__all__ = ["Expressions", "Known", "TypeLocator", "TypeNames", "tuple_expression", "union_of"]
 
 _PYTHON = dict.fromkeys(PRIMITIVES, "int") | {
     "bool": "bool", "char": "str", "f32": "float", "f64": "float", "string": "str",
@@ -46,8 +46,8 @@ TypeLocator = Callable[[int], "tuple[str, Known] | None"]
 class TypeNames(dict[int, Known]):
     """The names of a module's types by key. A type that the module does not name is imported when it is first needed.
 
-    A function's own ``result`` is written without its alias, so its parts may belong to the interface of the alias. A
-    function of a world may have types that an interface of the world exports, without a name of their own.
+    Two cases need an import: a ``result`` written without its alias, whose parts belong to the interface of the alias;
+    and a world's function that uses a type of an exported interface.
     """
 
     __slots__ = ("_find", "_foreign", "_scope")
@@ -86,7 +86,9 @@ class Expressions:
     scope: ModuleNames
     known: TypeNames
     early: dict[str, str] = field(default_factory=dict)
+    """Names of the aliases in ``ready``, by the text that they stand for."""
     late: dict[str, str] = field(default_factory=dict)
+    """Names of the aliases in ``shapes``, by the text that they stand for."""
     ready: list[str] = field(default_factory=list)
     """Definitions of aliases for long types that the next evaluated expression needs."""
     shapes: list[str] = field(default_factory=list)
@@ -116,7 +118,7 @@ class Expressions:
                 return "bytes" if self.is_bytes(of) else f"list[{self.annotation(element, lazy)}]"
             case Stream() | Future():
                 return self.wrapper(f"Any{type(of).__name__}")
-        return joined(self.parts(of, lazy))
+        return union_of(self.parts(of, lazy))
 
     def parts(self, of: WitType, lazy: bool = True) -> list[str]:
         """Return the members of a union, or the elements of a tuple."""
@@ -199,7 +201,7 @@ class Expressions:
             case List(element) | Option(element) | Stream(element) | Future(element):
                 return self.call(type(of).__name__, self.node(element))
             case Tuple(elements):
-                return self.call("Tuple", several([self.node(e) for e in elements]))
+                return self.call("Tuple", tuple_expression([self.node(e) for e in elements]))
             case Result(None, None):
                 return self.call("Result")
             case Result(ok, None):
@@ -214,19 +216,19 @@ class Expressions:
 
     def function(self, of: Function, head: str = "") -> Bracketed:
         """Return the table expression of a function type."""
-        params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
+        params = tuple_expression([tuple_expression([quoted(name), self.node(t)]) for name, t in of.params])
         result = () if of.result is None else (self.node(of.result),)
         last = ("is_async=True",) if of.is_async else ()
         made = self.call("Function", *((params,) if of.params or result else ()), *result, *last)
         return Bracketed(head + made.head, made.parts, made.tail)
 
 
-def several(parts: list[Part]) -> Bracketed:
+def tuple_expression(parts: list[Part]) -> Bracketed:
     """Return a tuple expression."""
     return Bracketed("(", tuple(parts), ")", lone=True)
 
 
-def joined(members: list[str]) -> str:
+def union_of(members: list[str]) -> str:
     """Return a union of the members, with ``None`` last."""
     flat = list(dict.fromkeys(m for member in members for m in _members(member)))
     return " | ".join([m for m in flat if m != "None"] + ["None"] * ("None" in flat))

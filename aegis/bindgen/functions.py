@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from aegis.bindgen.classes import documented, noted
-from aegis.bindgen.expressions import Expressions, joined
+from aegis.bindgen.classes import class_text, doc_of
+from aegis.bindgen.expressions import Expressions, union_of
 from aegis.bindgen.layout import docstring, indented, signature
 from aegis.bindgen.scope import unused
 from aegis.wit.model import FunctionDef, TypeDef
@@ -23,8 +23,8 @@ _MAX_RESULT_COLUMNS = 90
 class FunctionWriter:
     """Writes functions for one side: an ``exported`` function raises the error case of its ``result``.
 
-    An implementation of a function that is not exported may be ``def`` or ``async def``. ``awaited``: the exported
-    functions are coroutine functions, and those of a resource are functions of its class.
+    An implementation of a function that is not exported may be ``def`` or ``async def``. With ``awaited``,
+    exported functions are ``async def``, and methods of a resource take the handle as their first argument.
     """
 
     expressions: Expressions
@@ -49,7 +49,7 @@ class FunctionWriter:
             return good
         if result.ok is not None and isinstance(self.expressions.document.unaliased(result.ok), Result):
             good = f"{self.expressions.wrapper('Ok')}[{good}]"
-        return joined([good, self.error(result)])
+        return union_of([good, self.error(result)])
 
     def error(self, of: Result) -> str:
         """Return the annotation of the error case of a function's result."""
@@ -75,7 +75,7 @@ class FunctionWriter:
     def method(self, of: FunctionDef, body: Sequence[str] = ()) -> str:
         """Return a function as a method; without ``body`` it has only a docstring or ``...``."""
         name = "__call__" if of.kind == "constructor" else snake(of.short)
-        doc = noted(of.notes, self.raises(of.type))
+        doc = doc_of(of.notes, self.raises(of.type))
         lines = [docstring(doc, 8)] if doc else []
         lines += body
         head = signature(name, self.params(of), self.returns(of.type), 4, bool(lines), awaited=self.awaited)
@@ -84,14 +84,14 @@ class FunctionWriter:
     def protocol(self, name: str, bases: Iterable[str], doc: str, members: list[str]) -> str:
         """Return a protocol class."""
         scope = self.expressions.scope
-        return documented(
+        return class_text(
             f"class {name}({', '.join([*bases, scope.use('typing', 'Protocol')])}):", doc, members, "\n\n"
         )
 
     def resource(self, of: TypeDef, methods: list[FunctionDef]) -> str:
         """Return the protocol of a resource: of the host's objects, or of handles of the guest's resources."""
         base = [self.expressions.scope.use("aegis.wit.handle", "Handle")] if self.exported else []
-        doc = noted(of.notes) or f"The resource ``{of.name}``."
+        doc = doc_of(of.notes) or f"The resource ``{of.name}``."
         name = self.expressions.known[of.key].python
         return self.protocol(name, base, doc, [self.method(m) for m in methods])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aegis.bindgen.classes import noted
+from aegis.bindgen.classes import doc_of
 from aegis.bindgen.expressions import Known
 from aegis.bindgen.layout import quoted
 from aegis.bindgen.module import ModuleWriter
@@ -73,4 +73,4 @@ class InterfaceModules:
 
 
 def _title(unit: PlannedModule) -> str:
-    return noted(Notes(docs=f"The interface ``{unit.interface.name}``."), noted(unit.interface.notes))
+    return doc_of(Notes(docs=f"The interface ``{unit.interface.name}``."), doc_of(unit.interface.notes))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aegis.bindgen.classes import documented, noted
+from aegis.bindgen.classes import class_text, doc_of
 from aegis.bindgen.functions import FunctionWriter
 from aegis.bindgen.interface import InterfaceModules
 from aegis.bindgen.layout import Bracketed, Part, indented, lay, signature
@@ -58,7 +58,7 @@ class WorldWriter:
 
     def _doc(self) -> str:
         lists = [_listed("Imports", self.world.imports), _listed("Exports", self.world.exports)]
-        return noted(Notes(docs=f"The world ``{self.world.full}``."), noted(self.world.notes), *lists)
+        return doc_of(Notes(docs=f"The world ``{self.world.full}``."), doc_of(self.world.notes), *lists)
 
     def _units(self, items: Mapping[str, Item], units: Mapping[int, PlannedModule]) -> dict[str, PlannedModule]:
         """Return the modules of interfaces by attribute: the short name, with the package if that is ambiguous."""
@@ -128,7 +128,7 @@ class WorldWriter:
         if awaited:
             doc = f"The exports of :class:`{self.name}` as coroutine functions, to await on an event loop."
         name = self.scope.define(f"Async{self.name}") if awaited else self.name
-        return [documented(f"class {name}:", doc, members, "\n\n")]
+        return [class_text(f"class {name}:", doc, members, "\n\n")]
 
     def _method(self, of: FunctionDef, awaited: bool) -> str:
         write = FunctionWriter(self.module.expressions, exported=True, awaited=awaited)

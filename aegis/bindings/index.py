@@ -478,7 +478,8 @@ INDEX = Index(
             "aegis.host.clocks",
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
-            "aegis.host.preview2.errors",
+            "aegis.host.preview2.filesystem_errors",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview2.clocks": ("aegis.host.clocks",),
         "aegis.host.preview2.config": (),
@@ -489,6 +490,7 @@ INDEX = Index(
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
             "aegis.host.host_quota",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview2.http": (
             "aegis.host.clocks",
@@ -510,6 +512,7 @@ INDEX = Index(
             "aegis.host.blocking",
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview3.clocks": ("aegis.host.clocks",),
         "aegis.host.preview3.filesystem": (
@@ -519,6 +522,7 @@ INDEX = Index(
             "aegis.host.files.preopens",
             "aegis.host.files.protected",
             "aegis.host.host_quota",
+            "aegis.policy.positions",
         ),
         "aegis.host.preview3.random": ("aegis.host.entropy",),
     },

@@ -51,11 +51,13 @@ def command(output: Output, /, wit: str, world: str | None, folder: str, check: 
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise _unwritable(folder, error) from None
+    code = 1 if check and any(changes) else 0
     output.result(
         {"folder": folder, "files": list(sources), "check": check, **changes._asdict()},
         "" if output.quiet and not check else _text(printable(folder), sources, changes, check),
+        code,
     )
-    return 1 if check and any(changes) else 0
+    return code
 
 
 class Changes(NamedTuple):

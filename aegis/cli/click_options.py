@@ -9,11 +9,21 @@ import click
 
 from aegis.cli import options as table
 from aegis.cli.command_line import CommandOption, OptionKind, read_line
+from aegis.limits import default_of
 
 if TYPE_CHECKING:
     from aegis.cli.output import Output
 
-__all__ = ["FileCommand", "HelpOption", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
+__all__ = [
+    "FileCommand",
+    "HelpOption",
+    "Implied",
+    "RunCommand",
+    "described",
+    "limit_options",
+    "policy_options",
+    "with_options",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,7 +40,7 @@ def made(option: CommandOption, **settings: Any) -> click.Option:
     """Return the click option for an option of the table."""
     if option.choices:
         settings["type"] = click.Choice(option.choices)
-    settings |= {"help": option.help, "metavar": option.metavar, "default": option.default}
+    settings |= {"help": _help(option), "metavar": option.metavar, "default": option.default}
     if option.sort == OptionKind.IMPLIED:
         return Implied([*option.names], described=option, **settings)
     if option.sort in (OptionKind.FLAG, OptionKind.COUNT):
@@ -39,6 +49,12 @@ def made(option: CommandOption, **settings: Any) -> click.Option:
     if option.sort in kinds:
         settings[kinds[option.sort]] = True
     return click.Option([*option.names], **settings)
+
+
+def _help(option: CommandOption) -> str:
+    """Return the help of an option; that of a limit ends with its default."""
+    kind, _, name = option.dest.partition("_")
+    return f"{option.help} [{option.usual or default_of(name)}]" if kind == "limit" else option.help
 
 
 def described(params: Iterable[click.Parameter]) -> list[CommandOption]:
@@ -77,7 +93,9 @@ def policy_options(command: _Command) -> _Command:
 def _store(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Store the value of a shared option that follows the command's name."""
     output: Output = context.obj
-    if value:
+    if option.name == "config":
+        output.config += value
+    elif value:
         setattr(output, option.name or "", value)
 
 
@@ -89,15 +107,37 @@ class HelpOption(click.Command):
 
 
 class FileCommand(HelpOption):
-    """A command that takes files; its options may precede and follow them."""
+    """A command that takes files; its options may precede and follow them.
+
+    The policy files of ``-c`` are read and must be valid. ``reads_policy`` says that the command itself reads them.
+    """
 
     guest = False
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, reads_policy: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self.reads_policy = reads_policy
         taken = {name for param in self.params for name in param.opts}
-        shared = table.shared(short="-f" not in taken)
+        shared = (*(() if "-c" in taken else (table.CONFIG,)), *table.shared(short="-f" not in taken))
         self.params += [made(option, expose_value=False, callback=_store) for option in shared]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, with those of limits in a section of their own at the end."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits (none lifts one)": []}
+        titles = list(sections)
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and record[1]:
+                sections[titles[(param.name or "").startswith("limit_")]].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not self.reads_policy and ctx.obj is not None:
+            table.policy_files(ctx.obj.config).policy()
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         line = read_line(args, described(self.get_params(ctx)), guest=self.guest)

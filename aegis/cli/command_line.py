@@ -53,6 +53,8 @@ class CommandOption(NamedTuple):
     implied: str = ""
     known: tuple[str, ...] = ()
     """Common values of an option of kind ``IMPLIED``, to detect ``--isolate strict`` without the ``=``."""
+    usual: str = ""
+    """The default of a command that differs from that of the limit."""
 
     @property
     def dest(self) -> str:
@@ -173,12 +175,20 @@ def _take(line: Line, options: Mapping[str, CommandOption], name: str, value: st
         value = rest.pop(0)
     if option.dest == "form" and value in FORMATS:
         line.form = value
+    elif option.dest == "form" and name == "-f":
+        hint = "the option of run that names a function stands after run: run -e NAME"
+        line.wrong(f"-f is the format here, one of {', '.join(FORMATS)}, not {printable(value, 80)}: {hint}")
     line.add(option, value, *([f"{name}={value}"] if name.startswith("--") else [name, value]))
 
 
 def _look_ahead(line: Line, option: CommandOption, name: str, rest: Sequence[str]) -> None:
-    """Reject ``--isolate strict x.wasm``, where the value would become the file."""
-    if not line.words and rest and rest[0] in option.known and not os.path.exists(rest[0]):
+    """Reject ``--isolate strict x.wasm``, where the value would become the file or an argument of the guest."""
+    if not rest or rest[0] not in option.known:
+        return
+    if line.words:
+        remedy = f"write {name}={rest[0]}, or put an argument of the guest after --"
+        line.wrong(f"{rest[0]!r} after {name} could be its value: {remedy}")
+    elif not os.path.exists(rest[0]):
         line.wrong(f"no file {rest[0]!r} found; if it is the value of {name}, write {name}={rest[0]}")
 
 

@@ -22,7 +22,11 @@ _COMMANDS = {
     "inspect": "Show the imports, exports and required grants of a module.",
     "bindgen": "Write typed Python for a WIT world.",
     "wit": "Write the WIT of the interfaces that Aegis provides.",
+    "cache": "Show or empty the cache of compiled code.",
+    "policy": "Show or check policy files.",
     "doctor": "Check that this system supports running guests safely.",
+    "completion": "Write the completion script of a shell.",
+    "man": "Write the man page.",
 }
 
 
@@ -68,6 +72,8 @@ class Commands(HelpOption, click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        if context.obj is not None:
+            context.obj.command = name
         from importlib import import_module
 
         command: click.Command = import_module(_MODULES.get(name, f"aegis.cli.{name}")).command
@@ -82,7 +88,7 @@ class Commands(HelpOption, click.Group):
 @with_options(GROUP)
 @click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
 @click.pass_context
-def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
+def group(context: click.Context, config: tuple[str, ...], form: str, verbose: int, quiet: bool) -> None:
     """Run untrusted WebAssembly with nothing granted by default, every limit on and every host call mediated."""
     output: Output = context.obj
     output.form, output.verbose, output.quiet, output.config = form, verbose, quiet, config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +18,13 @@ from aegis.engine.native.advisories import TABLE_DATE, engine_facts
 from aegis.engine.native.library import MAJOR, lib
 from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError
-from aegis.limits import Limits
+from aegis.limits import Limits, format_bytes
+from aegis.support.proposals import IN_PROCESS, ISOLATED, OFF, ON, OPTIONAL, PROPOSALS, Proposal
 from aegis.text import count
 
-__all__ = ["command"]
+__all__ = ["CACHE_REMEDY", "command"]
+
+CACHE_REMEDY = "make room, let this user own and write the folder, or name another one with XDG_CACHE_HOME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +34,35 @@ class Check:
     name: str
     level: str
     text: str
+    remedy: str | None = None
+    """How to make the feature available."""
 
 
 @click.command(cls=FileCommand)
+@click.option("--strict", is_flag=True, help="Exit 1 for a warning, such as a missing layer of isolation.")
 @click.pass_obj
-def command(output: Output) -> int:
+def command(output: Output, /, strict: bool) -> int:
     """Check this system: engine, cache and kernel features. Exit 0 if guests can run safely."""
     checks = [check for look in _LOOKS for check in _guarded(look)]
-    code = 125 if any(check.level == "failure" for check in checks) else 0
-    lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
+    levels = {check.level for check in checks}
+    code = 125 if "failure" in levels else 1 if strict and "warning" in levels else 0
+    lines = [line for check in checks for line in _lines(check)]
     output.result(
         {
-            "status": "ok" if code == 0 else "failure",
-            "exit_code": code,
             "engine": _facts(),
             "checks": list(map(asdict, checks)),
+            "proposals": [_proposal(row) for row in PROPOSALS],
         },
         "\n".join(lines),
+        code,
     )
     return code
+
+
+def _lines(check: Check) -> Iterator[str]:
+    yield f"{check.level:<8} {check.name:<14} {check.text}"
+    if check.remedy is not None:
+        yield f"{'':<8} {'':<14} to do: {check.remedy}"
 
 
 def _facts() -> dict[str, Any] | None:
@@ -57,6 +70,27 @@ def _facts() -> dict[str, Any] | None:
         return engine_facts().to_dict()
     except (AegisError, OSError):  # the check "engine" reports it
         return None
+
+
+def _proposal(row: Proposal) -> dict[str, Any]:
+    """Return a row of the table of proposals, and for one that can be enabled the advisories it makes reachable."""
+    try:
+        reachable = engine_facts((row.name,)).reachable if row.state == OPTIONAL else ()
+    except (AegisError, OSError):
+        reachable = ()
+    return {**row.to_dict(), "advisories": [finding.advisory.id for finding in reachable]}
+
+
+def _proposals() -> Iterator[Check]:
+    for state, place in ((ON, ""), (OPTIONAL, IN_PROCESS), (OPTIONAL, ISOLATED), (OFF, "")):
+        rows = [row for row in PROPOSALS if (row.state, row.place) == (state, place)]
+        named = ", ".join(_shown(_proposal(row)) for row in rows)
+        yield Check("proposals", "ok", f"{state}{f' with --enable, {place}' if place else ''}: {named}")
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    known = row["advisories"]
+    return f"{row['name']} (makes {', '.join(known)} reachable)" if known else str(row["name"])
 
 
 def _guarded(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -88,13 +122,15 @@ def _engine() -> Iterator[Check]:
 def _cache() -> Iterator[Check]:
     cache = Cache()
     try:
-        entries = cache.entries()
+        cache.try_out()
+        used = cache.use()
     except OSError as error:
-        reason = str(error) if error.errno is None else f"{error.strerror}: {cache.folder}"
-        yield Check("cache", "warning", f"the cache is disabled: {reason}: fix that, or set XDG_CACHE_HOME")
+        text = f"compiled code is not stored: {cache.explained(error)}"
+        yield Check("cache", "warning", text, CACHE_REMEDY)
         return
-    text = "will be created by the first run" if entries is None else f"contains {count(entries, 'file')}"
-    yield Check("cache", "ok", f"{cache.folder} {text}")
+    most = "no limit" if cache.size is None else format_bytes(cache.size)
+    text = f"{cache.folder} has {count(used.files, 'file')}, {format_bytes(used.bytes)} of {most}"
+    yield Check("cache", "ok", text)
 
 
 def _paths() -> Iterator[Check]:
@@ -119,6 +155,7 @@ def _memory() -> Iterator[Check]:
 
 def _isolation() -> Iterator[Check]:
     from aegis.isolation.confine import available
+    from aegis.isolation.confine.remedies import REMEDIES
 
     layers = available()
     missing = [layer.name for layer in layers if not layer.active]
@@ -128,7 +165,10 @@ def _isolation() -> Iterator[Check]:
         text = f"all {len(layers)} layers; strict isolation is possible"
     yield Check("isolation", "warning" if missing else "ok", text)
     for layer in layers:
-        yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
+        if layer.active:
+            yield Check(layer.name, "ok", layer.detail)
+        else:
+            yield Check(layer.name, "warning", layer.detail, REMEDIES[layer.name])
 
 
-_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)
+_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation, _proposals)

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.click_options import FileCommand, limit_options, policy_options
+from aegis.cli.click_options import FileCommand, limit_options, policy_options, with_options
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.input_files import read_artifact, read_bounded
-from aegis.cli.options import make_policy
+from aegis.cli.options import (
+    CONFIG,
+    ENABLE,
+    make_policy,
+    policy_files,
+    refuse_second_reader,
+    use_python_path,
+)
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
@@ -31,7 +38,7 @@ _DEFAULT_RUNS = 20_000
 _MAX_FINDING_BYTES = 64 << 20
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
 @click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_DEFAULT_RUNS}]")
 @click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
@@ -42,7 +49,7 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
 @click.option("--corpus", metavar="DIR", help="Replay the corpus in DIR first, and save new test cases there.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
-@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("-c", "--config", "--policy", "config", multiple=True, metavar="FILE", help=CONFIG.help)
 @click.option(
     "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
 )
@@ -65,6 +72,7 @@ _MAX_FINDING_BYTES = 64 << 20
     "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
 )
 @policy_options
+@with_options([ENABLE])
 @partial(limit_options, fuel="1e9")
 @click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
 @click.pass_context
@@ -77,14 +85,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     from aegis.fuzz.plan import CampaignPlan
 
     output: Output = context.obj
-    if options["config"] is not None:
-        output.config = options["config"]
+    output.config += options["config"]
+    refuse_second_reader(output.config, artifacts)
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
             raise PolicyError(f"--{name}: the name is empty: name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
+        policy_files(output.config).policy()  # the attack has limits of its own, but a mistake must not pass
         return attack(output, context, artifacts, options)
     if options["sources"]:
         raise click.UsageError("--source requires --host: without it, the artifact is run unchanged")
@@ -93,13 +102,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
+    if any(":" in name for name in options["oracles"]):
+        use_python_path()
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)), config=output.config or "",
+        others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:
@@ -113,7 +124,7 @@ def _flags(context: click.Context) -> Iterable[str]:
     """Yield the policy options of the command line, each as one word ``--option=value``."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
-        if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
+        if name.startswith(("limit_", "allow_")) or name in ("isolate", "enable", "listen", "deny_net", "config_value"):
             values = value if isinstance(value, tuple) else () if value is None else (value,)
             yield from (f"{option.opts[0]}={one}" for one in values)
 
@@ -139,6 +150,11 @@ class _Fuzz:
 
         options = self.options
         state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
+        isolation = self.plan.policy.isolation
+        if isolation is not None and not self.output.quiet and not self.output.json:
+            from aegis.isolation.confine import available
+
+            self.output.note_layers(available(), isolation)
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
@@ -157,10 +173,12 @@ class _Fuzz:
                 _write(out, data, campaign, self.plan)
         except PolicyError as error:  # print the findings even if they cannot be written
             campaign.result.lost.append(str(error))
-        self.output.result(data, to_text(data))
         if campaign.result.lost:
-            return 125
-        return 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
+            code = 125
+        else:
+            code = 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
+        self.output.result(data, to_text(data), code)
+        return code
 
     def runs(self, seconds: float | None) -> int | None:
         given = self.options["runs"]
@@ -212,7 +230,9 @@ def _called(output: Output, plan: CampaignPlan, calls: Sequence[str], answers: s
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    output.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
+    output.result(
+        {"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings", int(bool(found))
+    )
     return int(bool(found))
 
 
@@ -237,5 +257,6 @@ def _replayed(output: Output, plan: CampaignPlan, path: str, oracles: Sequence[s
         if isinstance(error, AegisError):
             raise
         raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
-    output.result({"found": found}, f"still there: {found}" if found else "no longer there")
+    text = f"still there: {found}" if found else "no longer there"
+    output.result({"found": found}, text, int(found is not None))
     return int(found is not None)

@@ -85,10 +85,10 @@ def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...]
     if folder is not None:
         _save(folder, campaign, set())  # again, because findings were minimised at the end
     data = to_data(result, left_out, None if folder is None else str(folder))
-    output.result(data, to_text(data))
-    if result.lost:
-        return 125
-    return 130 if result.interrupted and not result.findings else int(bool(result.findings))
+    code = 130 if result.interrupted and not result.findings else int(bool(result.findings))
+    code = 125 if result.lost else code
+    output.result(data, to_text(data), code)
+    return code
 
 
 def _runs(given: str | None, seconds: float | None) -> int | None:
@@ -117,5 +117,6 @@ def _replayed(output: Output, path: str) -> int:
 
     found = replay(path)
     lines = [line for fault in found for line in (f"still there: {fault.text}", *(f"  {f}" for f in fault.frames[-5:]))]
-    output.result({"found": [fault.to_dict() for fault in found]}, "\n".join(lines) or "no findings")
+    text = "\n".join(lines) or "no findings"
+    output.result({"found": [fault.to_dict() for fault in found]}, text, int(bool(found)))
     return int(bool(found))

@@ -6,16 +6,19 @@ from typing import Any
 
 import click
 
-from aegis.cli.click_options import FileCommand
+from aegis.cli.click_options import FileCommand, with_options
 from aegis.cli.input_files import read_artifact
+from aegis.cli.options import ENABLE, policy_limits
 from aegis.cli.output import Output
 from aegis.cli.progress import working
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
-from aegis.limits import Limits, format_bytes
+from aegis.limits import format_bytes
 from aegis.policy.capabilities import declaration
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.missing_imports import missing_needs
+from aegis.support.proposals import checked_proposals
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.digest import sha256_hex
@@ -30,22 +33,25 @@ _NEEDS = {
 _NO_SOCKETS = "not available to core modules; every call returns an error"
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--exports", is_flag=True, help="Show the exports.")
 @click.option("--imports", is_flag=True, help="Show the imports.")
 @click.option("--memory", is_flag=True, help="Show the memories and tables.")
 @click.option("--wit", is_flag=True, help="Show the world of a component as WIT.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show everything, including sections.")
+@with_options([ENABLE])
 @click.argument("module")
 @click.pass_obj
 def command(
-    output: Output, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool
-) -> int:
+    output: Output, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool,
+    enable: tuple[str, ...],
+) -> int:  # fmt: skip
     """Show the imports and exports of MODULE with their types, and the grants that it needs."""
-    limits = Limits()
+    limits = policy_limits(output.config, {}, [module])
+    config = EngineConfig.from_limits(limits, proposals=checked_proposals(enable))
     data = read_artifact(module, limits)
     with working(output, "examining", module):
-        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
+        info = validate_artifact(data, limits, config, printable(module))
     if not isinstance(info, ModuleInfo):
         from aegis.cli.inspect_component import show_component
 
@@ -99,9 +105,7 @@ def needs(info: ModuleInfo) -> list[dict[str, str]]:
         found.append({"what": "sockets", "grant": _NO_SOCKETS})
     if any(i.module == "aegis" for i in info.imports):
         found.append(_need("logging"))
-    for missing in unprovided(info.imports):
-        found.append({"what": f"{missing.module}.{missing.name}", "grant": missing.remedy})
-    return found
+    return found + missing_needs(unprovided(info.imports))
 
 
 def _need(capability: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.limits import format_bytes
 from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.sandbox.link_component import served, unprovided_by_host
+from aegis.sandbox.missing_imports import missing_needs
 from aegis.text import count, printable
 from aegis.wit.types import Function, Interface, Resource, show
 
@@ -21,7 +22,7 @@ __all__ = ["describe_component", "show_component"]
 def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
     """Print a component: the chosen parts, or without a choice the default ones."""
     if chosen["wit"]:
-        from aegis.wit.wit_text import world_text
+        from aegis.wit.wit_write import world_text
 
         text = world_text(component.imports, component.exports)
         output.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
@@ -77,9 +78,7 @@ def needs(component: Component) -> list[dict[str, str]]:
         if row.name in wanted:
             declared = declaration(row.name)
             found.append({"what": declared.title, "grant": declared.needs})
-    for missing in unprovided_by_host(component):
-        found.append({"what": missing.module, "grant": missing.remedy})
-    return found
+    return found + missing_needs(unprovided_by_host(component))
 
 
 def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:

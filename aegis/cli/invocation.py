@@ -31,7 +31,7 @@ class Invocation(NamedTuple):
         A word for a parameter of type string is taken literally, any other is WAVE. Raise ``CallError`` for words that
         do not fit the function.
         """
-        from aegis.wit.wave import parse_arguments, parse_call, parse_value
+        from aegis.wit.wave_read import parse_arguments, parse_call, parse_value
 
         if call is not None:
             parsed = parse_call(call)
@@ -49,7 +49,7 @@ class Invocation(NamedTuple):
 
     def shown(self, value: Any) -> str | None:
         """Return a result as WAVE; ``None`` if the function has no result."""
-        from aegis.wit.wave import format_value
+        from aegis.wit.wave_read import format_value
 
         of = self.function.result
         if of is None:

@@ -73,6 +73,7 @@ def plain_run(words: Sequence[str], output: Output) -> Callable[[], int] | None:
     common, options = before.values(GROUP), line.values(known)
     if line.fault or not line.words or common is None or options is None:
         return None
+    output.command = "run"
     for name in ("form", "verbose", "quiet"):
         setattr(output, name, options.pop(name) or common[name])
     output.config = common["config"]

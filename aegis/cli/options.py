@@ -6,12 +6,14 @@ alone, without click.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Sequence
 
 from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
 from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
-from aegis.limits import Limits
+from aegis.limits import LIMIT_ROWS, Limits
 from aegis.policy import Policy
 from aegis.policy.capabilities import CAPABILITIES, declaration
 from aegis.policy.statements import StdioCapability
@@ -20,47 +22,19 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 if TYPE_CHECKING:
     from aegis.policy.capabilities import CapabilityRow
     from aegis.policy.declaration import Flag
+    from aegis.policy.file import PolicyFiles
 
-__all__ = ["GROUP", "LIMIT_OPTIONS", "chosen_limits", "grants", "limits", "make_policy", "run_options", "shared"]
-
-LIMIT_OPTIONS = {
-    "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
-    "--fuel-limit": ("fuel", "none", "Fuel of the call, such as 1e9; about one unit per instruction."),
-    "--timeout": ("timeout", "30s", "Wall-clock time of the run, including loading."),
-    "--stack-limit": ("stack", "512KiB", "Bytes of guest stack."),
-    "--module-size": ("module_size", "32MiB", "Bytes of the module file."),
-    "--functions": ("functions", "100000", "Number of functions."),
-    "--function-size": ("function_size", "1MiB", "Code bytes of one function."),
-    "--locals": ("locals", "20000", "Locals of one function."),
-    "--nesting": ("nesting", "10000", "Depth of nested blocks in one function."),
-    "--complexity": ("complexity", "100e6", "Estimated microseconds to compile; a twentieth for one function."),
-    "--table-elements": ("table_elements", "10000", "Elements of all tables together."),
-    "--memories": ("memories", "10", "Number of linear memories."),
-    "--tables": ("tables", "16", "Number of tables."),
-    "--instances": ("instances", "64", "Number of core instances."),
-    "--stdout-limit": ("stdout", "1MiB", "Bytes written to stdout."),
-    "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
-    "--handles": ("handles", "4096", "Resource handles of the component and the host."),
-    "--open-files": ("open_files", "64", "Files and directories open at the same time."),
-    "--sockets": ("sockets", "16", "Sockets open at the same time."),
-    "--connections": ("connections", "1000", "Connections in total."),
-    "--network-bytes": ("network_bytes", "256MiB", "Bytes sent and received."),
-    "--resolver-answers": ("resolver_answers", "64", "Addresses of one name."),
-    "--http-requests": ("http_requests", "16", "HTTP exchanges at the same time."),
-    "--http-fields": ("http_fields", "256", "Fields of one HTTP message."),
-    "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of the fields of one HTTP message."),
-    "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
-    "--host-calls": ("host_calls", "1000000", "Calls from the guest into the host."),
-    "--host-bytes": ("host_bytes", "1GiB", "Bytes copied between guest and host in one call."),
-    "--value-bytes": ("value_bytes", "64MiB", "Bytes of host memory for one value."),
-}
+__all__ = [
+    "CONFIG", "ENABLE", "GROUP", "chosen_limits", "grants", "limits", "make_policy", "policy_files",
+    "policy_limits", "refuse_second_reader", "run_options", "shared", "use_python_path",
+]  # fmt: skip
 
 
 def limits(**defaults: str) -> tuple[CommandOption, ...]:
     """Return an option for each limit; ``none`` lifts it. ``defaults`` replaces defaults for a command."""
     return tuple(
-        CommandOption((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
-        for flag, (name, default, text) in LIMIT_OPTIONS.items()
+        CommandOption((row.flag, f"limit_{row.name}"), row.help, metavar="LIMIT", usual=defaults.get(row.name, ""))
+        for row in LIMIT_ROWS
     )
 
 
@@ -68,6 +42,11 @@ _ISOLATE = CommandOption(
     ("--isolate",), "Run the guest in a confined worker process; strict: require every layer.",
     OptionKind.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
 )  # fmt: skip
+
+
+ENABLE = CommandOption(
+    ("--enable",), "Enable this WebAssembly proposal; some need --isolate. Repeatable.", OptionKind.EACH, "NAME"
+)
 
 
 def grants(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]:
@@ -90,11 +69,19 @@ _VERBOSE = CommandOption(
     ("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", OptionKind.COUNT
 )
 _QUIET = CommandOption(("-q", "--quiet"), "Print only results and errors.", OptionKind.FLAG)
-_CONFIG = CommandOption(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
+CONFIG = CommandOption(
+    ("-c", "--config"), "Read the policy from FILE, or - for standard input; several merge in order.",
+    OptionKind.EACH, "FILE",
+)  # fmt: skip
 
 GROUP = (
-    _CONFIG,
-    CommandOption(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
+    CONFIG,
+    CommandOption(
+        ("-f", "--format", "form"),
+        "Format of results; after run, -f names a function.",
+        choices=FORMATS,
+        default="human",
+    ),
     _VERBOSE,
     _QUIET,
 )
@@ -108,16 +95,19 @@ def shared(*, short: bool) -> tuple[CommandOption, ...]:
 
 
 _FUNCTION = (
-    CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
+    CommandOption(
+        ("-e", "-f", "--function"), "Call this export; ARGS are its arguments. The format is --format.", metavar="NAME"
+    ),
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
 _RUNNING = (
+    ENABLE,
     *limits(),
     CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
     CommandOption(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
     CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),
-    _CONFIG,
+    CONFIG,
 )
 
 
@@ -126,8 +116,8 @@ def run_options(words: Iterable[str] | None = None) -> tuple[CommandOption, ...]
     return (*_FUNCTION, *grants(words), *_RUNNING)
 
 
-def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
-    """Return the policy of a command line.
+def make_policy(config: Sequence[str], options: dict[str, Any], *, capture: bool) -> Policy:
+    """Return the policy of a command line: that of the files ``config``, merged in order, then the options.
 
     ``capture`` stores the guest's output for the report instead of passing it through. Raise
     :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
@@ -135,16 +125,38 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     stated, named = _granted(options)
     mode = "capture" if capture else "inherit"
-    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode)
-    named |= {"stdio.stdout", "stdio.stderr", *(f"limits.{name}" for name in limits)}
+    stated["stdio"] = replace(stated.get("stdio") or StdioCapability(), stdout=mode, stderr=mode, sigpipe=not capture)
+    named |= {"stdio.stdout", "stdio.stderr", "stdio.sigpipe", *(f"limits.{name}" for name in limits)}
     if limits:
         stated["limits"] = Limits(**limits)
     if options["isolate"] is not None:
         from aegis.policy.isolation import Isolation
 
         stated["isolation"] = Isolation(strict=options["isolate"] == "strict")
-    policy = Policy(named=frozenset(named), **stated)
-    return policy if config is None else _read(config).merged(policy)
+    policy = Policy(named=frozenset(named), proposals=options.get("enable") or (), **stated)
+    if config:
+        policy = policy_files(config).policy().merged(policy)
+    if policy.imports:
+        use_python_path()
+    return policy
+
+
+def use_python_path() -> None:
+    """Let Python import from ``PYTHONPATH``, after all other folders; for objects that the command line names.
+
+    The command itself runs without it (:mod:`aegis.cli`), so that no module there replaces one of the installation.
+    """
+    if sys.flags.ignore_environment:
+        entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path += [os.path.abspath(entry) for entry in entries if entry and os.path.abspath(entry) not in sys.path]
+
+
+def policy_limits(config: Sequence[str], options: dict[str, Any], modules: Iterable[str]) -> Limits:
+    """Return the limits of the policy files ``config`` and then of ``options``, for commands that run no guest."""
+    refuse_second_reader(config, modules)
+    own = chosen_limits(options)
+    named = frozenset(f"limits.{name}" for name in own)
+    return policy_files(config).policy().merged(Policy(limits=Limits(**own), named=named)).limits
 
 
 def _granted(options: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -180,13 +192,34 @@ def chosen_limits(options: dict[str, Any]) -> dict[str, Any]:
     return {n[6:]: None if value == "none" else value for n, value in options.items() if value is not None}
 
 
-def _read(config: str) -> Policy:
-    from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
+def policy_files(config: Iterable[str], *, collect: bool = False) -> PolicyFiles:
+    """Read the policy files of ``-c``; ``-`` is standard input. ``collect`` is that of :class:`PolicyFiles`."""
+    from aegis.policy.file import MAX_POLICY_BYTES, PolicyFiles
 
-    if not config:
-        raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
-    try:
-        piped = read_pipe(config, MAX_POLICY_BYTES + 1)
-    except ArtifactNotFound:
-        raise PolicyError("is a pipe without a writer: name a policy file", source=config) from None
-    return load_policy(config) if piped is None else decode_policy(piped, source=config)
+    files = PolicyFiles(collect=collect)
+    for name in config:
+        if not name:
+            raise PolicyError("--config: the file name is empty: name a policy file, such as aegis.toml")
+        if name == "-":
+            files.decode(sys.stdin.buffer.read(MAX_POLICY_BYTES + 1), source="standard input")
+            continue
+        try:
+            piped = read_pipe(name, MAX_POLICY_BYTES + 1)
+        except ArtifactNotFound:
+            raise PolicyError("is a pipe without a writer: name a policy file", source=name) from None
+        if piped is None:
+            files.load(name)
+        else:
+            files.decode(piped, source=name)
+    return files
+
+
+def refuse_second_reader(config: Iterable[str], modules: Iterable[str] = (), stdin: Iterable[str] = ()) -> None:
+    """Raise :class:`UsageMistake` if ``-c -`` and another part of the command line both read standard input.
+
+    ``modules`` are the files of the command, and ``stdin`` the values of its option ``--stdin``.
+    """
+    readers = [*("-c -" for name in config if name == "-"), *("the file -" for name in modules if name == "-")]
+    readers += ["--stdin inherit" for value in stdin if value == "inherit"]
+    if "-c -" in readers and len(readers) > 1:
+        raise UsageMistake(f"{readers[0]} and {readers[1]} both read standard input: name a file for one of them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from aegis.errors import AegisError
@@ -13,6 +13,7 @@ from aegis.text import printable, quoted, visible
 
 if TYPE_CHECKING:
     from aegis.observe.report import ExecutionReport
+    from aegis.policy import Isolation
 
 __all__ = ["Output"]
 
@@ -21,12 +22,14 @@ class Output:
     """The output of one command: standard streams, format and verbosity."""
 
     def __init__(
-        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: str | None = None
+        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: tuple[str, ...] = ()
     ) -> None:
         self.form = form
         self.verbose = verbose
         self.quiet = quiet
         self.config = config
+        self.command: str | None = None
+        """The name of the command, ``None`` before it is known."""
         self._undelivered: OSError | None = None
 
     @property
@@ -35,21 +38,25 @@ class Output:
 
     # -- results -------------------------------------------------------------------------------
 
-    def result(self, data: Mapping[str, Any], text: str) -> None:
-        """Print a result, as one JSON document or as ``text``."""
-        self._print(self.document(data) if self.json else text)
+    def result(self, data: Mapping[str, Any], text: str, code: int = 0) -> None:
+        """Print a result, as one JSON document or as ``text``; ``code`` is the exit code of the command."""
+        self._print(self.document("ok" if code == 0 else "failure", code, None, data) if self.json else text)
 
-    def document(self, data: Mapping[str, Any]) -> str:
+    def document(self, status: str, code: int, error: Mapping[str, Any] | None, data: Mapping[str, Any]) -> str:
+        """Return a JSON document: the keys that every document has, then ``data``."""
         from aegis.observe.encode import dump
+        from aegis.observe.report import SCHEMA_VERSION
 
-        return dump(data, indent=None if self.form == "json-compact" else 2)
+        head = {"schema_version": SCHEMA_VERSION, "command": self.command, "status": status, "exit_code": code}
+        return dump({**head, "error": error, **data}, indent=None if self.form == "json-compact" else 2)
 
     def report(self, report: ExecutionReport) -> None:
         """Print a run's report as the result."""
-        self._print(report.to_json(indent=None if self.form == "json-compact" else 2))
+        data = report.to_dict()
+        self._print(self.document(report.status, report.exit_code, data["error"], data))
 
-    def print_report(self, report: ExecutionReport) -> bool:
-        """Print a run's report as text on stderr, in addition to the result; return whether it was written."""
+    def print_report(self, report: ExecutionReport) -> OSError | None:
+        """Print a run's report as text on stderr, in addition to the result; return the error if that fails."""
         return _stderr(_shown(report.to_text()))
 
     def _print(self, text: str) -> None:
@@ -78,6 +85,16 @@ class Output:
         if not self.quiet and not self.json:
             _stderr(visible(text))
 
+    def note_layers(self, layers: Iterable[tuple[str, bool, str]], isolation: Isolation | None) -> None:
+        """Print a note if layers of a worker's confinement are missing that the policy does not leave out."""
+        left_out = () if isolation is None else isolation.without
+        missing = [name for name, active, _ in layers if not active and name not in left_out]
+        if missing:
+            self.say(
+                f"note: isolated without {', '.join(missing)}: aegis doctor --strict tells how to get them, and "
+                "--isolate=strict refuses to run without them"
+            )
+
     def complain(self, text: str) -> None:
         """Print an error line on stderr."""
         _stderr(f"error: {visible(text)}")
@@ -85,18 +102,11 @@ class Output:
     def failure(self, error: AegisError, **fields: Any) -> int:
         """Report an error and return its exit code."""
         from aegis.observe.outcome import Outcome
-        from aegis.observe.report import ExecutionReport
+        from aegis.observe.report import error_data
 
         outcome = Outcome.from_error(error)
-        if self.json:
-            try:
-                self.report(ExecutionReport.of(outcome, **fields))
-                self.flush()
-            except OSError:
-                self.complain(str(error))
-        else:
-            self.complain(str(error))
-        return outcome.exit_code
+        data = error_data(error) if self.json else {}
+        return self._fail(outcome.status, outcome.exit_code, data, str(error), **fields)
 
     def usage_error(self, message: str, code: int, command: str | None) -> int:
         """Report an invalid command line and return ``code``; ``command`` is the command whose help is relevant."""
@@ -124,12 +134,20 @@ class Output:
         return self._plain("internal-error", "aegis", text, 125)
 
     def _plain(self, kind: str, blame: str, message: str, code: int) -> int:
+        return self._fail(kind, code, {"kind": kind, "blame": blame, "message": message}, message)
+
+    def _fail(self, status: str, code: int, error: Mapping[str, Any], message: str, **fields: Any) -> int:
+        """Report a failure: as a whole report for ``run``, whose keys never depend on the ending."""
         if not self.json:
             self.complain(message)
             return code
-        error = {"kind": kind, "blame": blame, "message": message}
         try:
-            self._print(self.document({"status": kind, "exit_code": code, "error": error}))
+            if self.command == "run":
+                from aegis.observe.report import ExecutionReport
+
+                self.report(ExecutionReport(status=status, exit_code=code, error=error, **fields))
+            else:
+                self._print(self.document(status, code, error, {}))
             self.flush()
         except OSError:
             self.complain(message)
@@ -149,11 +167,11 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
 
 
-def _stderr(text: str) -> bool:
-    """Print a line on stderr; return whether it was written. If it was not, there is no way to report the error."""
+def _stderr(text: str) -> OSError | None:
+    """Print a line on stderr; return the error if that fails, for which there is no place to report it."""
     try:
         _write(sys.stderr, text + "\n")
         sys.stderr.flush()
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None

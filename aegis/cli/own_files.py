@@ -35,4 +35,4 @@ def refuse_shared_files(policy: Policy, named: Mapping[str, str | None]) -> None
         for option, path in named.items()
         if path is not None
     ]
-    check_filesystem(policy.filesystem, (*protected, *protected_by(policy)))
+    check_filesystem(policy.filesystem, (*protected, *protected_by(policy)), policy.sources)

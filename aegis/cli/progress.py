@@ -5,6 +5,7 @@ On a terminal it is one line in place. Otherwise a campaign prints a line every 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ _QUIET_SECONDS = 1.0
 @contextmanager
 def working(output: Output, verb: str, path: str) -> Iterator[None]:
     """Show on a terminal that a step takes long: ``compiling plugin.wasm: 12 s``. The line is erased at the end."""
-    if output.quiet or output.json or not sys.stderr.isatty():
+    if output.quiet or output.json or not _in_place_works():
         yield
         return
     from threading import Event, Thread
@@ -58,6 +59,11 @@ def _show_time(text: str, ended: Event) -> None:
     _in_place("")
 
 
+def _in_place_works() -> bool:
+    """Return whether stderr is a terminal that can replace a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def _in_place(text: str) -> None:
     """Replace the line of the terminal; a broken terminal must not end the step."""
     try:
@@ -73,7 +79,7 @@ class Live:
     def __init__(self, output: Output, unit: str = "behaviour") -> None:
         self.output, self.unit = output, unit
         self.shown = 0.0
-        self.live = sys.stderr.isatty() and not output.quiet and not output.json
+        self.live = _in_place_works() and not output.quiet and not output.json
 
     def show(self, progress: Progress) -> None:
         """Print the progress, unless it was printed very recently."""

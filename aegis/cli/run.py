@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from aegis.cli.command_line import FORMATS, UsageMistake
+from aegis.cli.event_log import EventLog
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import make_policy
+from aegis.cli.interruptible import Stopped, leave, run_interruptibly
+from aegis.cli.options import make_policy, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import working
-from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -23,38 +22,55 @@ from aegis.errors import (
     ExportNotFound,
     LimitExceeded,
     PolicyError,
+    ReaderGone,
 )
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis
-from aegis.sandbox.entry_points import ended, entry_point, is_program, prepare, require_entry
+from aegis.sandbox.entry_points import entry_point, require_entry
 from aegis.sandbox.link_module import require_imports
+from aegis.sandbox.programs import ended, is_program
 from aegis.sandbox.sandbox import Sandbox
-from aegis.support.lean import IO, TYPE_CHECKING, Any, replace
-from aegis.text import count, printable, quoted
+from aegis.support.lean import TYPE_CHECKING, Any, replace
+from aegis.text import count, printable
 from aegis.values import Decision, FuncType
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
-    from aegis.observe.bus import Failure
 
 __all__ = ["run"]
 
 _MAX_DENIALS_SHOWN = 5
+_SIGPIPE_CODE = ReaderGone.exit_code
 
 
 def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
     """Run the artifact of a command line and return the exit code."""
-    if options["config"] is not None:
-        output.config = options["config"]
+    output.config += options["config"]
+    refuse_second_reader(output.config, [module], options.get("stdin", ()))
     if options["invoke"] is not None and options["function"] is not None:
         raise UsageMistake("-e and --invoke both name a function: give one of them")
-    policy = make_policy(output.config, options, capture=output.json)
-    refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
-    if policy.logging.enabled:
-        _show_log()
-    with _Events(options["events"]) as events:
-        return _GuestRun(output, module, args, policy, options, events).go()
+    with EventLog(options["events"], module, options["function"]) as events:
+        policy = None
+        try:
+            policy = make_policy(output.config, options, capture=output.json)
+            refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
+        except AegisError as error:
+            events.refuse(error, None if policy is None else policy.filesystem)
+            return _failed(output, error, module, options)
+        try:
+            events.open()
+        except (PolicyError, ReaderGone) as error:
+            return _failed(output, error, module, options)
+        if policy.logging.enabled:
+            _show_log()
+        return _CommandRun(output, module, args, policy, options, events).go()
+
+
+def _failed(output: Output, error: AegisError, path: str, options: dict[str, Any]) -> int:
+    """Report a run that did not start, and return its exit code."""
+    function, engine = options["function"], _engine(()) if output.json else None
+    return output.failure(_misread(error, function), artifact=path, function=function, engine=engine)
 
 
 def _show_log() -> None:
@@ -69,11 +85,11 @@ def _show_log() -> None:
     logger.propagate = False
 
 
-class _GuestRun:
+class _CommandRun:
     """One run of the command: load the artifact, call a function, report the outcome."""
 
     def __init__(
-        self, output: Output, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
+        self, output: Output, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: EventLog
     ) -> None:
         self.output, self.path, self.args, self.policy = output, path, args, policy
         self.options = options
@@ -88,17 +104,18 @@ class _GuestRun:
     def go(self) -> int:
         """Run the guest, report the outcome and return the exit code."""
         try:
-            outcome = supervise(self.work, self.cancel, self.policy.limits.timeout)
+            outcome = run_interruptibly(self.work, self.cancel, self.policy.limits.timeout)
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            engine = _engine() if self.output.json else None
-            return self.output.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
+            self.events.end_with(_misread(error, self.options["function"]), self.function)
+            return self.recorded(_failed(self.output, error, self.path, self.options))
         except AegisError as error:
             outcome = Outcome.from_error(error)
         return self.present(outcome, outcome.exit_code)
 
-    def cancel(self) -> None:
+    def cancel(self, error: AegisError, code: int) -> None:
+        self.events.stopping(error, code)
         if self.sandbox is not None:
             self.sandbox.cancel()
 
@@ -109,6 +126,10 @@ class _GuestRun:
         data = read_artifact(self.path, limits)
         with working(self.output, "compiling", self.path):
             self.module = module = runtime.load(data, self.path, check=self.check)
+        if self.policy.proposals and self.output.verbose:
+            self.output.say(f"note: enabled beyond the default: {', '.join(self.policy.proposals)}")
+        if self.output.verbose:
+            self.note_cache(runtime)
         if self.policy.network is not None and module.kind == "module":
             self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
@@ -121,6 +142,12 @@ class _GuestRun:
         if isinstance(module, Module):
             return self.run_module(sandbox, module, name)
         return self.run_component(sandbox, module, name)
+
+    def note_cache(self, runtime: Aegis) -> None:
+        """Note that the run does not use the cache of compiled code, and why."""
+        fault = "--no-cache" if runtime.cache is None else runtime.cache.fault
+        if fault is not None:
+            self.output.say(f"note: compiled code is not cached: {fault}")
 
     def chosen(self, module: Module | Component) -> str:
         """Return the function to call; the name of an export may be empty."""
@@ -136,7 +163,7 @@ class _GuestRun:
             raise ArtifactError("--invoke is for components: use -e for a core module")
         name = self.function
         if call is not None:
-            from aegis.wit.wave import parse_call
+            from aegis.wit.wave_read import parse_call
 
             name = parse_call(call).target
         require_entry(artifact, name)
@@ -144,11 +171,15 @@ class _GuestRun:
             require_imports(artifact.info, trap_missing=self.options["trap_missing"])
         self.compiling = True
 
+    def load(self, sandbox: Sandbox, artifact: Module | Component) -> None:
+        """Instantiate the artifact; note the layers of isolation that its worker lacks."""
+        sandbox.load(artifact)
+        self.output.note_layers(sandbox.layers, self.policy.isolation)
+
     def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
         call = () if name == "_start" else convert(name, module, self.args)
         with sandbox:
-            sandbox.load(module)
-            prepare(sandbox, module, name)
+            self.load(sandbox, module)
             return sandbox.run(name, *call)
 
     def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
@@ -157,12 +188,12 @@ class _GuestRun:
 
         with sandbox:
             if self.options["invoke"] is None and is_program(name):
-                sandbox.load(component)
+                self.load(sandbox, component)
                 return ended(name, sandbox.run(name))
             text = name if self.options["invoke"] is not None else None
             call = Invocation.of(component, text, name, self.args)
             self.function = call.target
-            sandbox.load(component)
+            self.load(sandbox, component)
             outcome = sandbox.run(call.target, *call.arguments)
             return replace(outcome, value=call.shown(outcome.value)) if outcome.error is None else outcome
 
@@ -182,7 +213,7 @@ class _GuestRun:
     # -- reporting -----------------------------------------------------------------------------
 
     def stopped(self, stop: Stopped) -> int:
-        """Report a run that the supervisor stopped; end the process if its thread is stuck."""
+        """Report a run that was stopped; end the process if its thread is stuck."""
         usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
         error = stop.error
         if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:
@@ -201,39 +232,49 @@ class _GuestRun:
 
     def present(self, outcome: Outcome, code: int) -> int:
         """Print the outcome and return the exit code."""
+        lost = self.undelivered()
+        if lost is not None and not self.output.json:
+            code = code or 125
+        self.events.end(outcome, code, self.function)
         code = self.recorded(code)
         if self.output.json:
             self.output.report(self.report(outcome, code))
             return code
-        if outcome.error is not None and outcome.status != "exited":
+        if isinstance(outcome.error, ReaderGone):
+            pass  # silent, as a process that SIGPIPE kills
+        elif outcome.error is not None and outcome.status != "exited":
             self.output.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
             self.output.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
         for line in list(self.denials)[:_MAX_DENIALS_SHOWN]:
             self.output.say(line)
-        code = self.delivered(code)
+        if lost is not None:
+            self.output.complain(lost)
         if self.options["metrics"]:
             self.output.flush()
-            if not self.output.print_report(self.report(outcome, code)):
-                return code or 125  # the report was asked for and is lost
+            failed = self.output.print_report(self.report(outcome, code))
+            if failed is not None:
+                return code or _code_of(failed)  # the report was asked for and is lost
         return code
 
-    def delivered(self, code: int) -> int:
-        """Return the exit code; lost output of the guest changes 0 to 125, even if the guest ignored the error."""
+    def undelivered(self) -> str | None:
+        """Return an error message if output of the guest was lost, which changes exit code 0 to 125, else ``None``."""
         lost = self.sandbox.undelivered if self.sandbox is not None else None
-        if lost is None:
-            return code
+        if lost is None or isinstance(lost[1], BrokenPipeError):  # without a reader, the run has ended with ReaderGone
+            return None
         name, error = lost
-        why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        self.output.complain(f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room")
-        return code or 125
+        why = f"failed: {(error.strerror or 'error').lower()}"
+        return f"output of the guest was lost: its {name} {why}: redirect it to a file with enough room"
 
     def recorded(self, code: int) -> int:
         """Return the exit code; an incomplete event log changes 0 to 125."""
         lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
         if lost is None:
             return code
-        self.output.complain(lost)
+        error, message = lost
+        if self.options["events"] == "-" and isinstance(error, BrokenPipeError):
+            return code or _SIGPIPE_CODE
+        self.output.complain(message)
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
@@ -243,20 +284,25 @@ class _GuestRun:
 
         report = ExecutionReport.of(
             outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
-            granted=self.policy.describe(), limits=asdict(self.policy.limits),
-            layers=self.sandbox.layers if self.sandbox else (), engine=_engine(),
+            granted=self.policy.describe(), proposals=self.policy.proposals, limits=asdict(self.policy.limits),
+            layers=self.sandbox.layers if self.sandbox else (), engine=_engine(self.policy.proposals),
             subscribers_failed=len(self.sandbox.events.failures) if self.sandbox else 0,
             events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
 
 
-def _engine() -> dict[str, Any] | None:
+def _code_of(error: OSError) -> int:
+    """Return the exit code for output of Aegis that was lost."""
+    return _SIGPIPE_CODE if isinstance(error, BrokenPipeError) else 125
+
+
+def _engine(proposals: Sequence[str]) -> dict[str, Any] | None:
     """Return the engine's versions and advisories for the report; ``None`` if the engine cannot be loaded."""
     from aegis.engine.native.advisories import engine_facts
 
     try:
-        return engine_facts().to_dict()
+        return engine_facts(proposals).to_dict()
     except (AegisError, OSError):
         return None
 
@@ -301,73 +347,3 @@ def _number(label: str, position: int, kind: str, word: str) -> int | float:
     except ValueError:  # also for more digits than Python converts
         wrong = "is out of range for" if word.lstrip("+-").isdecimal() else "is not a number for"
         raise CallError(f"{label}: argument {position}, {printable(word, 60)!r}, {wrong} {kind}") from None
-
-
-class _Events:
-    """The target of ``--events``: a file, or stderr for ``-``."""
-
-    def __init__(self, target: str | None) -> None:
-        self._target = target
-        self._stream: IO[str] | None = None
-        self.subscribers: tuple[Any, ...] = ()
-
-    def __enter__(self) -> _Events:
-        if self._target is not None:
-            import warnings
-
-            from aegis.observe.bus import SubscriberWarning
-            from aegis.observe.subscribers import JsonLinesWriter
-
-            warnings.simplefilter("ignore", SubscriberWarning)  # lost() reports the failure as an error
-            self.subscribers = (JsonLinesWriter(self._open(self._target)),)
-        return self
-
-    def _open(self, target: str) -> IO[str]:
-        if target == "-":
-            import sys
-
-            return sys.stderr
-        # O_NONBLOCK: opening a FIFO without a reader would block, and no deadline applies yet (open(2): ENXIO instead).
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-        try:
-            descriptor = os.open(target, flags, 0o666)
-            os.set_blocking(descriptor, True)
-            self._stream = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115 - closed on exit
-        except (OSError, ValueError) as error:
-            raise PolicyError(_unwritable(target, error)) from None
-        return self._stream
-
-    def lost(self, failures: Sequence[Failure]) -> str | None:
-        """Return an error message if events could not be written, else ``None``."""
-        error: BaseException | None = None
-        since = "the last events"
-        if failures:
-            error, since = failures[0].error, f"events from number {failures[0].event.seq} on"
-        elif self._stream is not None:
-            try:
-                self._stream.flush()
-            except (OSError, ValueError) as raised:
-                error = raised
-        if error is None:
-            return None
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        return f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {since} are missing"
-
-    def close(self) -> None:
-        """Close the file; :meth:`lost` has reported any error of its last bytes."""
-        if self._stream is not None:
-            with suppress(OSError):
-                self._stream.close()
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-def _unwritable(target: str, error: OSError | ValueError) -> str:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    remedy = "name a file that this user can write"
-    if isinstance(error, OSError) and error.errno == errno.ENXIO:
-        reason, remedy = "no process reads from it", "start its reader first"
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "name a file on a disk with free space"
-    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}: {remedy}"

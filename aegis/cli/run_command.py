@@ -14,7 +14,7 @@ from aegis.cli.run import run
 __all__ = ["command"]
 
 
-@click.command("run", cls=RunCommand)
+@click.command("run", cls=RunCommand, reads_policy=True)
 @with_options(run_options())
 @click.argument("module")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.click_options import FileCommand, limit_options
+from aegis.cli.click_options import FileCommand, limit_options, with_options
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import chosen_limits
+from aegis.cli.options import ENABLE, policy_limits
 from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory_accounting import available
@@ -17,6 +17,8 @@ from aegis.limits import Limits, format_bytes
 from aegis.sandbox.artifacts import validate_artifact
 from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
+from aegis.sandbox.missing_imports import missing_lead, missing_text
+from aegis.support.proposals import checked_proposals
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.caps import engine_caps
@@ -27,28 +29,31 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=FileCommand)
+@click.command(cls=FileCommand, reads_policy=True)
 @click.option("--strict", is_flag=True, help="Also reject missing imports, and memories and tables above the limits.")
+@with_options([ENABLE])
 @limit_options
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.pass_obj
-def command(output: Output, /, modules: tuple[str, ...], strict: bool, **options: Any) -> int:
+def command(output: Output, /, modules: tuple[str, ...], strict: bool, enable: tuple[str, ...], **options: Any) -> int:
     """Check each MODULE without compiling or running it. The exit code is the highest of all."""
-    limits = Limits(**chosen_limits(options))
-    results = [_check(path, limits, strict=strict) for path in modules]
-    output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]))
+    limits = policy_limits(output.config, options, modules)
+    config = EngineConfig.from_limits(limits, proposals=checked_proposals(enable))
+    results = [_check(path, limits, config, strict=strict) for path in modules]
+    code = max((result["exit_code"] for result in results), default=0)
+    output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]), code)
     if not output.json:
         for result in results:
             if result["error"]:
                 output.complain(result["error"]["message"])
-    return max((result["exit_code"] for result in results), default=0)
+    return int(code)
 
 
-def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
+def _check(path: str, limits: Limits, config: EngineConfig, *, strict: bool) -> dict[str, Any]:
     name = printable(path)
     try:
         data = read_artifact(path, limits)
-        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), name)
+        info = validate_artifact(data, limits, config, name)
         missing = unprovided(info.imports) if isinstance(info, ModuleInfo) else unprovided_by_host(info)
         if strict:
             _refuse(name, info, missing, limits)
@@ -57,7 +62,7 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
     text = f"{name}: valid, {format_bytes(len(data))}, {_what(info)}"
     if missing:
-        text += f"; {count(len(missing), 'import')} without a provider"
+        text += f"; {missing_lead(missing)}"
     return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
 
 
@@ -73,8 +78,7 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
     from aegis.errors import LinkError
 
     if missing:
-        shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
-        raise LinkError(f"{name}: {count(len(missing), 'import')} without a provider: {shown}", missing=missing)
+        raise LinkError(f"{name}: {missing_text(missing)}", missing=missing)
     if isinstance(info, ModuleInfo):
         engine_caps("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
     else:

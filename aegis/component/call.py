@@ -3,6 +3,10 @@
 The steps around the call are those of core functions (:mod:`aegis.engine.call.caller`). The closure lowers the
 arguments, calls, lifts the result, and calls post-return. The call is unchecked, because the plan has compared the core
 function's type with the flattened type of the component function.
+
+The way of an argument: :func:`bind_component` makes the closure from the source that :mod:`.call_source` writes; that
+source has the code of :mod:`.conversion.lower`, which stores flat values itself and calls :mod:`.conversion.blocks` for
+texts and lists; the blocks get guest memory from ``realloc`` of :mod:`.state`.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from aegis.component.call_source import CallMaker, Way, call_maker
 from aegis.component.conversion.layout import core_type
-from aegis.component.passage import Passage, Way, passage
 from aegis.component.planning.program import CanonLift, CoreItem
 from aegis.component.planning.type_keys import images_of
-from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
+from aegis.component.shims.fused_calls import FusedCall, Shape, Stage, fuse
 from aegis.component.state import EXTERN
 from aegis.component.views import Views
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
@@ -41,13 +46,13 @@ class Callee:
         signature = core_type(function, lowered=False)
         self.slots = max(len(signature.params), len(signature.results), 1)
 
-    def passage(self, style: int | None, way: Way = Way.PLAIN) -> Passage:
-        """Return the passage for ``style``; ``None`` is the style of calls from another component instance."""
+    def maker(self, style: int | None, way: Way = Way.PLAIN) -> CallMaker:
+        """Return the maker for ``style``; ``None`` is the style of calls from another component instance."""
         types = [t for _, t in self.function.params]
         if self.function.result is not None:
             types.append(self.function.result)
         encoding, post = self.lifted.options.encoding, self.lifted.options.post_return is not None
-        return passage(
+        return call_maker(
             self.function, images_of(tuple(types)), style, encoding, post, self.raw, numbering(types, self.numbers),
             self.entering, way,
         )  # fmt: skip
@@ -69,18 +74,18 @@ def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[
 class ComponentEntry:
     """An exported function of the world under one plan, with the cached frames of closed stores."""
 
-    __slots__ = ("_free", "_passages", "callee", "function", "name")
+    __slots__ = ("_free", "_makers", "callee", "function", "name")
 
     def __init__(self, name: str, callee: Callee) -> None:
         self.name, self.callee, self.function = name, callee, callee.function
         self._free: list[ComponentFrame] = []
-        self._passages: dict[tuple[int, Way], Passage] = {}
+        self._makers: dict[tuple[int, Way], CallMaker] = {}
 
-    def passage(self, style: int, way: Way) -> Passage:
-        """Return the passage for ``style`` and ``way``, generated once."""
-        made = self._passages.get((style, way))
+    def maker(self, style: int, way: Way) -> CallMaker:
+        """Return the maker for ``style`` and ``way``, generated once."""
+        made = self._makers.get((style, way))
         if made is None:
-            made = self._passages[style, way] = self.callee.passage(style, way)
+            made = self._makers[style, way] = self.callee.maker(style, way)
         return made
 
     def take_frame(self) -> ComponentFrame:
@@ -109,7 +114,7 @@ class ComponentFrame:
     def __init__(self, callee: Callee, entry: ComponentEntry | None = None, slots: int = 0) -> None:
         self.callee, self.entry = callee, entry
         slots = slots or callee.slots
-        size = SLOT * slots
+        size = RAW_VALUE_BYTES * slots
         self.buffer = (ctypes.c_char * (size + 2 * EXTERN))()
         base = ctypes.addressof(self.buffer)
         self.args, self.count = pointer(base), number(slots)
@@ -172,13 +177,13 @@ def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..
     assert frame.entry is not None
     plan = store.plan
     way = Way.COUNTING if plan.fuses else Way.PLAIN
-    return frame.entry.passage(style | plan.metered, way).make(store, frame)  # type: ignore[no-any-return]
+    return frame.entry.maker(style | plan.metered, way).make(store, frame)  # type: ignore[no-any-return]
 
 
 def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any] | None:
     """Return a closure that calls the function through a fused module; ``None`` if there can be none."""
     assert frame.entry is not None
-    make, shape = frame.entry.passage(style | store.plan.metered, Way.FUSED)
+    make, shape = frame.entry.maker(style | store.plan.metered, Way.FUSED)
     leaving = None if shape is None else fuse(store.state, frame.callee.lifted, frame.cx.instance, shape)
     if shape is None or leaving is None:
         return None
@@ -187,5 +192,5 @@ def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., A
 
 def bind_guest(state: Any, frame: ComponentFrame) -> Callable[..., Any]:
     """Return a closure that calls the function in ``frame`` for another component instance, with values in raw form."""
-    made: Callable[..., Any] = frame.callee.passage(None).make(state, frame, state.failed, _invoke)
+    made: Callable[..., Any] = frame.callee.maker(None).make(state, frame, state.failed, _invoke)
     return made

@@ -40,7 +40,7 @@ from aegis.component.tasks.entry import TaskEntry
 from aegis.component.tasks.host_calls import host_call_body
 from aegis.component.tasks.subtask import LoweredCall, guest_call_body
 from aegis.component.trampoline import (
-    SLOT_BITS,
+    TRAMPOLINE_BITS,
     Body,
     guest_body,
     host_body,
@@ -111,7 +111,7 @@ class LinkSpace:
 
     def give_numbers(self, store: int) -> None:
         """Compute the numbers that the engine passes to the callback for the store in this slot."""
-        base, self.store = store << SLOT_BITS, store
+        base, self.store = store << TRAMPOLINE_BITS, store
         for made, *_ in self.steps:
             if made is not None:
                 made[1] = [number(base | k) for k in made[3]]
@@ -240,7 +240,7 @@ class ComponentPlan(BasePlan):
 
     def make_function(self, state: ComponentState, trampoline: int, target: int) -> None:
         """Write the ``wasmtime_func_t`` of a trampoline of one store to the address ``target``."""
-        env = state.slot << SLOT_BITS | trampoline
+        env = state.slot << TRAMPOLINE_BITS | trampoline
         _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
 
     def bind_callee(self, state: ComponentState, index: int) -> Callable[..., Any]:

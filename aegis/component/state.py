@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.component.handles import HandleEntry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.planning.type_keys import shape_of
-from aegis.component.shims.module import BATCH, realloc_batch
+from aegis.component.shims.realloc_batch import BATCH, realloc_batch
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.copies import CopyEnd
 from aegis.component.tasks.host_ends import take_end
@@ -27,6 +27,7 @@ from aegis.component.tasks.operations import Operation
 from aegis.component.tasks.scheduler import Scheduler
 from aegis.component.traps import trap
 from aegis.engine.call.caller import room_inside
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import lib, number, pointer, take_error, view
 from aegis.errors import AegisInternalError
 
@@ -40,8 +41,8 @@ __all__ = ["EXTERN", "ComponentState", "CoreMemory", "GuestContext", "LiftLowerC
 
 EXTERN = 32
 """Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
-_INSTANCE, _SLOT = 16, 16
-"""Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
+_INSTANCE = 16
+"""Bytes of ``wasmtime_instance_t``."""
 _export_get = lib.wasmtime_instance_export_get
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
@@ -423,7 +424,7 @@ class ComponentState:
         number, and a view of the arguments as 32-bit words.
         """
         found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
-        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
+        values = (ctypes.c_char * (RAW_VALUE_BYTES * (BATCH + 1)))()
         words = memoryview(values).cast("B").cast("I")
         arguments = pointer(ctypes.addressof(values))  # kept alive by `words`
         return None if found is None else found[0], arguments, number(BATCH + 1), words

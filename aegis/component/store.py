@@ -105,13 +105,16 @@ class ComponentStore(ModuleStore):
         return ended if found is None else found
 
     def _evidence(self) -> Evidence:
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None)
+        return Evidence(
+            self.door, self.plan.limits, self.memory_budget, self._memory_full, lambda: None, self._thrown()
+        )
 
-    def _memory_full(self) -> int | None:
-        cap = self.plan.memory_cap
-        if cap is None:
-            return None
-        return next((size for size in self.state.memory_sizes() if size + 65536 > cap), None)
+    def _tags(self) -> tuple[str, ...]:
+        """Return no names: a component exports no tags."""
+        return ()
+
+    def _sizes(self) -> list[int]:
+        return self.state.memory_sizes()
 
     def refused_growth(self) -> AegisError | None:
         """Return the error for a guest that got no more memory; ``None`` if its memory could still grow."""
@@ -126,7 +129,8 @@ class ComponentStore(ModuleStore):
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
         if style == Style.INNER:
             raise SandboxStateError(
-                "a component cannot be entered while a call into it is under way, not even by its host functions",
+                "a component cannot be entered while a call into it is under way, not even by its host functions: "
+                "return first, or use another sandbox",
                 state="busy",
             )
         if isinstance(entry, TaskEntry):
@@ -140,10 +144,10 @@ class ComponentStore(ModuleStore):
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return a closure that drops a handle, or ``None`` if the current thread may not run guests."""
         mode = thread_state.mode or thread_state.detect_mode()
-        if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
+        if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.calls_no_python):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
-        if style != Style.MAIN_ALONE and self.alone:
+        if style != Style.MAIN_ALONE and self.calls_no_python:
             self.watch()
         made: Callable[[ResourceHandle], None] = _dropper(style | self.plan.metered)(self, None)
         return made

@@ -1,54 +1,53 @@
 """Trampolines of components: every call out of a component instance passes through one.
 
-The steps for a host function are those for modules, in this order: budget, deadline, event (start), lift, policy,
-answer, validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a
+The steps for a host function are those for modules, in this order: budget, deadline, lift, answer, validate the result,
+lower, deadline again, event (:mod:`aegis.engine.call.trampoline`). One native callback serves all trampolines of a
 plan; the number that the engine passes identifies store and trampoline. The code of a trampoline is generated at its
 first call, because a component imports far more functions than it uses.
 """
 
 from __future__ import annotations
 
-import ctypes
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from ctypes import c_char, c_char_p, c_size_t, c_void_p
+from ctypes import c_char
 from functools import partial
 from struct import Struct
 from struct import error as struct_error
 from typing import Any
 
 from aegis.component.call import numbering
+from aegis.component.call_source import has_borrows
 from aegis.component.conversion.blocks import store_at
 from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
 from aegis.component.handles import HandleEntry
-from aegis.component.passage import has_borrows
 from aegis.component.planning.program import CanonLower, ResourceFunction
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
 from aegis.engine.call.answer import answered
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.call.door import Door
-from aegis.engine.call.trampoline import slots
-from aegis.engine.native.library import lib, number
+from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, report_call, slots
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import CallError, GuestExit, HostError
+from aegis.errors import CallError, HostError
 from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
 __all__ = [
-    "SLOT_BITS",
+    "TRAMPOLINE_BITS",
     "Body",
+    "answering",
     "call_method",
     "guest_body",
     "host_body",
     "native_callback",
-    "observing",
     "refit",
     "refused_body",
     "resource_body",
@@ -57,14 +56,9 @@ __all__ = [
 Body = Callable[[Any, int], None]
 """The code of a trampoline: takes the state of the calling component, and the address of the core values."""
 
-SLOT_BITS = 16
+TRAMPOLINE_BITS = 16
 """Width of the trampoline's index in the number that the engine passes; the upper bits are the store's slot."""
-_MASK = (1 << SLOT_BITS) - 1
-_SLOT = 16
-_VIEWS_KEPT = 128
-_trap_new = lib.wasmtime_trap_new
-_TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
-_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+_MASK = (1 << TRAMPOLINE_BITS) - 1
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 
 
@@ -77,27 +71,12 @@ def native_callback(bodies: list[Body | None], make: Callable[[int], Body], name
             body = bodies[which]
             if body is None:
                 body = bodies[which] = make(which)
-            body(slots[env >> SLOT_BITS][1], address)
+            body(slots[env >> TRAMPOLINE_BITS][1], address)
             return None
         except BaseException as error:
-            return _fail(env, named, error)
+            return fail_call(env, error, TRAMPOLINE_BITS, named)
 
-    return _CALLBACK(trampoline)
-
-
-def _fail(env: int, named: Callable[[int], str], error: BaseException) -> int | None:
-    """Store the exception in the door and return a trap. No exception may leave this function."""
-    try:
-        door = slots[env >> SLOT_BITS][0]
-        if isinstance(error, GuestExit):
-            error = door.stop_reason() or error  # an exit after the deadline is not a success
-        if door.failure is None:
-            door.failure = error
-            if not isinstance(error, HostError):
-                door.serving = named(env & _MASK)
-    except BaseException:
-        pass
-    return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]
+    return CALLBACK(trampoline)
 
 
 # -- functions of the host -------------------------------------------------------------------------
@@ -118,18 +97,25 @@ def body(state, address):
         {views}= new_views(address)
 {lift}
     started = now()
-    if state.observed:
-        result = observed(state, {called}, ({values}))
-    else:
-        door.serving = function
-        {call}
-        door.serving = None
-    returned = now()
+    watched = state.observed
+    try:
+        if watched:
+            begun = clock()
+            result = answering(door, {called}, ({values}))
+        else:
+            door.serving = function
+            {call}
+            door.serving = None
+        returned = now()
 {ended}
 {lower}
 {store}
-    if returned - started > NEAR:
-        secure(function)
+        if returned - started > NEAR:
+            secure(function)
+    except BaseException as error:
+        if watched: report(door, interface, named, begun, error)
+        raise
+    if watched: report(door, interface, named, begun, None)
 """
 
 
@@ -147,22 +133,23 @@ def host_body(
     target = f"{names[0]}.{method}" if method else f"state.functions[{index}]"
     call = f"result = {target}({', '.join(names[1:] if method else names)})"
     if isinstance(result, Result):
-        call = f"try: {call}\n        except Err as error: result = error"
+        call = f"try: {call}\n            except Err as error: result = error"
     first, store = _lower_result(function, lower, pointed)
     ended = ""
     if any(map(has_borrows, types)):
         lines.insert(0, "lent = len(cx.handles.lent)")
         ended = "cx.handles.unlend(lent)"
     lift.uses(
-        observed=observing(function), Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
+        answering=answering(function), report=report_call, interface=function.interface or "(world)",
+        named=function.name, clock=time.perf_counter, Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
         secure=secure_after, cannot_leave=cannot_leave, unaligned=unaligned, UNFIT=_UNFIT, CallError=CallError,
         broken=_broken, method=partial(call_method, method or ""),
     )  # fmt: skip
     text = _HOST.format(
         context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), call=call,
         called="method" if method else target, values="".join(f"{v}, " for v in names),
-        ended=textwrap.indent(ended, "    "),
-        lower=textwrap.indent(first, "    "), store=textwrap.indent(store, "    "),
+        ended=textwrap.indent(ended, " " * 8), lower=textwrap.indent(first, " " * 8),
+        store=textwrap.indent(store, " " * 8),
     )  # fmt: skip
     return lift.module(text)["body"]  # type: ignore[no-any-return]
 
@@ -177,11 +164,11 @@ def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) ->
     Calls from the same depth of the guest's stack pass the same address, so a small cache of views suffices.
     """
     count = sum(len(flat(t)) for t in types)
-    size = _SLOT * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
+    size = RAW_VALUE_BYTES * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
     array, formats, views = c_char * size, list(lower.formats), {}  # type: ignore[var-annotated]
 
     def new_views(address: int) -> tuple[memoryview, ...]:
-        if len(views) >= _VIEWS_KEPT:
+        if len(views) >= VIEWS_KEPT:
             views.clear()
         block = memoryview(array.from_address(address)).cast("B")
         made = views[address] = (block, *(block.cast(f) for f in formats))  # type: ignore[call-overload]
@@ -205,7 +192,7 @@ def _lift_arguments(
     all_words, all_formats = [*words, *(["ret"] if pointed else [])], [*formats, *(["I"] if pointed else [])]
     lines = []
     if all_words:
-        form = "<" + "".join(f"{f}{_SLOT - _FORMAT_SIZES[f]}x" for f in all_formats)
+        form = "<" + "".join(f"{f}{RAW_VALUE_BYTES - _FORMAT_SIZES[f]}x" for f in all_formats)
         unpack = lift.name(Struct(form[: form.rindex(all_formats[-1]) + 1]).unpack_from)
         lines.append(f"{', '.join(all_words)}, = {unpack}(frame)")
     plain = all(isinstance(t, str) and t != "string" for t in types)
@@ -267,7 +254,7 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
     # Lowering a number takes no time, so the clock need not be read again.
     in_time = _IN_TIME.format("returned" if isinstance(of, str) and of != "string" else "now()")
     if has_pointers(of):
-        lower.say("door.lower_left = door.lower_limit")
+        lower.say("door.guest_bytes_left = door.guest_bytes_limit")
     value = lower.bare_result(of, "result") if isinstance(of, Result) else "result"
     store = ""
     if pointed:
@@ -339,37 +326,25 @@ def call_method(method: str, value: Any, *arguments: Any) -> Any:
     return getattr(value, method)(*arguments)
 
 
-def observing(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
-    """Return the function that answers a host call, measures its time, and reports the call."""
+def answering(function: ImportedFunction) -> Callable[[Door, Callable[..., Any], tuple[Any, ...]], Any]:
+    """Return the function that answers a host call of an observed store: the door's step can, instead of the host."""
     interface, name = function.interface, function.name
     fallible = isinstance(function.type.result, Result)
 
-    def observed(state: Any, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-        door = state.door
+    def call_or_answer(door: Door, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
         door.serving = function
-        started = time.perf_counter()
-        error: BaseException | None = None
         try:
-            if door.answer is None:
-                return call(*values)
-            return answered(door, interface, name, function.type, call, values)
+            result = (
+                call(*values) if door.answer is None else answered(door, interface, name, function.type, call, values)
+            )
         except Err as declared:
             if not fallible:
-                error = declared
                 raise
-            return declared
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            door.host_seconds += seconds
-            if door.observe_call is not None:
-                door.observe_call(interface or "(world)", name, seconds, error)
-            if error is None:
-                door.serving = None
+            result = declared
+        door.serving = None
+        return result
 
-    return observed
+    return call_or_answer
 
 
 # -- from one component instance to another --------------------------------------------------------
@@ -415,7 +390,7 @@ def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[i
     lower = Lower(lowered.options.encoding, raw=True, numbers=numbered, beside=lift)
     store = ""
     if result is not None:
-        lower.say("door.lower_left = door.lower_limit")
+        lower.say("door.guest_bytes_left = door.guest_bytes_limit")
         if pointed:
             lower.packed(result, "result")
             store = f"store_at(cx, ret, {layout(result).align}, block, holes)"
@@ -463,7 +438,7 @@ class _Words(dict[int, memoryview]):
     """Views of one core value as an unsigned i32, by address."""
 
     def __missing__(self, address: int) -> memoryview:
-        if len(self) >= _VIEWS_KEPT:
+        if len(self) >= VIEWS_KEPT:
             self.clear()
         array = c_char * 4
         made = self[address] = memoryview(array.from_address(address)).cast("B").cast("I")

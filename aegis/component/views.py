@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SLOT", "Views"]
-
-SLOT = 16
-"""Bytes of one core value."""
+__all__ = ["Views"]
 
 
 class Views(dict[str, memoryview]):

@@ -39,7 +39,7 @@ class CampaignPlan:
     seed: int = 0
     buffers: bool = True
     """Whether a core function's address and length parameters are generated as one buffer, allocated in the guest."""
-    config: str = ""
+    config: tuple[str, ...] = ()
     """The policy file of the command line; repeated in the commands that reproduce a finding."""
     flags: tuple[str, ...] = ()
     """The policy flags of the command line; repeated in the commands that reproduce a finding."""

@@ -14,7 +14,7 @@ from aegis.fuzz.case import Case, Finding, HandleRef, Step
 from aegis.fuzz.target import DROP
 from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
 from aegis.text import printable
-from aegis.wit.wave import format_value, parse_value
+from aegis.wit.wave_read import format_value, parse_value
 
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target, TargetExport

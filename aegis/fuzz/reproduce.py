@@ -19,10 +19,10 @@ from aegis.fuzz.values.buffers import is_buffer
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.policy import Policy
-from aegis.sandbox.entry_points import is_program
+from aegis.sandbox.programs import is_program
 from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
-from aegis.wit.wave import parse_value
+from aegis.wit.wave_read import parse_value
 
 __all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
 
@@ -31,24 +31,25 @@ _MAX_COMMAND_CHARACTERS = 4000
 
 
 def command_of(
-    artifact: str, kind: str, finding: Mapping[str, Any], config: str = "", flags: Sequence[str] = ()
+    artifact: str, kind: str, finding: Mapping[str, Any], config: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> str:
     """Return the command line that reproduces a finding.
 
     A single call that traps or exceeds a limit is reproduced by ``aegis run``. A sequence of calls, any other oracle,
     or an artifact whose imports need stubs is reproduced by ``aegis fuzz --call``. A command that would be too long, or
-    that contains a NUL, becomes ``aegis fuzz --replay FILE``. ``config`` and ``flags`` are the policy file and the
+    that contains a NUL, becomes ``aegis fuzz --replay FILE``. ``config`` and ``flags`` are the policy files and the
     command-line flags of the campaign.
     """
     steps = finding["steps"]
     given = "".join(f" {shell_word(flag)}" for flag in flags)
     file = shell_word(artifact if artifact == "-" or not artifact.startswith("-") else f"./{artifact}")
-    fuzz = f"aegis fuzz{f' --policy {shell_word(config)}' if config else ''}{given} {file}"
+    policies = "".join(f" -c {shell_word(name)}" for name in config)
+    fuzz = f"aegis fuzz{policies}{given} {file}"
     answered = any(finding["answers"]) or bool(finding.get("answers_imports"))
     single = len(steps) == 1 and not answered and not any(map(is_buffer, steps[0][1]))
     try:
         if single and finding["oracle"] in ("no-trap", "no-limit"):
-            run = f"aegis{f' -c {shell_word(config)}' if config else ''} run{given}"
+            run = f"aegis{policies} run{given}"
             command = _run(run, file, kind, *steps[0])
         else:
             command = _fuzz(fuzz, finding)
@@ -142,12 +143,12 @@ _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
     """Return the names to import, and keyword arguments that turn the default policy into ``policy``.
 
-    The standard streams are omitted, because a campaign sets and captures them itself.
+    The standard streams are omitted, because a campaign sets and captures them itself, and so are the names of keys.
     """
     usual, keywords = with_fuel(Policy()), []
     for field in fields(policy):
         value, other = getattr(policy, field.name), getattr(usual, field.name)
-        if value == other or field.name == "stdio":
+        if value == other or field.name in ("stdio", "named"):
             continue
         if isinstance(value, Limits):
             keywords += [

@@ -21,7 +21,7 @@ from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, Variant, WitType
 from aegis.wit.values import Err
-from aegis.wit.wave import format_value
+from aegis.wit.wave_read import format_value
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component

@@ -14,7 +14,7 @@ from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
-from aegis.sandbox.entry_points import is_program
+from aegis.sandbox.programs import is_program
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.results import is_declared, outcome_value
@@ -91,7 +91,7 @@ class Target:
         """Host calls of the current sandbox before the current step."""
         self.detailed = False
         """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
-        self._initialize = artifact.kind == "module" and artifact.export("_initialize") is not None  # type: ignore[union-attr]
+        self._initialize = artifact.kind == "module" and artifact.reactor  # type: ignore[union-attr]
 
     @property
     def fuel(self) -> int | None:
@@ -231,7 +231,7 @@ class Target:
         sandbox = runtime.sandbox(self.artifact, **options)
         if self._initialize and not (first is not None and (first.program or first.name == "_initialize")):
             try:
-                sandbox.call("_initialize")
+                sandbox.call("_initialize")  # apart from the first step, so that its usage is not that of the step
             except BaseException:
                 sandbox.close()
                 raise

@@ -58,7 +58,7 @@ class Grants:
         self.args = tuple(map(_argument, args))
         self._protected = protected
         self._began = beginning() if policy.filesystem.paths else 0
-        """The times that it is for are those of granted files."""
+        """When the sandbox began; ``times`` compares the times of granted files with it. 0 without granted files."""
         self._closers: list[Callable[[], None]] = []
         self._providers: dict[type, Any] = {}
 
@@ -74,7 +74,7 @@ class Grants:
                 from aegis.host.files.preopens import check_filesystem
                 from aegis.host.files.protected import protected_by
 
-                check_filesystem(self.policy.filesystem, protected_by(self.policy))
+                check_filesystem(self.policy.filesystem, protected_by(self.policy), self.policy.sources)
             stdio = acquire_stdio(named, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
@@ -89,7 +89,7 @@ class Grants:
 
         protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
-            return acquire_filesystem(self.policy.filesystem, protected, self.opened)
+            return acquire_filesystem(self.policy.filesystem, protected, self.opened, self.policy.sources)
 
     @lazily
     def opened(self) -> OpenDescriptors:
@@ -164,7 +164,7 @@ class Grants:
     def of(self, provider: type[_Provider]) -> _Provider:
         """Return the provider of a capability, acquired at its first use and closed with the sandbox.
 
-        Its class makes it from these grants: ``acquire(grants)`` takes the statement from ``grants.policy``.
+        ``provider.acquire(self)`` makes it from ``policy``.
         """
         made: _Provider | None = self._providers.get(provider)
         if made is None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aegis.errors import QuotaExceeded
+from aegis.host.denials import reading
 from aegis.host.entropy import CHUNK_BYTES
-from aegis.host.files.audit import reading
 from aegis.limits import exceeded
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import stat
 import weakref
 from collections.abc import Callable
 
-from aegis.errors import OutputExceeded, PolicyError
+from aegis.errors import OutputExceeded, PolicyError, ReaderGone
 from aegis.limits import Limits, exceeded
 from aegis.policy import StdioCapability
 from aegis.support.descriptors import can_read, can_write, inherited, is_socket, unblocked
@@ -77,6 +77,8 @@ class StandardOutput:
     written = 0
     failure: OSError | None = None
     """The first error of delivery. The guest got an error for its write, and may have ignored it."""
+    sigpipe = False
+    """Whether a write without a reader ends the run."""
     _close: Callable[[], object] | None = None
 
     def __init__(self, name: str, mode: str, descriptor: int, limit: int | None, scope: CallScope) -> None:
@@ -126,6 +128,8 @@ class StandardOutput:
             return self.send(data)
         except OSError as error:
             self.failure = self.failure or error
+            if self.sigpipe and isinstance(error, BrokenPipeError):
+                raise ReaderGone(f"the reader of {self.name} is gone: write to a file, or keep the reader") from None
             raise
 
     def send(self, data: bytes) -> int:
@@ -205,15 +209,20 @@ def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope)
         )
     return Stdio(
         _acquire_input(capability, scope),
-        _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),
-        _acquire_output("stderr", capability.stderr, 2, limits.stderr, scope),
+        _acquire_output("stdout", capability, 1, limits.stdout, scope),
+        _acquire_output("stderr", capability, 2, limits.stderr, scope),
     )
 
 
-def _acquire_output(name: str, mode: str, number: int, limit: int | None, scope: CallScope) -> StandardOutput:
+def _acquire_output(
+    name: str, capability: StdioCapability, number: int, limit: int | None, scope: CallScope
+) -> StandardOutput:
+    mode: str = getattr(capability, name)
     if mode == "inherit" and inherited(number) is None:
         mode = "discard"
-    return StandardOutput(name, mode, number, limit, scope)
+    output = StandardOutput(name, mode, number, limit, scope)
+    output.sigpipe = capability.sigpipe
+    return output
 
 
 def _acquire_input(capability: StdioCapability, scope: CallScope) -> StandardInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aegis.host.files.audit import reading
+from aegis.host.denials import reading
 from aegis.values import Interest
 
 if TYPE_CHECKING:

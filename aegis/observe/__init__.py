@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from aegis.observe.events import HostFunctionCalled as HostFunctionCalled
     from aegis.observe.events import MemoryGrew as MemoryGrew
     from aegis.observe.events import ModuleLoaded as ModuleLoaded
+    from aegis.observe.events import RunEnded as RunEnded
+    from aegis.observe.events import RunStarted as RunStarted
     from aegis.observe.metrics import Metrics as Metrics
     from aegis.observe.metrics import MetricsSubscriber as MetricsSubscriber
     from aegis.observe.metrics import fold as fold
@@ -56,6 +58,8 @@ _HOMES = {
     "MetricsSubscriber": "metrics",
     "ModuleLoaded": "events",
     "Outcome": "outcome",
+    "RunEnded": "events",
+    "RunStarted": "events",
     "Subscriber": "bus",
     "SubscriberWarning": "bus",
     "Usage": "outcome",
@@ -83,6 +87,8 @@ __all__ = [
     "MetricsSubscriber",
     "ModuleLoaded",
     "Outcome",
+    "RunEnded",
+    "RunStarted",
     "Subscriber",
     "SubscriberWarning",
     "Usage",

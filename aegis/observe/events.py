@@ -30,6 +30,8 @@ __all__ = [
     "HostFunctionCalled",
     "MemoryGrew",
     "ModuleLoaded",
+    "RunEnded",
+    "RunStarted",
 ]
 
 
@@ -104,8 +106,37 @@ def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A command began to run the artifact ``path``; ``function`` is the export that its options name, if any."""
+
+    kind: ClassVar[str] = "run_started"
+
+    path: str
+    function: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """A command ended the run of ``path``, also one that was refused before the guest started.
+
+    ``status`` and ``exit_code`` are those of the command's report; ``message`` is that of its error.
+    """
+
+    kind: ClassVar[str] = "run_ended"
+
+    path: str
+    status: str
+    exit_code: int
+    function: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleLoaded(Event):
-    """An artifact was loaded in ``seconds``, by compiling it or (``cached``) from the cache."""
+    """An artifact was loaded in ``seconds``, by compiling it or (``cached``) from the cache.
+
+    ``proposals`` names the WebAssembly proposals that were enabled beyond the default, separated by spaces.
+    """
 
     kind: ClassVar[str] = "module_loaded"
 
@@ -114,6 +145,7 @@ class ModuleLoaded(Event):
     size: int
     cached: bool
     seconds: float
+    proposals: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +166,9 @@ class ExecutionStarted(Event):
 class HostFunctionCalled(Event):
     """The guest called a host function, which ended after ``seconds``.
 
-    ``ok`` is true if the guest received a result, which may be an error code of the interface. Otherwise ``error`` is
-    the kind of the error that ended the run.
+    ``ok`` is true if the guest received a result, which may be an error code of the interface, or cancelled the call.
+    Otherwise ``error`` is the kind of the error that ended the run. Asynchronous calls overlap: their ``seconds``
+    include the time in which they waited.
     """
 
     kind: ClassVar[str] = "host_function_called"
@@ -249,6 +282,7 @@ class Custom(Event):
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
+        RunStarted,
         ModuleLoaded,
         ExecutionStarted,
         HostFunctionCalled,
@@ -259,6 +293,7 @@ EVENTS: Mapping[str, type[Event]] = {
         ErrorRaised,
         Custom,
         GuestLogged,
+        RunEnded,
     )
 }
 """The event classes by kind."""

@@ -14,7 +14,10 @@ from aegis.text import count, visible
 if TYPE_CHECKING:
     from aegis.errors import AegisError
 
-__all__ = ["ExecutionReport", "OutcomeLike"]
+__all__ = ["SCHEMA_VERSION", "ExecutionReport", "OutcomeLike", "error_data"]
+
+SCHEMA_VERSION = 1
+"""The version of the JSON documents. A key that is removed, or changes its meaning, increments it."""
 
 
 def __dir__() -> list[str]:
@@ -66,6 +69,8 @@ class ExecutionReport:
     function: str | None = None
     granted: tuple[str, ...] = ()
     """One line for each grant, from :meth:`aegis.Policy.describe`."""
+    proposals: tuple[str, ...] = ()
+    """The WebAssembly proposals that were enabled beyond the default."""
     limits: Mapping[str, float | None] = field(default_factory=dict)
     """The limits by name; ``None`` is a limit that is off."""
     layers: tuple[tuple[str, bool, str], ...] = ()
@@ -86,6 +91,7 @@ class ExecutionReport:
         digest: str | None = None,
         function: str | None = None,
         granted: Sequence[str] = (),
+        proposals: Sequence[str] = (),
         limits: Mapping[str, float | None] | None = None,
         layers: Sequence[tuple[str, bool, str]] = (),
         subscribers_failed: int = 0,
@@ -94,16 +100,16 @@ class ExecutionReport:
     ) -> ExecutionReport:
         """Return the report of ``outcome``.
 
-        Pass ``policy.describe()`` as ``granted``, ``dataclasses.asdict(policy.limits)`` as ``limits``,
-        ``sandbox.layers`` as ``layers``, ``len(sandbox.events.failures)`` as ``subscribers_failed``,
-        ``sandbox.events.lost`` as ``events_lost``, and the dictionary of
-        :func:`aegis.engine.native.advisories.engine_facts` as ``engine``.
+        Pass ``policy.describe()`` as ``granted``, ``policy.proposals`` as ``proposals``,
+        ``dataclasses.asdict(policy.limits)`` as ``limits``, ``sandbox.layers`` as ``layers``,
+        ``len(sandbox.events.failures)`` as ``subscribers_failed``, ``sandbox.events.lost`` as ``events_lost``, and the
+        dictionary of :func:`aegis.engine.native.advisories.engine_facts` as ``engine``.
         """
         return cls(
             status=outcome.status,
             exit_code=outcome.exit_code,
             value=plain(outcome.value),
-            error=None if outcome.error is None else _error(outcome.error),
+            error=None if outcome.error is None else error_data(outcome.error),
             usage=outcome.usage,
             stdout=outcome.stdout,
             stderr=outcome.stderr,
@@ -111,6 +117,7 @@ class ExecutionReport:
             digest=digest,
             function=None if function is None else str(function),
             granted=tuple(granted),
+            proposals=tuple(proposals),
             limits=dict(limits or {}),
             layers=tuple(layers),
             subscribers_failed=subscribers_failed,
@@ -124,8 +131,12 @@ class ExecutionReport:
         return tuple(name for name, value in self.limits.items() if value is None and name != "fuel")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON types. Output that is not UTF-8 is in ``stdout_base64`` or ``stderr_base64``."""
+        """Return the report as JSON types, with the same keys for every outcome.
+
+        ``stdout_encoding`` is ``utf-8``, or ``base64`` if the output is not UTF-8; ``stderr_encoding`` likewise.
+        """
         return {
+            "schema_version": SCHEMA_VERSION,
             "status": self.status,
             "exit_code": self.exit_code,
             "artifact": self.artifact,
@@ -135,6 +146,7 @@ class ExecutionReport:
             "error": None if self.error is None else dict(self.error),
             "usage": _usage(self.usage),
             "granted": list(self.granted),
+            "proposals": list(self.proposals),
             "limits": dict(self.limits),
             "lifted": list(self.lifted),
             "subscribers_failed": self.subscribers_failed,
@@ -196,6 +208,8 @@ class ExecutionReport:
     def _allowed(self) -> list[tuple[str, str]]:
         granted = self.granted or ("nothing",)
         lines = [("granted" if n == 0 else "", visible(line)) for n, line in enumerate(granted)]
+        if self.proposals:
+            lines.append(("enabled", ", ".join(self.proposals)))
         if self.lifted:
             lines.append(("lifted", ", ".join(self.lifted)))
         return lines + self._isolation() + self._engine()
@@ -221,7 +235,7 @@ def _size(size: int) -> str:
     return count(size, "byte") if size < 1024 else format_bytes(size)
 
 
-def _error(error: AegisError) -> dict[str, Any]:
+def error_data(error: AegisError) -> dict[str, Any]:
     """Return an error as JSON types: kind, blame and message, then the fields of its class."""
     data: dict[str, Any] = {"kind": error.kind, "blame": error.blame, "message": plain(str(error))}
     for name in _ERROR_FIELDS:
@@ -245,8 +259,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def _output(name: str, data: bytes) -> dict[str, str]:
     try:
-        return {name: data.decode("utf-8")}
+        return {name: data.decode("utf-8"), f"{name}_encoding": "utf-8"}
     except UnicodeDecodeError:
         from base64 import b64encode
 
-        return {f"{name}_base64": b64encode(data).decode("ascii")}
+        return {name: b64encode(data).decode("ascii"), f"{name}_encoding": "base64"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aegis.limits import MIB
+from aegis.observe.append import AppendedFile
 
 if TYPE_CHECKING:
     from aegis.observe.events import Event
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CollectingSubscriber", "JsonLinesWriter", "TextStream"]
 
 E = TypeVar("E", bound="Event")
-_CLOSING = frozenset({"execution_completed", "error"})
+_CLOSING = frozenset({"execution_completed", "error", "run_ended"})
 
 
 class CollectingSubscriber:
@@ -30,7 +32,7 @@ class CollectingSubscriber:
 
     def __init__(self, limit: int = 10_000) -> None:
         if limit < 1:
-            raise ValueError(f"limit: {limit} events is not a limit; it must be greater than zero")
+            raise ValueError(f"limit: {limit} events is not a limit: give a positive value")
         self._events: deque[Event] = deque(maxlen=limit)
         self._seen = 0
         self._lock = threading.Lock()
@@ -77,10 +79,17 @@ class TextStream(Protocol):
 
 
 class JsonLinesWriter:
-    """A subscriber that writes each event as one line of JSON to a text stream, and flushes it after each call.
+    """A subscriber that writes each event as one line of JSON, at once.
 
-    The caller opens and closes the stream. After ``limit`` bytes only ``execution_completed`` and ``error`` events are
-    written, so that a guest cannot fill a disk; ``dropped`` counts the others. ``None`` lifts the limit.
+    ``target`` is the path of a log, or a text stream. A path is opened for appending and never truncated; each line is
+    written by one ``write`` without a buffer, so that it survives the end of this process by a signal, and several
+    processes may share the file (:class:`aegis.observe.append.AppendedFile`). :meth:`close` closes it. The caller opens
+    and closes a stream, which is flushed after each line.
+
+    After ``limit`` bytes only the events ``execution_completed``, ``error`` and ``run_ended`` are written, so that a
+    guest cannot fill a disk; ``dropped`` counts the others. ``None`` lifts the limit.
+
+    Raise ``OSError`` if the file cannot be opened.
 
     >>> import io
     >>> writer = JsonLinesWriter(io.StringIO(), limit=None)
@@ -88,11 +97,14 @@ class JsonLinesWriter:
     0
     """
 
-    __slots__ = ("_left", "_lock", "_stream", "dropped")
+    __slots__ = ("_left", "_lock", "_own", "_stream", "dropped")
 
-    def __init__(self, stream: TextStream, *, limit: int | None = 64 * MIB) -> None:
+    def __init__(self, target: TextStream | str | os.PathLike[str], *, limit: int | None = 64 * MIB) -> None:
         self.dropped = 0
-        self._stream = stream
+        self._own: AppendedFile | None = None
+        if isinstance(target, (str, os.PathLike)):
+            self._own = target = AppendedFile(target)
+        self._stream: TextStream = target
         self._left = limit
         self._lock = threading.Lock()
 
@@ -104,8 +116,7 @@ class JsonLinesWriter:
                 return
             line = event.to_json() + "\n"
             self._stream.write(line)
-            if closing:
-                self._stream.flush()
+            self._stream.flush()
             if self._left is not None:
                 self._spend(len(line), event)
 
@@ -118,3 +129,15 @@ class JsonLinesWriter:
 
             notice = Custom(name="events_cut", data={"after_seq": event.seq}, ts=event.ts, run=event.run, seq=event.seq)
             self._stream.write(notice.to_json() + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file that this writer opened; do nothing for a stream of the caller."""
+        if self._own is not None:
+            self._own.close()
+
+    def __enter__(self) -> JsonLinesWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aegis.policy.coerced import settings
 from aegis.policy.declaration import Declaration, Flag, Key
+from aegis.policy.short_form_parsers import settings
 from aegis.policy.statements import ConfigCapability
 from aegis.support.lean import TYPE_CHECKING, Any
 

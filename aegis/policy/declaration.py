@@ -11,7 +11,6 @@ from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, dataclass
 from aegis.text import shell_word
 
 if TYPE_CHECKING:
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.values import Decision
 
@@ -71,7 +70,7 @@ class Declaration:
     builder: str
     """The docstring of the builder's method ``with_NAME``."""
     accepts: str = ""
-    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.coerced`."""
+    """The type of the values that stand for the capability, an alias in :mod:`aegis.policy.short_forms`."""
     short: Callable[[Any], Any] | None = None
     """Return the capability for a short form, which is a text, a path, a mapping or a collection."""
     adds: bool = False
@@ -88,13 +87,13 @@ class Declaration:
     read: Callable[[TomlTable], Any] | None = None
     """Return the capability that a table of the policy file states."""
 
-    remedy: Callable[[Policy, Decision], str] | None = None
+    remedy: Callable[[Any, Decision], str] | None = None
     """Return the option that would allow a denied request, quoted for a shell, or an empty text if none would.
 
-    The remedy of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
+    ``wanted`` of the decision is the missing grant in the guest's terms. It comes from the guest, so the option is made
     from its parsed value.
     """
-    reason: Callable[[Policy, Decision], str] | None = None
+    reason: Callable[[Any, Decision], str] | None = None
     """Return the reason to show for a denial that no option would allow; without this, the rule that denied it."""
     reading: str = ""
     """The use that the mode ``deny`` ends with an error, such as ``reading the clock``."""

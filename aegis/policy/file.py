@@ -1,60 +1,37 @@
-"""Parse the policy file, ``aegis.toml``; every mistake raises an error with its line."""
+"""Read policy files, ``aegis.toml``, with the files that they include; every mistake raises an error with its line."""
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from aegis.errors import PolicyError
-from aegis.limits import Limits, parse_limit
-from aegis.policy.capabilities import declaration, row_of
-from aegis.policy.keys import keys
-from aegis.policy.policy import Policy, checked_providers
-from aegis.policy.toml_table import PolicyText, TomlTable, is_number
+from aegis.policy.policy import Policy
+from aegis.policy.reader import all_faults, policy_of, toml_values
+from aegis.policy.toml_table import PolicyText, TomlTable
 
-if TYPE_CHECKING:
-    from aegis.policy.isolation import Isolation
+__all__ = ["MAX_POLICY_BYTES", "PolicyFiles", "PolicyPart", "load_policy", "parse_policy"]
 
-__all__ = ["MAX_POLICY_BYTES", "decode_policy", "load_policy", "parse_policy"]
-
-_SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
-_EXAMPLES = {"memory": "64MiB", "timeout": "30s"}
 MAX_POLICY_BYTES = 1 << 20
+_MAX_INCLUDE_DEPTH = 8
+_MAX_INCLUDED_FILES = 64
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Return the policy in the file at ``path``; relative paths in it are relative to the file's directory.
+    """Return the policy in the file at ``path``, merged with the files that it includes.
 
-    Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake, or if the file cannot be read.
+    Relative paths in a file are relative to its directory. Raise :class:`~aegis.errors.PolicyError` with the line of
+    the first mistake, or if a file cannot be read.
     """
-    name = os.fspath(path)
-    try:
-        with open(name, "rb") as file:
-            data = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(
-            f"cannot be read: {(error.strerror or 'error').lower()}: name a policy file", source=name
-        ) from None
-    policy = decode_policy(data, base=os.path.dirname(os.path.abspath(name)), source=name)
-    return replace(policy, sources=(os.path.abspath(name),))
-
-
-def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Policy:
-    """Parse the bytes of a policy file; reject a file above the size limit rather than truncate it."""
-    if len(data) > MAX_POLICY_BYTES:
-        raise PolicyError("is larger than 1 MiB, the maximum for a policy file", source=source)
-    try:
-        text = data.decode("utf-8-sig")  # some editors write a byte order mark
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PolicyError("is not UTF-8 text", source=source, line=line) from None
-    return parse_policy(text, base=base, source=source)
+    files = PolicyFiles()
+    files.load(path)
+    return files.policy()
 
 
 def parse_policy(text: str, *, base: str | None = None, source: str = "policy") -> Policy:
-    """Return the policy in ``text``, the contents of a policy file.
+    """Return the policy in ``text``, the contents of a policy file that includes no others.
 
     Relative paths are relative to ``base`` (default: the working directory). ``source`` is the file name for errors.
     Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake.
@@ -62,98 +39,143 @@ def parse_policy(text: str, *, base: str | None = None, source: str = "policy") 
     >>> parse_policy("limits.memory = '1MiB'").limits.memory
     1048576
     """
-    import tomllib
-
-    try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise PolicyError("is nested too deeply for a policy file", source=source) from None
-    except ValueError as error:  # a TOMLDecodeError, or Python's limit on the digits of an integer
-        raise _invalid(str(error), text, source) from None
-    file = PolicyText(text, os.path.abspath(base or os.curdir), source)
-    return _PolicyReader(TomlTable(data, (), file)).policy()
+    values, parsed = toml_values(text, base, source)
+    if "include" in values:  # the text may come from elsewhere, and must not name files for Aegis to read
+        reason = "include is for policy files: read the file with load_policy, or merge policies with Policy.merged"
+        raise parsed.error(reason, ("include",))
+    return policy_of(values, parsed)
 
 
-def _invalid(message: str, text: str, source: str) -> PolicyError:
-    found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", message)
-    if found is None:
-        return PolicyError("not valid TOML: a number has too many digits", source=source)
-    line = int(found[1] or text.count("\n") + 1)
-    return PolicyError(f"not valid TOML: {message[: found.start()]}", source=source, line=line)
+class PolicyPart(NamedTuple):
+    """One policy file: its text and values, and the policy that it states without the files that it includes."""
+
+    text: PolicyText
+    values: Mapping[str, Any]
+    policy: Policy
 
 
-class _PolicyReader:
-    """Converts parsed TOML to a policy, and collects the scalar keys that the file names."""
+class PolicyFiles:
+    """Policy files in the order in which they merge: each comes after those that it includes.
 
-    def __init__(self, top: TomlTable) -> None:
-        self._top = top
-        self._named: set[str] = set()
+    A file that is included twice counts once, at its first place. With ``collect``, mistakes are collected in
+    ``errors`` instead of raised, and only valid files count.
+    """
+
+    def __init__(self, *, collect: bool = False) -> None:
+        self.parts: list[PolicyPart] = []
+        self.errors: list[PolicyError] = []
+        self._collect = collect
+        self._read: set[str] = set()
+        self._included = 0
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Add the file at ``path`` and those that it includes."""
+        name = os.fspath(path)
+        try:
+            self._load(name, ())
+        except _Unreadable as error:
+            self._reject(PolicyError(f"cannot be read: {error}: name a policy file", source=name))
+
+    def decode(self, data: bytes, *, source: str) -> None:
+        """Add a policy that stands in no file, such as standard input; its paths start at the working directory."""
+        self._add(data, os.getcwd(), source, ())
 
     def policy(self) -> Policy:
-        """Return the policy."""
-        self._top.known(keys(""))
-        granted = self._capabilities(self._top.table("capabilities"))
-        isolation, limits, imports = self._isolation(), self._limits(), self._imports()
-        named = frozenset(self._named)
-        return self._top.at((), Policy, limits=limits, imports=imports, isolation=isolation, named=named, **granted)
+        """Return the merged policy of all files."""
+        merged = Policy()
+        for part in self.parts:
+            try:
+                merged = merged.merged(part.policy)
+            except PolicyError as error:
+                self._reject(PolicyError(error.reason, source=part.text.source))
+        return merged
 
-    def _capabilities(self, tables: TomlTable) -> dict[str, Any]:
-        """Read each table of ``[capabilities]`` by the declaration of its capability, which is imported only now."""
-        granted = {}
-        for name in tables.values:
-            declared = None if row_of(name) is None else declaration(name)
-            if declared is None or declared.read is None:
-                tables.known(keys("capabilities"))  # raises an error that lists the capabilities
-                continue
-            table = tables.table(name)
-            table.known(declared.tables()[""])
-            granted[name] = tables.at((name,), declared.read, table)
-            self._named.update(f"{name}.{key}" for key in table.values)
-        return granted
+    def _reject(self, error: PolicyError) -> None:
+        if not self._collect:
+            raise error
+        self.errors.append(error)
 
-    def _isolation(self) -> Isolation | None:
-        """Read ``[isolation]``: the table enables isolation unless it contains ``enabled = false``."""
-        if "isolation" not in self._top.values:
-            return None
-        from aegis.policy.isolation import Isolation
+    def _load(self, name: str, chain: tuple[str, ...]) -> None:
+        path = os.path.abspath(name)
+        data = _contents(path)
+        self._read.add(path)
+        self._add(data, os.path.dirname(path), name, (*chain, name), path)
 
-        table = self._top.table("isolation")
-        table.known(keys("isolation"))
-        given: dict[str, Any] = {}
-        for key, value in table.values.items():
-            if key != "enabled":
-                given[key] = None if value == "none" else value
-                table.at((key,), Isolation, **{key: given[key]})
-        isolation = table.at((), Isolation, **given)
-        if not table.flag("enabled", True):
-            return None
-        self._named.update(f"isolation.{key}" for key in given)
-        return isolation
+    def _add(self, data: bytes, base: str, source: str, chain: tuple[str, ...], path: str | None = None) -> None:
+        try:
+            values, text = toml_values(_decoded(data, source), base, source)
+        except PolicyError as error:
+            return self._reject(error)
+        self._include(values, text, chain)
+        faults = all_faults(values, text) if self._collect else []
+        self.errors += faults
+        if not faults:
+            policy = policy_of(values, text)
+            sources = () if path is None else (path,)
+            self.parts.append(PolicyPart(text, values, replace(policy, sources=sources)))
+        return None
 
-    def _imports(self) -> tuple[tuple[str, str], ...]:
-        found: list[tuple[str, str]] = []
-        interfaces = self._top.table("imports")
-        for name in interfaces.values:
-            table = interfaces.table(name)
-            table.known(keys("imports"))
-            if "provider" not in table.values:
-                raise table.error('the import has no provider: write provider = "module:name"')
-            found += table.at(("provider",), checked_providers, [(name, table.string("provider"))])
-        return tuple(found)
+    def _include(self, values: Mapping[str, Any], text: PolicyText, chain: tuple[str, ...]) -> None:
+        top = TomlTable(values, (), text)
+        try:
+            items = top.items("include", "a list of files")
+        except PolicyError as error:
+            return self._reject(error)
+        for number, item in enumerate(items):
+            try:
+                name = top.text_of(item, "include", number)
+                folder = os.path.dirname(text.source) if chain else ""
+                self._include_one(os.path.join(folder, name), chain or (text.source,), text.base)
+            except PolicyError as error:
+                self._reject(error)
+            except _Unreadable as error:
+                reason = f"include: {name!r} cannot be included: {error}"
+                self._reject(top.error(reason, "include", number))
+        return None
 
-    def _limits(self) -> Limits:
-        table = self._top.table("limits")
-        table.known(keys("limits"))
-        found: dict[str, Any] = {}
-        for key, value in table.values.items():
-            name = _SPELLINGS.get(key, key)
-            if name in found:
-                both = " and as ".join(k for k in table.values if _SPELLINGS.get(k, k) == name)
-                raise table.error(f"{name} is given twice, as {both}: keep one", key)
-            if key in _SPELLINGS and not is_number(value):
-                raise table.error(
-                    f'{key} must be a number: for a value with a unit write {name} = "{_EXAMPLES[name]}"', key
-                )
-            found[name] = table.at((key,), parse_limit, name, None if value == "none" else value)
-        self._named.update(f"limits.{name}" for name in found)
-        return table.at((), Limits, **found)
+    def _include_one(self, name: str, chain: tuple[str, ...], base: str) -> None:
+        """Add a file that another in ``base`` includes; ``chain`` has the names of the files on the way to it."""
+        path = os.path.abspath(name)
+        way = " includes ".join((*chain, name))
+        if path in map(os.path.abspath, chain):
+            raise _Unreadable(f"it includes itself ({way}): remove one of these lines")
+        if path in self._read:
+            return
+        if len(chain) > _MAX_INCLUDE_DEPTH:
+            used = f"({len(chain)}/{_MAX_INCLUDE_DEPTH})"
+            raise _Unreadable(f"include depth exceeded {used}, {way}: include it from a file nearer to the first")
+        self._included += 1
+        if self._included > _MAX_INCLUDED_FILES:
+            used = f"({self._included}/{_MAX_INCLUDED_FILES})"
+            raise _Unreadable(f"number of included files exceeded {used}: put several into one file")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise _Unreadable("not a regular file: name a policy file")  # opening a pipe would wait for its writer
+        try:
+            self._load(name, chain)
+        except _Unreadable as error:
+            raise _Unreadable(f"{error}: a relative path starts at {base}") from None
+
+
+class _Unreadable(Exception):
+    """A policy file cannot be read or included; the message has the reason."""
+
+
+def _contents(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise _Unreadable((error.strerror or "error").lower()) from None
+    except ValueError:
+        raise _Unreadable("the name has a NUL character") from None
+
+
+def _decoded(data: bytes, source: str) -> str:
+    """Return the text of a policy file; reject a file above the size limit rather than truncate it."""
+    if len(data) > MAX_POLICY_BYTES:
+        raise PolicyError("is larger than 1 MiB, the maximum for a policy file", source=source)
+    try:
+        return data.decode("utf-8-sig")  # some editors write a byte order mark
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise PolicyError("is not UTF-8 text", source=source, line=line) from None

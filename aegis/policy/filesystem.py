@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aegis.policy.declaration import Declaration
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.support.lean import Any
     from aegis.values import Decision
 
-__all__ = ["FilesystemCapability", "PathGrant", "absolute", "guest_path", "leaves_its_grant", "split_grant"]
+__all__ = [
+    "ABSOLUTE", "LEAVES", "LINK", "MOVED_LINK", "NEW_LINK", "READ_ONLY", "FilesystemCapability", "PathGrant",
+    "absolute", "guest_path", "leaves_its_grant", "split_grant",
+]  # fmt: skip
+
+READ_ONLY, ABSOLUTE, LEAVES, LINK, NEW_LINK, MOVED_LINK = (
+    "read-only", "absolute path", "path leaves", "link leads out", "new link leads out", "moved link leads out"
+)  # fmt: skip
+"""The rules by which a filesystem grant denies an operation."""
 
 _FORBIDDEN = ("/proc", "/sys", "/dev")
 GrantedPath: TypeAlias = str | os.PathLike[str]
@@ -236,7 +243,7 @@ def declared() -> Declaration:
         },
         read=_read,
         remedy=_remedy,
-        reason=lambda policy, decision: f"{_why(policy.filesystem, decision.target)}; no option allows that",
+        reason=lambda policy, decision: f"{_why(policy.filesystem, decision)}; no option allows that",
     )
 
 
@@ -280,14 +287,14 @@ def leaves_its_grant(path: str) -> bool:
     return path.startswith("/")
 
 
-def _remedy(policy: Policy, decision: Decision) -> str:
+def _remedy(policy: Any, decision: Decision) -> str:
     """Return the option that makes the covering read-only grant writable, or ``""``.
 
-    A denied path in a writable grant leads out of it through a symbolic link, which no option allows.
+    Only a change beneath a read-only grant has the missing path in ``remedy``.
     """
     from aegis.policy.declaration import option_text
 
-    grant = _covering(policy.filesystem, decision.remedy)
+    grant = _covering(policy.filesystem, decision.wanted)
     if grant is None or grant.write or decision.action != "write":
         return ""
     wider = replace(grant, write=True)
@@ -301,15 +308,25 @@ def _remedy(policy: Policy, decision: Decision) -> str:
     return ""
 
 
-def _why(granted: FilesystemCapability, target: str) -> str:
-    """Return the reason why a request was denied for a path that no option would allow."""
-    holds = [grant.guest for grant in granted.paths if _holds(grant.guest, target)]
+def _why(granted: FilesystemCapability, decision: Decision) -> str:
+    """Return the reason for a denial that no option would change.
+
+    The rule may be text of a worker that a guest took over, so it selects a sentence and is never part of one.
+    """
+    holds = [grant for grant in granted.paths if _holds(grant.guest, decision.target)]
     if not holds:
         return "no grant contains this path"
-    guest = max(holds, key=len)
-    if leaves_its_grant(target if guest == "." else target[len(guest) :].lstrip("/")):
-        return f"the path leaves {printable(guest)}"
-    return f"the path or a link in it leads out of {printable(guest)}, or another grant or the system denies it"
+    grant = max(holds, key=lambda grant: len(grant.guest))
+    guest = printable(grant.guest)
+    reasons = {
+        ABSOLUTE: "the path is absolute, but must be relative to a granted directory",
+        LEAVES: f"the path leaves {guest}",
+        LINK: f"a symbolic link in the path leads out of {guest}",
+        NEW_LINK: "a new symbolic link must lead to its own directory or further down",
+        MOVED_LINK: "a symbolic link that leads out of its directory cannot be moved or get another name",
+    }
+    rest = f"{guest} is granted by itself, without its directory" if grant.write else f"{guest} is granted read-only"
+    return reasons.get(decision.rule, rest)
 
 
 def _covering(granted: FilesystemCapability, path: str) -> PathGrant | None:
@@ -333,6 +350,6 @@ def _reads_as(text: str, grant: PathGrant) -> bool:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.coerced import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else FilesystemCapability.read_only(*texts(value))

@@ -67,7 +67,10 @@ class Isolation:
             raise PolicyError(f"isolation: strict must be true or false, not {self.strict!r}")
         object.__setattr__(self, "without", _layers(self.without))
         if self.strict and self.without:
-            raise PolicyError("isolation: strict requires every layer, but without removes some: use one of the two")
+            raise PolicyError(
+                f"isolation: `strict` requires every layer, but `without` names {', '.join(self.without)}: "
+                "leave out one of the two"
+            )
         for name, parse, low, high in _NUMBERS:
             value = getattr(self, name)
             if value is None and name in ("compile_time", "compile_memory"):
@@ -109,7 +112,7 @@ FIELDS = tuple(field.name for field in fields(Isolation))
 
 def _layers(names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise PolicyError(f"isolation: without must be a list of layers, not {names!r}")
+        raise PolicyError(f"isolation: `without` must be a list such as ['seccomp'], not {names!r}")
     found = tuple(names)
     for name in found:
         if name not in LAYERS:

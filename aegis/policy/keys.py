@@ -26,15 +26,18 @@ _ISOLATION = {
 
 _TABLES: Mapping[str, Mapping[str, Key]] = {
     "": {
+        "include": Key("list of files", "Policy files that merge before this one; relative to its folder."),
         "limits": Key("table", "Limits of each sandbox."),
         "capabilities": Key("table of tables", "Grants of each sandbox."),
         "imports": Key("table of tables", "Python objects that provide interfaces, by interface."),
         "isolation": Key("table", "A worker process for each sandbox; the table alone switches it on."),
+        "engine": Key("table", "WebAssembly proposals beyond the default."),
     },
     "limits": {
         **{name: Key("quantity or `none`", f"The limit `{name}`; `none` lifts it.") for name in LIMIT_NAMES},
         **{key: Key("number", f"`{name}` as a plain number.") for key, name in _QUANTITIES.items()},
     },
+    "engine": {"proposals": Key("list of names", "Proposals to enable, such as `exceptions`.")},
     "imports": {"provider": Key("text", "A Python object, `module:name`, that implements the interface.")},
     "isolation": {
         "enabled": Key("true or false", "Whether the table counts; true by default."),

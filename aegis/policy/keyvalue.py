@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from aegis.policy.declaration import Declaration, StatedFile
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.values import Decision
 
@@ -292,11 +291,11 @@ def _read(table: TomlTable) -> KeyValueCapability:
     return found
 
 
-def _remedy(policy: Policy, decision: Decision) -> str:
+def _remedy(policy: Any, decision: Decision) -> str:
     """Grant the one bucket in memory; a name that the option would read as a name and a store gets none."""
     from aegis.policy.declaration import option_text
 
-    name = decision.remedy
+    name = decision.wanted
     try:
         capability = KeyValueCapability.parse(name)
     except PolicyError:
@@ -315,7 +314,7 @@ def _host_files(granted: KeyValueCapability) -> Iterable[StatedFile]:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.coerced import texts
+    from aegis.policy.short_form_parsers import texts
 
     if hasattr(value, "keys"):
         return KeyValueCapability(buckets=value)

@@ -16,7 +16,6 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
-    from aegis.policy.policy import Policy
 
 __all__ = ["merged_policies", "stated"]
 
@@ -28,7 +27,7 @@ def stated(later: Any, named: Collection[str], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in named or value != getattr(default, key)}
 
 
-def merged_policies(earlier: Policy, later: Policy) -> Policy:
+def merged_policies(earlier: Any, later: Any) -> Any:
     """Return a policy with the statements of both.
 
     Raise :class:`~aegis.errors.PolicyError` if they contradict each other, such as two host paths for one guest path.
@@ -45,6 +44,7 @@ def merged_policies(earlier: Policy, later: Policy) -> Policy:
         limits=replace(earlier.limits, **stated(later.limits, _below("limits", later.named), *LIMIT_NAMES)),
         isolation=_isolation(earlier.isolation, later.isolation, _below("isolation", later.named)),
         imports=tuple({**dict(earlier.imports), **dict(later.imports)}.items()),
+        proposals=(*earlier.proposals, *later.proposals),
         sources=tuple(dict.fromkeys((*earlier.sources, *later.sources))),
         named=earlier.named | later.named,
         **granted,

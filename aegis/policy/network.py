@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from aegis.policy.addresses import Address
     from aegis.policy.declaration import Declaration
-    from aegis.policy.policy import Policy
     from aegis.policy.toml_table import TomlTable
     from aegis.values import Decision
 
@@ -307,7 +306,7 @@ def _read(table: TomlTable) -> NetworkCapability:
     return rules
 
 
-def _remedy(policy: Policy, decision: Decision) -> str:
+def _remedy(policy: Any, decision: Decision) -> str:
     """Return the option that allows the one host or address, or ``""``.
 
     A host named ``public`` gets no option, because the pattern would allow the whole class.
@@ -317,7 +316,7 @@ def _remedy(policy: Policy, decision: Decision) -> str:
     if decision.rule.startswith("deny "):
         return ""
     try:
-        pattern = NetworkPattern.parse(decision.remedy)
+        pattern = NetworkPattern.parse(decision.wanted)
     except PolicyError:
         return ""
     if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:
@@ -326,6 +325,6 @@ def _remedy(policy: Policy, decision: Decision) -> str:
 
 
 def _short(value: Any) -> Any:
-    from aegis.policy.coerced import texts
+    from aegis.policy.short_form_parsers import texts
 
     return value if hasattr(value, "keys") else NetworkCapability(allow=texts(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from aegis.errors import PolicyError
 from aegis.limits import LIMIT_ALIASES, LIMIT_NAMES, Limits, without_aliases
@@ -22,7 +22,7 @@ from aegis.policy.statements import (
 # [end]
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, late, replace
-from aegis.text import similar_names
+from aegis.text import misspelt
 
 if TYPE_CHECKING:
     from typing import Never
@@ -30,17 +30,25 @@ if TYPE_CHECKING:
     from aegis.limits import Amount, Duration
 
     # [capabilities: late imports]
-    from aegis.policy.coerced import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     from aegis.policy.isolation import Isolation
     from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
+    from aegis.policy.short_forms import Clock, Configuration, Environment, Files, KeyValue, Logging, Network, Random
     # [end]
 
-_coerced: Any = late("aegis.policy.coerced")
+_short_forms: Any = late("aegis.policy.short_forms")
 
-__all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
+__all__ = ["KEYWORDS", "Policy", "checked_providers"]
 
-KEYWORDS = (*LIMIT_NAMES, *LIMIT_ALIASES, "limits", *(row.name for row in CAPABILITIES), "isolation", "imports")
+KEYWORDS = (
+    *LIMIT_NAMES,
+    *LIMIT_ALIASES,
+    "limits",
+    *(row.name for row in CAPABILITIES),
+    "isolation",
+    "imports",
+    "proposals",
+)
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
 
@@ -72,6 +80,9 @@ class Policy:
     """Options for running guests in worker processes; ``None`` runs them in this process."""
     imports: tuple[tuple[str, str], ...] = ()
     """Pairs of an interface and its provider, a Python object of the embedder named as ``module:name``."""
+    proposals: tuple[str, ...] = ()
+    """WebAssembly proposals to enable beyond the default (:mod:`aegis.support.proposals`); a policy file calls the list
+    ``[engine] proposals``."""
     sources: tuple[str, ...] = field(default=(), compare=False)
     """The files from which the policy was read; Aegis rejects a grant that would let a guest change them."""
     named: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
@@ -85,6 +96,10 @@ class Policy:
             if (value is not None or not row.optional) and not isinstance(value, capability_class(row)):
                 raise PolicyError(f"{row.name}: expected {row.kind}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
+        if self.proposals != ():
+            from aegis.support.proposals import checked_proposals
+
+            object.__setattr__(self, "proposals", checked_proposals(self.proposals))
         if self.named:
             object.__setattr__(self, "named", frozenset(filter(self._states, self.named)))
         if self.isolation is not None:
@@ -118,7 +133,7 @@ class Policy:
         """
         from aegis.policy.merging import merged_policies
 
-        return merged_policies(self, later)
+        return merged_policies(self, later)  # type: ignore[no-any-return]
 
     @classmethod
     def from_keywords(
@@ -130,13 +145,13 @@ class Policy:
         network: Network = DEFAULT, keyvalue: KeyValue = DEFAULT, config: Configuration = DEFAULT,
         # [end]
         isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
-        imports: Mapping[str, str] = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT, proposals: Sequence[str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
         instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
         function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
-        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT, tasks: Amount = DEFAULT,
-        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        tasks: Amount = DEFAULT, open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
         network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
         http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
         host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
@@ -147,7 +162,7 @@ class Policy:
         """Return a policy from capabilities and limits by name.
 
         A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. A
-        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.coerced`). Raise
+        capability may be the text of its option or a list of such texts (:mod:`aegis.policy.short_forms`). Raise
         :class:`~aegis.errors.PolicyError` for an unknown name, with the nearest known one, and for an invalid value.
 
         >>> Policy.from_keywords(memory="1MiB", clock=ClockCapability(mode="system")).limits.memory
@@ -168,7 +183,7 @@ class Policy:
         base = Limits() if base is None else base
         if not isinstance(base, Limits):
             raise PolicyError(f"limits: expected Limits, not {type(base).__name__}")
-        rest = {name: _coerced.coerced(name, value) for name, value in rest.items()}
+        rest = {name: _short_forms.from_short_form(name, value) for name, value in rest.items()}
         named = frozenset(f"limits.{name}" for name in limits)
         return cls(limits=base.with_(**limits) if limits else base, named=named, **rest)
 
@@ -198,10 +213,3 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
         if not all(part.isidentifier() for part in parts):
             raise PolicyError(f"imports: {pair[1]!r} is not a provider: write module:name, such as myapp.kv:Store")
     return tuple((interface, provider) for interface, provider in pairs)
-
-
-def misspelt(name: str, known: Iterable[str], what: str) -> str:
-    """Return the error message for a name that is not in ``known``."""
-    alike = similar_names(name, known, 1)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"use one of {', '.join(sorted(known))}"
-    return f"{name!r} is not a {what}: {hint}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aegis.policy.coerced import parsed
 from aegis.policy.declaration import Declaration, Flag, Key
+from aegis.policy.short_form_parsers import parsed
 from aegis.policy.statements import RandomCapability
 from aegis.support.lean import TYPE_CHECKING
 

@@ -24,17 +24,18 @@ _MAX_TARGET_CHARACTERS = 300
 def explained(policy: Policy, decision: Decision) -> Decision:
     """Return a raw decision in a form that is safe to show: target escaped, remedy a quoted option or empty.
 
-    In a raw decision ``remedy`` is the missing grant in the guest's terms: a path, a network pattern or the name of a
+    In a raw decision ``wanted`` is the missing grant in the guest's terms: a path, a network pattern or the name of a
     capability.
     """
     remedy, rule = "", decision.rule
     if not decision.allowed and row_of(decision.capability) is not None:
         declared = declaration(decision.capability)
-        if decision.remedy and declared.remedy is not None:
+        if decision.wanted and declared.remedy is not None:
             remedy = declared.remedy(policy, decision)
         if not remedy and declared.reason is not None:
             rule = declared.reason(policy, decision)
-    return decision._replace(target=printable(decision.target, _MAX_TARGET_CHARACTERS), rule=rule, remedy=remedy)
+    target = printable(decision.target, _MAX_TARGET_CHARACTERS)
+    return decision._replace(target=target, rule=rule, remedy=remedy, wanted="")
 
 
 def denied_reading(capability: str) -> CapabilityDenied:

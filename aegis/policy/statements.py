@@ -300,7 +300,8 @@ class StdioCapability:
 
     ``stdin`` is ``"empty"``, ``"inherit"``, ``"file:PATH"`` or the input itself as bytes. ``stdout`` and ``stderr`` are
     ``"capture"`` (stored in :class:`aegis.Outcome`, up to the limits of the same names), ``"inherit"`` or
-    ``"discard"``.
+    ``"discard"``. With ``sigpipe``, a write to an inherited stream whose reader is gone ends the run with
+    :class:`aegis.ReaderGone`, as SIGPIPE ends a process; without it, the guest gets an error code.
 
     >>> StdioCapability(stdin=b"3 4", stderr="discard").stdout
     'capture'
@@ -309,6 +310,7 @@ class StdioCapability:
     stdin: str | bytes = "empty"
     stdout: str = "capture"
     stderr: str = "capture"
+    sigpipe: bool = False
 
     def __post_init__(self) -> None:
         stdin = self.stdin
@@ -323,6 +325,8 @@ class StdioCapability:
         for name in ("stdout", "stderr"):
             if getattr(self, name) not in ("capture", "inherit", "discard"):
                 raise PolicyError(f"stdio: {name} {getattr(self, name)!r} is neither capture, inherit nor discard")
+        if not isinstance(self.sigpipe, bool):
+            raise PolicyError(f"stdio: sigpipe must be True or False, not {type(self.sigpipe).__name__}")
 
     @property
     def stdin_file(self) -> str | None:
@@ -334,14 +338,14 @@ class StdioCapability:
         """Return a copy in which a relative stdin path is joined to ``base``."""
         if isinstance(self.stdin, str) and self.stdin.startswith("file:"):
             path = os.path.abspath(os.path.join(base, self.stdin[5:]))
-            return StdioCapability(stdin=f"file:{path}", stdout=self.stdout, stderr=self.stderr)
+            return replace(self, stdin=f"file:{path}")
         return self
 
     def merged(self, other: StdioCapability, named: Collection[str] = ()) -> StdioCapability:
         """Return this one with the fields that ``other`` states: those in ``named``, and those not at their default."""
         from aegis.policy.merging import stated
 
-        return replace(self, **stated(other, named, "stdin", "stdout", "stderr"))
+        return replace(self, **stated(other, named, "stdin", "stdout", "stderr", "sigpipe"))
 
     def describe(self) -> list[str]:
         """Return a line if the guest has an input."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Mapping
 
-__all__ = ["ValuePath", "line_of"]
+__all__ = ["ValuePath", "line_among", "line_of", "lines_of"]
 
 ValuePath = tuple["str | int", ...]
 """The path of a value: keys from the top level, and indices into lists."""
@@ -21,7 +22,16 @@ _OTHER = re.compile(r"[^,\]}#\n]*")
 
 def line_of(text: str, path: ValuePath) -> int | None:
     """Return the line, from 1, of the value at ``path``, or of its nearest parent; ``None`` if there is neither."""
-    lines = _LineScanner(text).lines
+    return line_among(lines_of(text), path)
+
+
+def lines_of(text: str) -> Mapping[ValuePath, int]:
+    """Return the line of every table, key and list item."""
+    return _LineScanner(text).lines
+
+
+def line_among(lines: Mapping[ValuePath, int], path: ValuePath) -> int | None:
+    """Return the line of the value at ``path`` or of its nearest parent in ``lines``."""
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
             return lines[path[:length]]

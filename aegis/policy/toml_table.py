@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aegis.errors import PolicyError
-from aegis.policy.policy import misspelt
-from aegis.policy.toml_lines import ValuePath, line_of
+from aegis.policy.toml_lines import ValuePath, line_among, lines_of
+from aegis.text import misspelt
 
 __all__ = ["PolicyText", "TomlTable", "is_number"]
 
@@ -16,16 +16,60 @@ _REQUIRED: Any = object()
 
 
 class PolicyText:
-    """The text of a policy file: its name for errors, and the directory at which its relative paths start."""
+    """The text of a policy file: its name for errors, and the directory at which its relative paths start.
 
-    __slots__ = ("base", "source", "text")
+    ``removed_fault`` removes values from the parsed file. Later items of a list then have other numbers than in the
+    text; the object remembers both.
+    """
+
+    __slots__ = ("_fault", "_lines", "_numbers", "base", "source", "text")
 
     def __init__(self, text: str, base: str, source: str) -> None:
         self.text, self.base, self.source = text, base, source
+        self._lines: Mapping[ValuePath, int] | None = None
+        self._fault: ValuePath = ()
+        self._numbers: dict[ValuePath, list[int]] = {}
 
     def error(self, message: str, path: ValuePath) -> PolicyError:
         """Return an error with the line of the value at ``path``."""
-        return PolicyError(message, source=self.source, line=line_of(self.text, path))
+        self._fault = path
+        return PolicyError(message, source=self.source, line=self.line(path))
+
+    def line(self, path: ValuePath) -> int | None:
+        """Return the line of the value at ``path``, or of its nearest parent; ``None`` if there is neither."""
+        if self._lines is None:
+            self._lines = lines_of(self.text)
+        return line_among(self._lines, self.original(path))
+
+    def original(self, path: ValuePath) -> ValuePath:
+        """Return the path in the text of the value that is now at ``path``."""
+        found: ValuePath = ()
+        for piece in path:
+            numbers = self._numbers.get(found)
+            found = (*found, piece if numbers is None or not isinstance(piece, int) else numbers[piece])
+        return found
+
+    def copied(self, values: Any) -> Any:
+        """Return a copy of parsed values, from which :meth:`removed_fault` may remove some."""
+        if isinstance(values, Mapping):
+            return {key: self.copied(value) for key, value in values.items()}
+        return [self.copied(value) for value in values] if isinstance(values, list) else values
+
+    def removed_fault(self, values: Any) -> bool:
+        """Remove the value of the last error, or the nearest one above it; return whether there was one."""
+        path: ValuePath = ()
+        holder = None
+        for piece in self._fault:
+            inside = piece in values if isinstance(values, dict) else isinstance(values, list)
+            if not inside:
+                break
+            holder, values, path = values, values[piece], (*path, piece)
+        if holder is None:
+            return False
+        if isinstance(holder, list):
+            self._numbers.setdefault(self.original(path[:-1]), [*range(len(holder))]).pop(int(path[-1]))
+        del holder[path[-1]]
+        return True
 
 
 class TomlTable:
@@ -39,7 +83,7 @@ class TomlTable:
     def __init__(self, values: Any, path: ValuePath, file: PolicyText) -> None:
         self._file, self.path = file, path
         if not isinstance(values, Mapping):
-            raise file.error(f"{_label(path)} must be a table, not {_kind(values)}", path)
+            raise file.error(f"{_label(file.original(path))} must be a table, not {_kind(values)}", path)
         self.values: Mapping[str, Any] = values
 
     @property
@@ -52,8 +96,12 @@ class TomlTable:
         known = list(keys)
         for key in self.values:
             if key not in known:
-                place = ".".join(str(p) for p in self.path if isinstance(p, str)) or "the top level"
-                raise self.error(misspelt(key, known, f"key of {place}"), key)
+                raise self.unknown(key, known)
+
+    def unknown(self, key: str, known: Iterable[str]) -> PolicyError:
+        """Return the error for a key that is not among ``known``."""
+        place = ".".join(str(p) for p in self.path if isinstance(p, str)) or "the top level"
+        return self.error(misspelt(key, list(known), f"key of {place}"), key)
 
     def table(self, key: str) -> TomlTable:
         """Return the table of a key, empty if the key is absent."""
@@ -65,11 +113,11 @@ class TomlTable:
 
     def string(self, key: str, default: str = _REQUIRED) -> str:
         """Return the text of a key."""
-        return self._string(self.values[key] if default is _REQUIRED else self.values.get(key, default), key)
+        return self.text_of(self.values[key] if default is _REQUIRED else self.values.get(key, default), key)
 
     def strings(self, key: str) -> list[str]:
         """Return the texts in the list of a key, none if the key is absent."""
-        return [self._string(item, key, n) for n, item in enumerate(self.items(key, "a list of texts"))]
+        return [self.text_of(item, key, n) for n, item in enumerate(self.items(key, "a list of texts"))]
 
     def items(self, key: str, form: str) -> list[Any]:
         """Return the list of a key, empty if the key is absent; ``form`` is the expected form, such as "a list"."""
@@ -98,9 +146,11 @@ class TomlTable:
         """Return an error with the line of the value at ``keys``."""
         return self._file.error(message, (*self.path, *keys))
 
-    def _string(self, value: Any, *keys: str | int) -> str:
+    def text_of(self, value: Any, *keys: str | int) -> str:
+        """Return ``value``, which stands at ``keys``, as text."""
         if not isinstance(value, str):
-            raise self.error(f"{_label((*self.path, *keys))} must be text in quotes, not {_kind(value)}", *keys)
+            label = _label(self._file.original((*self.path, *keys)))
+            raise self.error(f"{label} must be text in quotes, not {_kind(value)}", *keys)
         return value
 
 

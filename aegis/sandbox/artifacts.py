@@ -12,6 +12,7 @@ from aegis.engine.compile.artifact import Module, admit_module, admit_size, vali
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.code import Artifact
 from aegis.engine.compile.config import EngineConfig
+from aegis.errors import ArtifactError
 from aegis.limits import Limits
 from aegis.support.lean import TYPE_CHECKING
 from aegis.wasm.binary import ModuleInfo, is_component
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["admit_artifact", "compile_artifact", "validate_artifact"]
 
 
-def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) -> Module | Component:
+def admit_artifact(
+    data: bytes, limits: Limits, cache: Cache | None, what: str, proposals: tuple[str, ...] = ()
+) -> Module | Component:  # fmt: skip
     """Check size, magic number and structure of ``data``; return the artifact, not compiled yet.
 
-    ``what`` names it in errors. Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component with
+    ``what`` names it in errors. ``proposals`` are the enabled optional ones.
+
+    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component with
     too many instances.
     """
     admit_size(data, limits, what)
@@ -34,8 +39,11 @@ def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) 
         from aegis.component.planning.artifact import Component, admit_component
 
         digest = sha256_hex(data)
-        return Component(data, admit_component(data, digest, limits, cache, what), digest, cache, limits)
-    return Module(data, admit_module(data, what), sha256_hex(data), cache, limits)
+        record = admit_component(data, digest, limits, cache, what, proposals)
+        return Component(data, record, digest, cache, limits, proposals)
+    module = Module(data, admit_module(data, what, proposals), sha256_hex(data), cache, limits)
+    module.proposals = proposals
+    return module
 
 
 def compile_artifact(
@@ -59,8 +67,14 @@ def validate_artifact(
     data: bytes, limits: Limits, config: EngineConfig, what: str = "the module"
 ) -> ModuleInfo | Component:
     """Admit and validate a binary module without compiling it. A component is compiled, because its types need that."""
-    artifact = admit_artifact(data, limits, None, what)
+    artifact = admit_artifact(data, limits, None, what, config.proposals)
     if isinstance(artifact, Module):
         return validate_module(data, artifact.info, limits, config, what)
-    artifact.prepare(lambda _: config, what)
+    if config.heap:  # compiling is only for workers, so read the types alone
+        try:
+            artifact.validate()
+        except ArtifactError as error:
+            raise ArtifactError(f"{what}: {error}") from None
+    else:
+        artifact.prepare(lambda _: config, what)
     return artifact

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.threads.event_loop import finish_on_loop, supervise_on_loop
 from aegis.engine.threads.queue import GuestThreadPool
-from aegis.errors import PolicyError, SandboxStateError
+from aegis.errors import PolicyError
 from aegis.sandbox.exports import BoundName, Namespace, functions_by_resource, no_constructor
 from aegis.text import shown
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Interface, Resource
 
 if TYPE_CHECKING:
-    from aegis.component.planning.artifact import Component
-    from aegis.engine import Module
-    from aegis.sandbox.run import Run
-    from aegis.sandbox.sandbox import Sandbox
+    from aegis.sandbox.run import GuestRun
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["SandboxOpening", "async_namespace", "off_loop", "on_loop", "turns"]
+__all__ = ["async_namespace", "off_loop", "on_loop", "turns"]
 
 
-async def on_loop(run: Run, function: Callable[[], Any]) -> Any:
+async def on_loop(run: GuestRun, function: Callable[[], Any]) -> Any:
     """Run ``function``, which calls the guest of ``run``, on a guest thread, and await its end."""
     return await supervise_on_loop(function, run.door, run.cancel_now, run.leave, run.backend.turns)
 
@@ -41,48 +37,7 @@ def turns(most: int) -> GuestThreadPool:
     return GuestThreadPool(most)
 
 
-class SandboxOpening:
-    """A sandbox to be created off the event loop: the value of ``async with``, or of ``await``.
-
-    ``async with`` also closes it off the loop. If the task is cancelled, the start functions of the guest end, and
-    nothing of the sandbox is left.
-    """
-
-    __slots__ = ("_artifact", "_make", "_new_run", "_sandbox")
-
-    def __init__(
-        self, make: Callable[[Run], Sandbox], new_run: Callable[[], Coroutine[Any, Any, Run]],
-        artifact: Module | Component | None,
-    ) -> None:  # fmt: skip
-        self._make, self._new_run, self._artifact = make, new_run, artifact
-        self._sandbox: Sandbox | None = None
-
-    async def _open(self) -> Sandbox:
-        run, artifact = await self._new_run(), self._artifact
-        if artifact is not None:
-            try:
-                await on_loop(run, lambda: run.load(artifact))
-            except GeneratorExit:  # nothing can be awaited any more; the thread frees the sandbox
-                raise
-            except BaseException:
-                with suppress(SandboxStateError):  # abandoned: its thread does not return, and frees it if it ever does
-                    await finish_on_loop(run.close)
-                raise
-        return self._make(run)
-
-    def __await__(self) -> Generator[Any, Any, Sandbox]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Sandbox:
-        self._sandbox = await self._open()
-        return self._sandbox
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self._sandbox is not None:
-            await self._sandbox.aclose()
-
-
-def async_namespace(run: Run, bound: Namespace, table: Interface) -> Namespace:
+def async_namespace(run: GuestRun, bound: Namespace, table: Interface) -> Namespace:
     """Return the interface ``bound`` of a run with functions to await instead of functions that block."""
     full: str = bound.__interface__
     members: dict[str, Any] = {}
@@ -96,7 +51,7 @@ def async_namespace(run: Run, bound: Namespace, table: Interface) -> Namespace:
     return Namespace(bound.__name__, members, full)
 
 
-def _awaited(run: Run, name: BoundName) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _awaited(run: GuestRun, name: BoundName) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls the export ``name``, under its Python name."""
 
     async def call(*args: Any) -> Any:
@@ -109,7 +64,7 @@ def _awaited(run: Run, name: BoundName) -> Callable[..., Coroutine[Any, Any, Any
 class _AsyncResource:
     """A resource of a guest: its constructor, and its other functions as attributes, all to be awaited."""
 
-    def __init__(self, run: Run, interface: str, resource: str, functions: list[str], table: Interface) -> None:
+    def __init__(self, run: GuestRun, interface: str, resource: str, functions: list[str], table: Interface) -> None:
         self._run, self._resource = run, resource
         self._constructor: Callable[..., Coroutine[Any, Any, Any]] | None = None
         for name in functions:

@@ -1,34 +1,42 @@
 """The seam to the place where guests run: this process (:mod:`.in_process`), or a worker (:mod:`aegis.isolation`).
 
-A :class:`Backend` belongs to a runtime and has its policy. For each :class:`~aegis.sandbox.run.Run` it acquires the
-grants, makes a :class:`Plan` of the artifact and creates a :class:`Store` from it. A store is one instance of the
-guest: the run calls its exports through closures, on the thread that has its token. The other modules of this package
-use only these protocols, so they behave the same for both backends.
+A :class:`Backend` belongs to a runtime and has its policy. For each :class:`Run` it acquires the grants, makes a
+:class:`Plan` of the artifact and creates a :class:`Store` from it. A store is one instance of the guest: the run calls
+its exports through closures, on the thread that has its token. The other modules of this package use only these
+protocols, so they behave the same for both backends. :class:`aegis.sandbox.run.GuestRun` implements :class:`Run`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from aegis import host
     from aegis.component.planning.artifact import Component
+    from aegis.component.planning.world import ImportedFunction
     from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
+    from aegis.engine.compile.code import Artifact
     from aegis.engine.store.memory import LinearMemory
+    from aegis.engine.threads.guest_thread import Job
     from aegis.engine.threads.queue import GuestThreadPool
+    from aegis.host.stdio import Stdio
+    from aegis.host.wasi import Wasi
+    from aegis.limits import Limits
     from aegis.observe.bus import EventBus, Subscriber
-    from aegis.policy import Policy
+    from aegis.policy import Policy, StdioCapability
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
-    from aegis.values import HostFunction
+    from aegis.values import AnswerStep, Decision, GuestMemory, HostFunction
     from aegis.wasm.binary import GlobalType
+    from aegis.wit.types import Interface
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["Backend", "Functions", "Plan", "Store"]
+__all__ = ["Backend", "Functions", "Plan", "PlanOfComponent", "Run", "State", "Store"]
 
+State = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
+"""The state of a sandbox."""
 Functions = Sequence["HostFunction"] | Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
 """The functions that serve an artifact's imports: one for each, in the order of the imports, or by number."""
 
@@ -40,22 +48,40 @@ class Plan(Protocol):
     """Whether the engine calls Python code during instantiation, for example to account for memories."""
 
     @property
-    def artifact(self) -> Any: ...
+    def artifact(self) -> Module | Component: ...
     @property
-    def limits(self) -> Any: ...
+    def limits(self) -> Limits: ...
     def entry(self, name: Any) -> Any:
         """Return the export ``name``; raise ``ExportNotFound``."""
 
 
-class Store(Protocol):
-    """An instance of a guest. Only the thread that has taken its token may call it.
+class PlanOfComponent(Plan, Protocol):
+    """The plan of a component's stores."""
 
-    All methods may be called from any thread; :meth:`cancel` also while another thread is in the guest.
+    starts: bool
+    """Whether instantiation may run guest code, or wait."""
+    counted: bool
+    """Whether the engine calls Python for each growth of a memory."""
+
+    @property
+    def functions(self) -> Sequence[ImportedFunction]:
+        """The imported functions, in the order of their numbers."""
+
+    def check(self, interface: str, function: str, table: Interface) -> None:
+        """Raise ``LinkError`` unless an exported function has the type that the bindings declare."""
+
+
+class Store(Protocol):
+    """An instance of a guest, which one thread at a time may enter: the one that holds its token.
+
+    Closures of exports take the token themselves. :meth:`bare_memory`, :meth:`memory_size`, :meth:`fuel_left`,
+    :meth:`global_get`, :meth:`global_set` and :meth:`close` are for the thread that holds it. Any thread may call the
+    other methods at any time; they raise ``SandboxStateError`` (busy) if they need the token and another thread has it.
     """
 
     token: list[None]
     """Empty while a thread holds the store; otherwise it has one element. ``list.pop`` takes it atomically."""
-    alone: bool
+    calls_no_python: bool
     """Whether no guest code can call Python.
 
     Then the main thread may run it: Python runs signal handlers there, and one that raises at the entry of a native
@@ -71,7 +97,7 @@ class Store(Protocol):
     """The layers that confine the guest's process: name, whether it is in force, details. Empty for this process."""
 
     @property
-    def plan(self) -> Any: ...
+    def plan(self) -> Plan: ...
     def closure(self, name: Any) -> Callable[..., Any]:
         """Return the function that calls an export, for use on a guest thread; raise ``ExportNotFound``."""
 
@@ -115,6 +141,74 @@ class Store(Protocol):
         """Free the native state; a second close does nothing. The caller has the token, or no other thread can call."""
 
 
+class Run(Protocol):
+    """One run of one guest, as its backend and the parts of a sandbox see it."""
+
+    backend: Backend
+    door: Door
+    args: tuple[str, ...]
+    stdio: StdioCapability | None
+    bus: EventBus
+    denied: Callable[[Decision], None] | None
+    answer: AnswerStep | None
+    imports: Mapping[str, Any]
+    functions: dict[tuple[str, str], Callable[..., Any]] | None
+    """Functions that the embedder registered for a core module, by module and name."""
+    trap_missing: bool
+    observed: bool
+    """Whether calls have events or are measured."""
+    artifact: Module | Component | None
+    component_made: Any
+    """The :class:`~aegis.sandbox.component.SandboxComponent`, after its first use."""
+    prepared: Any
+    """The :class:`~aegis.sandbox.component.Prepared` of the component."""
+    wasi_made: Wasi | None
+    store: Store | None
+    grants: host.Grants | None
+    memory: GuestMemory | None
+    """Access to the guest's memory for host functions, for a core module with imports."""
+    kept_stdio: Stdio | None
+    """The standard streams of the latest guest after it was freed, for the meter."""
+    state: State
+
+    @property
+    def component(self) -> Any:
+        """The component of this run; ``None`` for a core module."""
+
+    def loaded(self) -> Any:
+        """Return the artifact; raise ``SandboxStateError`` if the run is empty."""
+
+    def live(self) -> Store:
+        """Return the store of a ready run; raise ``SandboxStateError`` in other states."""
+
+    def acquired(self) -> host.Grants:
+        """Return the grants, acquired when the guest first needs them."""
+
+    def on_guest_stack(self) -> bool:
+        """Return whether this thread is in a host function that the guest called."""
+
+    def held(self) -> AbstractContextManager[Store]:
+        """Return a context manager that holds the token of the store."""
+
+    def exclusive(self) -> AbstractContextManager[LinearMemory]:
+        """Return a context manager that holds the token, and yields access to the guest's memory."""
+
+    def call(self, name: Any, *args: Any) -> Any:
+        """Call the export ``name``."""
+
+    def signature(self, name: Any) -> tuple[str, int]:
+        """Return the signature of an export for messages, and the number of its parameters."""
+
+    def supervised(self, function: Callable[[], Any]) -> Any:
+        """Run ``function`` on a guest thread while this one waits."""
+
+    def cancel_now(self) -> None:
+        """Cancel the call that starts or is under way."""
+
+    def leave(self, job: Job) -> None:
+        """Leave the store and the grants to a thread that does not return."""
+
+
 class Backend(Protocol):
     """The backend of one runtime: it creates the stores of its sandboxes."""
 
@@ -129,21 +223,30 @@ class Backend(Protocol):
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
         """Return the event bus of a new run, for the subscribers of the runtime and the given ones."""
 
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact`` for this backend, named ``what`` in errors.
+
+        Raise ``ArtifactError`` if the engine rejects it.
+        """
+
+    def close(self) -> None:
+        """Release the resources that the backend keeps between sandboxes."""
+
     def acquire(self, run: Run) -> host.Grants:
         """Return the grants of a run; raise ``PolicyError`` for one that cannot be acquired."""
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return the providers of a component's imports; raise ``LinkError`` for imports without a provider."""
 
-    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
         """Return the plan of a module's stores; ``watched``: measure its memory; ``pooled``: take slots of the pool."""
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
-    ) -> Any:
+    ) -> PlanOfComponent:
         """Return the plan of a component's stores under these providers."""
 
-    def memory(self, door: Door) -> Any:
+    def memory(self, door: Door) -> GuestMemory:
         """Return access to a module's memory for host functions, which counts the copied bytes at ``door``."""
 
     def served(self, run: Run, module: Module, memory: Any) -> Mapping[int, Callable[..., Any]] | None:

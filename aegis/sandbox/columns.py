@@ -13,7 +13,7 @@ from aegis.values import Rows
 from aegis.wit.types import Function, show
 
 if TYPE_CHECKING:
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = ["call_many"]
 

@@ -19,11 +19,9 @@ from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.component.link import ComponentPlan
     from aegis.host.wasi import Wasi
-    from aegis.sandbox.backend import Backend, Functions, Store
+    from aegis.sandbox.backend import Backend, Functions, PlanOfComponent, Run, Store
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
 
 
 __all__ = ["Prepared", "SandboxComponent"]
@@ -35,7 +33,7 @@ class Prepared(NamedTuple):
     backend: ref[Backend]
     watched: bool
     providers: Providers
-    plan: ComponentPlan
+    plan: PlanOfComponent
     direct: bool
     """Whether a store needs the plan alone: it is in this process, without imports and without start functions."""
 

@@ -1,4 +1,4 @@
-"""The exports by which artifacts are run: programs, reactors, and single functions."""
+"""The exports by which artifacts are run: programs and single functions."""
 
 from __future__ import annotations
 
@@ -6,40 +6,17 @@ from collections.abc import Mapping
 
 from aegis.engine.compile.artifact import Module
 from aegis.engine.store.plan import callable_export
-from aegis.errors import ExportNotFound, GuestExit
-from aegis.support.lean import TYPE_CHECKING, replace
+from aegis.errors import ExportNotFound
+from aegis.sandbox.programs import COMMAND
+from aegis.support.lean import TYPE_CHECKING
 from aegis.text import printable, similar_names
-from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
-    from aegis.observe.outcome import Outcome
-    from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["ended", "entry_point", "is_program", "prepare", "require_entry"]
+__all__ = ["entry_point", "require_entry"]
 
-_COMMAND = "wasi:cli/run"
 _HANDLER = "wasi:http/incoming-handler"
-
-
-def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
-    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
-    if artifact.kind == "module" and function not in ("_start", "_initialize"):
-        assert isinstance(artifact, Module)
-        if artifact.export("_initialize") is not None:
-            sandbox.call("_initialize")
-
-
-def is_program(function: str) -> bool:
-    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
-    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
-
-
-def ended(function: str, outcome: Outcome) -> Outcome:
-    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
-    if is_program(function) and isinstance(outcome.value, Err):
-        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
-    return outcome
 
 
 def entry_point(artifact: Module | Component) -> str:
@@ -52,7 +29,7 @@ def entry_point(artifact: Module | Component) -> str:
 
 def _entry_among(functions: list[str], kind: str) -> str:
     for name in functions:
-        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
+        if name == "_start" or (name.startswith(f"{COMMAND}@") and name.endswith("#run")):
             return name
     if "main" in functions:
         return "main"
@@ -63,10 +40,10 @@ def _entry_among(functions: list[str], kind: str) -> str:
         raise ExportNotFound(
             f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
             "--invoke, or build it with wasi:cli/run",
-            name=_COMMAND, near=[],
+            name=COMMAND, near=[],
         )  # fmt: skip
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
+    start, how = ("_start", "-e") if kind == "module" else (COMMAND, "--invoke")
     raise ExportNotFound(
         f"the {kind} exports no {start}: name a function with {how}: it exports {shown}",
         name=start, near=similar_names(start, functions),

@@ -13,7 +13,7 @@ from aegis.wit.types import Function, Interface
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = [
     "BoundName", "Exports", "Namespace", "arguments_error", "functions_by_resource", "namespace", "no_constructor",

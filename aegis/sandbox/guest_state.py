@@ -12,12 +12,11 @@ from aegis.engine.call.core_values import coerce, scalar_types
 from aegis.errors import CallError, SandboxStateError
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable, similar_names
-from aegis.values import MemoryFault
+from aegis.values import GuestMemory, MemoryFault
 from aegis.wasm.binary import GlobalType
 
 if TYPE_CHECKING:
-    from aegis.engine.store.memory import LinearMemory
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = ["Caller", "Globals", "Memory"]
 
@@ -186,7 +185,7 @@ class Caller:
         """
         return self._inside().door.remaining()
 
-    def _memory(self) -> LinearMemory:
+    def _memory(self) -> GuestMemory:
         memory = self._inside().memory
         assert memory is not None  # a guest that called a host function has imports
         return memory

@@ -2,80 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from aegis import host
-from aegis.engine.call.door import Door, budgets_of
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.plan import ModulePlan, plan_for
 from aegis.engine.store.store import ModuleStore, PoolExhausted
-from aegis.observe.bus import EventBus, Subscriber
+from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
+from aegis.sandbox.base_backend import BaseBackend
 from aegis.sandbox.link_module import served_by_host, wants_host
-from aegis.support.lean import TYPE_CHECKING, Any, replace
-from aegis.values import Decision, HostFunction
+from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.values import HostFunction
 
 if TYPE_CHECKING:
     from aegis.component.link import ComponentPlan
     from aegis.component.planning.artifact import Component
     from aegis.component.store import ComponentStore
+    from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.code import Artifact
-    from aegis.engine.threads.queue import GuestThreadPool
-    from aegis.host.files.protected import Protected
-    from aegis.sandbox import backend
+    from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["BaseBackend", "InProcessBackend", "release"]
-
-
-class BaseBackend:
-    """Base of all backends: the policy, the subscribers of the runtime, and the door and event bus of each run."""
-
-    def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
-        self.policy = policy
-        self.subscribers = tuple(subscribers)
-        self._budgets = budgets_of(policy.limits)
-        self._explain: Callable[[Decision], Decision] | None = self.explained
-        self.turns: GuestThreadPool | None = None
-        """The pool that bounds the asynchronous calls of this runtime; ``None``: the one that all others share."""
-        self.protected: tuple[Protected, ...] = ()
-        """Host files that no grant of a sandbox may reach, besides those that the policy names itself."""
-
-    def explained(self, decision: Decision) -> Decision:
-        """Return a decision with its remedy, the option that would change it."""
-        from aegis.policy.remedies import explained
-
-        return explained(self.policy, decision)
-
-    def door(self) -> Door:
-        """Return the door of a new run. It explains denials by the policy of this backend."""
-        door = Door(self.policy.limits, self._budgets)
-        door.explain = self._explain
-        return door
-
-    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
-        """Return the event bus of a new run, for the subscribers of the runtime and the given ones."""
-        return EventBus(_run_name(), (*self.subscribers, *subscribers))
-
-    def policy_of(self, run: Run) -> Policy:
-        """Return the policy of one sandbox, which may have its own standard streams."""
-        return self.policy if run.stdio is None else replace(self.policy, stdio=run.stdio)
-
-    def acquire(self, run: Run) -> host.Grants:
-        """Return the grants of one sandbox."""
-        policy = self.policy if run.stdio is None else self.policy_of(run)
-        return host.Grants(policy, run.args, run.door, self.protected)
-
-    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
-        """Return the providers of a component's imports; raise ``LinkError`` for imports without a provider."""
-        from aegis.sandbox.link_component import Providers
-
-        return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
+__all__ = ["InProcessBackend"]
 
 
 class InProcessBackend(BaseBackend):
@@ -106,6 +58,10 @@ class InProcessBackend(BaseBackend):
         if artifact.counted(self.policy.limits, watched=watched or self.exact):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
+
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact``, named ``what`` in errors. Raise ``ArtifactError`` if the engine rejects it."""
+        artifact.prepare(self.engine_of, what)
 
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> ModulePlan:
         """Return the plan of a module's stores, the latest one if it matches.
@@ -162,7 +118,8 @@ class InProcessBackend(BaseBackend):
 
     def module_store(self, run: Run, plan: ModulePlan, functions: Any) -> ModuleStore:
         """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
-        return ModuleStore(plan, run.door, functions, run.memory, observed=run.observed)
+        memory: Any = run.memory  # a LinearMemory: memory() made it
+        return ModuleStore(plan, run.door, functions, memory, observed=run.observed)
 
     def component_store(
         self, run: Run, plan: ComponentPlan, functions: Any, *, classes: Callable[[int], Callable[..., ResourceHandle]]
@@ -171,30 +128,3 @@ class InProcessBackend(BaseBackend):
         from aegis.component.store import ComponentStore
 
         return ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
-
-
-_runs = 0
-_PROCESS = f"{os.getpid():x}"
-
-
-def _run_name() -> str:
-    """Return a name for a run that is unique on this host: the number of the process, and that of the run."""
-    global _runs
-    _runs += 1
-    return f"{_PROCESS}-{_runs}"
-
-
-def release(store: backend.Store | None, grants: host.Grants | None, door: Door) -> None:
-    """Free the resources of a run: native memory, host objects that its guest had handles of, descriptors.
-
-    The order matters: no guest code may run any more when its handles are dropped, and dropping them may use grants.
-    """
-    if store is not None and store.take_token():
-        store.close()
-    try:
-        if door.handles is not None:
-            door.handles.close()
-    finally:
-        if grants is not None:
-            grants.close()
-        door.close()

@@ -12,9 +12,8 @@ from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
-    from aegis.sandbox.backend import Store
+    from aegis.sandbox.backend import Run, Store
     from aegis.sandbox.component import SandboxComponent
-    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["component_of", "instantiate", "instantiate_again", "wasi_of"]
@@ -40,7 +39,7 @@ def instantiate_again(run: Run, component: Any) -> bool:
 
 def _handle_class(run: ref[Run], key: int) -> Callable[..., ResourceHandle]:
     """Return the class of handles of a resource. The weak reference keeps a store from keeping its run alive."""
-    return run().component.handle_class(key)  # type: ignore[union-attr]
+    return run().component.handle_class(key)  # type: ignore[union-attr, no-any-return]
 
 
 def wasi_of(run: ref[Run]) -> Wasi:
@@ -83,7 +82,7 @@ def instantiate(run: Run, functions: Any) -> Store:
     module, component = run.loaded(), run.component
     if component is not None:
         if not component.starts:
-            return component.new_store(functions)
+            return component.new_store(functions)  # type: ignore[no-any-return]
         return _instantiate_supervised(run, component.new_store, functions, calls=component.calls_python)
     plan = run.backend.plan(module, watched=run.observed)
     if not module.info.has_start and not plan.calls_python:

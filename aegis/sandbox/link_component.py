@@ -19,7 +19,8 @@ from aegis.bindings import index
 from aegis.component.planning.world import ImportedFunction
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
-from aegis.sandbox.host_functions import prepared, takes_deadline
+from aegis.sandbox.host_function_adapters import adapted, takes_deadline
+from aegis.sandbox.missing_imports import missing_text
 from aegis.text import count, literal, printable, similar_names
 from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import pascal, snake
@@ -154,7 +155,7 @@ class Providers:
         callables: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
-            callables.append(prepared(own, str(function), door) if own else self._offered(callables, n, function, wasi))
+            callables.append(adapted(own, str(function), door) if own else self._offered(callables, n, function, wasi))
         return callables
 
     def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:
@@ -461,9 +462,7 @@ def _remedy(name: str, item: Interface | Function) -> str:
 def _link_error(missing: list[MissingImport], faults: list[str]) -> LinkError:
     parts = []
     if missing:
-        shown = [f"{m.module} ({m.type}): {m.remedy}" for m in missing[:20]]
-        more = f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
-        parts.append(f"nothing provides {count(len(missing), 'import')}: {'; '.join(shown)}{more}")
+        parts.append(missing_text(missing))
     if faults:
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
         parts.append(f"a provider does not match its import: {'; '.join(faults[:20])}{more}")

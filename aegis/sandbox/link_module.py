@@ -13,16 +13,17 @@ from aegis.engine.call.core_values import scalar_types
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.guest_state import Caller
-from aegis.sandbox.host_functions import prepared
+from aegis.sandbox.host_function_adapters import adapted
+from aegis.sandbox.missing_imports import missing_text
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.text import count, literal, printable
+from aegis.text import literal, printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import Import, ModuleInfo
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.host import Wanted
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = [
     "HOST_MODULES", "Functions", "collect", "link", "linked", "require_imports", "served_by_host", "unprovided",
@@ -158,7 +159,7 @@ def _find(
         function = own[key]
         if getattr(function, _MARK, False):
             function = partial(function, caller)
-        function = prepared(function, f"{wanted.module}.{wanted.name}", door)
+        function = adapted(function, f"{wanted.module}.{wanted.name}", door)
         return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
     if key in offered:
         served = offered[key]
@@ -211,7 +212,4 @@ def _remedy(wanted: Import) -> str:
 
 
 def _link_error(missing: list[MissingImport]) -> LinkError:
-    shown = [f"{m.module}.{m.name} {m.type}: {m.remedy}" for m in missing[:20]]
-    more = f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
-    lead = count(len(missing), "import")
-    return LinkError(f"nothing provides {lead}: {'; '.join(shown)}{more}", missing=missing)
+    return LinkError(missing_text(missing), missing=missing)

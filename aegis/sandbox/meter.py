@@ -10,16 +10,17 @@ from weakref import proxy
 
 from aegis.errors import AegisError, GuestTrap, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
+from aegis.sandbox.programs import ended
 from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.values import Decision, MemoryFault, Rows
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.compile.code import Artifact
     from aegis.host import Grants
     from aegis.host.stdio import Stdio
-    from aegis.sandbox.backend import Store
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run, Store
 
 __all__ = ["Meter"]
 
@@ -192,7 +193,8 @@ class Meter:
 
         self._bus.emit(
             CapabilityChecked, capability=decision.capability, action=decision.action, target=decision.target,
-            allowed=decision.allowed, rule=decision.rule, remedy=decision.remedy,
+            allowed=decision.allowed, rule=decision.rule,
+            remedy=decision.remedy or decision.wanted,  # in a worker, which explains nothing; its parent does
         )  # fmt: skip
 
     def _logged(self, level: str, message: str) -> None:
@@ -206,6 +208,7 @@ class Meter:
 
         self._bus.emit(
             ModuleLoaded, digest=module.digest, artifact=module.kind, size=module.size, cached=module.cached,
+            proposals=" ".join(module.proposals),
             seconds=module.seconds,
         )  # fmt: skip
 
@@ -232,6 +235,9 @@ class Meter:
             if not outcome.ok:
                 self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
             self._completed(name, mark, outcome)
+            raise
+        except Err as declared:  # a declared result; that of a program is its failure
+            self._completed(name, mark, ended(name, Outcome(value=declared)))
             raise
         self._completed(name, mark, Outcome())
 

@@ -1,9 +1,9 @@
 """The state and the life cycle of a sandbox. :class:`aegis.Sandbox` is its public interface.
 
-Life cycle: ``empty`` → ``ready`` (:meth:`Run.load`) → ``poisoned`` when a call does not return. :meth:`Run.reset` leads
-from any state but ``empty`` through ``resetting`` to ``ready``, :meth:`Run.close` from any state to ``closed``. A run
-is ``abandoned`` when a host function does not return: its thread keeps the store and the grants, and frees them if it
-ever returns; ``reset`` starts anew without them.
+Life cycle: ``empty`` → ``ready`` (``load``) → ``poisoned`` when a call does not return. ``reset`` leads from any state
+but ``empty`` through ``resetting`` to ``ready``, ``close`` from any state to ``closed``. A run is ``abandoned`` when a
+host function does not return: its thread keeps the store and the grants, and frees them if it ever returns; ``reset``
+starts anew without them.
 
 Two locks: the token of a store belongs to the thread that is in the guest or reads its memory; ``_life`` belongs to the
 thread that changes the state of the run. Neither waits: a second thread gets ``SandboxStateError``.
@@ -28,29 +28,24 @@ from aegis.engine.threads.guest_thread import Job
 from aegis.engine.threads.supervisor import supervise
 from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
-from aegis.sandbox.in_process import release
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
 from aegis.sandbox.link_module import Functions, checked, collect, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import last_lines, printable
-from aegis.values import AnswerStep, Decision
+from aegis.values import AnswerStep, Decision, GuestMemory
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
-    from typing import Literal, TypeAlias
-
     from aegis.component.planning.artifact import Component
     from aegis.host.stdio import Stdio
     from aegis.host.wasi import Wasi
     from aegis.policy import StdioCapability
-    from aegis.sandbox.backend import Backend, Store
+    from aegis.sandbox.backend import Backend, State, Store
     from aegis.sandbox.component import Prepared, SandboxComponent
     from aegis.wit.values import ResourceHandle
 
-    State: TypeAlias = Literal["empty", "ready", "poisoned", "resetting", "abandoned", "closed"]
-
-__all__ = ["Run"]
+__all__ = ["GuestRun"]
 
 _NO_STORE = "the sandbox is empty: load a module first"
 _REASONS = {
@@ -60,7 +55,7 @@ _REASONS = {
 }
 
 
-class Run:
+class GuestRun:
     """One run of one guest: its artifact, store, grants, counters and life cycle."""
 
     def __init__(
@@ -118,7 +113,7 @@ class Run:
     wasi_made: Wasi | None = None
     store: Store | None = None
     grants: host.Grants | None = None
-    memory: LinearMemory | None = None
+    memory: GuestMemory | None = None
     """Access to the guest's memory for host functions, for a core module with imports."""
     kept_stdio: Stdio | None = None
     """The standard streams of the latest guest after it was freed, for the meter."""
@@ -128,6 +123,10 @@ class Run:
     _meter_made: Meter | None = None
     _end: type[BaseException] | None = None
     """The class of the error that poisoned the run. The error itself would keep the guest's data by its traceback."""
+    _began = False
+    """Whether the guest has been called, so that ``_initialize`` of a reactor is no longer due."""
+    fuel_before: int | None = None
+    """Fuel that ``_initialize`` used before the latest call of :meth:`aegis.Sandbox.run`."""
     _abandoned_door: Door | None = None
     """The door of a call whose thread did not return. That thread still uses it, so a new guest needs another."""
 
@@ -185,6 +184,7 @@ class Run:
             self.door = self.backend.door()
             self.memory = self._meter_made = self.component_made = self.kept_stdio = None
             self._end = None
+            self._began = False
             self._start()
         finally:
             self._life.release()
@@ -258,7 +258,7 @@ class Run:
                 self._meter_made.keep_output(grants)
             else:  # no meter has read the output yet: keep the streams for one that does later
                 self.kept_stdio = grants.acquired_stdio
-        release(None, grants, self.door)
+        _release(None, grants, self.door)
 
     def _retire(self, verb: str) -> None:
         """Take the token of the store, for good, so that no thread is in the guest or enters it.
@@ -288,6 +288,8 @@ class Run:
         """
         try:
             store = self.live()
+            if not self._began:
+                self._begin(store, name)
             if not self.observed:
                 return self._enter(store, name, args)
             self.bus.refuse_subscribers()
@@ -302,6 +304,24 @@ class Run:
             self.failed(name, args, error)
             raise
 
+    def _begin(self, store: Store, name: Any) -> None:
+        """Before the first call of an export, call ``_initialize`` if the guest is a reactor (WASI application ABI).
+
+        It is a call of its own, with the limits of a call. A first call of ``_initialize`` itself is not preceded.
+        """
+        artifact = self.loaded()
+        if artifact.kind == "module" and artifact.reactor and str(name) != "_initialize":
+            store.plan.entry(name)  # a name that is not exported raises before any guest code runs
+            self._began = True
+            try:
+                self.call_unprepared("_initialize", ())
+            except BaseException:
+                self._began = self.state != "ready"  # the guest was not entered: it is still due
+                raise
+            if store.plan.limits.fuel is not None:
+                self.fuel_before = store.plan.limits.fuel - store.fuel_left()
+        self._began = True
+
     def cancel(self) -> None:
         """End the call under way, from any thread; without one, do nothing."""
         store = self.store
@@ -310,9 +330,9 @@ class Run:
 
     def _enter(self, store: Store, name: Any, args: tuple[Any, ...]) -> Any:
         """Call an export on this thread or, where this thread may not run guest code, on a guest thread."""
-        alone = store.alone
+        calls_no_python = store.calls_no_python
         function = store.closure_here(name)
-        if alone and not store.alone:
+        if calls_no_python and not store.calls_no_python:
             self.fast.clear()  # this closure can call Python: the main thread may not run the guest any more
         if function is None:
             store.plan.entry(name)
@@ -344,7 +364,7 @@ class Run:
             self.meter.keep_output(grants)
         self.store = self.grants = self.wasi_made = None
         self._abandoned_door, self.state = door, "abandoned"
-        job.afterwards(lambda _: release(store, grants, door))
+        job.afterwards(lambda _: _release(store, grants, door))
 
     def failed(self, name: Any, args: tuple[Any, ...], error: BaseException) -> None:
         """Raise ``CallError`` for arguments that do not match the signature; otherwise poison the run.
@@ -456,3 +476,19 @@ class Run:
 
 def _busy(verb: str) -> SandboxStateError:
     return SandboxStateError(f"the sandbox is busy: another thread changes its state: {verb} afterwards", state="busy")
+
+
+def _release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Free the resources of a run: native memory, host objects that its guest had handles of, descriptors.
+
+    The order matters: no guest code may run any more when its handles are dropped, and dropping them may use grants.
+    """
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

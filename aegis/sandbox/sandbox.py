@@ -10,15 +10,15 @@ from aegis.errors import AegisError, CallError, SandboxStateError
 from aegis.observe.bus import EventBus
 from aegis.observe.outcome import Outcome, Usage
 from aegis.sandbox.guest_state import Globals, Memory
-from aegis.sandbox.run import Run
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.sandbox.run import GuestRun
+from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.sandbox.backend import State
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
-    from aegis.sandbox.run import State
     from aegis.wit.types import Interface
 
 __all__ = ["Sandbox"]
@@ -42,7 +42,7 @@ class Sandbox:
 
     __slots__ = ("__weakref__", "_fast", "_run")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: GuestRun) -> None:
         self._run = run
         self._fast = run.fast  # the same dictionary for the life of the run
 
@@ -119,6 +119,9 @@ class Sandbox:
         A core module takes and returns int (i32, i64) and float (f32, f64). A component takes and returns the Python
         values of its WIT types; a function of an interface is named ``"interface#function"``.
 
+        The first call of a WASI reactor, a module that exports ``_initialize`` and no ``_start``, calls ``_initialize``
+        before, with the limits of a call of its own. An error of it is an error of the call.
+
         Raise :class:`~aegis.errors.CallError` for arguments that do not match the signature, before the guest runs. If
         the guest does not return, raise the reason: a :class:`~aegis.errors.GuestError` (a trap, an exit, an exceeded
         limit), a :class:`~aegis.errors.HostError` with the exception of the host function as its cause, or
@@ -127,7 +130,7 @@ class Sandbox:
             sandbox.call("divide", 7, 2)  # 3
             sandbox.call("divide", 1, 0)  # GuestTrap: the guest trapped: integer divide by zero
         """
-        # A copy of Run.call: calling it would make a short call a third slower.
+        # A copy of GuestRun.call: calling it would make a short call a third slower.
         try:
             return self._fast[name](*args)
         except (KeyError, Elsewhere):
@@ -179,7 +182,7 @@ class Sandbox:
         run.live()
         mark = run.meter.mark()
         door, before, component = run.door, run.door.first_denials, run.component
-        door.first_denials = ()
+        door.first_denials, run.fuel_before = (), None
         value, ended = None, None
         try:
             value = self.call(name, *args)
@@ -194,6 +197,8 @@ class Sandbox:
         finally:
             denials, door.first_denials = door.first_denials, before
         used = run.meter.since(mark)
+        if run.fuel_before is not None:  # this outcome is also that of the reactor's _initialize
+            used = replace(used, fuel=(used.fuel or 0) + run.fuel_before)
         if ended is not None:
             return Outcome.from_error(ended, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)
         return Outcome(value=value, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)

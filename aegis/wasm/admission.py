@@ -8,13 +8,14 @@ above the needs of real programs, and far below the sizes for which the engine t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from aegis.errors import ArtifactError
 from aegis.limits import TRUSTED, Limits, exceeded
 from aegis.text import printable
 from aegis.wasm.binary import MAX_TYPES, BinaryReader, Malformed, counted, skip_constant
 from aegis.wasm.cost import CompileCost, FunctionBody, Weights, compile_cost
+from aegis.wasm.instructions import patterns_for
 
 __all__ = ["check_compile_cost"]
 
@@ -26,12 +27,14 @@ FUNCTION_SHARE = 20
 """The limit ``complexity`` divided by this bounds one function, because memory grows with the largest function."""
 
 
-def check_compile_cost(data: bytes, limits: Limits) -> None:
+def check_compile_cost(data: bytes, limits: Limits, proposals: Collection[str] = ()) -> None:
     """Check the cost of compiling ``data``, which was read successfully as a module or component before.
+
+    ``proposals`` are the enabled ones beyond the default; code that uses another one is rejected by its name.
 
     Raise :class:`~aegis.errors.ArtifactError` with the name of the exceeded limit.
     """
-    walk = _AdmissionCheck(data, limits)
+    walk = _AdmissionCheck(data, limits, proposals)
     try:
         for start, end in core_modules(data, 0, len(data)):
             walk.module(start, end)
@@ -64,8 +67,9 @@ def sections(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]
 class _AdmissionCheck:
     """The totals over all modules of one artifact."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: bytes, limits: Limits, proposals: Collection[str]) -> None:
         self.data, self.limits = data, limits
+        self.known = patterns_for(proposals)
         self.functions = 0
         self.microseconds = 0
 
@@ -130,7 +134,7 @@ class _AdmissionCheck:
         count = r.count()
         if count != len(types):
             raise Malformed("the function section and the code section have different lengths")
-        weights = Weights([params + results for params, results in self.signatures])
+        weights = Weights([params + results for params, results in self.signatures], self.known)
         nesting = self.limits.nesting
         for index, signature in enumerate(types):
             body = self.body(r, index, self.params(signature))
@@ -193,7 +197,8 @@ def _imported_functions(r: BinaryReader) -> int:
         r.skip(r.leb())
         kind = r.byte()
         found += kind == 0
-        if kind == 0:
+        if kind in (0, 4):  # a function or a tag: the latter's attribute is 0
+            r.skip(kind // 4)
             r.leb()
             continue
         if kind != 2:

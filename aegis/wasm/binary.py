@@ -61,9 +61,10 @@ NO_EXTERNREF = (
     "the module uses externref or another garbage-collected reference, which Aegis does not support: "
     "build it without (funcref is supported)"
 )
+_EXCEPTION_TYPES = {0x69: "exnref", 0x74: "nullexnref"}
 _PROPOSALS = {
-    0x69: "exceptions", 0x68: "stack-switching", 0x6E: "gc", 0x6D: "gc", 0x6C: "gc", 0x6B: "gc", 0x6A: "gc",
-    0x71: "gc", 0x72: "gc", 0x73: "gc", 0x74: "exceptions", 0x63: "function-references", 0x64: "function-references",
+    0x68: "stack-switching", 0x6E: "gc", 0x6D: "gc", 0x6C: "gc", 0x6B: "gc", 0x6A: "gc",
+    0x71: "gc", 0x72: "gc", 0x73: "gc", 0x63: "function-references", 0x64: "function-references",
 }  # fmt: skip
 _KINDS = ("func", "table", "memory", "global", "tag")
 SECTION_NAMES = (
@@ -108,9 +109,9 @@ class GlobalType(NamedTuple):
 
 
 class TagType(NamedTuple):
-    """An exception tag; Aegis rejects modules with tags."""
+    """An exception tag; the parameters of its type are the values of an exception."""
 
-    type: int
+    type: FuncType
 
     def __str__(self) -> str:
         return f"tag {self.type}"
@@ -141,7 +142,7 @@ class ModuleInfo:
 
     __slots__ = (
         "exports", "functions", "globals", "has_start", "imports", "memories", "memory_exports", "proposals",
-        "sections", "tables",
+        "sections", "tables", "tags",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -150,12 +151,14 @@ class ModuleInfo:
         self.memories: list[MemoryType] = []
         self.tables: list[TableType] = []
         self.globals: list[GlobalType] = []
+        self.tags: list[TagType] = []
         self.sections: list[tuple[str, int]] = []
         self.memory_exports: list[tuple[str, int]] = []
         """Name and index of each exported memory."""
         self.functions = 0
         self.has_start = False
         self.proposals: set[str] = set()
+        """Proposals that the declarations use and a policy can enable. The code may use more."""
 
 
 def is_module(data: bytes) -> bool:
@@ -295,7 +298,8 @@ def _section(number: int, r: BinaryReader, info: ModuleInfo, types: list[FuncTyp
         case 8:
             info.has_start = True
         case 13:
-            info.proposals.add("exceptions")
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "tags")):
+                info.tags.append(_tag(r, info, types))
         case _:
             pass
 
@@ -313,8 +317,10 @@ def value_type(r: BinaryReader, info: ModuleInfo) -> str:
     code = r.byte()
     if code == _EXTERNREF:
         raise ArtifactError(NO_EXTERNREF)
+    if code in _EXCEPTION_TYPES:
+        info.proposals.add("exceptions")
+        return _EXCEPTION_TYPES[code]
     if code in _PROPOSALS:
-        info.proposals.add(_PROPOSALS[code])
         raise ArtifactError(_refusal(_PROPOSALS[code]))
     if code not in _VALUE_TYPES:
         raise Malformed(f"0x{code:02x} is not a value type")
@@ -376,6 +382,13 @@ def _global(r: BinaryReader, info: ModuleInfo) -> GlobalType:
     return GlobalType(value, r.byte() == 1)
 
 
+def _tag(r: BinaryReader, info: ModuleInfo, types: list[FuncType]) -> TagType:
+    info.proposals.add("exceptions")
+    if r.byte():
+        raise Malformed("the attribute of a tag is not 0")
+    return TagType(_type_at(types, r.leb()))
+
+
 def _import(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     module, name, kind = r.name(), r.name(), r.byte()
     if kind >= len(_KINDS):
@@ -396,7 +409,8 @@ def _import(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions:
             extern = _global(r, info)
             info.globals.append(extern)
         case _:
-            raise ArtifactError(_refusal("exceptions"))
+            extern = _tag(r, info, types)
+            info.tags.append(extern)
     info.imports.append(Import(module, name, _KINDS[kind], extern))
 
 
@@ -404,10 +418,8 @@ def _export(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions:
     name, kind, index = r.name(), r.byte(), r.leb()
     if kind >= len(_KINDS):
         raise Malformed(f"0x{kind:02x} is not a kind of export")
-    spaces: tuple[list[int] | list[TableType] | list[MemoryType] | list[GlobalType], ...]
-    spaces = (functions, info.tables, info.memories, info.globals)
-    if kind == 4:
-        raise ArtifactError(_refusal("exceptions"))
+    spaces: tuple[list[int] | list[TableType] | list[MemoryType] | list[GlobalType] | list[TagType], ...]
+    spaces = (functions, info.tables, info.memories, info.globals, info.tags)
     if index >= len(spaces[kind]):
         raise Malformed(f"the export {printable(name, 60)!r} names {_KINDS[kind]} {index}, which does not exist")
     extern = _type_at(types, functions[index]) if kind == 0 else spaces[kind][index]

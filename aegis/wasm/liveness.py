@@ -10,8 +10,22 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from aegis.wasm.binary import BinaryReader
+from aegis.wasm.instructions import (
+    BLOCK,
+    BULK,
+    END,
+    IF,
+    LOCAL_GET,
+    LOCAL_SET,
+    LOCAL_TEE,
+    LOOP,
+    MEMORY_GROW,
+    TABLE_GROW,
+)
 
 __all__ = ["Liveness"]
+
+_SETS = (LOCAL_SET, LOCAL_TEE)
 
 
 class _LiveRange:
@@ -27,11 +41,17 @@ class _LiveRange:
 class Liveness:
     """The live ranges of a function's locals, fed with its tokens in order.
 
-    A loop counts as three branches, ``memory.grow`` as four, as in :mod:`aegis.wasm.cost`.
+    A loop counts as three branches, ``memory.grow`` as four, a bulk instruction, which tests its ranges, as two; the
+    weights are those of :mod:`aegis.wasm.cost`.
     """
 
     def __init__(self, count: int) -> None:
-        self.branches = self.merged = self.deepest = 0
+        self.branches = 0
+        """Branches so far; the unit of all positions here."""
+        self.merged = 0
+        """For each block, the locals that it sets, added together: their values merge where it ends."""
+        self.deepest = 0
+        """The greatest depth of nested blocks."""
         self._values = [[_LiveRange(0, 0, 0)] for _ in range(count)]
         self._blocks = [0]
         self._sets = [0]
@@ -45,22 +65,23 @@ class Liveness:
             if not token:
                 continue
             op = token[0]
-            if op == 0x20:
+            if op == LOCAL_GET:
                 self._get(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
-            elif op in (0x21, 0x22):
+            elif op in _SETS:
                 self._set(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
-            elif op in (2, 3, 4):
+            elif BLOCK <= op <= IF:
                 self._open(op)
-            elif op == 0x0B:
+            elif op == END:
                 self._close()
             elif op:
-                self.branches += 4 if op == 0x40 or (op == 0xFC and token[1] & 0x7F == 0x0F) else 2 if op == 0xFC else 1
+                grows = op == MEMORY_GROW or (op == BULK and token[1] & 0x7F == TABLE_GROW)
+                self.branches += 4 if grows else 2 if op == BULK else 1
 
     def carried(self) -> int:
         """Return the total length of all live ranges in branches."""
         return self._past + sum(life.last - life.first for lives in self._values for life in lives)
 
-    def _known(self, lives: list[_LiveRange]) -> _LiveRange:
+    def _visible(self, lives: list[_LiveRange]) -> _LiveRange:
         """Drop the values whose blocks have ended, and return the visible one; the initial value always remains."""
         while True:
             life = lives[-1]
@@ -72,7 +93,7 @@ class Liveness:
     def _get(self, index: int) -> None:
         if index >= len(self._values):
             return  # invalid: the engine rejects the module here
-        life = self._known(self._values[index])
+        life = self._visible(self._values[index])
         life.last = self.branches
         outermost = bisect_right(self._depths, life.depth)
         if outermost < len(self._loops):
@@ -83,7 +104,7 @@ class Liveness:
             return
         self._sets[-1] |= 1 << index
         lives, depth = self._values[index], len(self._blocks) - 1
-        life = self._known(lives)
+        life = self._visible(lives)
         if life.depth == depth:
             self._past += life.last - life.first
             life.first = life.last = self.branches
@@ -94,11 +115,11 @@ class Liveness:
         self._opened += 1
         self._blocks.append(self._opened)
         self._sets.append(0)
-        if op == 3:
+        if op == LOOP:
             self._loops.append(set())
             self._depths.append(len(self._blocks) - 1)
         self.deepest = max(self.deepest, len(self._blocks) - 1)
-        self.branches += 3 if op == 3 else 1
+        self.branches += 3 if op == LOOP else 1
 
     def _close(self) -> None:
         if len(self._blocks) == 1:

@@ -33,8 +33,8 @@ __all__ = [
 REFERENCE_BYTES = 8
 """One reference in a list or an object."""
 SOME_BYTES = 40
-"""``Some``; also added for a payload that needs no ``Some``, so that no option is counted with less than a third of its
-size in guest memory."""
+"""``Some``. Added for every present option, whether or not Python wraps it: otherwise a small payload would count less
+than a third of its guest bytes."""
 OK_BYTES, ERR_BYTES = 48, 336
 """``Ok``, and ``Err``, which is an exception object."""
 _PRIMITIVE_BYTES = {"bool": 0, "s64": 40, "u64": 40, "f32": 24, "f64": 24, "char": 80, "string": 56}
@@ -109,3 +109,4 @@ def fixed_bytes(of: WitType) -> int:
             return _FLAGS_BYTES
         case Own() | Borrow() | Stream() | Future():
             return _HANDLE_BYTES
+    raise TypeError(f"a type without a size: {of!r}")

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 __all__ = [
     "MAX_TYPE_DEPTH", "MAX_TYPE_PARTS", "MAX_TYPE_PARTS_IN_ALL", "PRIMITIVES", "Borrow", "Enum", "Flags", "Function",
-    "Future", "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Stream", "Tuple", "Variant", "WitType",
-    "children", "show",
+    "Future", "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Stream", "Tuple", "Variant",
+    "WitType", "children", "show",
 ]  # fmt: skip
 
 

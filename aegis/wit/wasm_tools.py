@@ -14,7 +14,7 @@ from typing import Any
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
 from aegis.text import printable
 from aegis.wit.model import Document
-from aegis.wit.read_json import read_document
+from aegis.wit.read_wasm_tools import read_document
 
 __all__ = ["read_wit"]
 
@@ -24,7 +24,7 @@ _PLACE = re.compile(r"^\s*--> (?P<place>.+:\d+:\d+)$", re.MULTILINE)
 _REMEDIES = (
     (
         re.compile(r"^package '.+' not found"),
-        "put its WIT into deps/ in that directory; `aegis wit DIR/deps` writes the packages that Aegis provides",
+        "put its WIT into deps/ in that directory (`aegis wit DIR/deps` writes the packages that Aegis provides)",
     ),
     (re.compile(r"not WIT information"), "name WIT text, a directory of it, or a component"),
     (re.compile(r"^(name|type) `.+` does not exist$"), "define it, or import it from another interface with use"),

@@ -1,4 +1,4 @@
-"""Write component values as WAVE, so that :mod:`aegis.wit.wave` parses them to equal values."""
+"""Write component values as WAVE, so that :mod:`aegis.wit.wave_read` parses them to equal values."""
 
 from __future__ import annotations
 

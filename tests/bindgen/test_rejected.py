@@ -51,7 +51,8 @@ PARSED = {
         "world.wit:1:42: type `b` depends on itself: break the cycle with a resource, or with indices into a list"
     ),
     "package a:b; world w { import x:y/z@1.0.0; }": (
-        "world.wit:1:31: package 'x:y@1.0.0' not found: put its WIT into deps/ in that directory"
+        "world.wit:1:31: package 'x:y@1.0.0' not found: put its WIT into deps/ in that directory "
+        "(`aegis wit DIR/deps` writes the packages that Aegis provides)"
     ),
     "world w { }": "world.wit: no `package` header was found in any WIT file for this package",
 }

@@ -10,7 +10,7 @@ from aegis.bindgen import generate
 from aegis.wit.model import Document, InterfaceDef, WorldDef
 from aegis.wit.types import Function, Interface
 from aegis.wit.wasm_tools import read_wit
-from aegis.wit.wit_text import world_text
+from aegis.wit.wit_write import world_text
 from tests.bindgen.support import imported, linted, package, typed
 
 SEEDS = (3, 13, 29, 50, 54, 64, 74, 91, 94, 131)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 import aegis as library
+from aegis.cli.event_log import EventLog
+from aegis.cli.interruptible import Stopped
 from aegis.cli.output import Output
-from aegis.cli.run import _Events, _GuestRun
-from aegis.cli.supervise import Stopped
+from aegis.cli.run import _CommandRun
 from aegis.errors import ArtifactError, DeadlineExceeded, ExportNotFound, LinkError
 from aegis.policy import Policy
 from tests.cli.command import aegis
@@ -112,7 +113,7 @@ def test_a_deadline_while_compiling_says_that_the_guest_never_started(
     (tmp_path / "guest.wat").write_text('(module (func (export "_start")))')
     compiling, go = threading.Event(), threading.Event()
     options = {"function": None, "invoke": None, "no_cache": True, "trap_missing": False, "metrics": False}
-    run = _GuestRun(Output(), str(tmp_path / "guest.wat"), (), Policy(), options, _Events(None))
+    run = _CommandRun(Output(), str(tmp_path / "guest.wat"), (), Policy(), options, EventLog(None, "guest.wat", None))
 
     def prepare(*_: Any) -> None:
         compiling.set()

@@ -93,7 +93,7 @@ def test_validate_knows_components() -> None:
     assert aegis("validate", SHOP).code == 0
     strict = aegis("validate", "--strict", SHOP)
     assert strict.code == 126
-    assert "1 import without a provider: acme:shop/prices@1.2.0" in strict.err
+    assert "nothing provides 1 import: acme:shop/prices@1.2.0 (interface of 1 function): " in strict.err
 
 
 def test_configuration_reaches_the_guest(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_flag_adds_to_the_file_and_loosens_nothing(tmp_path: Path, text: str, 
 
     (tmp_path / "aegis.toml").write_text(text)
     options = command.make_context("run", [*flags, "guest.wasm"]).params
-    isolation = make_policy(str(tmp_path / "aegis.toml"), options, capture=False).isolation
+    isolation = make_policy([str(tmp_path / "aegis.toml")], options, capture=False).isolation
     assert isolation is not None
     assert isolation.strict is strict
     assert isolation.workers == (7 if "workers" in text else Isolation().workers)
@@ -287,12 +287,13 @@ def test_strict_and_a_layer_left_out_is_a_contradiction(tmp_path: Path) -> None:
 
 def test_events_arrive_in_order(tmp_path: Path) -> None:
     kinds = []
-    for how in ((), ("--isolate",)):
-        aegis("run", *how, "--events", tmp_path / "log", guest("hello"))
-        lines = (tmp_path / "log").read_text().splitlines()
+    for number, how in enumerate(((), ("--isolate",))):
+        log = tmp_path / f"log{number}"
+        aegis("run", *how, "--events", log, guest("hello"))
+        lines = log.read_text().splitlines()
         kinds.append([line.split('"kind":"')[1].split('"')[0] for line in lines])
     assert kinds[0] == kinds[1]
-    assert kinds[1][-1] == "execution_completed"
+    assert kinds[1][-2:] == ["execution_completed", "run_ended"]
 
 
 def test_a_denial_names_its_remedy_as_without() -> None:

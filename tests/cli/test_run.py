@@ -82,9 +82,9 @@ def test_metrics_and_events(tmp_path: Path) -> None:
     assert ended.out == "hello, world\n"
     assert "fuel" in ended.err
     kinds = [line.split('"kind":"')[1].split('"')[0] for line in log.read_text().splitlines()]
-    assert kinds[0] == "module_loaded"
+    assert kinds[:2] == ["run_started", "module_loaded"]
     assert "host_function_called" in kinds
-    assert kinds[-1] == "execution_completed"
+    assert kinds[-2:] == ["execution_completed", "run_ended"]
     assert '"kind":"module_loaded"' in aegis("run", "--events", "-", guest("hello")).err
 
 

@@ -30,7 +30,10 @@ def imported(*words: str) -> set[str]:
     python, *rest = COMMAND
     ended = subprocess.run(
         [python, "-X", "importtime", *rest, *words], capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": "",
+        },
     )  # fmt: skip
     return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
 
@@ -120,6 +123,6 @@ def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("aegis.cli.run.run", lambda *_: 0)
     output = Output()
     assert plain_run(["-f", "json", "-v", "-c", "a.toml", "run", "m.wasm", "-v", "-q"], output) is not None
-    assert (output.form, output.config, output.quiet) == ("json", "a.toml", True)
+    assert (output.form, output.config, output.quiet) == ("json", ("a.toml",), True)
     line = read_line(["-c", "x", "run"], GROUP, leading=True)
-    assert line.values(GROUP) == {"config": "x", "form": "human", "verbose": 0, "quiet": False}
+    assert line.values(GROUP) == {"config": ("x",), "form": "human", "verbose": 0, "quiet": False}

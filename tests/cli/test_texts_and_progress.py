@@ -44,7 +44,7 @@ def test_invalid_text_from_standard_input_names_line_and_column() -> None:
 def test_a_file_that_holds_text_needs_the_name_of_one(tmp_path: Path) -> None:
     path = tmp_path / "add.wasm"
     path.write_bytes(ADD)
-    assert "it is WebAssembly text; give the file a name that ends in .wat" in aegis("run", path).err
+    assert "it is WebAssembly text: give the file a name that ends in .wat" in aegis("run", path).err
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_truncated_header_is_not_a_wrong_version(tmp_path: Path, header: bytes
     path.write_bytes(header[:size])
     done = aegis("run", path)
     assert done.code == 126
-    assert f"it ends after {size} byte{'s' * (size > 1)}, but the header has 8; the file is truncated" in done.err
+    assert f"it ends after {size} byte{'s' * (size > 1)}, but the header has 8: the file is truncated" in done.err
 
 
 def test_a_wrong_version_and_other_bytes_are_still_told_apart(tmp_path: Path) -> None:

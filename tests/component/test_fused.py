@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, CallError, DeadlineExceeded, GuestTrap, QuotaExceeded, Sandbox
+from aegis.component.call_source import _CALLS_COUNTED
 from aegis.component.conversion.layout import layout
-from aegis.component.passage import _CALLS_COUNTED
 from aegis.component.shims.fused_calls import Block, Piece, Shape, module_text, pieces
 from aegis.wit.types import Borrow, Flags, List, Option, Record, Resource, Result, Tuple, Variant, WitType, show
 from aegis.wit.values import Err, Ok

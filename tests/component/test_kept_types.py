@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from aegis import Aegis
+from aegis.component.call_source import MAKER_PARTS_KEPT, call_maker
 from aegis.component.conversion import source
 from aegis.component.conversion.layout import flat, layout
-from aegis.component.passage import MAKER_PARTS_KEPT, passage
 from aegis.component.planning.type_keys import parts_of
 from aegis.engine.call import caller, trampoline
 from aegis.engine.native.library import windows
@@ -24,7 +24,7 @@ from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
 from tests.echo import echo_component
 
 CACHES: list[Any] = [
-    layout, flat, passage, caller.compile_caller, snake, pascal, constant,
+    layout, flat, call_maker, caller.compile_caller, snake, pascal, constant,
 ]  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def test_a_guest_whose_growth_calls_us_never_runs_on_the_main_thread() -> None:
     with here.sandbox(here.load_wat(component(["1", "1"]))) as sandbox:
         store = sandbox._run.store
         assert store is not None
-        assert not store.alone
+        assert not store.calls_no_python
         assert threading.current_thread() is threading.main_thread()
         assert store.closure_here("grow0") is None
 

@@ -112,7 +112,11 @@ def test_the_python_blocks_of_a_page_are_a_program_that_runs(page: str, folder: 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.tag == "toml"], ids=place)
 def test_toml_blocks_are_policies(block: Block, tmp_path: Path) -> None:
-    aegis.parse_policy(block.text, base=str(tmp_path), source=block.place)
+    for other in BLOCKS[block.page]:  # the block may include a file of the page
+        if other.file is not None and other.tag == "toml":
+            (tmp_path / other.file).write_text(other.text, encoding="utf-8")
+    (tmp_path / "aegis.toml").write_text(block.text, encoding="utf-8")
+    aegis.load_policy(tmp_path / "aegis.toml")
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.tag == "wat"], ids=place)

@@ -323,7 +323,7 @@ def test_memory_counted_for_observation_stays_off_the_main_thread_too() -> None:
         store = sandbox._run.store
         assert store is not None
         assert store.plan.counted
-        assert not store.alone
+        assert not store.calls_no_python
         assert store.closure_here("grow0") is None
     with runtime.sandbox(runtime.load_wat(module(["1"], exported=True))) as sandbox:
         assert sandbox._run.store is not None

@@ -190,7 +190,7 @@ def test_the_first_failure_is_the_one_that_counts() -> None:
     number = trampoline.take_slot((door, (print, print), names, []))
     first, second = ValueError("first"), ValueError("second")
     for error in (first, second):
-        lib.wasm_trap_delete(trampoline._fail(number << trampoline.IMPORT_BITS | 1, error))
+        lib.wasm_trap_delete(trampoline.fail_call(number << trampoline.IMPORT_BITS | 1, error))
     trampoline.free_slot(number)
     assert door.failure is first
     assert door.serving == "env.f"

@@ -50,6 +50,9 @@ def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], giv
     ("results", "given", "reported"),
     [
         ((), 3, "returned int, but the import has no result: return None"),
+        (("i32", "i64"), 5, "returned int, but the import has 2 results: return a tuple of 2 values"),
+        (("i32", "i64"), (1,), "returned a tuple of 1, but the import has 2 results: return a tuple of 2 values"),
+        (("i32", "i64"), [1, 2], "returned list, but the import has 2 results: return a tuple of 2 values"),
         (("i32",), "x", "returned an invalid result"),
         (("i32",), 2**32, "returned an invalid result"),
         (("i32", "i32"), (1,), "env.f"),

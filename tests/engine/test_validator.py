@@ -66,7 +66,9 @@ def test_a_forked_child_validates_with_an_engine_of_its_own() -> None:
     child = os.fork()
     if not child:
         try:
-            same = str(world()) == expected and validator._engines[os.getpid()] != validator._engines[os.getppid()]
+            same = (
+                str(world()) == expected and validator._engines[os.getpid(), ()] != validator._engines[os.getppid(), ()]
+            )
             os.write(write, b"same" if same else b"other")
         finally:
             os._exit(0)

@@ -64,3 +64,38 @@ def test_both_places_say_the_same_of_a_guest_that_tries(tmp_path: Path) -> None:
                 found.append(box.run("_start").denials)
     assert found[0] == found[1]
     assert found[0]
+
+
+ASKS = {
+    "clock": ("clock_time_get", "(param i32 i64 i32)", "(i32.const 0) (i64.const 0) (i32.const 8)", "--allow-clock"),
+    "file": (
+        "path_create_directory",
+        "(param i32 i32 i32)",
+        "(i32.const 3) (i32.const 0) (i32.const 3)",
+        "--allow-write",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("listener", ["none", "denied", "subscriber"])
+@pytest.mark.parametrize("kind", ASKS)
+def test_a_denial_that_is_shown_has_the_option_and_no_text_of_the_guest(
+    place: str, listener: str, kind: str, tmp_path: Path
+) -> None:
+    """Oracle: for every listener, the remedy is the option that Aegis made, and ``wanted`` is empty."""
+    name, params, arguments, option = ASKS[kind]
+    text = f"""(module (import "wasi_snapshot_preview1" "{name}" (func $ask {params} (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "new")
+      (func (export "ask") (drop (call $ask {arguments}))))"""
+    heard: list[Decision] = []
+    events: list[Any] = []
+    options: dict[str, Any] = {"denied": {"denied": heard.append}, "subscriber": {"subscribers": (events.append,)}}
+    granted: Any = {"clock": "deny", "filesystem": FilesystemCapability.read_only(f"{tmp_path}::/")}
+    with runtime(place, **granted) as aegis, aegis.sandbox(aegis.load_wat(text), **options.get(listener, {})) as box:
+        (shown,) = box.run("ask").denials
+    checked = [event for event in events if type(event).__name__ == "CapabilityChecked"]
+    assert [event.remedy for event in checked] == ([shown.remedy] if listener == "subscriber" else [])
+    assert heard == ([shown] if listener == "denied" else [])
+    assert shown.remedy.startswith(option)
+    assert not shown.wanted

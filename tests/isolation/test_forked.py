@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
+from aegis.isolation.worker.importable import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
 from tests.cli.command import COMMAND, guest
 from tests.isolation.takeover import COMMAND as TAKEN_OVER
 from tests.isolation.takeover import GUEST, environment
@@ -152,7 +152,7 @@ def test_attacks_have_the_same_results_as_in_a_worker_of_a_fork_server(attack: s
         (tmp_path / "aegis.toml").write_text("[isolation]\nstrict = false\n")
         ended = subprocess.run(
             [*TAKEN_OVER, *words, "-e", attack, str(tmp_path / "guest.wat")], capture_output=True, text=True,
-            env=environment(), cwd=ROOT, timeout=60, check=False,
+            cwd=ROOT, timeout=60, check=False,
         )  # fmt: skip
         lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
         assert lines, ended.stderr
@@ -205,7 +205,8 @@ COMPONENTS = {
 NOT_IN_A_WORKER = {
     "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
     "aegis.isolation.confine.probe",
-    "aegis.policy.keyvalue", "aegis.policy.network", "aegis.policy.patterns", "aegis.sandbox.protected_paths",
+    "aegis.policy.keyvalue", "aegis.policy.merging", "aegis.policy.network", "aegis.policy.patterns",
+    "aegis.sandbox.protected_paths",
     "aegis.wasm.admission",
     "dataclasses",
     "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
@@ -255,7 +256,7 @@ from aegis.isolation.parent import forked
 from aegis.isolation.worker.main import main
 from aegis.host.preview1 import files, system
 from aegis.isolation.worker.confinement import forbid_imports, kept_finders
-from aegis.isolation.worker.reserve import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
+from aegis.isolation.worker.importable import LATE_AEGIS_MODULES, LATE_STDLIB_MODULES
 from aegis.isolation.worker.preloaded_code import PreloadedFinder
 kept_finders.append(PreloadedFinder())
 forbid_imports()

@@ -86,7 +86,7 @@ def loaded(text: str, speak: Speech, **isolation: Any) -> Any:
 def loaded_by(aegis: Aegis, text: str, speak: Speech) -> Any:
     """Load a text; only its compile worker is compromised, and it must be gone afterwards."""
     liar = LyingCompiler(speak)
-    pool: Any = aegis._workers().pool
+    pool: Any = aegis._isolated.pool
     pool.take = lambda: liar
     try:
         return aegis.load_wat(text)

@@ -326,7 +326,7 @@ def test_strict_runs_where_every_layer_can_be_had_and_refuses_elsewhere() -> Non
 
 
 def test_strict_and_without_exclude_each_other() -> None:
-    with pytest.raises(PolicyError, match="strict requires every layer, but without removes some"):
+    with pytest.raises(PolicyError, match="`strict` requires every layer, but `without` names "):
         Isolation(strict=True, without=("seccomp",))
 
 

@@ -204,7 +204,7 @@ def compilers(aegis: Aegis, *speeches: Callable[[Peer, Sequence[int]], None]) ->
     """Let these scripts answer for the next compile workers."""
     liars = [LyingCompiler(speak) for speak in speeches]
     waiting = iter(liars)
-    pool: Any = aegis._workers().pool
+    pool: Any = aegis._isolated.pool
     honest = pool.take
     pool.take = lambda: next(waiting, None) or honest()
     return liars
@@ -291,7 +291,7 @@ def test_threads_that_begin_at_once_send_one_description_of_a_component(monkeypa
     made = Aegis(cache=False, isolation=True)
     with made:
         component = made.load_wat(guest())
-        code = made._workers().prepare(component, "the component")
+        code = made._isolated.code(component, "the component")
         found: list[object] = []
         other = threading.Thread(target=lambda: found.append(code.shape(component)))
         dumps = codes.dumps

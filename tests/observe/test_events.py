@@ -9,6 +9,8 @@ from aegis import observe
 from aegis.observe import EVENTS, CapabilityChecked, Custom, ErrorRaised, Event, GuestLogged, ModuleLoaded
 
 SAMPLES: dict[type[Event], dict[str, object]] = {
+    observe.RunStarted: {"path": "add.wasm", "function": "add"},
+    observe.RunEnded: {"path": "add.wasm", "status": "returned", "exit_code": 0, "message": None},
     observe.ModuleLoaded: {"digest": "ab", "size": 8, "cached": True, "seconds": 0.5},
     observe.ExecutionStarted: {"function": "add", "arguments": 2},
     observe.HostFunctionCalled: {"module": "env", "name": "log", "seconds": 1e-6},
@@ -31,6 +33,7 @@ SAMPLES: dict[type[Event], dict[str, object]] = {
 
 def test_the_kinds_are_those_of_the_design() -> None:
     assert list(EVENTS) == [
+        "run_started",
         "module_loaded",
         "execution_started",
         "host_function_called",
@@ -41,6 +44,7 @@ def test_the_kinds_are_those_of_the_design() -> None:
         "error",
         "custom",
         "guest_logged",
+        "run_ended",
     ]
     assert set(EVENTS.values()) == set(SAMPLES)
 

@@ -326,17 +326,6 @@ def test_a_writer_whose_file_takes_nothing_is_reported(tmp_path: Path, stream: s
         assert len(box.events.failures) == 1
 
 
-@pytest.mark.parametrize("how", [(), ("-f", "json"), ("--metrics",)])
-def test_the_command_says_that_its_record_of_events_is_incomplete(how: tuple[str, ...]) -> None:
-    words = how if how == ("--metrics",) else ()
-    ended = command(*(how if not words else ()), "run", *words, "--events", "/dev/full", GUESTS / "hello" / "hello.wat")
-    assert ended.code == 125
-    assert ended.err.count("error: --events: '/dev/full' cannot be written: no space left on device; ") == 1
-    assert "Warning" not in ended.err
-    if how == ("-f", "json"):
-        assert (ended.document["exit_code"], ended.document["subscribers_failed"]) == (125, 1)
-
-
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", [ExecutionStarted, HostFunctionCalled, ExecutionCompleted])
 def test_a_subscriber_cannot_call_the_sandbox_whose_event_it_handles(place: str, kind: type[Event]) -> None:

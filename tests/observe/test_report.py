@@ -106,7 +106,7 @@ def test_a_message_of_several_lines_keeps_them_and_hides_nothing() -> None:
 def test_output_that_is_text_comes_as_text_and_the_rest_as_base64() -> None:
     data = ExecutionReport.of(Outcome(stdout="ünï\x1b".encode(), stderr=b"\xff\x00")).to_dict()
     assert data["stdout"] == "ünï\x1b"
-    assert data["stderr_base64"] == "/wA="
+    assert (data["stderr"], data["stderr_encoding"], data["stdout_encoding"]) == ("/wA=", "base64", "utf-8")
     document = ExecutionReport.of(Outcome(stdout=b"\x1b\x7f")).to_json(indent=None)
     assert document.isascii()
     assert document.isprintable()

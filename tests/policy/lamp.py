@@ -74,4 +74,4 @@ def _read(table: TomlTable) -> LampCapability:
 
 
 def _remedy(policy: Policy, decision: Decision) -> str:
-    return option_text("--allow-lamp", decision.remedy) if decision.remedy.isalnum() else ""
+    return option_text("--allow-lamp", decision.wanted) if decision.wanted.isalnum() else ""

@@ -20,12 +20,12 @@ import pytest
 
 import aegis
 import aegis.prelude
-from aegis import Aegis, Builder, Policy, PolicyError, parse_policy
+from aegis import Aegis, Builder, KeyValueCapability, Policy, PolicyError, StdioCapability, parse_policy
 from aegis.cli.main import plain_run
 from aegis.cli.options import grants, make_policy
 from aegis.cli.output import Output
 from aegis.cli.run_command import command
-from aegis.host.grants import Grants
+from aegis.host.grants import Grants, acquire
 from aegis.policy.capabilities import CAPABILITIES, PARENT, CapabilityRow, capability_class, declaration, row_of
 from aegis.policy.keys import all_keys
 from aegis.policy.merging import stated
@@ -122,7 +122,7 @@ def stating(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Policy:
     started = plain_run(["run", *words, "m.wasm"], Output())
     assert started is not None
     started()
-    return make_policy(None, seen[0][3], capture=True)
+    return make_policy((), seen[0][3], capture=True)
 
 
 @every
@@ -165,7 +165,7 @@ class Bell:
 def test_a_provider_is_acquired_once_and_closed_with_the_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bell, "made", [])
     scope: Any = None
-    first, other = (Grants(Policy(), (), scope) for _ in range(2))
+    first, other = (acquire(Policy(), scope=scope) for _ in range(2))
     assert first.of(Bell) is first.of(Bell)
     assert other.of(Bell) is not first.of(Bell)
     first.close()
@@ -188,7 +188,7 @@ from aegis.values import Decision
 
 def of_words(*words):
     known = run_options(words)
-    return make_policy(None, read_line(words, known, guest=True).values(known), capture=True)
+    return make_policy((), read_line(words, known, guest=True).values(known), capture=True)
 
 from aegis.cli.run_command import command
 file = parse_policy('[capabilities.lamp]\\nnames = ["red"]\\nwatts = 5')
@@ -197,7 +197,7 @@ try:
 except aegis.PolicyError as error:
     mistake = str(error)
 option = of_words("--allow-lamp", "blue", "--lamp-watts=7", "m.wasm")
-raw = Decision("lamp", "switch", "green", False, "no lamp", remedy="green")
+raw = Decision("lamp", "switch", "green", False, "no lamp", wanted="green")
 print(json.dumps({
     "keyword": Aegis(lamp=LampCapability(names=("a",)), cache=False).policy.lamp.names,
     "builder": Aegis.builder().with_lamp(LampCapability(names=("b",))).with_cache(False).build().policy.describe(),
@@ -208,7 +208,7 @@ print(json.dumps({
     "help": [p.help for p in command.params if p.name == "allow_lamp"],
     "merged": option.merged(file).describe(),
     "remedy": explained(Policy(), raw).remedy,
-    "hostile": explained(Policy(), raw._replace(remedy="; rm")).remedy,
+    "hostile": explained(Policy(), raw._replace(wanted="; rm")).remedy,
     "worker": option.for_workers().lamp is None,
     "protected": [p.path for p in protected_by(option)],
     "default": Policy().lamp is None,
@@ -280,3 +280,40 @@ def test_a_scalar_counts_if_it_is_named_or_not_the_default() -> None:
     level = aegis.LoggingCapability(min_level="warn")
     assert stated(level, (), "enabled", "min_level") == {"min_level": "warn"}
     assert stated(level, {"enabled"}, "enabled", "min_level") == {"enabled": False, "min_level": "warn"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "files"),
+    [
+        (Policy(stdio=StdioCapability(stdin="file:/srv/in")), [("/srv/in", True)]),
+        (Policy(stdio=StdioCapability(stdin="inherit")), []),
+        (
+            Policy(keyvalue=KeyValueCapability(buckets={"a": "memory", "b": "sqlite:/srv/b.db"})),
+            [(f"/srv/b.db{ending}", False) for ending in ("", "-journal", "-wal", "-shm")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_statement_declares_the_files_of_the_host_that_it_names(
+    policy: Policy, files: list[tuple[str, bool]]
+) -> None:
+    stated_files = []
+    for row in CAPABILITIES:
+        declared = declaration(row.name).host_files
+        if getattr(policy, row.name) is not None and declared is not None:
+            stated_files += [(file.path, file.readable) for file in declared(getattr(policy, row.name))]
+    assert stated_files == files
+
+
+def test_a_mapping_is_a_short_form_of_buckets() -> None:
+    assert Aegis(keyvalue={"a": "memory"}).policy == Policy(keyvalue=KeyValueCapability(buckets={"a": "memory"}))
+
+
+def test_the_file_of_standard_input_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stating(["--stdin", "in"], monkeypatch).stdio.stdin == "file:in"
+    with pytest.raises(PolicyError, match="--stdin: the file name is empty"):
+        stating(["--stdin", ""], monkeypatch)
+
+
+def test_sigpipe_is_a_bool() -> None:
+    with pytest.raises(PolicyError, match="sigpipe must be True or False, not int"):
+        StdioCapability(sigpipe=1)  # type: ignore[arg-type]

@@ -101,8 +101,8 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
 @pytest.mark.parametrize(
     ("without", "reason"),
     [
-        ("seccomp", "isolation: without must be a list of layers, not 'seccomp'"),
-        (7, "isolation: without must be a list of layers, not 7"),
+        ("seccomp", "isolation: `without` must be a list such as ['seccomp'], not 'seccomp'"),
+        (7, "isolation: `without` must be a list such as ['seccomp'], not 7"),
         (["secomp"], "isolation: 'secomp' is not a layer: did you mean seccomp?"),
         ([3], "isolation: 3 is not a layer: use private-tmp, "),
     ],
@@ -120,7 +120,7 @@ def test_a_skipped_layer_is_reported() -> None:
 
 
 def test_strict_leaves_nothing_out() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
+    with pytest.raises(PolicyError, match=r"^isolation: `strict` requires every layer, but `without` names "):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -145,7 +145,7 @@ def test_layers_that_are_left_out_are_kept_and_said() -> None:
 
 @pytest.mark.parametrize("names", ["seccomp", None, 3])
 def test_layers_that_are_no_list_are_an_error(names: Any) -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: without must be a list of layers, not "):
+    with pytest.raises(PolicyError, match=r"^isolation: `without` must be a list such as \['seccomp'\], not "):
         Isolation(without=names)
 
 
@@ -157,7 +157,7 @@ def test_a_layer_that_does_not_exist_is_an_error_that_shows_the_nearest() -> Non
 
 
 def test_strict_with_a_layer_left_out_is_an_error() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
+    with pytest.raises(PolicyError, match=r"^isolation: `strict` requires every layer, but `without` names "):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -231,7 +231,10 @@ def test_the_table_of_a_policy_file(text: str, isolation: Isolation | None) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[isolation]\nwithout = "seccomp"\n', "policy:2: isolation: without must be a list of layers, not 'seccomp'"),
+        (
+            '[isolation]\nwithout = "seccomp"\n',
+            "policy:2: isolation: `without` must be a list such as ['seccomp'], not 'seccomp'",
+        ),
         ("isolation = true\n", "policy:1: 'isolation' must be a table, not true or false"),
         ("\n[isolation]\nworker = 1\n", "policy:3: 'worker' is not a key of isolation: did you mean 'workers'?"),
         ("[isolation]\n\nenabled = 1\n", "policy:3: 'enabled' must be true or false, not a number"),

@@ -138,7 +138,7 @@ def test_a_worker_is_told_neither_files_nor_stores() -> None:
     ],
 )
 def test_a_denied_name_has_an_option_that_grants_it_and_nothing_else(name: str, remedy: str) -> None:
-    denied = Decision("keyvalue", "open", name, False, "no rule grants this bucket", remedy=name)
+    denied = Decision("keyvalue", "open", name, False, "no rule grants this bucket", wanted=name)
     assert explained(Policy(), denied).remedy == remedy
 
 

@@ -220,7 +220,7 @@ def test_isolation_that_one_file_switches_on_stays_on() -> None:
             "[capabilities.filesystem]\npaths = ['/b::x']",
             "both '/a' and",
         ),
-        ("[isolation]\nstrict = true", "[isolation]\nwithout = ['seccomp']", "strict requires every layer"),
+        ("[isolation]\nstrict = true", "[isolation]\nwithout = ['seccomp']", "`strict` requires every layer"),
     ],
 )
 def test_statements_that_contradict_each_other_are_an_error(first: str, second: str, message: str) -> None:
@@ -244,7 +244,7 @@ def test_an_option_overrides_the_file_even_by_a_default(tmp_path: Any) -> None:
         allow_clock="virtual", allow_logging="info", limit_timeout="30s", allow_net=("public:*",), isolate="strict",
         allow_keyvalue=("b",), allow_env=("A=1",),
     )  # fmt: skip
-    policy = make_policy(str(path), given, capture=False)
+    policy = make_policy([str(path)], given, capture=False)
     assert policy.clock == ClockCapability()
     assert policy.logging == LoggingCapability(enabled=True, min_level="info")
     assert (policy.limits.timeout, policy.limits.memory) == (30.0, 1 << 20)
@@ -252,5 +252,5 @@ def test_an_option_overrides_the_file_even_by_a_default(tmp_path: Any) -> None:
     assert policy.keyvalue == KeyValueCapability(buckets={"b": "memory"}, max_keys=5)
     assert policy.isolation == Isolation(strict=True, workers=5)
     assert policy.environment == EnvironmentCapability(set=(("A", "1"),))
-    assert policy.stdio == StdioCapability(stdout="inherit", stderr="inherit")
+    assert policy.stdio == StdioCapability(stdout="inherit", stderr="inherit", sigpipe=True)
     assert policy.sources == (str(path),)

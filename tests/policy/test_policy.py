@@ -93,3 +93,16 @@ def test_the_package_has_its_names_and_no_others() -> None:
     assert all(getattr(aegis.policy, name) is not None for name in aegis.policy.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = aegis.policy.Nothing
+
+
+def test_proposals_are_checked_and_sorted_wherever_they_are_given() -> None:
+    both = Policy(proposals=("wide-arithmetic", "relaxed-simd"))
+    assert both == aegis.policy.parse_policy('[engine]\nproposals = ["relaxed-simd", "wide-arithmetic"]')
+    for name in ("nope", "gc"):
+        with pytest.raises(PolicyError, match=name):
+            Policy(proposals=(name,))
+
+
+def test_limits_are_an_instance_of_limits() -> None:
+    with pytest.raises(PolicyError, match="limits: expected Limits, not dict"):
+        Policy(limits={"memory": 1})  # type: ignore[arg-type]

@@ -150,8 +150,9 @@ def test_a_component_cannot_be_entered_twice() -> None:
     with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
         sandbox.call("go")
         sandbox.call("go")
-    assert [str(error).partition(":")[0] for error in reported] == [
-        "a component cannot be entered while a call into it is under way, not even by its host functions"
+    assert [str(error) for error in reported] == [
+        "a component cannot be entered while a call into it is under way, not even by its host functions: "
+        "return first, or use another sandbox"
     ] * 2
 
 

@@ -201,7 +201,7 @@ def test_input_of_a_program_reaches_it_byte_by_byte() -> None:
     """Oracle: the shell's printf writes the input of the finding, for every byte."""
     from aegis.fuzz.reproduce import command_of
     from aegis.wit.types import List
-    from aegis.wit.wave import format_value
+    from aegis.wit.wave_read import format_value
 
     every = bytes(range(256)) + b"%s\\n'\xc3\xa9\xff"
     steps = [["_start", ["[]", format_value(every, List("u8"))]]]
@@ -239,7 +239,7 @@ def test_names_inside_a_component_are_escaped(tmp_path: Path) -> None:
 
 
 def test_a_result_is_written_so_that_it_is_read_back() -> None:
-    from aegis.wit.wave import format_value, parse_value
+    from aegis.wit.wave_read import format_value, parse_value
 
     for said in (*EVIL, "".join(EVIL), "'\u3164'"):
         written = format_value(said, "string")

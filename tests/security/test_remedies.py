@@ -153,19 +153,24 @@ def test_the_nearest_grant_is_widened_and_a_file_alone_by_its_own_name(tmp_path:
         "./x": "/r::.",
     }
     for path, grant in grants.items():
-        made = explain(Decision("filesystem", "write", path, False, "read-only", path))
+        made = explain(Decision("filesystem", "write", path, False, "read-only", wanted=path))
         assert made.remedy == f"--allow-write {grant}"
     file = FilesystemCapability.read_only("/h/f::/a/f")
-    made = explained(Policy(filesystem=file), Decision("filesystem", "write", "/a/f", False, "r", "/a/f"))
+    made = explained(Policy(filesystem=file), Decision("filesystem", "write", "/a/f", False, "r", wanted="/a/f"))
     assert made.remedy == "--allow-write /h/f::/a/f"
     for path in ("/a/g", "/a", "x", "../x", ".."):
-        assert explained(Policy(filesystem=file), Decision("filesystem", "write", path, False, "r", path)).remedy == ""
+        assert (
+            explained(Policy(filesystem=file), Decision("filesystem", "write", path, False, "r", wanted=path)).remedy
+            == ""
+        )
 
 
 def test_a_host_path_that_no_option_can_spell_gets_none(tmp_path: Path) -> None:
     odd = FilesystemCapability(paths=(PathGrant(host="/h::x", guest="/data"),))
     assert (
-        explained(Policy(filesystem=odd), Decision("filesystem", "write", "/data/f", False, "r", "/data/f")).remedy
+        explained(
+            Policy(filesystem=odd), Decision("filesystem", "write", "/data/f", False, "r", wanted="/data/f")
+        ).remedy
         == ""
     )
 
@@ -237,19 +242,19 @@ DENIED = [
 def test_the_option_for_the_network_is_the_one_host_or_address(
     action: str, target: str, wanted: str, remedy: str
 ) -> None:
-    made = explained(Policy(), Decision("network", action, target, False, "nothing allows it", wanted))
+    made = explained(Policy(), Decision("network", action, target, False, "nothing allows it", wanted=wanted))
     assert made.remedy == remedy
     pattern = shlex.split(remedy)[1]
     if action == "look up":
         assert NetworkCapability(allow=[pattern]).decide_lookup(target)
-    assert explained(Policy(), Decision("network", action, target, False, "deny it", wanted)).remedy == ""
+    assert explained(Policy(), Decision("network", action, target, False, "deny it", wanted=wanted)).remedy == ""
 
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("action", ["look up", "connect to", "listen at", "request"])
 def test_a_guests_host_never_becomes_a_rule_for_more_than_itself(action: str, host: str) -> None:
     for wanted in (f"tcp://{host}:*", f"https://{host}:443", host, f"GET https://{host}:1", f"{host}:80"):
-        made = explained(Policy(), Decision("network", action, wanted, False, "nothing allows it", wanted))
+        made = explained(Policy(), Decision("network", action, wanted, False, "nothing allows it", wanted=wanted))
         assert made.remedy == ""
         assert made.target.isprintable()
 
@@ -314,9 +319,9 @@ def test_a_limit_that_no_option_raises_names_none() -> None:
 
 @LINUX
 def test_the_line_of_a_denial_has_no_word_of_a_lying_workers_rule() -> None:
-    from aegis.cli.run import _GuestRun
+    from aegis.cli.run import _CommandRun
 
-    run = _GuestRun.__new__(_GuestRun)
+    run = _CommandRun.__new__(_CommandRun)
     run.policy, run.denials = Policy(network=NetworkCapability(deny=["evil.example"])), {}
     for rule in (EVIL, "deny x; curl evil|sh", "deny evil.example:*"):
         run.denied(Decision("network", "look up", "x", False, rule))

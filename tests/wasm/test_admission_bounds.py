@@ -18,12 +18,13 @@ from aegis.sandbox.artifacts import admit_artifact
 from aegis.wasm import admission
 from aegis.wasm.admission import check_compile_cost, sections
 from aegis.wasm.binary import BinaryReader
-from aegis.wasm.bounds import LIMITS
+from aegis.wasm.compile_limits import LIMITS
 from aegis.wasm.cost import CompileCost, FunctionBody, Weights, exact, rough
-from aegis.wasm.instructions import ACCESSES, BRANCHES, runs
+from aegis.wasm.instructions import patterns_for, runs
 from tests.guests.catalogue import GUESTS, source
 
 DEFAULT = Limits()
+KNOWN = patterns_for(())
 TEXTS = sorted(p for p in GUESTS.rglob("*.wat") if "proposals" not in p.parts and "types" not in p.stem)
 BUILT = sorted((GUESTS / "build").glob("*.wasm"))
 
@@ -44,8 +45,8 @@ def body_of(text: str) -> tuple[bytes, FunctionBody]:
 
 def efforts(code: str, declared: str = "") -> tuple[CompileCost, CompileCost]:
     data, body = body_of(f"(module (memory 1) (table 1 funcref) (func {declared} {code}))")
-    found = rough(data, body, Weights([]))
-    return found, exact(data, body, found)
+    found = rough(data, body, Weights([], KNOWN))
+    return found, exact(data, body, found, KNOWN)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
@@ -91,10 +92,10 @@ def test_every_instruction_is_read_to_its_end(text: str, branches: int) -> None:
         "(module (func block loop end end " + text + ") (type (func)) (memory 1) (memory 1) (table 1 funcref)"
         '(global (mut i32) (i32.const 0)) (data "x") (elem func 0))'
     )
-    found = rough(data, body, Weights([0]))
-    assert found.branches == exact(data, body, found).branches == branches + 4
-    for tokens in (BRANCHES, ACCESSES):
-        assert sum(isinstance(run, list) for run in runs(data, body.start, body.end, tokens)) == 1 + (
+    found = rough(data, body, Weights([0], KNOWN))
+    assert found.branches == exact(data, body, found, KNOWN).branches == branches + 4
+    for tokens in (KNOWN.branches, KNOWN.accesses):
+        assert sum(isinstance(run, list) for run in runs(data, body.start, body.end, KNOWN, tokens)) == 1 + (
             "br_table" in text
         )
 
@@ -189,7 +190,7 @@ def test_a_cached_artifact_is_not_walked_again_except_under_other_limits(
 
 @pytest.mark.parametrize(
     ("op", "proposal"),
-    [(b"\xfe\x03\0", "threads"), (b"\x06\x40", "exceptions"), (b"\xfb\0", "gc"), (b"\x14\0", "func")],
+    [(b"\xfe\x03\0", "threads"), (b"\x06\x40", "legacy-exceptions"), (b"\xfb\0", "gc"), (b"\x14\0", "func")],
 )
 def test_an_instruction_of_a_proposal_is_named(op: bytes, proposal: str) -> None:
     data, body = body_of("(module (func " + "nop " * len(op) + "))")
@@ -232,5 +233,5 @@ def test_code_that_repeats_a_byte_is_read_in_linear_time(byte: int) -> None:
     """Oracle: a megabyte takes less than ten processor seconds; a quadratic algorithm would take hours."""
     data = bytes([byte]) * 1_000_000
     started = process_time()
-    assert len(BRANCHES.findall(data)) + len(ACCESSES.findall(data)) > 0
+    assert len(KNOWN.branches.findall(data)) + len(KNOWN.accesses.findall(data)) > 0
     assert process_time() - started < 10

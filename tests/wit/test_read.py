@@ -9,7 +9,7 @@ import pytest
 
 from aegis.errors import ArtifactError
 from aegis.wit.model import Document, InterfaceDef, Notes, Ref, UnsupportedType
-from aegis.wit.read_json import read_document
+from aegis.wit.read_wasm_tools import read_document
 from aegis.wit.types import Borrow, Function, Future, List, Option, Own, Record, Result, show
 
 TEXT = """

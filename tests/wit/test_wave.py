@@ -14,7 +14,7 @@ from aegis.errors import CallError
 from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Borrow, Flags, Function, List, Option, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
-from aegis.wit.wave import format_value, parse_arguments, parse_call, parse_value
+from aegis.wit.wave_read import format_value, parse_arguments, parse_call, parse_value
 from tests.wit.strategies import same, typed_values, wit_types
 
 

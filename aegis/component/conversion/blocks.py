@@ -59,13 +59,13 @@ def text_of(cx: Any, value: Any) -> bytes:
     """Encode a string as UTF-8; raise if the result exceeds the guest's memory limit or the host-byte budget."""
     data = encode_text(value)
     if len(data) > SHORT_BYTES:
-        cx.door.lower(len(data))
+        cx.door.reserve_guest_bytes(len(data))
     return data
 
 
 def sized(cx: Any, count: int, size: int) -> bytearray:
     """Allocate the zeroed block of a list of ``count`` elements, after checking its size against the guest's limits."""
-    cx.door.lower(count * size)
+    cx.door.reserve_guest_bytes(count * size)
     return bytearray(count * size)
 
 
@@ -79,7 +79,7 @@ def bytes_of(cx: Any, value: Any) -> Any:
         else:
             value = view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
     if len(value) > SHORT_BYTES:
-        cx.door.lower(len(value))
+        cx.door.reserve_guest_bytes(len(value))
     return value
 
 
@@ -182,7 +182,7 @@ def numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
         same = values.__class__ is array and values.typecode == form
         if not same:
             values = as_list(values)
-        cx.door.lower(len(values) * size)
+        cx.door.reserve_guest_bytes(len(values) * size)
         if same:
             packed = array(form, values)
         else:

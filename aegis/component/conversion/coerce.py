@@ -271,9 +271,6 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
                 f"{where}: the value {value.value:#x} has bits beyond the {len(of.names)} flags of {of.name}"
             )
         return value
-    if isinstance(value, BitFlags):  # of an equal type
-        names = {constant(name): name for name in of.names}
-        value = [names.get(str(member.name), member.name) for member in value]
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         made = of.python(0)
         for name in value:

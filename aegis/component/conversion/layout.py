@@ -29,8 +29,8 @@ from aegis.wit.types import (
 )
 
 __all__ = [
-    "FORMATS", "MAX_FLAT_ASYNC_PARAMS", "MAX_FLAT_PARAMS", "MAX_FLAT_RESULTS", "Layout", "align_up", "case_types", "core_type",
-    "discriminant_size", "flat", "has_handles", "has_pointers", "layout", "parts", "payload_offset",
+    "FORMATS", "MAX_FLAT_ASYNC_PARAMS", "MAX_FLAT_PARAMS", "MAX_FLAT_RESULTS", "Layout", "align_up", "case_types",
+    "core_type", "discriminant_size", "flat", "has_handles", "has_pointers", "layout", "parts", "payload_offset",
 ]  # fmt: skip
 
 MAX_FLAT_PARAMS = 16

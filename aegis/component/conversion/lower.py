@@ -73,7 +73,7 @@ levels of indentation."""
 _MAX_CHAINED_CASES = 64
 """Cases written as an ``if … elif`` chain."""
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
-_SLOT_BYTES = 16
+_RAW_VALUE_BYTES = 16
 """Size of ``wasmtime_val_raw_t``."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0, 65535)}
@@ -110,7 +110,7 @@ class Lower(Source):
 
     def put(self, form: str, slot: int, expression: str) -> None:
         """Store a core value through the memoryview of its format, which checks the type and range."""
-        self.say(f"{self.view(form)}[{slot * _SLOT_BYTES // _SIZES[form]}] = {expression}")
+        self.say(f"{self.view(form)}[{slot * _RAW_VALUE_BYTES // _SIZES[form]}] = {expression}")
 
     def view(self, form: str) -> str:
         """Return the name of the memoryview of the core values in the format ``form``."""
@@ -140,7 +140,7 @@ class Lower(Source):
 
     def _flat_block(self, of: WitType, value: str, slot: int) -> None:
         """Convert a string or list in the first phase; place it and store its address and length in the second."""
-        block, address = self.fresh("b"), slot * _SLOT_BYTES // 4
+        block, address = self.fresh("b"), slot * _RAW_VALUE_BYTES // 4
         view = self.view("I")
         if of == "string" and self.encoding == "utf8" and not self.raw:
             lines = self._flat_text(block, value, address)
@@ -157,7 +157,7 @@ class Lower(Source):
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
         """Inline :func:`~aegis.component.conversion.strings.place_bytes`: calling it would double its cost."""
         self.say(f"{block} = encode({value})")
-        self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
+        self.say(f"if len({block}) > {SHORT_BYTES}: door.reserve_guest_bytes(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
@@ -355,7 +355,7 @@ class Lower(Source):
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
-            self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
+            self.say("texts = list(map(encode, values)); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
             self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
@@ -367,7 +367,7 @@ class Lower(Source):
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
         self.say("if at != len(block): reject(values)")
-        self.say("cx.door.lower(sum(map(len, texts)))")
+        self.say("cx.door.reserve_guest_bytes(sum(map(len, texts)))")
         self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
 
     # -- linear memory ----------------------------------------------------------------------------

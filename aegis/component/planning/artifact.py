@@ -11,6 +11,7 @@ from aegis.component.planning.program import CoreExport
 from aegis.component.planning.record import ComponentRecord, KeptCode, keep_record, kept_record
 from aegis.component.planning.skeleton import skeleton
 from aegis.component.shims.adapters import Links, links_of
+from aegis.engine.compile.artifact import require_enabled
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import EngineConfig, engine_for
@@ -88,8 +89,12 @@ class Component(Artifact):
     latest: Any = None
     """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""
 
-    def __init__(self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits) -> None:
+    def __init__(
+        self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits,
+        proposals: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         super().__init__(data, digest, cache, limits)
+        self.proposals = proposals
         self.structure, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # link plans; stored here so that they are freed with the component
         self.reported_world: World | None = None
@@ -106,6 +111,8 @@ class Component(Artifact):
         used = dict.fromkeys(step.module for step in self.program.steps)
         self.modules = {n: EmbeddedModuleArtifact(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
+        for module in self.modules.values():
+            module.proposals = proposals
 
     def planned(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return the plan cached under ``key``; call ``make`` to build it on the first request.
@@ -141,15 +148,24 @@ class Component(Artifact):
                     self._world = on_enough_stack(self._validate)
         return self._world
 
+    def validate(self) -> None:
+        """Validate the component and every core module without compiling one; raise ``ArtifactError`` if invalid."""
+        self.validated()
+        for module in self.modules.values():
+            module.validate()
+
     def _validate(self) -> World:
         """Validate the skeleton, and each core module that is not instantiated; compiling validates the others."""
-        check_compile_cost(self._data, self._limits)
-        world = validate_skeleton(skeleton(self._data))
+        check_compile_cost(self._data, self._limits, self.proposals)
+        world = validate_skeleton(skeleton(self._data), self.proposals)
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
-            EmbeddedModuleArtifact(self._data, start, end, None, self._limits).validate()
+            module = EmbeddedModuleArtifact(self._data, start, end, None, self._limits)
+            module.proposals = self.proposals
+            module.validate()
         if self._cache is not None:
-            keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.structure, self.program, world))
+            record = ComponentRecord(self.structure, self.program, world)
+            keep_record(self._cache, self.digest, self._limits, record, self.proposals)
         return world
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
@@ -245,19 +261,24 @@ class Component(Artifact):
         return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
 
 
-def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> ComponentRecord:
+def admit_component(
+    data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str, proposals: tuple[str, ...] = ()
+) -> ComponentRecord:  # fmt: skip
     """Check the structure of a component and plan it, before anything is compiled.
 
-    ``what`` names the component in errors. Raise :class:`~aegis.errors.ArtifactError` if it is malformed or uses
+    ``what`` names the component in errors. ``proposals`` are the enabled optional ones.
+
+    Raise :class:`~aegis.errors.ArtifactError` if it is malformed or uses
     unsupported features, and ``MemoryExceeded`` if it makes more core instances than ``limits.instances``.
     """
-    record = None if cache is None else kept_record(cache, digest, limits)
+    record = None if cache is None else kept_record(cache, digest, limits, proposals)
     try:
         binary = None if record is not None else decode_component(data)
         structure = structure_of(binary) if binary is not None else record.structure  # type: ignore[union-attr]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
     _check_features(structure, what)
+    require_enabled({name for module in structure.modules for name in module.proposals}, proposals, what)
     made = structure.totals.instances
     if limits.instances is not None and made > limits.instances:
         text = f"{what}: {exceeded('instances', made, limits.instances)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import marshal
 import pickle
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aegis.component.conversion.source import offer_code, take_new_code
@@ -18,7 +19,7 @@ from aegis.component.planning.program import ComponentProgram
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
-from aegis.wasm.bounds import bounds
+from aegis.wasm.compile_limits import cache_key_part
 from aegis.wasm.structure import ComponentStructure
 
 __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
@@ -37,14 +38,18 @@ class ComponentRecord(NamedTuple):
     world: World | None
 
 
-def keep_record(cache: Cache, digest: str, limits: Limits, record: ComponentRecord) -> None:
-    """Store the record of a valid component in the cache."""
-    cache.put(_name(cache, digest, limits), pickle.dumps(tuple(record), protocol=5))
+def keep_record(
+    cache: Cache, digest: str, limits: Limits, record: ComponentRecord, proposals: Sequence[str] = ()
+) -> None:  # fmt: skip
+    """Store the record of a component that is valid with these optional proposals in the cache."""
+    cache.put(_name(cache, digest, limits, proposals), pickle.dumps(tuple(record), protocol=5))
 
 
-def kept_record(cache: Cache, digest: str, limits: Limits) -> ComponentRecord | None:
+def kept_record(
+    cache: Cache, digest: str, limits: Limits, proposals: Sequence[str] = ()
+) -> ComponentRecord | None:  # fmt: skip
     """Return the cached record of a component, or ``None``."""
-    kept = cache.get(_name(cache, digest, limits))
+    kept = cache.get(_name(cache, digest, limits, proposals))
     if kept is None:
         return None
     try:
@@ -75,5 +80,8 @@ class KeptCode:
             self._cache.put(self._name, marshal.dumps(self._code))
 
 
-def _name(cache: Cache, digest: str, limits: Limits) -> str:
-    return cache.name(digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {bounds(limits)}")
+def _name(cache: Cache, digest: str, limits: Limits, proposals: Sequence[str]) -> str:
+    enabled = "".join(f" with-{name}" for name in proposals)
+    return cache.name(
+        digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {cache_key_part(limits)}{enabled}"
+    )

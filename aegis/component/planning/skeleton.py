@@ -12,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from aegis.values import FuncType
-from aegis.wasm.binary import BinaryReader, ExternType, GlobalType, MemoryType, ModuleInfo, TableType
+from aegis.wasm.binary import BinaryReader, ExternType, GlobalType, MemoryType, ModuleInfo, TableType, TagType
 from aegis.wasm.component import PREAMBLE, decode_component
 from aegis.wasm.definitions import ComponentBinary, EmbeddedModule
 
 __all__ = ["module_skeleton", "skeleton"]
 
-_KINDS = ("func", "table", "memory", "global")
-_VALUES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B, "funcref": 0x70}
+_KINDS = ("func", "table", "memory", "global", "tag")
+_VALUES = {
+    "i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B, "funcref": 0x70, "exnref": 0x69,
+    "nullexnref": 0x74,
+}  # fmt: skip
 _CONSTANTS = {
     "i32": b"\x41\0", "i64": b"\x42\0", "f32": b"\x43" + bytes(4), "f64": b"\x44" + bytes(8),
     "v128": b"\xfd\x0c" + bytes(16), "funcref": b"\xd0\x70",
+    "exnref": b"\xd0\x69", "nullexnref": b"\xd0\x74",
 }  # fmt: skip
 """A constant expression of each value type, without its ``end``."""
 _TRAPS = b"\x03\0\0\x0b"
@@ -77,7 +81,8 @@ def module_skeleton(info: ModuleInfo) -> bytes:
     }
     sections = (
         (1, [_function(of) for of in types]), (2, imports), (3, defined["func"]), (4, defined["table"]),
-        (5, defined["memory"]), (6, defined["global"]), (7, exports), (10, [_TRAPS] * len(defined["func"])),
+        (5, defined["memory"]), (13, defined["tag"]), (6, defined["global"]),
+        (7, exports), (10, [_TRAPS] * len(defined["func"])),
     )  # fmt: skip
     return b"\0asm\1\0\0\0" + b"".join([_section(number, _vector(items)) for number, items in sections if items])
 
@@ -110,8 +115,13 @@ def _global(of: ExternType, _: object) -> bytes:
     return bytes([_VALUES[of.value], of.mutable])
 
 
+def _tag(of: ExternType, types: dict[FuncType, int]) -> bytes:
+    assert isinstance(of, TagType)
+    return b"\0" + _type_index(of.type, types)
+
+
 _ENCODE: dict[str, Callable[[ExternType, dict[FuncType, int]], bytes]] = {
-    "func": _type_index, "table": _table, "memory": _memory, "global": _global,
+    "func": _type_index, "table": _table, "memory": _memory, "global": _global, "tag": _tag,
 }  # fmt: skip
 
 

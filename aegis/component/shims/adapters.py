@@ -189,8 +189,8 @@ def links_of(program: ComponentProgram, config: EngineConfig, kept_as: tuple[Cac
 
     ``kept_as`` are the cache and the compile limits of the component's code.
     """
-    if config.fuel or not config.epochs or is_async(program):
-        return None
+    if config.fuel or not config.epochs or config.heap or is_async(program):
+        return None  # with exceptions, calls go through the host: an exception must not reach the caller's handlers
     try:
         return _make(program, config, kept_as)
     except (ArtifactError, UnfitForPool):

@@ -38,6 +38,7 @@ from aegis.component.conversion.layout import (
 )
 from aegis.component.traps import trap
 from aegis.engine.call.classify import OWN_MODULE
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.native.library import lib
 from aegis.engine.store.own_module import OwnModule
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
     from aegis.component.planning.program import CanonLift
     from aegis.component.state import ComponentState, LiftLowerContext
 
-__all__ = ["SLOT", "VECTOR", "Block", "FusedCall", "Piece", "Shape", "Stage", "fuse", "module_text", "pieces"]
+__all__ = ["VECTOR", "Block", "FusedCall", "Piece", "Shape", "Stage", "fuse", "module_text", "pieces"]
 
-SLOT = VECTOR = 16
-"""Bytes of a core value in the engine's array (``wasmtime_val_raw_t``), and of a v128: they are equal."""
+VECTOR = RAW_VALUE_BYTES
+"""Bytes of a v128: as many as of a core value in the engine's array."""
 _DONE, _LEFT, _MISALIGNED, _BEYOND = range(4)
 """Status of a fused call: complete; the host must lift the result and call post-return; realloc returned a misaligned
 address; realloc returned a range beyond the memory."""
@@ -122,16 +123,16 @@ class Shape(NamedTuple):
 
     def block_at(self, block: int) -> int:
         """Return the byte offset of a block's vectors in the array of core values."""
-        return SLOT * (len(self.params) + len(self.blocks) + block * self.block_vectors)
+        return RAW_VALUE_BYTES * (len(self.params) + len(self.blocks) + block * self.block_vectors)
 
     def piece_at(self, piece: int) -> int:
         """Return the byte offset, in the array of core values, of the vectors of a string or list of the result."""
-        return SLOT * (2 + self.fixed_vectors + piece * self.piece_vectors)
+        return RAW_VALUE_BYTES * (2 + self.fixed_vectors + piece * self.piece_vectors)
 
     @property
     def slots(self) -> int:
         """The number of core values that the array of a call needs, for the larger of parameters and results."""
-        return max(self.block_at(len(self.blocks)), self.piece_at(len(self.pieces))) // SLOT
+        return max(self.block_at(len(self.blocks)), self.piece_at(len(self.pieces))) // RAW_VALUE_BYTES
 
 
 def pieces(of: WitType, encoding: str) -> tuple[Piece, ...] | None:

@@ -10,7 +10,8 @@ from aegis.component.planning.builtins import lifted_type
 from aegis.component.planning.program import CanonLift
 from aegis.component.tasks.convert import LiftedValues, Numbers, lift_values, lower_arguments
 from aegis.component.tasks.waitables import Event
-from aegis.component.views import SLOT, Views
+from aegis.component.views import Views
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import lib, number, pointer
 from aegis.wit.types import Function
 
@@ -56,7 +57,7 @@ class BoundCallee:
         self.cx = state.contexts[plan.context]
         self.function = state.item(plan.lifted.core)
         self.callback = None if options.callback is None else state.item(options.callback)
-        self.buffers = (ctypes.c_char * (SLOT * plan.slots))(), (ctypes.c_char * (SLOT * 3))()
+        self.buffers = (ctypes.c_char * (RAW_VALUE_BYTES * plan.slots))(), (ctypes.c_char * (RAW_VALUE_BYTES * 3))()
         self._args, self._callback_args = (pointer(ctypes.addressof(one)) for one in self.buffers)
         self._views, self._count = Views(memoryview(self.buffers[0]).cast("B")), number(plan.slots)
 

@@ -1,6 +1,6 @@
 """Converters of arguments, results and stream elements, generated for their types.
 
-A passage (:mod:`aegis.component.passage`) converts and calls in one function. A task does so at different times:
+A passage (:mod:`aegis.component.call_source`) converts and calls in one function. A task does so at different times:
 arguments are lowered when it starts, the result is lifted when the guest calls ``task.return``, and elements are copied
 when both ends of a stream are there. Each converter here is one function for one of these moments.
 
@@ -15,6 +15,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
 
+from aegis.component.call_source import lowered_text
 from aegis.component.conversion.blocks import fill, store_at
 from aegis.component.conversion.coerce import ConversionError, fit, fit_arguments
 from aegis.component.conversion.layout import (
@@ -26,8 +27,8 @@ from aegis.component.conversion.layout import (
 )
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
-from aegis.component.passage import lowered_text
 from aegis.component.traps import unaligned
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.errors import CallError
 from aegis.wit.results import as_result
 from aegis.wit.types import Function, List, Result, Tuple, WitType
@@ -45,7 +46,6 @@ __all__ = [
 
 Numbers = tuple[tuple[int, int], ...]
 """Pairs of a resource type's key and its number in the program."""
-_SLOT = 16
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 _NUMBERS = frozenset(FORMATS) - {"bool", "char"}
@@ -82,7 +82,7 @@ def lower_arguments(
     first = lowered_text(lower, names, handles=any(map(has_handles, types)), raw=raw)
     unpack = f"{', '.join(names)}, = args\n" if names else ""
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
-    body = unpack + views + "door = cx.door\ndoor.lower_left = door.lower_limit\n" + first + "\n".join(lower.later)
+    body = unpack + views + "door = cx.door\ndoor.guest_bytes_left = door.guest_bytes_limit\n" + first + "\n".join(lower.later)
     return lower.module(f"def lower(cx, views, args):\n{_indented(body)}\n")["lower"]  # type: ignore[no-any-return]
 
 
@@ -125,7 +125,7 @@ def lift_values(
     returned = f"return ({''.join(f'{value}, ' for value in values)})"
     made = lift.module("\n".join(["def lift(cx, words):", *(f"    {line}" for line in [*lines, returned])]))["lift"]
     every = [*formats, *["I"] * after]
-    form = "<" + "".join(f"{f}{_SLOT - _SIZES[f]}x" for f in every)
+    form = "<" + "".join(f"{f}{RAW_VALUE_BYTES - _SIZES[f]}x" for f in every)
     cut = form[: form.rindex(every[-1]) + 1] if every else "<"
     return LiftedValues(Struct(cut).unpack_from, made)
 
@@ -147,7 +147,7 @@ def lower_result(
         lower.flat_value(of, value, 0)
         store = "\n".join(lower.later)
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
-    head = "door = cx.door\ndoor.lower_left = door.lower_limit\n" + views
+    head = "door = cx.door\ndoor.guest_bytes_left = door.guest_bytes_limit\n" + views
     first = "\n".join(lower.lines) + "\n"
     if raw:
         body = head + first + store + "\n"
@@ -202,7 +202,7 @@ def _storing(many: List, block: Any, handles: bool, raw: bool) -> Callable[[Any,
 
     def store(cx: Any, at: int, values: Any) -> None:
         door = cx.door
-        door.lower_left = door.lower_limit
+        door.guest_bytes_left = door.guest_bytes_limit
         try:
             try:
                 made = block(cx, values)

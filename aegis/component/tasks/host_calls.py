@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.tasks.subtask import LoweredCall, Subtask, SubtaskState, views_at
-from aegis.component.trampoline import call_method, observing
+from aegis.component.trampoline import answering, call_method
+from aegis.engine.call.trampoline import report_call
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import awaited_later
 from aegis.errors import CallError, HostError
@@ -64,7 +66,8 @@ class _HostOperation:
 def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) -> Callable[[Any, int], None]:
     """Return the body of a trampoline for an imported function; ``index`` is its index among the host functions."""
     method, fallible = function.method, isinstance(function.type.result, Result)
-    now, observed = time.monotonic, observing(function)
+    now, called_or_answered = time.monotonic, answering(function)
+    interface, name = function.interface or "(world)", function.name
     called = partial(call_method, method or "")
 
     def body(state: Any, address: int) -> None:
@@ -81,6 +84,20 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
 
         def resolve(outcome: Callable[[], Any]) -> None:
             """Complete the call; ``outcome`` returns the function's result or raises its exception."""
+            resumed = perf_counter()
+            try:
+                complete(outcome)
+            except BaseException as error:
+                report(resumed, error)
+                raise
+            report(resumed, None)
+
+        def report(resumed: float, error: BaseException | None) -> None:
+            """Report the call, which took until ``left_at``, waited, and went on at ``resumed``."""
+            if watched:
+                report_call(door, interface, name, begun, error, max(0.0, resumed - left_at))
+
+        def complete(outcome: Callable[[], Any]) -> None:
             try:
                 result = outcome()
             except Err as declared:
@@ -99,13 +116,13 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 raise door.late(str(function))
             subtask.progress(SubtaskState.RETURNED)
 
-        started = now()
+        started, begun, watched = now(), perf_counter(), state.observed
         later: Any = None
 
         def first() -> Any:
             nonlocal later
             door.serving = function
-            result = observed(state, target, args) if state.observed else target(*args)
+            result = called_or_answered(door, target, args) if watched else target(*args)
             door.serving = None
             if isinstance(result, Later):
                 later = result
@@ -113,7 +130,13 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 later = awaited_later(door, result, str(function))
             return result
 
-        outcome = _called(first)
+        try:
+            outcome = _called(first)
+        except BaseException as error:
+            if watched:
+                report_call(door, interface, name, begun, error)
+            raise
+        left_at = perf_counter()
         if now() - started > NEAR:
             secure_after(function)
         if later is None:
@@ -123,7 +146,15 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
             if later.ready():
                 operation.complete()
             else:
-                subtask.on_cancel = lambda: _cancel(operation, subtask)
+
+                def on_cancel() -> None:
+                    """Cancel the function for the guest: it ends at once."""
+                    resumed = perf_counter()
+                    operation.cancel()
+                    subtask.progress(SubtaskState.CANCELLED_BEFORE_RETURNED)
+                    report(resumed, None)
+
+                subtask.on_cancel = on_cancel
                 state.tasks.expect(operation)
         call.finish(state, subtask, views)
 
@@ -142,9 +173,3 @@ def _called(function: Callable[[], Any]) -> Callable[[], Any]:
 
         return fail
     return lambda: value
-
-
-def _cancel(operation: _HostOperation, subtask: Subtask) -> None:
-    """Cancel a host function for the guest: it ends at once."""
-    operation.cancel()
-    subtask.progress(SubtaskState.CANCELLED_BEFORE_RETURNED)

@@ -138,7 +138,7 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, tasks
 def _source(value: Any, of: Any) -> Any:
     if hasattr(value, "take") and hasattr(value, "interest"):
         return value
-    if of.element == "u8" and (isinstance(value, (bytes, bytearray, memoryview)) or isinstance(value, Iterable)):
+    if of.element == "u8" and isinstance(value, (bytes, bytearray, memoryview, Iterable)):
         return _Bytes(value)
     if isinstance(value, Iterable):
         return _Iterated(value)

@@ -169,7 +169,7 @@ class Scheduler:
             self.current = task
 
     def pause(self, *, cancellable: bool) -> bool:
-        """Let one ready task run (``thread.yield``); return whether the cancellation of the current one was delivered."""
+        """Let a ready task run (``thread.yield``); return whether the current one was told of its cancellation."""
         task = self.current
         if task is not None and task.deliver_cancel(cancellable):
             return True

@@ -13,7 +13,8 @@ from aegis.component.tasks.convert import LiftedValues, Numbers, lift_values, lo
 from aegis.component.tasks.task import CANCELLED
 from aegis.component.tasks.waitables import Event, EventCode, Waitable
 from aegis.component.traps import cannot_leave, trap
-from aegis.component.views import SLOT, Views
+from aegis.component.views import Views
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.wit.types import Function
 
 __all__ = ["LoweredCall", "Subtask", "SubtaskState", "guest_call_body"]
@@ -100,7 +101,7 @@ class LoweredCall:
         count = sum(len(flat(t)) for t in types)
         self.return_word = 1 if count > most else count
         """The index of the return pointer among the core values."""
-        self.size = SLOT * (self.return_word + 1)
+        self.size = RAW_VALUE_BYTES * (self.return_word + 1)
         self.lower = None if of is None else lower_result(of, options.encoding, numbers, raw=raw, pointed=self.pointed)
 
     def words(self, state: Any, address: int) -> tuple[Any, ...]:
@@ -135,7 +136,7 @@ class LoweredCall:
 
 def views_at(address: int) -> Views:
     """Return the views of the first core value at ``address``, where a result goes."""
-    return Views(memoryview((c_char * SLOT).from_address(address)).cast("B"))
+    return Views(memoryview((c_char * RAW_VALUE_BYTES).from_address(address)).cast("B"))
 
 
 def guest_call_body(call: LoweredCall, callee: int) -> Callable[[Any, int], None]:

@@ -207,9 +207,10 @@ class Task:
     # -- cancellation --------------------------------------------------------------------------
 
     def request_cancel(self, caller: int | None) -> None:
-        """Request the cancellation for the component instance ``caller``, or the host: at once if the task waits, otherwise when it waits next.
+        """Request the cancellation for the component instance ``caller``; ``None`` is the host.
 
-        Source: CanonicalABI.md, ``request_cancellation``. The scheduler continues a task that waits between callbacks
+        The task is cancelled at once if it waits, otherwise when it waits next. Source: CanonicalABI.md,
+        ``request_cancellation``. The scheduler continues a task that waits between callbacks
         before the caller does.
         """
         if self.state is TaskState.INITIAL:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from threading import get_ident, main_thread
 
-from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native.library import lib, number, pointer
 from aegis.engine.native.signals import NEAR, secure
 from aegis.engine.threads.guest_thread import DIRECT, NESTED, thread_state
@@ -47,8 +47,17 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "IN_TIME", "CallFrame", "Elsewhere", "ExportEntry", "Style", "around_text", "bind", "compile_caller",
-    "passage_names", "room_for_callbacks", "room_inside",
+    "IN_TIME",
+    "CallFrame",
+    "Elsewhere",
+    "ExportEntry",
+    "Style",
+    "around_names",
+    "around_text",
+    "bind",
+    "compile_caller",
+    "room_for_callbacks",
+    "room_inside",
 ]  # fmt: skip
 
 _EXTERN = 32
@@ -106,7 +115,7 @@ class CallFrame:
         signature = entry.signature
         slots = max(len(signature.params), len(signature.results), 1)
         self.entry = entry
-        self.buffer = (ctypes.c_char * (_EXTERN + SLOT * slots))()
+        self.buffer = (ctypes.c_char * (_EXTERN + RAW_VALUE_BYTES * slots))()
         base = ctypes.addressof(self.buffer)
         self.extern = pointer(base)
         self.func = pointer(base + 8)
@@ -189,8 +198,8 @@ _CALL = """
             return value
 """
 IN_TIME = """
-            door.returned_at = left = now()
-            if left >= door.deadline or door.stop is not None:
+            door.returned_at = ended = now()
+            if ended >= door.deadline or door.stop is not None:
                 raise door.stop_reason() or door.timeout()
 """
 """Ends every call: discard the result and raise if the deadline has passed, even if the guest returned normally."""
@@ -211,12 +220,12 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """Compile the text of :func:`around_text`, with the names of ``scope``; return its ``make`` function."""
-    scope |= passage_names(style)
+    scope |= around_names(style)
     exec(around_text(style, params, inner, views), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 
-def passage_names(style: int) -> dict[str, Any]:
+def around_names(style: int) -> dict[str, Any]:
     """Return the names that the text of :func:`around_text` uses for ``style``, with their values."""
     return {
         "now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD,

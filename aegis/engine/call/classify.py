@@ -51,6 +51,7 @@ _TEXTS = {
     "cannot-enter-instance": "it was entered again during a call, or after a trap",
     "cannot-leave-instance": "it called out during realloc or post-return, which the component model forbids",
 }
+_UNCAUGHT = "uncaught-exception"
 _FRAMES_KEPT = 32
 """Frames of a trap's backtrace that an exception holds, innermost first."""
 OWN_MODULE = "aegis:between"
@@ -58,7 +59,11 @@ OWN_MODULE = "aegis:between"
 
 
 class Evidence:
-    """State of a store from which :func:`classify` derives the reason of a failure; callables run only if needed."""
+    """State of a store from which :func:`classify` derives the reason of a failure; callables run only if needed.
+
+    ``thrown`` is the name of the tag of an exception that no handler caught, ``""`` if it is unknown; ``heap``: the
+    store may have a heap of exceptions.
+    """
 
     def __init__(
         self,
@@ -67,12 +72,17 @@ class Evidence:
         memory_budget: MemoryBudget | None,
         memory_full: Callable[[], int | None],
         table_full: Callable[[], int | None],
+        thrown: str | None = None,
+        *,
+        heap: bool = False,
     ) -> None:
         self.door = door
         self.limits = limits
         self.memory_budget = memory_budget
         self.memory_full = memory_full
         self.table_full = table_full
+        self.thrown = thrown
+        self.heap = heap
 
 
 def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseException:
@@ -83,7 +93,10 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     """
     code, message, frames = _take_trap(trap) if trap else (None, "", ())
     if error:
+        frames = _frames_of(lib.wasmtime_error_wasm_trace, error) if evidence.thrown is not None else frames
         message = take_error(error)
+    if code is None and evidence.thrown is not None:
+        code = _UNCAUGHT
     failure = own_failure(evidence.door)
     if failure is not None:
         return failure
@@ -131,11 +144,24 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
             allowed = limits.stack
             message = exceeded("stack", allowed, allowed, after=" by recursion")
             return StackExhausted(message, limit="stack", used=allowed, allowed=allowed)
+        case "uncaught-exception":
+            tag = f" with the tag {printable(evidence.thrown, 80)!r}" if evidence.thrown else ""
+            text = f"the guest trapped: an exception{tag} that no handler caught{_where(frames)}"
+            return GuestTrap(text, code=code, frames=frames)
         case None:
-            return AegisInternalError(f"the engine failed: {printable(message, 400)}")
+            return _refused_heap(evidence) or AegisInternalError(f"the engine failed: {printable(message, 400)}")
     return refused_growth(code, evidence) or GuestTrap(
         f"the guest trapped: {_TEXTS.get(code, code.replace('-', ' '))}{_where(frames)}", code=code, frames=frames
     )
+
+
+def _refused_heap(evidence: Evidence) -> AegisError | None:
+    """Return the error for a failure without a trap code after a refused growth: of the heap that holds exceptions."""
+    limits, budget = evidence.limits, evidence.memory_budget
+    if not evidence.heap or budget is None or limits.memory is None or not budget.refused:
+        return None
+    unit = f"bytes with the heap of exceptions, {budget.refused:,} more were refused"
+    return _trapped("memory", budget.used, limits.memory, unit)
 
 
 def refused_growth(code: str, evidence: Evidence) -> AegisError | None:

@@ -26,6 +26,7 @@ from time import monotonic
 
 from aegis.engine.call.caller import IN_TIME, ExportEntry, Style, around
 from aegis.engine.call.classify import OWN_MODULE
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.code import NativeCode
 from aegis.engine.compile.config import EngineConfig
@@ -192,7 +193,7 @@ def loop_code(shape: LoopShape, config: EngineConfig) -> NativeCode:
 
 # -- in a store ------------------------------------------------------------------------------------
 
-_EXTERN, _INSTANCE, _SLOT = 32, 16, 16
+_EXTERN, _INSTANCE = 32, 16
 _MEMORY_KIND = b"\3"
 _RUN, _RUN_LENGTH, _ARGUMENTS = b"run", number(3), number(2)
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
@@ -249,7 +250,7 @@ class RowLoop:
         shape = entry.shape
         self.memory, self.max_rows, self.code = memory, shape.max_rows(), entry.code
         given = len(functions) + 1
-        self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * _SLOT))()
+        self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * RAW_VALUE_BYTES))()
         base = ctypes.addressof(self._held)
         imports, found = base + _INSTANCE, base + _INSTANCE + given * _EXTERN
         for place, address in enumerate((*functions, ctypes.addressof(memory.held))):
@@ -263,7 +264,7 @@ class RowLoop:
         if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
             raise AegisInternalError("the engine did not find the export of the loop over rows")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
-        self.words = memoryview(self._held).cast("B")[-2 * _SLOT :].cast("I")
+        self.words = memoryview(self._held).cast("B")[-2 * RAW_VALUE_BYTES :].cast("I")
         widths, offsets = [of.width for of in shape.params], shape.offsets()
         self.columns = list(zip(widths, offsets, strict=False))
         self.results = None if shape.result is None else (shape.result.width, offsets[-1])

@@ -13,9 +13,10 @@ from aegis.support.lean import Any
 from aegis.text import shown
 from aegis.values import FuncType
 
-__all__ = ["SLOT", "coerce", "coerced", "index_of", "scalar_types", "view_name"]
+__all__ = ["RAW_VALUE_BYTES", "coerce", "coerced", "index_of", "scalar_types", "view_name"]
 
-SLOT = 16
+RAW_VALUE_BYTES = 16
+"""Bytes of a core value in the engine's array, ``wasmtime_val_raw_t``."""
 _FORMATS = {"i32": ("i", 4), "i64": ("q", 2), "f32": ("f", 4), "f64": ("d", 2)}
 _BITS = {"i32": 32, "i64": 64}
 _SINGLE = Struct("<f")

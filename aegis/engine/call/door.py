@@ -27,6 +27,8 @@ __all__ = ["Budgets", "Door", "budgets_of"]
 _UNLIMITED = 1 << 62
 _DEADLINE_CHECK_BYTES = 1 << 17
 """Bytes that may be copied between two checks of the deadline; converting them takes some hundred microseconds."""
+_PROMPT_SECONDS = 0.1
+"""A wait that ends this soon after the deadline has ended at it: the difference is the scheduling of its thread."""
 _MEMORY_BYTES = 1 << 32
 """Bytes of the largest possible linear memory."""
 _waking = threading.Lock()
@@ -69,8 +71,14 @@ class Door:
     """
 
     # The class attributes are the state of a new door, so that creating one stores only the differences.
-    bytes_in = bytes_out = denials = 0
+    bytes_in = bytes_out = 0
+    """Bytes copied out of and into the guest, in all calls: :class:`aegis.observe.outcome.Usage` reports them."""
+    denials = 0
+    """Denied requests, in all calls."""
     deadline = math.inf
+    """Time at which the current call must end (``time.monotonic``). Stores set it in ``arm()``; epochs stop guest code
+    at it, trampolines check it around every host call, and :meth:`remaining` and :meth:`wait` bound the waits of host
+    functions."""
     ready_by = 0.0
     """Time until which a worker may prepare the call, before the call's own time starts (``time.monotonic``)."""
     entered_at = 0.0
@@ -83,7 +91,9 @@ class Door:
     """The host function that is being answered, converted to text when a message names it; ``None`` while the guest
     runs, also while it runs inside a host function. After a failed answer, the function that failed."""
     host_seconds = 0.0
+    """Seconds that host calls took, in all calls; measured only for observed stores."""
     listens = False
+    """Whether a subscriber is attached; see :class:`aegis.values.CallScope`."""
     first_denials: tuple[Decision, ...] = ()
     """The first denials of the current call, at most ``MAX_KEPT_DENIALS``."""
     explain: Callable[[Decision], Decision] | None = None
@@ -104,8 +114,10 @@ class Door:
     """The clocks of the sandbox, for waits until an instant; set by the host."""
     _woken = False
     _wake_up: threading.Event | None = None
+    """Set to end the wait of a host function that waits for no descriptor; ``None`` while none does."""
     _wake_pipe: tuple[int, int] | None = None
-    _forgotten: Callable[[], object]
+    """Pipe whose reading end every wait for descriptors includes; a byte in it ends the wait."""
+    _close_pipe: Callable[[], object]
     """Finalizer that closes the pipe."""
 
     def __init__(self, limits: Limits, budgets: Budgets | None = None) -> None:
@@ -115,7 +127,7 @@ class Door:
         self.bytes_limit = self.bytes_left = copied
         self.first_check = self.check_below = check
         """Copying checks the deadline as soon as ``bytes_left`` is below ``check_below``."""
-        self.lower_left = self.lower_limit = memory
+        self.guest_bytes_left = self.guest_bytes_limit = memory
         """Bytes that the value being lowered may still occupy in the guest's memory."""
         self.value_left = self.value_limit = value
         """Bytes of host memory that the value being converted may still occupy."""
@@ -159,17 +171,26 @@ class Door:
 
     def late(self, name: str) -> AegisError:
         """Return the error for a host function ``name`` that returned after the deadline; its result is discarded."""
-        before, self.serving = self.serving, name
-        reason = self.stop_reason() or self.timeout()
-        self.serving = before
-        return reason
+        if self.stop is None:
+            before, self.serving = self.serving, name
+            self.stop = self.timeout(prompt=0.0)
+            self.serving = before
+        return self.stop
 
-    def timeout(self) -> DeadlineExceeded:
-        """Return the error for an exceeded deadline, naming the host function that is running."""
-        allowed = self.limits.timeout or 0.0
-        inside = f" in the host call {self.serving}" if self.serving else ""
-        message = exceeded("timeout", allowed, allowed, after=inside)
-        return DeadlineExceeded(message, limit="timeout", used=allowed, allowed=allowed)
+    def timeout(self, prompt: float = _PROMPT_SECONDS) -> DeadlineExceeded:
+        """Return the error for an exceeded deadline, naming the host function that is running.
+
+        The guest's code and waits end at the deadline. A host function that ends later than ``prompt`` seconds after
+        it has used more than the limit.
+        """
+        used = allowed = self.limits.timeout or 0.0
+        inside = ""
+        if self.serving:
+            inside = f" in the host call {self.serving}"
+            taken = time.monotonic() - self.entered_at
+            used = taken if taken > allowed + prompt else allowed
+        message = exceeded("timeout", used, allowed, after=inside)
+        return DeadlineExceeded(message, limit="timeout", used=used, allowed=allowed)
 
     def refused_call(self) -> AegisError:
         """Return the error for a host call that is not allowed: the stop reason, or the host-call limit."""
@@ -201,21 +222,19 @@ class Door:
         if self.bytes_left < 0:
             raise self.overdrawn()
         self.check_below = max(self.bytes_left - _DEADLINE_CHECK_BYTES, 0)
-        reason = self.stop_reason()
-        if reason is not None:
-            raise reason
+        self.check_time()
 
-    def lower(self, count: int) -> None:
+    def reserve_guest_bytes(self, count: int) -> None:
         """Take ``count`` bytes of guest memory for a value, before allocating them.
 
         Raise ``CallError`` if the value is larger than the guest's memory may become.
         """
-        self.lower_left = left = self.lower_left - count
+        self.guest_bytes_left = left = self.guest_bytes_left - count
         if left < 0:
-            used, allowed = self.lower_limit - left, self.lower_limit
+            used, allowed = self.guest_bytes_limit - left, self.guest_bytes_limit
             raise CallError(
                 f"the value is larger than the guest's memory may be ({used:,}/{allowed:,} bytes): "
-                "raise it with memory or --memory-limit"
+                "raise the limit with memory or --memory-limit"
             )
 
     def check_time(self) -> None:
@@ -242,9 +261,7 @@ class Door:
     # -- CallScope ------------------------------------------------------------------------------
 
     def remaining(self) -> float | None:
-        reason = self.stop_reason()
-        if reason is not None:
-            raise reason
+        self.check_time()
         return None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
 
     def wait(
@@ -343,7 +360,7 @@ class Door:
         with standard_reserved():
             made = os.pipe()
         os.set_blocking(made[1], False)
-        self._forgotten = weakref.finalize(self, _close_all, made)  # the sandbox may be collected without being closed
+        self._close_pipe = weakref.finalize(self, _close_all, made)  # the sandbox may be collected without being closed
         with _waking:
             self._wake_pipe = made
         return made
@@ -368,7 +385,7 @@ class Door:
             return
         with _waking:
             self._wake_pipe = None
-            self._forgotten()
+            self._close_pipe()
 
 
 def _close_all(descriptors: tuple[int, ...]) -> None:

@@ -1,9 +1,9 @@
 """Trampolines: every call from a guest module to the host passes through one.
 
-Steps, in order: budget, deadline, event (start), lift, policy, answer, validate the result, lower, event (complete),
-deadline again, so that a late result does not reach the guest. Lifting means reading the typed view. The policy is the
-host function itself, which holds only the grants of one sandbox. The host function gives the answer, unless the door
-has a step in its place (:mod:`.answer`).
+Steps, in order: budget, deadline, lift, answer, validate the result, lower, deadline again, event. Lifting means
+reading the typed view. The policy is the host function itself, which holds only the grants of one sandbox. The host
+function gives the answer, unless the door has a step in its place (:mod:`.answer`). The second check of the deadline
+keeps a late result from the guest. The event comes last, so it says whether the guest received a result.
 
 A trampoline catches ``BaseException`` around everything, because an exception that leaves a native callback is lost or
 fatal (F8 to F10). It stores the exception in the door of the sandbox and returns a trap, never a value.
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 
 from aegis.engine.call.answer import answered
-from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib, number
 from aegis.engine.native.signals import NEAR, secure_after
@@ -33,13 +33,16 @@ from aegis.support.bounded_cache import WeightedCache
 from aegis.support.lean import Any
 from aegis.values import FuncType, HostFunction, ImportName
 
-__all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
+__all__ = [
+    "CALLBACK", "IMPORT_BITS", "VIEWS_KEPT", "Slot", "fail_call", "fit_result", "free_slot", "host_callback",
+    "report_call", "slots", "take_slot",
+]  # fmt: skip
 
 # Looked up and converted at import time: a failing call may have no room for it on the Python stack.
 _trap_new = lib.wasmtime_trap_new
 _TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
-_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
-_VIEWS_KEPT = 128
+CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+VIEWS_KEPT = 128
 """Addresses for which a trampoline keeps typed views."""
 _MAX_CACHED_VALUES = 2048
 """Parameters and results of the signatures whose trampolines, with their views, are cached for the process."""
@@ -69,7 +72,8 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
+if hasattr(os, "register_at_fork"):  # pragma: no branch - a system without fork has no such function
+    os.register_at_fork(after_in_child=_renew)
 
 
 class _ImportTable(dict[int, tuple[Door, Any, Any]]):
@@ -122,7 +126,7 @@ def host_callback(signature: FuncType, *, observed: bool, starting: bool = False
     made = _compiled.entries.get(key)
     if made is None:
         serve = _compile(signature, observed)
-        made = _CALLBACK(_storing_caller(serve) if starting else serve)
+        made = CALLBACK(_storing_caller(serve) if starting else serve)
         made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
     return made
 
@@ -139,7 +143,7 @@ def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | Non
             finally:
                 door.caller = None
         except BaseException as error:
-            return _fail(env, error)
+            return fail_call(env, error)
 
     return trampoline
 
@@ -147,7 +151,7 @@ def _storing_caller(serve: Callable[..., int | None]) -> Callable[..., int | Non
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        door, function, name = served[env]
+        door, function, name = imports[env]
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -158,11 +162,6 @@ def trampoline(env, caller, address, count):
         except KeyError:
             {views} = new_views(address)
 {call}
-        ended = now()
-        if door.stop is not None or ended >= door.deadline:
-            raise door.late(str(name))
-        if ended - entered > NEAR:
-            secure(name)
     except BaseException as error:
         return fail(env, error)
 """
@@ -170,7 +169,14 @@ _PLAIN = """
         door.serving = name
         result = function({arguments})
         door.serving = None
-{store}
+{finish}
+"""
+_FINISH = """{store}
+        ended = now()
+        if door.stop is not None or ended >= door.deadline:
+            raise door.late(str(name))
+        if ended - entered > NEAR:
+            secure(name)
 """
 _OBSERVED = """
         door.serving = name
@@ -180,24 +186,24 @@ _OBSERVED = """
                 result = function({arguments})
             else:
                 result = answered(door, *name, signature, function, ({arguments}))
+            door.serving = None
+{finish}
         except BaseException as error:
-            observe(door, name, started, error)
+            report(door, *name, started, error)
             raise
-        observe(door, name, started, None)
-        door.serving = None
-{store}
+        report(door, *name, started, None)
 """
 
 
 def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     """Generate and compile the trampoline of a signature: a loop over the types would cost more than the call."""
     names = formats(signature)
-    size = SLOT * max(len(signature.params), len(signature.results), 1)
+    size = RAW_VALUE_BYTES * max(len(signature.params), len(signature.results), 1)
     array = c_char * size
     views: dict[int, Any] = {}
 
     def new_views(address: int) -> Any:
-        if len(views) >= _VIEWS_KEPT:
+        if len(views) >= VIEWS_KEPT:
             views.clear()
         block = memoryview(array.from_address(address)).cast("B")
         opened = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
@@ -205,12 +211,16 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
         return made
 
     arguments = "".join(f"v{view_name(t)}[{index_of(t, n)}], " for n, t in enumerate(signature.params))
-    body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
+    finish = _FINISH.format(store=_store(signature.results))
+    if observed:
+        body = _OBSERVED.format(arguments=arguments, finish="    " + finish.rstrip().replace("\n", "\n    "))
+    else:
+        body = _PLAIN.format(arguments=arguments, finish=finish)
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _import_table, "views": views, "new_views": new_views, "fail": _fail,
+        "imports": _import_table, "views": views, "new_views": new_views, "fail": fail_call,
         "clock": time.perf_counter,
-        "observe": _observe, "answered": answered, "signature": signature,
+        "report": report_call, "answered": answered, "signature": signature,
         "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
@@ -270,27 +280,45 @@ def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
 def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
     result = await_result(door, result, f"{module}.{name}")
     if not isinstance(result, tuple) or len(result) != count:
-        raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
+        shown = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise HostError(
+            f"host function {module}.{name} returned {shown}, but the import has {count} results: "
+            f"return a tuple of {count} values"
+        )
     return result
 
 
-def _observe(door: Door, name: ImportName, started: float, error: BaseException | None) -> None:
+def report_call(
+    door: Door, module: str, name: str, started: float, error: BaseException | None, waited: float = 0.0
+) -> None:
+    """Report a host call that began at ``started`` (``time.perf_counter``): ``error`` ends the run, ``None`` none.
+
+    ``waited`` are the seconds in which the guest or other host calls ran meanwhile.
+    """
     seconds = time.perf_counter() - started
-    door.host_seconds += seconds
+    door.host_seconds += seconds - waited
     if door.observe_call is not None:
-        door.observe_call(*name, seconds, error)
+        if isinstance(error, GuestExit):
+            error = door.stop_reason() or error  # the run ends with this error, see fail_call()
+        door.observe_call(module, name, seconds, error)
 
 
-def _fail(env: int, error: BaseException) -> int | None:
-    """Store the exception in the door and return a trap. No exception may leave this function."""
+def fail_call(
+    env: int, error: BaseException, bits: int = IMPORT_BITS, named: Callable[[int], str] | None = None
+) -> int | None:
+    """Store the exception in the door and return a trap. No exception may leave this function.
+
+    The lower ``bits`` of ``env`` are the index of the function. ``named`` returns its name; without it, the slot does.
+    """
     try:
-        door, _, names, _ = slots[env >> IMPORT_BITS]
+        door, _, names, _ = slots[env >> bits]
         if isinstance(error, GuestExit):
             error = door.stop_reason() or error  # an exit after the deadline is not a success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
-                door.serving = str(names[env & _MASK])
+                index = env & ((1 << bits) - 1)
+                door.serving = str(names[index]) if named is None else named(index)
     except BaseException:
         pass
     return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Collection, Sequence
 
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.code import Artifact, first_line
@@ -21,7 +22,16 @@ from aegis.text import count, printable
 from aegis.values import FuncType
 from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_module, read_module
 
-__all__ = ["Module", "admit_module", "admit_size", "is_text", "read_file", "text_to_binary", "validate_module"]
+__all__ = [
+    "Module",
+    "admit_module",
+    "admit_size",
+    "is_text",
+    "read_file",
+    "require_enabled",
+    "text_to_binary",
+    "validate_module",
+]
 
 
 class Module(Artifact):
@@ -42,6 +52,9 @@ class Module(Artifact):
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
         self._exports = {e.name: e for e in info.exports}
+        begin, program = self._exports.get("_initialize"), self._exports.get("_start")
+        self.reactor = begin is not None and begin.type == FuncType() and program is None
+        """Whether ``_initialize`` must run before any other export (WASI application ABI, "reactor")."""
 
     def memories(self, most: int) -> list[MemoryType]:
         return self.info.memories
@@ -105,30 +118,42 @@ def _looks_like(data: bytes) -> str:
     return "it does not start with the magic bytes \\0asm"
 
 
-def admit_module(data: bytes, what: str) -> ModuleInfo:
+def admit_module(data: bytes, what: str, proposals: Sequence[str] = ()) -> ModuleInfo:
     """Check the magic bytes and declarations of a module and return the declarations; ``what`` names it in errors.
+
+    ``proposals`` are the optional ones that are enabled.
 
     Raise ``ArtifactError`` if it is malformed or not a core module.
     """
     if not is_module(data):
         raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
     try:
-        return read_module(data)
+        info = read_module(data)
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
+    require_enabled(info.proposals, proposals, what)
+    return info
+
+
+def require_enabled(used: Collection[str], enabled: Collection[str], what: str) -> None:
+    """Raise ``ArtifactError`` with the remedy unless all optional proposals in ``used`` are ``enabled``."""
+    if not set(used) <= set(enabled):
+        from aegis.support.proposals import needs
+
+        raise ArtifactError(f"{what}: {needs(set(used) - set(enabled))}")
 
 
 def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: EngineConfig, what: str) -> ModuleInfo:
     """Validate an admitted module without compiling it; return ``info``. Raise ``ArtifactError`` if it is invalid."""
     from aegis.wasm.admission import check_compile_cost
 
+    try:
+        check_compile_cost(data, limits, config.proposals)
+    except ArtifactError as refused:
+        raise ArtifactError(f"{what}: {refused}") from None
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
         raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")
-    try:
-        check_compile_cost(data, limits)
-    except ArtifactError as refused:
-        raise ArtifactError(f"{what}: {refused}") from None
     return info
 
 

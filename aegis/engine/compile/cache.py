@@ -26,23 +26,31 @@ from _blake2 import blake2b
 from _operator import _compare_digest as compare_digest
 from collections.abc import Iterator
 
+from aegis.engine.compile.cache_upkeep import CODE, KEY, CacheUse, clear, prune, remove, use
 from aegis.engine.compile.private_folder import NotPrivate, open_private
 from aegis.engine.native.library import lib
+from aegis.limits import MIB, format_bytes, parse_bytes
+from aegis.support.keywords import DEFAULT
+from aegis.support.lean import Any
 from aegis.wasm.digest import sha256_hex
 
-__all__ = ["Cache", "default_folder"]
+__all__ = ["DEFAULT_SIZE", "SIZE_VARIABLE", "Cache", "default_folder"]
+
+DEFAULT_SIZE = 512 * MIB
+"""Bytes that a cache may take on disk."""
+SIZE_VARIABLE = "AEGIS_CACHE_SIZE"
+"""The environment variable that replaces the default size; ``none`` lifts the limit."""
 
 _MAGIC = b"aegis-code-2\n"
 _STAMP = b"aegis-file-2\n"
 _MIN_MAPPED_BYTES = 1 << 20
 """Code of at least this size is stored in a separate file."""
 _TAG_BYTES = 32
-_KEY = "key"
-_CODE = ".code"
 _MAX_FILES = 512
 """Entries kept whose code is in the entry; the oldest are removed first."""
 _MAX_MAPPED_FILES = 64
 """Entries kept that have a separate file. They took seconds to compile, so many small entries do not displace them."""
+_TRIAL_BYTES = 1 << 16
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -77,13 +85,18 @@ def _home_of_user() -> str | None:
 
 
 class Cache:
-    """A folder of compiled code. Methods return ``None`` or do nothing if the folder or an entry is unusable.
+    """A folder of compiled code. Reading and storing return ``None`` or do nothing if it or an entry is unusable.
 
-    ``folder`` is its absolute path, or ``None`` if the user has no home directory.
+    ``folder`` is its absolute path, or ``None`` if the user has no home directory. ``size`` is the number of bytes that
+    the entries may take, of which the newest stay; ``None`` lifts the limit. Raise
+    :class:`~aegis.errors.PolicyError` for an invalid size.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None = None, *, size: int | str | None = DEFAULT) -> None:
         self.folder = os.path.abspath(folder) if folder else default_folder()
+        self.size = _size(size)
+        self.fault: str | None = None
+        """Why the latest code was not read or stored; ``None`` while the cache works."""
 
     def name(self, digest: str, fingerprint: str) -> str:
         """Return the entry's file name for an artifact's digest and a configuration."""
@@ -95,7 +108,10 @@ class Cache:
         try:
             with self._opened() as folder:
                 data, secret = _read(folder, name), _read_key(folder)
-        except OSError:
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._note(error)
             return None
         return _unsealed(_MAGIC, secret, name, data)
 
@@ -107,8 +123,11 @@ class Cache:
                 stamp = _unsealed(_STAMP, secret, name, data)
                 if stamp is None:
                     return None
-                code = os.open(name + _CODE, _READ, dir_fd=folder)
-        except OSError:
+                code = os.open(name + CODE, _READ, dir_fd=folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._note(error)
             return None
         if not compare_digest(stamp, _stamp(os.fstat(code))):
             os.close(code)
@@ -116,35 +135,68 @@ class Cache:
         return code
 
     def put(self, name: str, code: bytes) -> None:
-        """Store ``code`` as the entry ``name``; ignore errors such as a full disk or a read-only folder."""
-        with contextlib.suppress(OSError), self._opened(create=True) as folder:
-            secret = _read_key(folder) or _make_key(folder)
-            if len(code) >= _MIN_MAPPED_BYTES:
-                self._write(folder, name + _CODE, code)
-                code, magic = _stamp(os.stat(name + _CODE, dir_fd=folder, follow_symlinks=False)), _STAMP
-            else:
-                magic = _MAGIC
-            self._write(folder, name, magic + _seal(magic, secret, name, code) + code)
-            _prune(folder)
+        """Store ``code`` as the entry ``name``; an error such as a full disk or a read-only folder is a ``fault``."""
+        if self.size is not None and len(code) > self.size:
+            self.fault = f"code of {format_bytes(len(code))} is larger than the cache ({format_bytes(self.size)})"
+            return
+        try:
+            with self._opened(create=True) as folder:
+                secret = _read_key(folder) or _make_key(folder)
+                if len(code) >= _MIN_MAPPED_BYTES:
+                    self._write(folder, name + CODE, code)
+                    code, magic = _stamp(os.stat(name + CODE, dir_fd=folder, follow_symlinks=False)), _STAMP
+                else:
+                    magic = _MAGIC
+                self._write(folder, name, magic + _seal(magic, secret, name, code) + code)
+                prune(folder, self.size, large=_MAX_MAPPED_FILES, small=_MAX_FILES)
+        except OSError as error:
+            self._note(error)
 
     def drop(self, name: str) -> None:
         """Remove an entry."""
         with contextlib.suppress(OSError), self._opened() as folder:
-            _remove(folder, name)
-            _remove(folder, name + _CODE)
+            remove(folder, name)
+            remove(folder, name + CODE)
 
-    def entries(self) -> int | None:
-        """Return the number of files in the cache, or ``None`` if the folder does not exist.
+    # -- the cache as a whole ------------------------------------------------------------------
 
-        Raise ``OSError`` if the folder is unusable, for example not writable.
+    def use(self) -> CacheUse:
+        """Return the number and size of the entries; raise ``OSError`` if the folder is unusable."""
+        try:
+            with self._opened() as folder:
+                return use(folder)
+        except FileNotFoundError:
+            return CacheUse(0, 0, 0)
+
+    def try_out(self) -> None:
+        """Create the folder and store and remove a file; raise ``OSError`` with the reason why code is not stored."""
+        with self._opened(create=True) as folder:
+            if not _read_key(folder):
+                _make_key(folder)
+            with _new_file(folder, bytes(_TRIAL_BYTES)) as name:
+                file = os.open(name, _READ, dir_fd=folder)
+                try:
+                    os.fsync(file)  # some file systems report a full disk only when they allocate the blocks
+                finally:
+                    os.close(file)
+
+    def clear(self) -> tuple[CacheUse, list[str]]:
+        """Remove all entries; return their number and size, and the names of files of other origin, which remain.
+
+        The key remains too, because other processes may be using it. Raise ``OSError`` if the folder is unusable.
         """
         try:
             with self._opened() as folder:
-                if not os.access(".", os.W_OK, dir_fd=folder):
-                    raise PermissionError(f"{self.folder} cannot be written")
-                return len([name for name in os.listdir(folder) if name != _KEY])
+                return clear(folder)
         except FileNotFoundError:
-            return None
+            return CacheUse(0, 0, 0), []
+
+    def explained(self, error: OSError) -> str:
+        """Return the reason why the cache is unusable, in words."""
+        return str(error) if error.errno is None else f"{(error.strerror or 'error').lower()}: {self.folder}"
+
+    def _note(self, error: OSError) -> None:
+        self.fault = self.explained(error)
 
     @contextlib.contextmanager
     def _opened(self, *, create: bool = False) -> Iterator[int]:
@@ -162,22 +214,14 @@ class Cache:
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _prune(folder: int) -> None:
-    """Remove the oldest entries beyond the maximum number of each kind."""
-    names = {n for n in os.listdir(folder) if n != _KEY}
-    mapped = {n for n in names if n.endswith(_CODE)}
-    for name in _oldest(folder, mapped, _MAX_MAPPED_FILES):
-        _remove(folder, name)
-        _remove(folder, name.removesuffix(_CODE))
-    for name in _oldest(folder, names - mapped - {n.removesuffix(_CODE) for n in mapped}, _MAX_FILES):
-        _remove(folder, name)
-
-
-def _oldest(folder: int, names: set[str], kept: int) -> list[str]:
-    """Return those of the files ``names`` that are older than the newest ``kept`` of them."""
-    if len(names) <= kept:
-        return []
-    return sorted(names, key=lambda n: os.stat(n, dir_fd=folder, follow_symlinks=False).st_mtime)[:-kept]
+def _size(given: Any) -> int | None:
+    """Return the size in bytes: ``given``, or that of the environment, or the default."""
+    if given is not DEFAULT:
+        return None if given is None else parse_bytes(given, "cache_size")
+    text = os.environ.get(SIZE_VARIABLE)
+    if not text:
+        return DEFAULT_SIZE
+    return None if text == "none" else parse_bytes(text, SIZE_VARIABLE)
 
 
 def _stamp(status: os.stat_result) -> bytes:
@@ -216,7 +260,7 @@ def _read_key(folder: int) -> bytes:
     A key file with a second hard link is rejected: the other name may lie in a directory granted to a guest.
     """
     try:
-        descriptor = os.open(_KEY, _READ, dir_fd=folder)
+        descriptor = os.open(KEY, _READ, dir_fd=folder)
     except FileNotFoundError:
         return b""
     try:
@@ -238,7 +282,7 @@ def _make_key(folder: int) -> bytes:
     if not secret:
         secret = os.urandom(_TAG_BYTES)
         with _new_file(folder, secret) as temporary:
-            os.replace(temporary, _KEY, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(temporary, KEY, src_dir_fd=folder, dst_dir_fd=folder)
     return secret
 
 
@@ -252,9 +296,4 @@ def _new_file(folder: int, data: bytes) -> Iterator[str]:
             file.write(data)
         yield name
     finally:
-        _remove(folder, name)
-
-
-def _remove(folder: int, name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name, dir_fd=folder)
+        remove(folder, name)

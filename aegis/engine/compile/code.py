@@ -21,8 +21,8 @@ from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any, ClassVar
 from aegis.text import printable
 from aegis.wasm.binary import NO_EXTERNREF, MemoryType
-from aegis.wasm.bounds import bounds
 from aegis.wasm.caps import capped_exactly
+from aegis.wasm.compile_limits import cache_key_part
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
@@ -30,6 +30,7 @@ _MAX_MEMORIES = 1 << 16
 # Parts of the engine's error messages, which have no codes.
 _POOL = "pooling allocator requirements"
 _GC_TYPES = "gc types are disallowed"
+_EXCEPTION_TYPES = "exception refs not supported"
 _OPEN_FILES = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
@@ -70,6 +71,9 @@ class Artifact:
     def __dir__(self) -> list[str]:
         """Return the public attributes, for completion."""
         return [*(name for name in object.__dir__(self) if name.startswith("__")), *self._public]
+
+    proposals: tuple[str, ...] = ()
+    """The optional proposals that were enabled when the artifact was admitted."""
 
     def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data
@@ -192,7 +196,7 @@ class Artifact:
 
     def name_in(self, cache: Cache, config: EngineConfig) -> str:
         """Return the name of the cache entry for code that a process compiles for its own use."""
-        return cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
+        return cache.name(self.digest, f"{config.fingerprint()} {cache_key_part(self._limits)}")
 
     def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
         """Load the code from the cache, by mapping its file or reading its entry; return ``None`` for a miss."""
@@ -235,11 +239,11 @@ class Artifact:
             check_compile_cost,  # not needed, so not imported, when the code comes from the cache
         )
 
-        check_compile_cost(self._data, self._limits)
+        check_compile_cost(self._data, self._limits, self.proposals)
 
     def validate(self) -> None:
         """Validate the artifact without compiling it; raise ``ArtifactError`` if it is invalid."""
-        data, config = self._data, EngineConfig.from_limits(self._limits)
+        data, config = self._data, EngineConfig.from_limits(self._limits, proposals=self.proposals)
         error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
         if error is not None:
             raise ArtifactError(f"not a {self.kind} that Aegis admits: {first_line(take_error(error))}")
@@ -282,6 +286,10 @@ def first_line(message: str) -> str:
     """Join the lines of an engine error, which ends with a numbered chain of causes, to one printable line."""
     if _GC_TYPES in message:
         return NO_EXTERNREF
+    if _EXCEPTION_TYPES in message:
+        from aegis.support.proposals import needs
+
+        return needs(["exceptions"])
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     causes = [line.partition(":")[2].strip() if line[:1].isdigit() else line for line in lines if line != "Caused by:"]
     return printable("; ".join(dict.fromkeys(causes)), 300)

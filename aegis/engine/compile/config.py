@@ -11,6 +11,7 @@ import faulthandler
 import os
 import sys
 import threading
+from collections.abc import Sequence
 
 from aegis.engine.native.library import lib
 from aegis.engine.native.signals import installed_by, recording
@@ -20,8 +21,8 @@ from aegis.limits import MAX_STACK_BYTES, MIN_STACK_BYTES, Limits
 from aegis.support.lean import dataclass, replace
 
 __all__ = [
-    "ADMITTED", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for", "make_engine", "switch",
-    "switch_proposals",
+    "ADMITTED", "OPTIONAL", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for", "make_engine",
+    "switch", "switch_proposals",
 ]  # fmt: skip
 
 ADMITTED = (
@@ -42,6 +43,15 @@ REFUSED = (
 """Disabled proposals. The engine enables several of them by default (F26). Each adds attack surface, escapes a limit
 (shared memory, F18) or makes results depend on the machine (relaxed SIMD)."""
 
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "exceptions": ("exceptions",), "relaxed-simd": ("relaxed_simd",), "wide-arithmetic": ("wide_arithmetic",),
+}  # fmt: skip
+"""The disabled proposals that a policy can enable, with their settings. :mod:`aegis.support.proposals` has the reasons.
+"""
+
+_ON_HEAP = frozenset({"exceptions"})
+"""Optional proposals whose objects live on a garbage-collected heap: the memory accounting must count the heap."""
+
 _POOL_SLOTS = 256
 _POOL_INSTANCES = 4 * _POOL_SLOTS
 """Core instances. A component has several, and Aegis adds its own; the pool counts them but reserves no slots."""
@@ -56,7 +66,7 @@ class EngineConfig:
     the memories and counts their total bytes (:mod:`aegis.engine.store.memory_accounting`), without a pool. ``fuel``:
     guest code counts its instructions. ``epochs``: guest code checks for an expired epoch deadline. Both checks cost
     compute time (F46). Code without ``epochs`` cannot be interrupted except by ending its process, so only workers
-    run it.
+    run it. ``proposals``: the enabled ones of :data:`OPTIONAL`, sorted.
     """
 
     stack: int
@@ -64,15 +74,23 @@ class EngineConfig:
     counted: bool = False
     fuel: bool = False
     epochs: bool = True
+    proposals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not MIN_STACK_BYTES <= self.stack <= MAX_STACK_BYTES:
             raise PolicyError(f"stack: {self.stack} bytes is out of range; the least is 16 KiB, the most 2 MiB")
 
     @classmethod
-    def from_limits(cls, limits: Limits, *, pooled: bool = False) -> EngineConfig:
+    def from_limits(cls, limits: Limits, *, pooled: bool = False, proposals: tuple[str, ...] = ()) -> EngineConfig:
         """Return the configuration for ``limits``; with ``pooled``, use a pool if the limits fit it."""
-        return cls(stack=limits.stack, pooled=pooled and _can_pool(limits), fuel=limits.fuel is not None)
+        return cls(
+            stack=limits.stack, pooled=pooled and _can_pool(limits), fuel=limits.fuel is not None, proposals=proposals
+        )  # fmt: skip
+
+    @property
+    def heap(self) -> bool:
+        """Whether stores may have a garbage-collected heap."""
+        return not _ON_HEAP.isdisjoint(self.proposals)
 
     def without_pool(self) -> EngineConfig:
         """Return this configuration without a pool."""
@@ -90,7 +108,8 @@ class EngineConfig:
         """Return a string that is equal exactly for configurations whose compiled code is interchangeable."""
         checks = f"{' fuel' if self.fuel else ''}{' epoch' if self.epochs else ''}"
         images = " no-images" if self.counted else ""
-        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc{checks}{images} v2"
+        enabled = "".join(f" with-{name}" for name in self.proposals)
+        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc{enabled}{checks}{images} v2"
 
 
 def _can_pool(limits: Limits) -> bool:
@@ -140,8 +159,12 @@ def switch(native: int, name: str, on: bool) -> None:
     setter(native, on)
 
 
-def switch_proposals(native: int, *, component_async: bool = False) -> None:
-    """Enable or disable each proposal of a native configuration; ``component_async`` only in engines that validate."""
+def switch_proposals(native: int, proposals: Sequence[str] = (), *, component_async: bool = False) -> None:
+    """Enable or disable each proposal of a native configuration; ``component_async`` only in engines that validate.
+
+    ``proposals`` are the enabled ones of :data:`OPTIONAL`.
+    """
+    enabled = {setting for name in proposals for setting in OPTIONAL[name]}
     for name in ADMITTED:
         switch(native, f"wasm_{name}", True)
     switch(native, "wasm_component_model_async", component_async)
@@ -152,15 +175,15 @@ def switch_proposals(native: int, *, component_async: bool = False) -> None:
         switch(native, "concurrency_support", False)  # F1: aborts if component-model async is enabled
     for name in REFUSED:
         if name != "component_model_async":
-            switch(native, f"wasm_{name}", False)
+            switch(native, f"wasm_{name}", name in enabled)
     # Also rejects externref. A single externref table or global would make the engine reserve a garbage-collected heap
     # of 4 GiB for the store, and would expose the engine's garbage collector to guests.
-    switch(native, "gc_support", False)
+    switch(native, "gc_support", not _ON_HEAP.isdisjoint(proposals))
     switch(native, "shared_memory", False)
 
 
 def _apply(native: int, config: EngineConfig) -> None:
-    switch_proposals(native)
+    switch_proposals(native, config.proposals)
     switch(native, "consume_fuel", config.fuel)
     switch(native, "epoch_interruption", config.epochs)
     switch(native, "memory_may_move", False)  # cached pointers to a memory's base stay valid when it grows

@@ -30,17 +30,17 @@ _SINGLE_PASS = 1
 """``WASMTIME_OPT_LEVEL_NONE`` and ``WASMTIME_REGALLOC_SINGLE_PASS``, which halve the compile time."""
 _OFFSET = re.compile(r"\s*\(at offset 0x[0-9a-f]+\)")
 
-_engines: dict[int, int] = {}
-"""The engine of each process, by process id. A forked child needs its own: a thread of the parent may have held a lock
-inside the inherited engine."""
+_engines: dict[tuple[int, tuple[str, ...]], int] = {}
+"""The engines of each process, by process id and optional proposals. A forked child needs its own: a thread of the
+parent may have held a lock inside the inherited engine."""
 
 
-def validate_skeleton(skeleton: bytes) -> World:
-    """Validate a component by its ``skeleton`` and return its world.
+def validate_skeleton(skeleton: bytes, proposals: tuple[str, ...] = ()) -> World:
+    """Validate a component by its ``skeleton``, with these optional proposals enabled, and return its world.
 
     Raise ``ArtifactError`` if it is invalid, or imports anything Aegis cannot provide.
     """
-    engine = _engine()
+    engine = _engine(proposals)
     out = c_void_p()
     error = lib.wasmtime_component_new(engine, skeleton, len(skeleton), ctypes.byref(out))
     if error is not None:
@@ -51,17 +51,17 @@ def validate_skeleton(skeleton: bytes) -> World:
     return reflect(code.pointer, code.engine)
 
 
-def _engine() -> int:
-    process = os.getpid()
-    found = _engines.get(process)
+def _engine(proposals: tuple[str, ...] = ()) -> int:
+    key = os.getpid(), proposals
+    found = _engines.get(key)
     if found is None:
-        found = _engines.setdefault(process, _make())  # if two threads race, the second engine stays unused
+        found = _engines.setdefault(key, _make(proposals))  # if two threads race, the second engine stays unused
     return found
 
 
-def _make() -> int:
+def _make(proposals: tuple[str, ...] = ()) -> int:
     native = lib.wasm_config_new()
-    switch_proposals(native, component_async=True)
+    switch_proposals(native, proposals, component_async=True)
     switch(native, "parallel_compilation", False)
     lib.wasmtime_config_cranelift_opt_level_set(native, _NO_OPTIMISATION)
     lib.wasmtime_config_cranelift_regalloc_algorithm_set(native, _SINGLE_PASS)

@@ -18,7 +18,10 @@ from aegis.engine.compile.config import ADMITTED
 from aegis.engine.native.library import MAJOR, built_version, lib, library_version
 from aegis.errors import PolicyError
 
-__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts", "refuse_reachable"]
+__all__ = [
+    "ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts",
+    "reject_reachable_advisories",
+]  # fmt: skip
 
 TABLE_DATE = "2026-11-29"
 
@@ -127,9 +130,10 @@ ADVISORIES: tuple[Advisory, ...] = (
 _GC_PROPOSALS = frozenset({"gc", "function_references", "exceptions", "stack_switching"})
 
 
-def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
-    """Return the features from ``Advisory.needs`` that are in use on this system in an engine with these proposals."""
+def in_use(proposals: Sequence[str] = ()) -> frozenset[str]:
+    """Return the features from ``Advisory.needs`` in use on this system, with these proposals beyond the default."""
     found = set()
+    proposals = [name.replace("-", "_") for name in (*ADMITTED, *proposals)]
     if _GC_PROPOSALS & set(proposals):
         found |= {_GC, _GC_HEAP}
     if "component_model_async" in proposals:
@@ -144,9 +148,9 @@ def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
 
 
 def engine_facts(
-    proposals: Sequence[str] = ADMITTED, *, table: Sequence[Advisory] | None = None, version: str | None = None
+    proposals: Sequence[str] = (), *, table: Sequence[Advisory] | None = None, version: str | None = None
 ) -> EngineFacts:
-    """Return the engine's versions and the advisories that apply to it, for an engine with these ``proposals``.
+    """Return the engine's versions and the advisories that apply to it, with ``proposals`` beyond the default enabled.
 
     ``table`` and ``version`` override :data:`ADVISORIES` and the version of the installed library.
     """
@@ -173,7 +177,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def refuse_reachable(proposals: Sequence[str] = ADMITTED) -> None:
+def reject_reachable_advisories(proposals: Sequence[str] = ()) -> None:
     """Raise :class:`~aegis.errors.PolicyError` if a guest can reach a published defect; strict isolation calls this."""
     facts = engine_facts(proposals)
     if facts.reachable:

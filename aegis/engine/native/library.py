@@ -114,6 +114,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_trap_code": (c_uint8, [_P, _P]),
     "wasm_trap_message": (None, [_P, _P]),
     "wasm_trap_trace": (None, [_P, _P]),
+    "wasmtime_error_wasm_trace": (None, [_P, _P]),
     "wasm_trap_delete": (None, [_P]),
     "wasm_frame_vec_delete": (None, [_P]),
     "wasm_frame_func_index": (c_uint32, [_P]),

@@ -26,6 +26,7 @@ from aegis.support.lean import Any
 __all__ = ["MemoryBudget", "available", "install"]
 
 _NONE, _READ_WRITE = 0, 3
+_LARGEST_PAGE_BYTES = 65536
 _FLAGS = {"linux": 0x02 | 0x20 | 0x4000, "darwin": 0x02 | 0x1000 | 0x40}  # private, anonymous, no swap reserved
 _FIXED = 0x10
 _FAILED = c_void_p(-1).value
@@ -151,7 +152,7 @@ class _MemoryRegion:
 
 def _whole(size: int) -> int:
     """Round up to a multiple of the largest page size of supported systems."""
-    return -(-size // 65536) * 65536
+    return -(-size // _LARGEST_PAGE_BYTES) * _LARGEST_PAGE_BYTES
 
 
 _regions: dict[int, _MemoryRegion] = {}

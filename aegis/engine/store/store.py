@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
 from functools import partial
@@ -140,7 +140,7 @@ class ModuleStore(TokenHolder):
         self.fuel = plan.fuel
         token: list[None] = []
         self.token = token
-        self.alone = plan.bounded
+        self.calls_no_python = plan.bounded
         self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
         self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
         self.context = context = _pointer(_store_context(native))
@@ -164,8 +164,9 @@ class ModuleStore(TokenHolder):
                 _set_fuel(context, plan.fuel)
             if plan.starts:  # otherwise no guest code runs before the first call, which sets its own deadline
                 self.arm()
+                door.entered_at = self.armed
                 secure()
-            elif self.alone:  # the engine's code that initialises segments and tables checks the epoch too
+            elif self.calls_no_python:  # the engine's code that initialises segments and tables checks the epoch too
                 _set_epoch(context, plan.ticks_number)
             if plan.mapped:
                 error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
@@ -195,7 +196,7 @@ class ModuleStore(TokenHolder):
 
     def _watch(self) -> None:
         """Install the epoch callback. It is required whenever host functions can run during a call."""
-        self.alone = False
+        self.calls_no_python = False
         if self.plan.config.epochs and not self._ticks:
             self._ticks = True
             slot = self.slot
@@ -261,6 +262,8 @@ class ModuleStore(TokenHolder):
         """
         if error is not None and self.memory_budget is not None and self.memory_budget.unfit:
             return self._refused_memory(error, self.memory_budget)
+        if self.plan.config.heap and self._ended_by_exceptions():
+            return self.failed(error)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
@@ -334,8 +337,9 @@ class ModuleStore(TokenHolder):
         now = ticker.awake()
         self.armed = now
         timeout = self.plan.limits.timeout
+        # ``now`` is the latest tick, up to TICK old: without TICK a call could get less than its timeout.
         self.door.deadline = math.inf if timeout is None else now + timeout + TICK
-        if self.alone:
+        if self.calls_no_python:
             _set_epoch(self.context, self.plan.ticks_number)
 
     def closure_here(self, name: str) -> Callable[..., Any] | None:
@@ -345,9 +349,9 @@ class ModuleStore(TokenHolder):
         """
         mode = thread_state.mode or thread_state.detect_mode()
         if mode == MAIN:
-            return self._closure(name, Style.MAIN_ALONE) if self.alone else None
+            return self._closure(name, Style.MAIN_ALONE) if self.calls_no_python else None
         if mode == DIRECT:
-            if self.alone:
+            if self.calls_no_python:
                 self.watch()
             return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
         if mode == NESTED and self.owner == get_ident():
@@ -399,9 +403,27 @@ class ModuleStore(TokenHolder):
             return HostError("the stack has no room left to find out how the call ended: call from a less deep stack")
 
     def _evidence(self) -> Evidence:
-        if not self._instantiated:
-            return Evidence(self.door, self.plan.limits, self.memory_budget, _no_size, _no_size)
-        return Evidence(self.door, self.plan.limits, self.memory_budget, self._memory_full, self._table_full)
+        memory, table = (self._memory_full, self._table_full) if self._instantiated else (_no_size, _no_size)
+        budget, heap = self.memory_budget, self.plan.config.heap
+        return Evidence(self.door, self.plan.limits, budget, memory, table, self._thrown(), heap=heap)
+
+    def _ended_by_exceptions(self) -> bool:
+        """Return whether a start function ended by an exception, or because the heap of exceptions is full."""
+        from aegis.engine.call.exceptions import has_exception
+
+        return has_exception(self.context) or bool(self.memory_budget and self.memory_budget.refused)
+
+    def _thrown(self) -> str | None:
+        """Take an exception that no handler caught out of the store; return its tag's name, ``""`` if not exported."""
+        if not self.plan.config.heap:
+            return None
+        from aegis.engine.call.exceptions import take_exception
+
+        return take_exception(self.context, self._tags() if self._instantiated else (), self._pointer_to)
+
+    def _tags(self) -> Iterable[str]:
+        """Return the names of the exported tags."""
+        return (export.name for export in self.plan.artifact.info.exports if export.kind == "tag")
 
     def busy(self) -> Exception:
         """Return the error for a call without the token; ``Elsewhere`` if this store is closed and was replaced."""
@@ -415,7 +437,7 @@ class ModuleStore(TokenHolder):
         if not self.in_call():
             self.door.stop = None
             return
-        if self.alone:
+        if self.calls_no_python:
             # Without an epoch callback only a call on the main thread runs, so this affects no other call.
             ticker.advance(self.plan.engine, self.plan.ticks + 1)
 

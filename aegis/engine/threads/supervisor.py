@@ -14,7 +14,7 @@ from aegis.support.lean import Any
 from aegis.text import printable
 
 __all__ = [
-    "GRACE",
+    "GRACE_SECONDS",
     "Abandoned",
     "abandoned",
     "expiring",
@@ -23,7 +23,7 @@ __all__ = [
     "time_left",
 ]
 
-GRACE = 0.1
+GRACE_SECONDS = 0.1
 """Seconds that a guest thread may take to end after its deadline, and again after it was cancelled."""
 
 MAX_CANCEL_SECONDS = 1.0
@@ -31,7 +31,7 @@ MAX_CANCEL_SECONDS = 1.0
 may delay the stop, but always finishes."""
 
 _TRIES = 10
-"""Cancellations within one :data:`GRACE`."""
+"""Cancellations within one :data:`GRACE_SECONDS`."""
 
 
 class Abandoned(DeadlineExceeded):
@@ -73,7 +73,7 @@ def time_left(door: Door, started: float) -> float:
     if timeout is None:
         return math.inf
     own = door.deadline if door.deadline != math.inf else 0.0
-    return max(started + timeout, own, door.ready_by) + GRACE - time.monotonic()
+    return max(started + timeout, own, door.ready_by) + GRACE_SECONDS - time.monotonic()
 
 
 def expiring(door: Door, cancel: Callable[[], None]) -> Callable[[], None]:
@@ -97,13 +97,13 @@ def _stopped(job: Job, door: Door, cancel: Callable[[], None]) -> bool:
 def spans(door: Door, cancel: Callable[[], None]) -> Iterator[float]:
     """Cancel, and yield the seconds to wait for the end before the next attempt.
 
-    Stop after :data:`GRACE` if the call is in a host function, and otherwise after :data:`MAX_CANCEL_SECONDS`.
+    Stop after :data:`GRACE_SECONDS` if the call is in a host function, and otherwise after :data:`MAX_CANCEL_SECONDS`.
     """
-    for tries in range(int(_TRIES * MAX_CANCEL_SECONDS / GRACE)):
+    for tries in range(int(_TRIES * MAX_CANCEL_SECONDS / GRACE_SECONDS)):
         if tries >= _TRIES and door.serving is not None:
             return
         cancel()
-        yield GRACE / _TRIES
+        yield GRACE_SECONDS / _TRIES
 
 
 def abandoned(door: Door, where: object) -> Abandoned:

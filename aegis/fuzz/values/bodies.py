@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from aegis.support.proposals import OPTIONAL, PROPOSALS
 from aegis.wasm.admission import sections
 from aegis.wasm.binary import BinaryReader, Malformed
-from aegis.wasm.instructions import REACHES, BranchTable, runs
+from aegis.wasm.instructions import BranchTable, TryTable, patterns_for, runs
 
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
@@ -22,6 +23,8 @@ __all__ = ["Bodies"]
 _CODE_SECTION, _EXPORT_SECTION = 10, 7
 _CALL_OPCODES = b"\x10\x12"
 """``call`` and ``return_call``."""
+_KNOWN = patterns_for(row.name for row in PROPOSALS if row.state == OPTIONAL)
+"""Patterns for the instructions of every proposal that a policy can enable."""
 _LOCAL_NAMES = 2
 """The id of the subsection with local names."""
 
@@ -65,8 +68,8 @@ class Bodies:
         """Return the indices of the functions that a body calls, or ``None`` if the body may access memory."""
         found = []
         try:
-            for run in runs(self.data, start, end, REACHES):
-                if isinstance(run, BranchTable):
+            for run in runs(self.data, start, end, _KNOWN, _KNOWN.reaches):
+                if isinstance(run, (BranchTable, TryTable)):
                     continue
                 for token in filter(None, run):
                     if token[0] not in _CALL_OPCODES:

@@ -53,14 +53,36 @@ class Integer:
         yield 0
         if value < 0 and -value <= self.high:
             yield -value
-        step = abs(value) // 2
         sign = 1 if value > 0 else -1
-        while step:
-            yield value - sign * step
-            step //= 2
+        for smaller in _nearer(abs(value)):
+            yield sign * smaller
 
     def size(self, value: int) -> int:
         return 1
+
+
+def _nearer(size: int) -> Iterator[int]:
+    """Yield smaller positive integers: by bits, by halving steps, and by powers of two and ten.
+
+    Clearing bits and subtracting powers of two keep the low bits, so that a predicate on them (a mask, an alignment)
+    still holds; powers of ten do the same for decimal digits.
+    """
+    bits = size.bit_length()
+    for place in range(1, bits):
+        yield (1 << place) - 1
+    for place in reversed(range(bits)):
+        if size >> place & 1 and size != 1 << place:
+            yield size & ~(1 << place)
+    step = size // 2
+    while step:
+        yield size - step
+        step //= 2
+    for place in reversed(range(bits - 1)):
+        yield size - (1 << place)
+    power = 10
+    while power < size:
+        yield size - power
+        power *= 10
 
 
 class Float:
@@ -105,12 +127,28 @@ class Float:
             if _rank(plain) < at:
                 yield plain
         if math.isfinite(value):
-            for plain in (float(int(value)), abs(value), float(int(value / 2))):
-                if _rank(plain) < at:
-                    yield plain
+            whole = int(value)
+            near = () if abs(whole) < 2 else _nearer(abs(whole))
+            sign = -1 if value < 0 else 1
+            for plain in (float(whole), abs(value), *(float(sign * size) for size in near), *_shorter(value)):
+                if _rank(self.fit(plain)) < at:
+                    yield self.fit(plain)
 
     def size(self, value: float) -> int:
         return 1
+
+
+def _shorter(value: float) -> Iterator[float]:
+    """Yield values near a fraction that have fewer binary digits after the point."""
+    whole = math.floor(abs(value))
+    if abs(value) == whole or whole >= 1 << 52:
+        return
+    sign = -1.0 if value < 0 else 1.0
+    yield sign * (whole + 1)
+    for digits in range(1, 11):
+        scaled = abs(value) * (1 << digits)
+        for rounded in (math.floor(scaled), math.ceil(scaled)):
+            yield sign * rounded / (1 << digits)
 
 
 def _rank(value: float) -> tuple[int, float]:
@@ -205,6 +243,9 @@ class Char:
         for plain in "ab0A ":
             if _plainness(plain) < at:
                 yield plain
+        for point in _nearer(ord(value)):
+            if point > 32 and not 0xD800 <= point < 0xE000 and _plainness(chr(point)) < at:
+                yield chr(point)
 
     def size(self, value: str) -> int:
         return 1

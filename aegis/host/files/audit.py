@@ -1,83 +1,78 @@
-"""Record the decisions of filesystem grants about paths, as events; the same for every version of WASI."""
+"""Record the decisions of filesystem grants, as events; the same for every version of WASI.
+
+A handle raises :class:`GrantRefused` for an operation that its grant does not allow, and only that is a denial: the
+system has errors with the same number, such as for an immutable file.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
-from aegis.errors import CapabilityDenied
-from aegis.policy.filesystem import leaves_its_grant
-from aegis.support.lean import TYPE_CHECKING, Protocol, TypeVar
+from aegis.policy.filesystem import ABSOLUTE, LEAVES, READ_ONLY, leaves_its_grant
+from aegis.support.lean import Protocol, TypeVar
 from aegis.text import printable
 from aegis.values import CallScope, Decision
 
-if TYPE_CHECKING:
-    from aegis.host.files.base import DirectoryHandle
-
-__all__ = ["HeldDirectory", "decide", "joined", "narrower", "reading"]
+__all__ = ["GrantRefused", "HeldFile", "joined", "narrower", "recorded", "refuse_change"]
 
 _Result = TypeVar("_Result")
-_Place = TypeVar("_Place", bound="HeldDirectory")
+_Place = TypeVar("_Place", bound="HeldFile")
 
 
-class HeldDirectory(Protocol):
-    """A directory as the guest holds it: its path in the guest's names, and whether its grant allows changes."""
+class GrantRefused(PermissionError):
+    """An operation that a grant does not allow. ``why`` is the rule, as :mod:`aegis.policy.filesystem` names it.
+
+    Its error number is ``EPERM``, as for operations that the system does not permit.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, os.strerror(errno.EPERM))
+        self.why = why
+
+
+def refuse_change(path: str) -> GrantRefused:
+    """Return the error for a change beneath a read-only grant, or for a path that leaves it."""
+    if not leaves_its_grant(path):
+        return GrantRefused(READ_ONLY)
+    return GrantRefused(ABSOLUTE if path.startswith("/") else LEAVES)
+
+
+class HeldFile(Protocol):
+    """A directory or file that the guest holds: its path in the guest's names, and whether its grant allows changes."""
 
     @property
     def label(self) -> str: ...
     @property
     def writable(self) -> bool: ...
-    @property
-    def directory(self) -> DirectoryHandle: ...
 
 
-def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
-    """Call ``function`` and record whether the grant allowed it: ``EPERM`` is a denial.
+def recorded(scope: CallScope, action: str, held: HeldFile, path: str, function: Callable[[], _Result]) -> _Result:
+    """Call ``function`` and record whether the grant allowed it. ``path`` is relative to ``held``, empty for itself.
 
     Allowed operations are recorded only with a subscriber, and mere look-ups never.
     """
     try:
         result = function()
-    except OSError as error:
-        if error.errno == errno.EPERM:
-            _record(scope, action, held, path, allowed=False)
+    except GrantRefused as refused:
+        _record(scope, action, held, path, refused.why)
         raise
     if scope.listens and action != "look at":
-        _record(scope, action, held, path, allowed=True)
+        _record(scope, action, held, path)
     return result
 
 
-def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, allowed: bool) -> None:
+def _record(scope: CallScope, action: str, held: HeldFile, path: str, why: str = "") -> None:
+    """Record a denial by the rule ``why``, or that the operation was allowed."""
     target = path if path.startswith("/") else joined(held.label, path)
     rule = f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}"
-    helps = not allowed and action == "write" and not held.writable
-    wanted = target if helps and not leaves_its_grant(path) and not _leads_out(held, path) else ""
+    only_read = why == READ_ONLY
+    wanted = target if only_read and action == "write" else ""
+    rule = rule if only_read or not why else why
     scope.decided(
-        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
+        Decision(capability="filesystem", action=action, target=target, allowed=not why, rule=rule, wanted=wanted)
     )
-
-
-def _leads_out(held: HeldDirectory, path: str) -> bool:
-    """Return whether a link in the path leads out of the grant: a grant for writing would not help then."""
-    try:
-        held.directory.stat(path, follow=True)
-    except OSError as error:
-        return error.errno == errno.EPERM
-    return False
-
-
-def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
-    """Read a clock or random bytes; record a denial before it ends the run."""
-    try:
-        return function()
-    except CapabilityDenied as denial:
-        scope.decided(
-            Decision(
-                capability=denial.capability, action="read", target=denial.target, allowed=False,
-                rule=f"{denial.capability} deny", remedy=denial.capability,
-            )
-        )  # fmt: skip
-        raise
 
 
 def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:
@@ -87,4 +82,6 @@ def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place
 
 def joined(label: str, path: str) -> str:
     """Return a path in the guest's names, for reports."""
+    if not path:
+        return label
     return path if label == "." else f"{label.rstrip('/')}/{path}"

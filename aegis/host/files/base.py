@@ -3,8 +3,9 @@
 All versions of WASI work on these two protocols. ``directory`` implements them beneath a directory of the host,
 ``single_file`` for files granted one by one, ``memory`` for files that exist in memory only.
 
-A method raises ``OSError`` with the error number that POSIX gives, and ``EPERM`` for operations that the grant does not
-allow: writing beneath a read-only grant, or leaving the directory by ``..``, an absolute path or a link. The adapters
+A method raises ``OSError`` with the error number that POSIX gives, and :class:`~aegis.host.files.audit.GrantRefused`,
+whose number is ``EPERM``, for operations that the grant does not allow: changes beneath a read-only grant, or leaving
+the directory by ``..``, an absolute path or a link. The adapters
 translate error numbers into those of their version of WASI.
 
 Units: offsets, sizes and counts are bytes, times are nanoseconds since the Unix epoch. Paths are relative to the
@@ -74,7 +75,10 @@ class FileHandle(Protocol):
         ...
 
     def set_times(self, times: TimesOf) -> os.stat_result:
-        """Set access and modification times; return the status afterwards (``futimens``)."""
+        """Set access and modification times (``futimens``); return the status afterwards.
+
+        Raise ``GrantRefused`` beneath a read-only grant, however the handle was opened.
+        """
         ...
 
     def close(self) -> None:
@@ -95,8 +99,11 @@ class DirectoryHandle(Protocol):
         """Whether the grant allows changes beneath this directory."""
         ...
 
-    def may_write(self, path: str) -> bool:
-        """Return whether the grant allows writing to the file at ``path``."""
+    def check_writable(self, path: str, *, follow: bool = False) -> None:
+        """Raise :class:`~aegis.host.files.audit.GrantRefused` if the grant does not allow changing ``path``.
+
+        A path that leads out of the directory is refused for that reason; see :meth:`stat` for ``follow``.
+        """
         ...
 
     def status(self) -> os.stat_result:
@@ -108,7 +115,7 @@ class DirectoryHandle(Protocol):
         ...
 
     def readlink(self, path: str) -> str:
-        """Return the target of a symbolic link; ``EPERM`` for an absolute one, which is a path of the host."""
+        """Return the target of a symbolic link; ``GrantRefused`` for an absolute one, which is a path of the host."""
         ...
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -141,13 +148,13 @@ class DirectoryHandle(Protocol):
         ...
 
     def symlink(self, target: str, path: str) -> None:
-        """Create a symbolic link; ``EPERM`` if ``target`` is absolute or contains ``..``."""
+        """Create a symbolic link; ``GrantRefused`` if ``target`` is absolute or contains ``..``."""
         ...
 
     def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
         """Create a hard link to the file at ``path``; links are not followed.
 
-        Raise ``EPERM`` for a symbolic link that leads out of its directory, and ``EXDEV`` across file systems.
+        Raise ``GrantRefused`` for a symbolic link that leads out of its directory, and ``EXDEV`` across file systems.
         """
         ...
 
@@ -156,8 +163,9 @@ class DirectoryHandle(Protocol):
     ) -> None:
         """Move the entry at ``path`` to ``new_path`` beneath ``other``.
 
-        Raise ``EPERM`` if a symbolic link would then lead elsewhere: one that leads out of its directory, or out of
-        the directory that is moved to another parent. ``check`` is called now and then meanwhile, for the deadline.
+        Raise ``GrantRefused`` if a symbolic link would then lead elsewhere: one that leads out of its directory, or
+        out of the directory that is moved to another parent. ``check`` is called now and then meanwhile, for the
+        deadline.
         """
         ...
 
@@ -166,7 +174,7 @@ class DirectoryHandle(Protocol):
         ...
 
     def set_times(self, times: TimesOf) -> os.stat_result:
-        """Set access and modification times of the directory itself; return its status afterwards."""
+        """Set the directory's own access and modification times, as for a file; return its status afterwards."""
         ...
 
     def sync(self, scope: CallScope, *, data: bool) -> None:

@@ -15,6 +15,9 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
+from aegis.host.files.audit import GrantRefused
+from aegis.policy.filesystem import ABSOLUTE, LEAVES, LINK, leaves_its_grant
+
 __all__ = ["MAX_LINKS", "ResolvedPath", "locate", "open_directory"]
 
 MAX_LINKS = 40  # as Linux, path_resolution(7)
@@ -41,6 +44,10 @@ class ResolvedPath:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close ``parent`` if :func:`locate` opened it."""
         if self._owned:
             os.close(self.parent)
 
@@ -52,18 +59,29 @@ def _error(number: int) -> OSError:
 def locate(root: int, path: str, *, follow: bool) -> ResolvedPath:
     """Resolve ``path`` beneath the open directory ``root``.
 
-    With ``follow``, or with a trailing slash, a link as the last component is followed too. Raise
-    ``OSError`` with ``EPERM`` for a path that is absolute or leaves ``root``, ``ELOOP`` for too many
-    links, ``ENOENT`` for an empty one, and as the kernel does otherwise. The last component need not exist.
+    With ``follow``, or with a trailing slash, a link as the last component is followed too. Raise ``GrantRefused`` for
+    a path that is absolute or leaves ``root``, and ``OSError`` with ``ELOOP`` for too many links, ``ENOENT`` for an
+    empty one, and as the kernel does otherwise. The last component need not exist.
     """
     if not path:
         raise _error(errno.ENOENT)
     if "\0" in path:  # the kernel's copy of the path would end there
         raise _error(errno.EINVAL)
+    if path.startswith("/"):
+        raise GrantRefused(ABSOLUTE)
+    try:
+        return _resolved(root, path, follow=follow)
+    except GrantRefused as refused:
+        if leaves_its_grant(path):
+            refused.why = LEAVES
+        raise
+
+
+def _resolved(root: int, path: str, *, follow: bool) -> ResolvedPath:
     slash = path.endswith("/")
     for _ in range(MAX_LINKS + 1):
         if path.startswith("/"):
-            raise _error(errno.EPERM)
+            raise GrantRefused(LINK)
         parts = [part for part in path.split("/") if part]
         if not parts or parts[-1] in (".", ".."):
             return ResolvedPath(open_directory(root, parts), ".", slash, owned=True)
@@ -72,7 +90,7 @@ def locate(root: int, path: str, *, follow: bool) -> ResolvedPath:
         target = _link(place) if follow or slash else None
         if target is None:
             return place
-        place.__exit__(None, None, None)
+        place.close()
         path = "/".join((*above, target)) if not target.startswith("/") else target
         slash = slash or target.endswith("/")
     raise _error(errno.ELOOP)
@@ -85,7 +103,7 @@ def _link(place: ResolvedPath) -> str | None:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return None
-        place.__exit__(None, None, None)
+        place.close()
         raise
 
 
@@ -120,7 +138,7 @@ def _by_kernel(root: int, parts: list[str]) -> int:
         if number not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: a concurrent rename, openat2(2)
             break
     if number == errno.EXDEV:
-        raise _error(errno.EPERM)
+        raise GrantRefused(LINK)
     raise _error(number)
 
 
@@ -137,7 +155,7 @@ def _by_walk(root: int, parts: list[str]) -> int:
                 continue
             if part == "..":
                 if not stack:
-                    raise _error(errno.EPERM)
+                    raise GrantRefused(LINK)
                 os.close(stack.pop())
                 continue
             try:
@@ -151,7 +169,7 @@ def _by_walk(root: int, parts: list[str]) -> int:
             if links > MAX_LINKS:
                 raise _error(errno.ELOOP)
             if target.startswith("/"):
-                raise _error(errno.EPERM)
+                raise GrantRefused(LINK)
             todo.extend(reversed(target.split("/")))
         return stack.pop() if stack else os.open(".", _DIRECTORY, dir_fd=root)
     finally:

@@ -14,9 +14,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Self
 
 from aegis.host.blocking import in_order
-from aegis.host.files.audit import decide, narrower
+from aegis.host.files.audit import GrantRefused, narrower, recorded
 from aegis.host.files.file_times import NewTimes
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, SharedFile, resize, write_all
+from aegis.policy.filesystem import READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,17 +195,10 @@ class HeldDescriptor:
             raise refuse(errno.EBADF)
         return self._target
 
-    def changing(self) -> DirectoryHandle:
-        """Return the directory to change its entries."""
-        directory = self.directory
-        if not MUTATE & self.bits:
-            raise refuse(errno.EPERM)
-        return directory
-
     def look(self, path: str, *, follow: bool) -> os.stat_result:
         """Return the status of the file at ``path``."""
         directory, path = self.directory, _checked(path)
-        return decide(self._wasi.scope, "look at", self, path, lambda: directory.stat(path, follow=follow))
+        return recorded(self._wasi.scope, "look at", self, path, lambda: directory.stat(path, follow=follow))
 
     def is_same(self, other: HeldDescriptor) -> bool:
         """Return whether both are descriptors of the same file."""
@@ -230,16 +224,19 @@ class HeldDescriptor:
 
     def stamp(self, access: int | None, change: int | None) -> None:
         """Set the times, in nanoseconds since the epoch; ``None`` leaves a time, and ``NOW`` is the current one."""
-        if not self.handle.writable or not self.bits & (WRITE | MUTATE):
-            raise refuse(errno.EPERM)
-        times = self._times(access, change)
-        self._wasi.grants.times.were_set(self.handle.set_times(times), times)
+        handle, times = self.handle, self._times(access, change)
+        if handle.writable and not self.bits & (WRITE | MUTATE):
+            raise refuse(errno.EPERM)  # the grant allows it, but the descriptor was opened for reading
+        after = recorded(self._wasi.scope, "write", self, "", lambda: handle.set_times(times))
+        self._wasi.grants.times.were_set(after, times)
 
     def stamp_at(self, path: str, access: int | None, change: int | None, *, follow: bool) -> None:
         """Set the times of the file at ``path``."""
         path = _checked(path)
         times = self._times(access, change)
-        after = decide(self._wasi.scope, "write", self, path, lambda: self.changing().utime(path, times, follow=follow))
+        after = recorded(
+            self._wasi.scope, "write", self, path, lambda: self.directory.utime(path, times, follow=follow)
+        )
         self._wasi.grants.times.were_set(after, times)
 
     def _times(self, access: int | None, change: int | None) -> NewTimes:
@@ -267,7 +264,7 @@ class HeldDescriptor:
         count = self._wasi.open_files
         count.take()
         try:
-            opened = decide(
+            opened = recorded(
                 self._wasi.scope, "write" if changing else "open", self, path,
                 lambda: _within(beyond, directory.open(
                     path, follow=follow, read=bool(READ & flags) or not write, write=write,
@@ -291,28 +288,28 @@ class HeldDescriptor:
     # -- changing ----------------------------------------------------------------------------------
 
     def _change(self, path: str, function: Callable[[], object]) -> None:
-        decide(self._wasi.scope, "write", self, path, function)
+        recorded(self._wasi.scope, "write", self, path, function)
 
     def make_directory(self, path: str) -> None:
         path = _checked(path)
-        self._change(path, lambda: self.changing().mkdir(path))
+        self._change(path, lambda: self.directory.mkdir(path))
 
     def remove_directory(self, path: str) -> None:
         path = _checked(path)
-        self._change(path, lambda: self.changing().rmdir(path))
+        self._change(path, lambda: self.directory.rmdir(path))
 
     def unlink(self, path: str) -> None:
         path = _checked(path)
-        self._change(path, lambda: self.changing().unlink(path))
+        self._change(path, lambda: self.directory.unlink(path))
 
     def make_symlink(self, target: str, path: str) -> None:
         target, path = _checked(target), _checked(path)
-        self._change(path, lambda: self.changing().symlink(target, path))
+        self._change(path, lambda: self.directory.symlink(target, path))
 
     def read_link(self, path: str) -> str:
         path = _checked(path)
         directory = self.directory
-        target = decide(self._wasi.scope, "look at", self, path, lambda: directory.readlink(path))
+        target = recorded(self._wasi.scope, "look at", self, path, lambda: directory.readlink(path))
         target.encode()
         return target
 
@@ -320,22 +317,22 @@ class HeldDescriptor:
         old, new = _checked(old), _checked(new)
         if follow:
             raise refuse(errno.EINVAL)
-        self._between(other, old, new, lambda: self.changing().link(old, other.changing(), new))
+        self._between(other, old, new, lambda: self.directory.link(old, other.directory, new))
 
     def move(self, old: str, other: HeldDescriptor, new: str) -> None:
         old, new = _checked(old), _checked(new)
         check = self._wasi.scope.remaining
-        self._between(other, old, new, lambda: self.changing().rename(old, other.changing(), new, check=check))
+        self._between(other, old, new, lambda: self.directory.rename(old, other.directory, new, check=check))
 
     def _between(self, other: HeldDescriptor, old: str, new: str, function: Callable[[], object]) -> None:
-        decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
+        recorded(self._wasi.scope, "write", *narrower(self, old, other, new), function)
 
 
 def _within(beyond: bool, opened: Handle) -> Handle:
     """Close and refuse a directory if the guest asked for changes that the grant does not allow."""
     if beyond and opened.is_directory:
         opened.close()
-        raise refuse(errno.EPERM)
+        raise GrantRefused(READ_ONLY)
     return opened
 
 

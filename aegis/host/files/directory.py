@@ -1,9 +1,9 @@
 """Directories and regular files of the host, as handles: the implementation of the seam that works on real files.
 
 A :class:`HostDirectory` is authority: an open descriptor, and whether the grant allows changes beneath it. Every
-method takes a path beneath the directory and raises ``OSError`` with the error number that POSIX gives; ``EPERM`` also
-for operations that the grant does not allow. No method follows a link out of the directory, opens a FIFO or a device,
-or blocks.
+method takes a path beneath the directory and raises ``OSError`` with the error number that POSIX gives, and
+``GrantRefused`` for operations that the grant does not allow. No method follows a link out of the directory, opens a
+FIFO or a device, or blocks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from aegis.host.files.audit import GrantRefused
 from aegis.host.files.beneath import ResolvedPath, locate
 from aegis.host.files.symlink_moves import climbs, refuse_moving, refuse_second_name
 from aegis.host.files.utime import set_times
+from aegis.policy.filesystem import LINK, NEW_LINK, READ_ONLY
 from aegis.support.descriptors import above_standard
 from aegis.support.lean import TYPE_CHECKING, Literal
 
@@ -123,6 +125,8 @@ class HostFile:
 
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times; return the status afterwards."""
+        if not self.writable:
+            raise GrantRefused(READ_ONLY)
         set_times(self.descriptor, times(os.fstat(self.descriptor)))
         return os.fstat(self.descriptor)
 
@@ -147,25 +151,30 @@ class HostDirectory:
         descriptor, self.descriptor = self.descriptor, -1
         self.opened.close(descriptor)
 
-    def _check_writable(self) -> None:
-        if not self.writable:
-            raise _error(errno.EPERM)
+    def check_writable(self, path: str, *, follow: bool = False) -> None:
+        """Raise ``GrantRefused`` if the grant does not allow changing the file at ``path``."""
+        if self.writable:
+            return
+        try:
+            locate(self.descriptor, path, follow=follow).close()
+        except GrantRefused:
+            raise  # a writable grant would not allow it either
+        except OSError:
+            pass
+        raise GrantRefused(READ_ONLY)
 
-    def _target(self, other: DirectoryHandle) -> HostDirectory:
+    def _target(self, path: str, other: DirectoryHandle, new_path: str) -> HostDirectory:
         """Return the directory that a link or rename goes to, if both grants allow changes."""
-        self._check_writable()
-        if not other.writable:
-            raise _error(errno.EPERM)
+        self.check_writable(path)
+        other.check_writable(new_path)
         if not isinstance(other, HostDirectory):
             raise _error(errno.EXDEV)
         return other
 
-    def may_write(self, path: str) -> bool:
-        """Return whether the grant allows writing to the file at ``path``."""
-        return self.writable
-
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times of the directory itself; return its status afterwards."""
+        if not self.writable:
+            raise GrantRefused(READ_ONLY)
         set_times(self.descriptor, times(os.fstat(self.descriptor)))
         return os.fstat(self.descriptor)
 
@@ -190,14 +199,14 @@ class HostDirectory:
             return status
 
     def readlink(self, path: str) -> str:
-        """Return the target of a link; ``EPERM`` for an absolute one, which would disclose a path of the host."""
+        """Return the target of a link; refuse an absolute one, which would disclose a path of the host."""
         with locate(self.descriptor, path, follow=False) as place:
             if place.slash or place.name == ".":
                 status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
                 raise _error(errno.EINVAL if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
             target = os.readlink(place.name, dir_fd=place.parent)
         if target.startswith("/"):
-            raise _error(errno.EPERM)
+            raise GrantRefused(LINK)
         return target
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -226,9 +235,9 @@ class HostDirectory:
         A FIFO, a socket or a device is refused with ``EACCES`` before it is opened, for opening one may block or act.
         The type is checked again on the descriptor, since another process may have replaced the file in between.
         """
-        if (write or create or truncate) and not self.may_write(path):
-            raise _error(errno.EPERM)
         follow = follow and not (create and exclusive)
+        if write or create or truncate:
+            self.check_writable(path, follow=follow)
         located = locate_entry(self, path, follow=follow) if create else locate(self.descriptor, path, follow=follow)
         with located as place:
             if create and place.slash:
@@ -269,44 +278,44 @@ class HostDirectory:
 
     def mkdir(self, path: str) -> None:
         """Create a directory."""
-        self._check_writable()
+        self.check_writable(path)
         with locate_entry(self, path) as place:
             os.mkdir(_name(place, errno.EEXIST), _NEW_DIRECTORY_MODE, dir_fd=place.parent)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        self._check_writable()
+        self.check_writable(path)
         with locate_entry(self, path) as place:
             os.rmdir(_name(place, errno.EINVAL), dir_fd=place.parent)
 
     def unlink(self, path: str) -> None:
         """Remove a file or a symbolic link."""
-        self._check_writable()
+        self.check_writable(path)
         with locate(self.descriptor, _inside(path), follow=False) as place:
             os.unlink(_name(place, errno.EISDIR), dir_fd=place.parent)
 
     def symlink(self, target: str, path: str) -> None:
-        """Create a symbolic link; refuse (``EPERM``) a target that is absolute or contains ``..``.
+        """Create a symbolic link; refuse a target that is absolute or contains ``..``.
 
         Such a link would lead elsewhere once it, or a directory above it, was moved. Without them, each link that a
         guest creates and moves leads to its own directory or further down.
         """
-        self._check_writable()
+        self.check_writable(path)
         if "\0" in target:
             raise _error(errno.EINVAL)
         if target.startswith("/"):
-            raise _error(errno.EPERM)
+            raise GrantRefused(NEW_LINK)
         with locate(self.descriptor, _inside(path), follow=False) as place:
             if climbs(target):
-                raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
+                raise GrantRefused(NEW_LINK) if _status(place) is None else _error(errno.EEXIST)
             os.symlink(target, place.name, dir_fd=place.parent)
 
     def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
         """Create a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed.
 
-        A symbolic link that leads out of its directory gets no second name (``EPERM``), as in :meth:`rename`.
+        A symbolic link that leads out of its directory gets no second name, as in :meth:`rename`.
         """
-        target = self._target(other)
+        target = self._target(path, other, new_path)
         with (
             locate(self.descriptor, _inside(path), follow=False) as old,
             locate(target.descriptor, _inside(new_path), follow=False) as new,
@@ -321,12 +330,12 @@ class HostDirectory:
 
         A symbolic link that the embedder left may lead out of its directory: its target is absolute, or climbs by
         ``..``. Moved, it would lead a program of the host that follows it to another file, under a name that the guest
-        chose. Such a link cannot be moved (``EPERM``), nor can a directory to another parent that contains one, unless
+        chose. Such a link cannot be moved, nor can a directory to another parent that contains one, unless
         the link leads no further than that directory. The search takes time in proportion to the tree; ``check`` is
         called now and then meanwhile, to check the deadline. Renaming a directory within its parent changes the
         meaning of no link in it, so nothing is searched.
         """
-        target = self._target(other)
+        target = self._target(path, other, new_path)
         with locate_entry(self, path) as old, locate_entry(target, new_path) as new:
             if old.name == "." or new.name == ".":
                 raise _error(errno.EBUSY)
@@ -339,8 +348,7 @@ class HostDirectory:
 
     def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:
         """Set access and modification times to those that ``times`` computes; return the status afterwards."""
-        if not self.may_write(path):
-            raise _error(errno.EPERM)
+        self.check_writable(path, follow=follow)
         with locate(self.descriptor, path, follow=follow) as place:
             status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
             if place.slash and not stat.S_ISDIR(status.st_mode):

@@ -20,6 +20,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
+from aegis.host.files.audit import GrantRefused
 from aegis.host.files.memory_tree import (
     MAX_FILE_BYTES,
     MAX_HARD_LINKS,
@@ -37,6 +38,7 @@ from aegis.host.files.memory_tree import (
     refuse_second_name,
 )
 from aegis.host.files.symlink_moves import climbs
+from aegis.policy.filesystem import LINK, MOVED_LINK, NEW_LINK, READ_ONLY
 from aegis.support.lean import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -138,6 +140,8 @@ class MemoryFile:
 
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times; return the status afterwards."""
+        if not self.writable:
+            raise GrantRefused(READ_ONLY)
         with self._system.lock:
             return self._system.set_times(self._open(), times)
 
@@ -166,13 +170,18 @@ class MemoryDirectory:
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Do nothing: there is no disk to wait for."""
 
-    def _check_writable(self) -> None:
-        if not self.writable:
-            raise error_of(errno.EPERM)
-
-    def may_write(self, path: str) -> bool:
-        """Return whether the grant allows writing to the file at ``path``."""
-        return self.writable
+    def check_writable(self, path: str, *, follow: bool = False) -> None:
+        """Raise ``GrantRefused`` if the grant does not allow changing the file at ``path``."""
+        if self.writable:
+            return
+        try:
+            with self.system.lock:
+                locate(self._node, path, follow=follow)
+        except GrantRefused:
+            raise  # a writable grant would not allow it either
+        except OSError:
+            pass
+        raise GrantRefused(READ_ONLY)
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -187,13 +196,13 @@ class MemoryDirectory:
             return self.system.status(locate(self._node, path, follow=follow).node())
 
     def readlink(self, path: str) -> str:
-        """Return the target of a link; ``EPERM`` for an absolute one, as for the host's."""
+        """Return the target of a link; ``GrantRefused`` for an absolute one, as for the host's."""
         with self.system.lock:
             node = locate(self._node, path, follow=False).node()
         if not isinstance(node, LinkNode):
             raise error_of(errno.EINVAL)
         if node.target.startswith("/"):
-            raise error_of(errno.EPERM)
+            raise GrantRefused(LINK)
         return node.target
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -214,9 +223,9 @@ class MemoryDirectory:
         create: bool = False, exclusive: bool = False, truncate: bool = False, sync: int = 0,
     ) -> MemoryFile | MemoryDirectory:  # fmt: skip
         """Open a file or a directory."""
-        if write or create or truncate:
-            self._check_writable()
         follow = follow and not (create and exclusive)
+        if write or create or truncate:
+            self.check_writable(path, follow=follow)
         with self.system.lock:
             place = locate_entry(self._node, path, follow=follow) if create else locate(self._node, path, follow=follow)
             if create and place.slash:
@@ -251,7 +260,7 @@ class MemoryDirectory:
 
     def mkdir(self, path: str) -> None:
         """Create a directory."""
-        self._check_writable()
+        self.check_writable(path)
         with self.system.lock:
             place = locate_entry(self._node, path)
             if place.look() is not None:
@@ -260,7 +269,7 @@ class MemoryDirectory:
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        self._check_writable()
+        self.check_writable(path)
         with self.system.lock:
             place = locate_entry(self._node, path)
             if place.name == ".":
@@ -274,7 +283,7 @@ class MemoryDirectory:
 
     def unlink(self, path: str) -> None:
         """Remove a file or a symbolic link."""
-        self._check_writable()
+        self.check_writable(path)
         with self.system.lock:
             place = locate(self._node, _inside(path), follow=False)
             node = place.look()
@@ -285,21 +294,21 @@ class MemoryDirectory:
             self.system.remove(place.parent, place.name)
 
     def symlink(self, target: str, path: str) -> None:
-        """Create a symbolic link; refuse (``EPERM``) a target that is absolute or contains ``..``."""
-        self._check_writable()
+        """Create a symbolic link; refuse a target that is absolute or contains ``..``."""
+        self.check_writable(path)
         if "\0" in target:
             raise error_of(errno.EINVAL)
         if target.startswith("/"):
-            raise error_of(errno.EPERM)
+            raise GrantRefused(NEW_LINK)
         with self.system.lock:
             place = locate(self._node, _inside(path), follow=False)
             if climbs(target):
-                raise error_of(errno.EPERM if place.look() is None else errno.EEXIST)
+                raise GrantRefused(NEW_LINK) if place.look() is None else error_of(errno.EEXIST)
             self.system.add_link(place, target)
 
     def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
         """Create a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed."""
-        target = self._target(other)
+        target = self._target(path, other, new_path)
         with self.system.lock:
             old = locate(self._node, _inside(path), follow=False)
             new = locate(target._node, _inside(new_path), follow=False)
@@ -318,11 +327,10 @@ class MemoryDirectory:
             self.system.check_new(new.parent)
             self.system.attach(new.parent, new.name, node)
 
-    def _target(self, other: DirectoryHandle) -> MemoryDirectory:
+    def _target(self, path: str, other: DirectoryHandle, new_path: str) -> MemoryDirectory:
         """Return the directory that a link or rename goes to, if both grants allow changes."""
-        self._check_writable()
-        if not other.writable:
-            raise error_of(errno.EPERM)
+        self.check_writable(path)
+        other.check_writable(new_path)
         if not isinstance(other, MemoryDirectory) or other.system is not self.system:
             raise error_of(errno.EXDEV)
         return other
@@ -331,7 +339,7 @@ class MemoryDirectory:
         self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Move the entry at ``path`` to ``new_path`` in ``other``, as :class:`HostDirectory` does."""
-        target = self._target(other)
+        target = self._target(path, other, new_path)
         with self.system.lock:
             old, new = locate_entry(self._node, path), locate_entry(target._node, new_path)
             if old.name == "." or new.name == ".":
@@ -341,7 +349,7 @@ class MemoryDirectory:
                 raise error_of(errno.ENOENT if node is None else errno.ENOTDIR)
             refuse_second_name(node)
             if isinstance(node, DirectoryNode) and old.parent is not new.parent and leads_out(node, check):
-                raise error_of(errno.EPERM)
+                raise GrantRefused(MOVED_LINK)
             if node is None:
                 raise error_of(errno.ENOENT)
             self._move(old, new, node)
@@ -368,12 +376,14 @@ class MemoryDirectory:
 
     def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:
         """Set access and modification times of the file at ``path``; return its status afterwards."""
-        self._check_writable()
+        self.check_writable(path, follow=follow)
         with self.system.lock:
             return self.system.set_times(locate(self._node, path, follow=follow).node(), times)
 
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times of the directory itself; return its status afterwards."""
+        if not self.writable:
+            raise GrantRefused(READ_ONLY)
         with self.system.lock:
             return self.system.set_times(self._node, times)
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from itertools import count
 
+from aegis.host.files.audit import GrantRefused
 from aegis.host.files.beneath import MAX_LINKS
 from aegis.host.files.symlink_moves import climbs
+from aegis.policy.filesystem import ABSOLUTE, LEAVES, LINK, MOVED_LINK, leaves_its_grant
 from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -155,8 +157,8 @@ class MemoryFileSystem:
     def plant_link(self, target: str, path: str) -> None:
         """Create a symbolic link with any target, as in a tree that mirrors one of the host.
 
-        A guest can follow it only to where it may be anyway: an absolute target, or one above its directory, is
-        ``EPERM``.
+        A guest can follow it only to where it may be anyway: an absolute target, or one above the root, is
+        ``GrantRefused``.
         """
         with self.lock:
             self.add_link(locate(self.top, path, follow=False), target)
@@ -274,10 +276,21 @@ def locate(root: DirectoryNode, path: str, *, follow: bool) -> ResolvedNode:
         raise error_of(errno.ENOENT)
     if "\0" in path:
         raise error_of(errno.EINVAL)
+    if path.startswith("/"):
+        raise GrantRefused(ABSOLUTE)
+    try:
+        return _resolved(root, path, follow=follow)
+    except GrantRefused as refused:
+        if leaves_its_grant(path):
+            refused.why = LEAVES
+        raise
+
+
+def _resolved(root: DirectoryNode, path: str, *, follow: bool) -> ResolvedNode:
     slash = path.endswith("/")
     for _ in range(MAX_LINKS + 1):
         if path.startswith("/"):
-            raise error_of(errno.EPERM)
+            raise GrantRefused(LINK)
         parts = [part for part in path.split("/") if part]
         if not parts or parts[-1] in (".", ".."):
             return ResolvedNode(_walk(root, parts), ".", slash)
@@ -303,7 +316,7 @@ def locate_entry(root: DirectoryNode, path: str, *, follow: bool = False) -> Res
 
 
 def _walk(root: DirectoryNode, parts: list[str]) -> DirectoryNode:
-    """Return the directory that ``parts`` lead to, links followed; ``EPERM`` for one above ``root``."""
+    """Return the directory that ``parts`` lead to, links followed; ``GrantRefused`` for one above ``root``."""
     if len(os.fsencode("/".join(parts))) > _MAX_PATH_BYTES:
         raise error_of(errno.ENAMETOOLONG)
     stack = [root]
@@ -315,7 +328,7 @@ def _walk(root: DirectoryNode, parts: list[str]) -> DirectoryNode:
             continue
         if part == "..":
             if len(stack) == 1:
-                raise error_of(errno.EPERM)
+                raise GrantRefused(LINK)
             stack.pop()
             continue
         node = _entry(stack[-1], part)
@@ -326,7 +339,7 @@ def _walk(root: DirectoryNode, parts: list[str]) -> DirectoryNode:
             if links > MAX_LINKS:
                 raise error_of(errno.ELOOP)
             if node.target.startswith("/"):
-                raise error_of(errno.EPERM)
+                raise GrantRefused(LINK)
             todo += reversed(node.target.split("/"))
         else:
             raise error_of(errno.ENOENT if node is None else errno.ENOTDIR)
@@ -344,9 +357,9 @@ def is_above(node: Node, directory: DirectoryNode) -> bool:
 
 
 def refuse_second_name(node: Node | None) -> None:
-    """Raise ``EPERM`` for a symbolic link that leads out of its directory."""
+    """Raise ``GrantRefused`` for a symbolic link that leads out of its directory."""
     if isinstance(node, LinkNode) and climbs(node.target) > 0:
-        raise error_of(errno.EPERM)
+        raise GrantRefused(MOVED_LINK)
 
 
 def leads_out(directory: DirectoryNode, check: Callable[[], object]) -> bool:

@@ -19,7 +19,7 @@ from aegis.errors import PolicyError
 from aegis.host.files.directory import STATE_TREES, HostDirectory, OpenDescriptors, is_state
 from aegis.host.files.file_id import Identity
 from aegis.host.files.mounts import Mounts
-from aegis.host.files.protected import Protected, refuse_reachable
+from aegis.host.files.protected import Protected, reject_protected_paths
 from aegis.host.files.single_file import GrantedFile, SingleFiles
 from aegis.host.files.walk import FollowedLink, HostPath, walk
 from aegis.policy import FilesystemCapability, PathGrant
@@ -60,21 +60,23 @@ class _Found:
 
 
 def acquire_filesystem(
-    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: OpenDescriptors | None = None
-) -> list[Preopen]:
+    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: OpenDescriptors | None = None,
+    sources: Sequence[str] = (),
+) -> list[Preopen]:  # fmt: skip
     """Open all granted paths: directories in the order of the grants, then the directories of single files.
 
-    ``opened`` owns the descriptors, and those that guests open beneath them. Raise
-    :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be opened, that is neither a directory
-    nor a regular file, that resolves into ``/proc``, ``/sys`` or ``/dev``, that follows a symbolic link which a guest
-    may have left, that is granted read-only inside a writable grant, or that gives access to ``protected`` files.
+    ``opened`` owns the descriptors, and those that guests open beneath them. ``sources`` are the policy files, to name
+    the line of a grant that fails. Raise :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be
+    opened, that is neither a directory nor a regular file, that resolves into ``/proc``, ``/sys`` or ``/dev``, that
+    follows a symbolic link which a guest may have left, that is granted read-only inside a writable grant, or that
+    gives access to ``protected`` files.
     """
     if not capability.paths:
         return []
     opened = OpenDescriptors() if opened is None else opened
     preopens: dict[str, Preopen] = {}
     try:
-        with _followed(capability, protected) as found:
+        with _followed(capability, protected, sources) as found:
             for one in found:
                 if stat.S_ISDIR(one.status.st_mode):
                     preopens[one.grant.guest] = Preopen(one.grant.guest, _open_directory(one, opened))
@@ -87,25 +89,42 @@ def acquire_filesystem(
     return list(preopens.values())
 
 
-def check_filesystem(capability: FilesystemCapability, protected: Sequence[Protected]) -> None:
+def check_filesystem(
+    capability: FilesystemCapability, protected: Sequence[Protected], sources: Sequence[str] = ()
+) -> None:
     """Raise the errors of :func:`acquire_filesystem` about the paths, and open nothing."""
     if capability.paths:
-        with _followed(capability, protected):
+        with _followed(capability, protected, sources):
             pass
 
 
 @contextlib.contextmanager
-def _followed(capability: FilesystemCapability, protected: Sequence[Protected]) -> Iterator[list[_Found]]:
+def _followed(
+    capability: FilesystemCapability, protected: Sequence[Protected], sources: Sequence[str]
+) -> Iterator[list[_Found]]:
     """Walk and check all paths; keep the directories of the walks open meanwhile."""
     if sys.platform == "win32":
         raise PolicyError("filesystem: grants need Linux or macOS; this system has no handles beneath a directory")
     with contextlib.ExitStack() as stack:
-        found = [_look(grant, stack) for grant in capability.paths]
+        found = [_located(grant, stack, sources) for grant in capability.paths]
         mounts = Mounts.read()
         _refuse_links(found, mounts)
         _check_promises(found, mounts)
-        refuse_reachable([(one.grant, one.place) for one in found], protected, mounts)
+        reject_protected_paths([(one.grant, one.place) for one in found], protected, mounts)
         yield found
+
+
+def _located(grant: PathGrant, stack: contextlib.ExitStack, sources: Sequence[str]) -> _Found:
+    """Look a grant up; add the file and line of the policy that makes the grant to the error."""
+    try:
+        return _look(grant, stack)
+    except PolicyError as error:
+        if not sources:
+            raise
+        from aegis.policy.positions import position_of_grant
+
+        source, line = position_of_grant(sources, grant.host)
+        raise PolicyError(error.reason, source=source, line=line) from None
 
 
 def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:

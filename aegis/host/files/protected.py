@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aegis.host.files.mounts import Mounts
     from aegis.policy import PathGrant, Policy
 
-__all__ = ["Protected", "protected_by", "refuse_reachable"]
+__all__ = ["Protected", "protected_by", "reject_protected_paths"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def _provider(module: str) -> Iterable[Protected]:
         yield Protected(path=folder, reason=reason)
 
 
-def refuse_reachable(
+def reject_protected_paths(
     found: Sequence[tuple[PathGrant, HostPath]], protected: Iterable[Protected], mounts: Mounts
 ) -> None:
     """Raise :class:`~aegis.errors.PolicyError` if a grant lets a guest change, or reach, a protected file."""

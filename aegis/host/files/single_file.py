@@ -13,8 +13,10 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 
+from aegis.host.files.audit import GrantRefused, refuse_change
 from aegis.host.files.directory import HostFile, OpenDescriptors
 from aegis.host.files.utime import set_times
+from aegis.policy.filesystem import ABSOLUTE, LEAVES, READ_ONLY
 from aegis.support.lean import TYPE_CHECKING, Literal, dataclass
 
 if TYPE_CHECKING:
@@ -62,22 +64,25 @@ class SingleFiles:
 
     def _find(self, path: str) -> GrantedFile | None:
         """Return the file at ``path``, ``None`` for the directory itself."""
-        if not path or path.startswith("/"):
-            raise _error(errno.EPERM if path else errno.ENOENT)
+        if not path:
+            raise _error(errno.ENOENT)
+        if path.startswith("/"):
+            raise GrantRefused(ABSOLUTE)
         if "\0" in path:
             raise _error(errno.EINVAL)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if parts and parts[-1] == "..":
-            raise _error(errno.EPERM)
+            raise GrantRefused(LEAVES)
         file = self.files.get(parts[0]) if parts else None
         if parts and (file is None or len(parts) > 1 or path.endswith("/")):
             raise _error(errno.ENOENT if file is None else errno.ENOTDIR)
         return file
 
-    def may_write(self, path: str) -> bool:
-        """Return whether the grant of the file at ``path`` allows writing."""
+    def check_writable(self, path: str, *, follow: bool = False) -> None:
+        """Raise ``GrantRefused`` if the grant of the file at ``path`` does not allow writing."""
         file = self.files.get(next((part for part in path.split("/") if part not in ("", ".")), ""))
-        return file is not None and file.writable
+        if file is None or not file.writable or path.startswith("/"):
+            raise refuse_change(path)
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -108,8 +113,8 @@ class SingleFiles:
         create: bool = False, exclusive: bool = False, truncate: bool = False, sync: int = 0,
     ) -> HostFile | SingleFiles:  # fmt: skip
         """Open a file, or the directory once more."""
-        if (write or create or truncate) and not self.may_write(path):
-            raise _error(errno.EPERM)
+        if write or create or truncate:
+            self.check_writable(path)
         file = self._find(path)
         if file is None:
             return SingleFiles(number=self._number, opened=self._opened, files=self.files)
@@ -128,44 +133,43 @@ class SingleFiles:
 
     def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:
         """Set access and modification times of a file whose grant allows writing; return its status afterwards."""
-        if not self.may_write(path):
-            raise _error(errno.EPERM)
+        self.check_writable(path)
         file = self._find(path)
-        assert file is not None  # may_write() is false for the directory itself
+        assert file is not None  # check_writable() refuses the directory itself
         set_times(file.descriptor, times(os.fstat(file.descriptor)))
         return os.fstat(file.descriptor)
 
     # -- no grant of a single file allows these ------------------------------------------------
 
     def set_times(self, times: TimesOf) -> os.stat_result:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise GrantRefused(READ_ONLY)
 
     def mkdir(self, path: str) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
     def rmdir(self, path: str) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
     def unlink(self, path: str) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
     def symlink(self, target: str, path: str) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
     def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
     def rename(
         self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
-        """Raise ``EPERM``."""
-        raise _error(errno.EPERM)
+        """Raise ``GrantRefused``."""
+        raise refuse_change(path)
 
 
 def _reopened(file: GrantedFile, sync: int) -> int:

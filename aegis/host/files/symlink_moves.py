@@ -6,14 +6,15 @@ those that do were left by the embedder, and lead to the intended file only from
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import stat
 from collections.abc import Callable, Iterator
 
+from aegis.host.files.audit import GrantRefused
 from aegis.host.files.beneath import ResolvedPath, open_directory
 from aegis.host.files.file_id import identity
+from aegis.policy.filesystem import MOVED_LINK
 
 __all__ = ["climbs", "refuse_moving", "refuse_second_name"]
 
@@ -33,14 +34,14 @@ def climbs(target: str) -> float:
 
 
 def refuse_second_name(place: ResolvedPath) -> None:
-    """Raise ``EPERM`` if ``place`` is a symbolic link that leads out of its directory."""
+    """Raise ``GrantRefused`` if ``place`` is a symbolic link that leads out of its directory."""
     status = _status(place)
     if status is not None and stat.S_ISLNK(status.st_mode):
         _refuse(climbs(os.readlink(place.name, dir_fd=place.parent)) > 0)
 
 
 def refuse_moving(old: ResolvedPath, new: ResolvedPath, check: Callable[[], object] = lambda: None) -> None:
-    """Raise ``EPERM`` if moving ``old`` to ``new`` would move a symbolic link that leads out of ``old``."""
+    """Raise ``GrantRefused`` if moving ``old`` to ``new`` would move a symbolic link that leads out of ``old``."""
     refuse_second_name(old)
     status = _status(old)
     if status is not None and stat.S_ISDIR(status.st_mode):
@@ -58,7 +59,7 @@ def _status(place: ResolvedPath) -> os.stat_result | None:
 
 def _refuse(refused: bool) -> None:
     if refused:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise GrantRefused(MOVED_LINK)
 
 
 def _leads_out(directory: ResolvedPath, check: Callable[[], object]) -> bool:

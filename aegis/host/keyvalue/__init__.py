@@ -50,7 +50,7 @@ class Buckets:
         granted = None if self._granted is None else self._granted.store_of(name)
         if self._granted is None or granted is None:
             rule = "no rule grants this bucket"
-            self._scope.decided(Decision("keyvalue", "open", name, False, rule, remedy=name))
+            self._scope.decided(Decision("keyvalue", "open", name, False, rule, wanted=name))
             return None
         store = self._stores.get(name)
         if store is None:

@@ -100,7 +100,7 @@ class Network:
             self.scope.decided(
                 Decision(
                     capability="network", action="look up", target=name, allowed=bool(verdict),
-                    rule=verdict.rule, remedy="" if verdict else f"tcp://{name}:*",
+                    rule=verdict.rule, wanted="" if verdict else f"tcp://{name}:*",
                 )
             )  # fmt: skip
         return bool(verdict)
@@ -125,7 +125,7 @@ class Network:
             self.scope.decided(
                 Decision(
                     capability="network", action=action, target=target, allowed=bool(verdict), rule=verdict.rule,
-                    remedy="" if verdict else target,
+                    wanted="" if verdict else target,
                 )
             )  # fmt: skip
         return bool(verdict)
@@ -325,5 +325,5 @@ def withheld_decision(judge: NetworkJudge, name: str, address: str) -> Decision:
     """Return the denial of a name because the guest may know none of its addresses; ``address`` is the first."""
     return Decision(
         capability="network", action="look up", target=name, allowed=False, rule=judge.answer(name, address).rule,
-        remedy=f"tcp://{shown(address, 0)[:-1]}*",
+        wanted=f"tcp://{shown(address, 0)[:-1]}*",
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from aegis.host.blocking import in_order
+from aegis.host.files.audit import recorded
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, resize, write_all
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
@@ -179,9 +180,8 @@ class Files(Preview1Context):
         if not entry.rights & Rights.FD_FILESTAT_SET_TIMES:
             raise Refused(Errno.NOTCAPABLE)
         handle = entry.directory if isinstance(entry, DirectoryDescriptor) else entry.file
-        if not handle.writable:
-            raise Refused(Errno.PERM)
-        self.grants.times.were_set(handle.set_times(times), times)
+        after = recorded(self.scope, "write", entry, "", lambda: handle.set_times(times))
+        self.grants.times.were_set(after, times)
 
     def fd_allocate(self, fd: int, offset: int, length: int) -> None:
         entry = self._writable(fd, Rights.FD_ALLOCATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from aegis.host.files.audit import decide, joined, narrower
+from aegis.host.files.audit import joined, narrower, recorded
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Preview1Context
@@ -40,7 +40,7 @@ class Paths(Preview1Context):
         base &= entry.inheriting
         write = bool(base & _WRITES)
         changing = write or bool(oflags & (abi.O_CREAT | abi.O_TRUNC))
-        opened = self._decide(
+        opened = self._recorded(
             "write" if changing else "open", entry, path,
             lambda: entry.directory.open(
                 path, follow=bool(lookup & abi.SYMLINK_FOLLOW),
@@ -50,11 +50,12 @@ class Paths(Preview1Context):
             ),
         )  # fmt: skip
         inheriting &= entry.inheriting
+        label = joined(entry.label, path)
         added: DirectoryDescriptor | FileDescriptor
         if opened.is_directory:
-            added = DirectoryDescriptor(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
+            added = DirectoryDescriptor(opened, base & abi.DIRECTORY_RIGHTS, inheriting, label)
         else:
-            added = FileDescriptor(opened, base & abi.FILE_RIGHTS, fdflags, 0, inheriting)
+            added = FileDescriptor(opened, base & abi.FILE_RIGHTS, fdflags, 0, inheriting, label)
         self._hand_out(added, out)
 
     def _hand_out(self, added: DirectoryDescriptor | FileDescriptor, out: int) -> None:
@@ -70,7 +71,7 @@ class Paths(Preview1Context):
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_FILESTAT_GET)
         follow = _follow(lookup)
-        status = self._decide("look at", entry, path, lambda: entry.directory.stat(path, follow=follow))
+        status = self._recorded("look at", entry, path, lambda: entry.directory.stat(path, follow=follow))
         self.memory.write(out, self.filestat(status))
 
     def path_filestat_set_times(
@@ -80,34 +81,34 @@ class Paths(Preview1Context):
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_FILESTAT_SET_TIMES)
         follow = _follow(lookup)
-        after = self._decide("write", entry, path, lambda: entry.directory.utime(path, times, follow=follow))
+        after = self._recorded("write", entry, path, lambda: entry.directory.utime(path, times, follow=follow))
         self.grants.times.were_set(after, times)
 
     def path_create_directory(self, fd: int, path_at: int, length: int) -> None:
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_CREATE_DIRECTORY)
-        self._decide("write", entry, path, lambda: entry.directory.mkdir(path))
+        self._recorded("write", entry, path, lambda: entry.directory.mkdir(path))
 
     def path_remove_directory(self, fd: int, path_at: int, length: int) -> None:
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_REMOVE_DIRECTORY)
-        self._decide("write", entry, path, lambda: entry.directory.rmdir(path))
+        self._recorded("write", entry, path, lambda: entry.directory.rmdir(path))
 
     def path_unlink_file(self, fd: int, path_at: int, length: int) -> None:
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_UNLINK_FILE)
-        self._decide("write", entry, path, lambda: entry.directory.unlink(path))
+        self._recorded("write", entry, path, lambda: entry.directory.unlink(path))
 
     def path_symlink(self, target_at: int, target_length: int, fd: int, path_at: int, length: int) -> None:
         target = self.path(target_at, target_length)
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_SYMLINK)
-        self._decide("write", entry, path, lambda: entry.directory.symlink(target, path))
+        self._recorded("write", entry, path, lambda: entry.directory.symlink(target, path))
 
     def path_readlink(self, fd: int, path_at: int, length: int, buffer: int, room: int, out: int) -> None:
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_READLINK)
-        target = self._decide("look at", entry, path, lambda: entry.directory.readlink(path))
+        target = self._recorded("look at", entry, path, lambda: entry.directory.readlink(path))
         try:
             raw = target.encode()[:room]
         except UnicodeEncodeError:
@@ -123,7 +124,7 @@ class Paths(Preview1Context):
         target = self.table.directory(new_fd, Rights.PATH_LINK_TARGET)
         if lookup:
             raise Refused(Errno.INVAL)
-        self._decide(
+        self._recorded(
             "write", *narrower(source, old, target, new), lambda: source.directory.link(old, target.directory, new)
         )
 
@@ -131,14 +132,14 @@ class Paths(Preview1Context):
         old, new = self.path(path_at, length), self.path(new_at, new_length)
         source = self.table.directory(fd, Rights.PATH_RENAME_SOURCE)
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
-        self._decide(
+        self._recorded(
             "write", *narrower(source, old, target, new),
             lambda: source.directory.rename(old, target.directory, new, check=self.scope.remaining),
         )  # fmt: skip
 
-    def _decide(self, action: str, entry: DirectoryDescriptor, path: str, function: Callable[[], _Result]) -> _Result:
+    def _recorded(self, action: str, entry: DirectoryDescriptor, path: str, function: Callable[[], _Result]) -> _Result:
         """Call ``function`` and record whether the grant allowed it."""
-        return decide(self.scope, action, entry, path, function)
+        return recorded(self.scope, action, entry, path, function)
 
 
 def _follow(lookup: int) -> bool:

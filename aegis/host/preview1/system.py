@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from aegis.errors import GuestExit
+from aegis.host.denials import reading
 from aegis.host.entropy import CHUNK_BYTES
-from aegis.host.files.audit import reading
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Preview1Context
 from aegis.support.lean import NoReturn

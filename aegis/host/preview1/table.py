@@ -25,13 +25,19 @@ class StreamDescriptor:
 
 @dataclass(slots=True)
 class FileDescriptor:
-    """The descriptor of a regular file: its handle, ``fdflags`` and position."""
+    """The descriptor of a regular file: its handle, ``fdflags``, position, and ``label``, its path for reports."""
 
     file: FileHandle
     rights: int
-    flags: int = 0
-    position: int = 0
-    inheriting: int = 0
+    flags: int
+    position: int
+    inheriting: int
+    label: str
+
+    @property
+    def writable(self) -> bool:
+        """Whether the grant allows changes, in whichever mode the file was opened."""
+        return self.file.writable
 
 
 @dataclass(slots=True)

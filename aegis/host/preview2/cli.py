@@ -18,7 +18,7 @@ __all__ = ["implementation"]
 
 def _failed(name: str, error: OSError) -> Failed:
     """Return the failure of a standard stream; ``filesystem-error-code`` of ``wasi:filesystem`` returns its code."""
-    from aegis.host.preview2.errors import code_of  # imported late: most streams never fail
+    from aegis.host.preview2.filesystem_errors import code_of  # imported late: most streams never fail
 
     return Failed(IoError(f"{name}: {os.strerror(error.errno or 0)}", code_of(error)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_clocks_wall_clock import Datetime
-from aegis.host.files.audit import reading
+from aegis.host.denials import reading
 from aegis.host.preview2.io import Pollable
 from aegis.host.timer import Timer
 

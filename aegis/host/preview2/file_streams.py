@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aegis.bindings.wasi_filesystem_types import DescriptorType, DirectoryEntry
 from aegis.host.files.descriptor import Appending, read_chunk
 from aegis.host.files.open_file import MAX_OFFSET_BYTES
-from aegis.host.preview2.errors import failed
+from aegis.host.preview2.filesystem_errors import failed
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, OutputStream
 
 if TYPE_CHECKING:

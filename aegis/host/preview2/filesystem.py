@@ -24,8 +24,8 @@ from aegis.bindings.wasi_filesystem_types import (
 from aegis.host.files.descriptor import NOW, READ, WRITE, HeldDescriptor, Listing, read_chunk, valid_offset
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
-from aegis.host.preview2.errors import answering
 from aegis.host.preview2.file_streams import DirectoryEntryStream, FileInput, FileOutput
+from aegis.host.preview2.filesystem_errors import answering
 
 if TYPE_CHECKING:
     from aegis.bindings.wasi_filesystem_types import NewTimestamp

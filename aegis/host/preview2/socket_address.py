@@ -17,7 +17,7 @@ from aegis.bindings.wasi_sockets_network import (
     Ipv4SocketAddress,
     Ipv6SocketAddress,
 )
-from aegis.host.error_codes import answering_with
+from aegis.host.answering import answering_with
 from aegis.host.preview2.io import Failed, IoError
 from aegis.wit.values import Err
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_clocks_system_clock_0_3 import Instant
-from aegis.host.files.audit import reading
+from aegis.host.denials import reading
 from aegis.host.timer import Timer
 
 if TYPE_CHECKING:

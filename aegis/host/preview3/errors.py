@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aegis.bindings.wasi_filesystem_types_0_3 import ERROR_CODE, ErrorCode, ErrorCodeIllegalByteSequence, ErrorCodeOther
-from aegis.host.error_codes import answering_with
+from aegis.host.answering import answering_with
 from aegis.host.files.error_names import error_name
 
 __all__ = ["answering", "code_of"]

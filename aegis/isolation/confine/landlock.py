@@ -65,7 +65,7 @@ def restrict_files(wanted: Confinement, here: Situation) -> str:
                 _beneath(ruleset, descriptor, access & handled(version))
                 rules += 1
         _restrict(ruleset)
-    here.alone("are not restricted")
+    here.require_single_thread("are not restricted")
     return f"ABI {version}: {rules} files and directories granted, no others can be opened"
 
 
@@ -84,7 +84,7 @@ def restrict_net(wanted: Confinement, here: Situation) -> str:
         for descriptor in wanted.write_fds:
             _beneath(ruleset, descriptor, REFER)
         _restrict(ruleset)
-    here.alone("are not restricted")
+    here.require_single_thread("are not restricted")
     scoped = "no signals to and abstract sockets of others" if scope else "restricting signals needs ABI 6"
     return f"ABI {version}: no TCP bind or connect; {scoped}"
 

@@ -68,7 +68,7 @@ class Situation:
     bounded: bool = False
     """Whether the capability bounding set has already been reduced."""
 
-    def alone(self, consequence: str) -> None:
+    def require_single_thread(self, consequence: str) -> None:
         """Raise :class:`LayerUnavailable` if other threads exist; ``consequence`` ends the message."""
         if self.other_threads:
             raise LayerUnavailable(f"{self.other_threads} other threads ran already, and {consequence}")

@@ -205,7 +205,7 @@ def enter_namespaces(wanted: Confinement, here: Situation) -> str:
     except OSError as error:
         if error.errno != errno.EPERM:
             raise
-        here.alone("only a process with a single thread can enter a user namespace")
+        here.require_single_thread("only a process with a single thread can enter a user namespace")
         if os.geteuid() == 0 and (wanted.read_fds or wanted.write_fds):
             raise LayerUnavailable(
                 f"{describe(error)}; in a user namespace, root could not open granted files of other users"
@@ -268,7 +268,7 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
         _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
     prctl(_SET_KEEPCAPS, 0)
-    here.alone("keep their capabilities")
+    here.require_single_thread("keep their capabilities")
     kept = f"only capabilities over files ({len(keeps)})" if keeps else "no capabilities"
     return f"{became or f'user {os.geteuid()}'}, {kept}{root}"
 

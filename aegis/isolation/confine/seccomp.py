@@ -42,7 +42,7 @@ def filter_calls(wanted: Confinement, here: Situation) -> str:
     loaded = _SockFprog(len(code) // _INSTRUCTION_BYTES, ctypes.create_string_buffer(code, len(code)))
     if not _load_for_all_threads(loaded):
         prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded))
-        here.alone("are not filtered")
+        here.require_single_thread("are not filtered")
     return f"{count} system calls allowed"
 
 

@@ -25,7 +25,7 @@ from aegis.isolation.protocol.specs import Folder, SandboxSpec, WorkerSpec, pack
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
-from aegis.sandbox.in_process import BaseBackend
+from aegis.sandbox.base_backend import BaseBackend
 from aegis.sandbox.link_module import wants_host
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
+    from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 else:  # needed only for components
     component_modules = late("aegis.isolation.parent.component_modules")
@@ -67,9 +67,9 @@ class IsolatedBackend(BaseBackend):
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config.for_workers(), options, cache
         if options.strict:
-            from aegis.engine.native.advisories import refuse_reachable
+            from aegis.engine.native.advisories import reject_reachable_advisories
 
-            refuse_reachable()
+            reject_reachable_advisories(proposals=policy.proposals)
         self.exact = exact or bool(subscribers)
         spec = WorkerSpec.of(policy, options.without)
         if len(dumps(spec)) > PACKET // 2:  # too large for a packet: send the policy with each sandbox instead
@@ -83,10 +83,14 @@ class IsolatedBackend(BaseBackend):
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False) -> EngineConfig:
         """Return the engine configuration for ``artifact``; ``watched``: an observer needs exact memory use."""
-        counted = artifact.counted(self.policy.limits, watched=watched or self.exact)
+        counted = self.config.heap or artifact.counted(self.policy.limits, watched=watched or self.exact)
         return self.config.with_count() if counted else self.config
 
-    def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile ``artifact``, named ``what`` in errors. Raise ``ArtifactError`` if the engine rejects it."""
+        self.code(artifact, what)
+
+    def code(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
         """Return an artifact's code for workers, compiled in a worker if necessary; set the world of a component."""
         code = code_for(artifact, config or self.engine_of(artifact), self.pool, self.options, self._cache, what)
         if artifact.kind == "component":
@@ -108,6 +112,10 @@ class IsolatedBackend(BaseBackend):
         config = self.engine_of(component, watched=watched)
         make = lambda: component_outlines.ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
         return component.planned(("isolated", config, self.policy.limits, providers.key), make)
+
+    def close(self) -> None:
+        """Stop the idle workers."""
+        self.pool.close()
 
     # -- one sandbox ---------------------------------------------------------------------------
 
@@ -163,7 +171,7 @@ class IsolatedBackend(BaseBackend):
 
     def _begun(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(run)
-        bundle = _DescriptorBundle(self.prepare(artifact, f"the {artifact.kind}", plan.config))
+        bundle = _DescriptorBundle(self.code(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
         own: Grants | None = None

@@ -30,7 +30,7 @@ class CallingStore(Protocol):
     handles: ParentHandles | None
     token: list[None]
     """One element while no call is running; a call takes it out."""
-    alone: bool
+    calls_no_python: bool
     """Whether the sandbox has no host functions of the embedder."""
     timeout: float
     """Seconds that a call may take."""

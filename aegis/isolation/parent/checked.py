@@ -89,18 +89,18 @@ def observed(message: list[Any]) -> tuple[str, str, float, Kind | None]:
 def decision(message: list[Any]) -> Decision:
     """Return the record of a decision about a grant.
 
-    Target and remedy are text of the guest and are not escaped here: the door treats them like those of an in-process
-    guest.
+    ``target`` and ``wanted`` are text of the guest and are not escaped here: the door treats them like those of an
+    in-process guest.
     """
-    capability, action, target, allowed, rule, remedy = _fields(message, 6)
+    capability, action, target, allowed, rule, wanted = _fields(message, 6)
     if type(allowed) is not bool:
         raise ProtocolError("decision without a boolean verdict")
     if capability not in _CAPABILITIES or action not in _ACTIONS:
         raise ProtocolError("decision about an unknown capability or action")
-    if type(target) is not str or type(remedy) is not str:
-        raise ProtocolError("decision whose target or remedy is not a text")
+    if type(target) is not str or type(wanted) is not str:
+        raise ProtocolError("decision whose target or missing grant is not a text")
     return Decision(
-        capability, action, target[:_MAX_TEXT_CHARACTERS], allowed, text(rule), remedy[:_MAX_TEXT_CHARACTERS]
+        capability, action, target[:_MAX_TEXT_CHARACTERS], allowed, text(rule), wanted=wanted[:_MAX_TEXT_CHARACTERS]
     )
 
 

@@ -22,7 +22,7 @@ from aegis.isolation.protocol.pickled import LATEST, dumps
 from aegis.isolation.protocol.sealed import SealedFile, sealed_copy
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, late
-from aegis.wasm.bounds import bounds
+from aegis.wasm.compile_limits import cache_key_part
 
 if TYPE_CHECKING:
     from aegis.component.planning import record
@@ -117,7 +117,7 @@ class _CodeSearch:
         self._artifact, self._config, self._cache, self._label = artifact, config, cache, label
         self._compiler = compiler
         self._made_compiler: Compiler | None = None
-        self._mark = f"{config.fingerprint()} {bounds(artifact.admitted_under)} isolated v2"
+        self._mark = f"{config.fingerprint()} {cache_key_part(artifact.admitted_under)} isolated v2"
         self._made: dict[str, SealedFile] = {}
         """Code files, by the digest of the module."""
         self._from_cache = 0
@@ -235,7 +235,7 @@ class _CodeSearch:
             if component.known_world is None:
                 record.keep_record(
                     self._cache, component.digest, component.admitted_under,
-                    record.ComponentRecord(component.structure, component.program, None),
+                    record.ComponentRecord(component.structure, component.program, None), component.proposals,
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:

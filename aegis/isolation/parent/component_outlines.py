@@ -64,7 +64,7 @@ class ComponentOutline:
     has the indices of their functions.
     """
 
-    calls_python = False
+    calls_python = counted = False
     starts = True
     """Whether creating a store can take as long as a call; true, because it waits for a worker."""
 

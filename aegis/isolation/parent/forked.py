@@ -24,7 +24,7 @@ import sys
 import threading
 
 from aegis.isolation.parent.pool import Worker, WorkerProcess
-from aegis.isolation.worker.reserve import PASSED_VARIABLES
+from aegis.isolation.worker.importable import PASSED_VARIABLES
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

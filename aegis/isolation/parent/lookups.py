@@ -59,7 +59,7 @@ class LookupService:
         if host is None or not verdict:
             door.decided(
                 Decision(
-                    capability="network", action="look up", target=name, allowed=False, rule=verdict.rule, remedy="",
+                    capability="network", action="look up", target=name, allowed=False, rule=verdict.rule,
                 )
             )  # fmt: skip
             self._send(number, [], withheld=True)

@@ -21,7 +21,7 @@ from aegis.isolation.protocol.channel import CHECK_SECONDS, REGION_BYTES, Channe
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
 from aegis.isolation.protocol.pickled import dumps
 from aegis.isolation.protocol.specs import SPEC_SIZE_BYTES, WorkerSpec
-from aegis.isolation.worker.reserve import PASSED_VARIABLES
+from aegis.isolation.worker.importable import PASSED_VARIABLES
 from aegis.support.descriptors import above_standard, bare_socket_pair, standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, Protocol
 
@@ -154,14 +154,17 @@ class Worker:
 
     def starved(self, crash: WorkerCrashed) -> bool:
         """Return whether the worker died because the engine's allocator failed, which aborts the process (F39)."""
-        return crash.signal == signal.SIGABRT and "memory allocation" in self.stderr_text()
+        return crash.signal == signal.SIGABRT and b"memory allocation" in self._stderr_bytes()
 
     def stderr_text(self) -> str:
         """Return the last lines of the worker's standard error, escaped: native code reports fatal errors there."""
         from aegis.text import printable
 
-        raw = os.pread(self._stderr, _MAX_STDERR_BYTES, 0) if self._stderr >= 0 else b""
-        return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in raw.splitlines()[-20:])
+        lines = self._stderr_bytes().splitlines()[-20:]
+        return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in lines)
+
+    def _stderr_bytes(self) -> bytes:
+        return os.pread(self._stderr, _MAX_STDERR_BYTES, 0) if self._stderr >= 0 else b""
 
     def discard(self) -> None:
         """Kill the worker and close its descriptors; do nothing if that is already done."""
@@ -411,7 +414,8 @@ def _in_child() -> None:
         _fork_server = None
 
 
-os.register_at_fork(after_in_child=_in_child) if hasattr(os, "register_at_fork") else None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class Pool:

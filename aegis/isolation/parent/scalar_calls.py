@@ -38,7 +38,7 @@ _CALL_NUMBERS = 1 << 32
 
 def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
     """Return the function that calls the export with the number ``number``, from outside of host functions."""
-    channel, door, alone, outside = store.worker.channel, store.door, store.alone, store.outside
+    channel, door, alone, outside = store.worker.channel, store.door, store.calls_no_python, store.outside
     send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic
     kinds, lower, lift = frames.kinds, frames.lower_params, frames.lift_results

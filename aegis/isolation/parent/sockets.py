@@ -230,7 +230,7 @@ class SocketService:
             self._denied.append(
                 Decision(
                     capability="network", action=action, target=target, allowed=False, rule=verdict.rule,
-                    remedy=target,
+                    wanted=target,
                 )
             )  # fmt: skip
         return bool(verdict)

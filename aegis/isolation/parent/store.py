@@ -21,6 +21,7 @@ from aegis.errors import (
     GuestExit,
     MemoryExceeded,
     OutputExceeded,
+    ReaderGone,
     SandboxStateError,
     WorkerCrashed,
 )  # fmt: skip
@@ -69,7 +70,7 @@ class IsolatedStore(TokenHolder):
         host.store = weakref.ref(self)
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
-        self.alone = not host.any
+        self.calls_no_python = not host.any
         self.layers: tuple[tuple[str, bool, str], ...] = ()
         # The thread pool of asynchronous calls checks its queue at ticks: the ticker runs while a token is taken.
         ticker.tokens[id(self.token)] = self.token
@@ -164,7 +165,7 @@ class IsolatedStore(TokenHolder):
         mode = thread_state.mode or thread_state.detect_mode()
         if mode == NESTED:
             return self._inner(name) if self.owner == get_ident() else None
-        if mode == MAIN and not self.alone:
+        if mode == MAIN and not self.calls_no_python:
             return None
         return self.closure(name)
 
@@ -198,7 +199,7 @@ class IsolatedStore(TokenHolder):
         """Return a function that makes a call from outside of host functions, by ``call``."""
 
         def outer(*values: Any) -> Any:
-            if self._closed or not (self.alone or self.outside()):
+            if self._closed or not (self.calls_no_python or self.outside()):
                 raise Elsewhere
             if not self.take_token():
                 raise self.busy()
@@ -295,7 +296,7 @@ class IsolatedStore(TokenHolder):
             raise self._kill_late_worker() from None
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
-        except OutputExceeded as error:
+        except (OutputExceeded, ReaderGone) as error:
             raise self._release_with(error) from None
 
     def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
@@ -423,6 +424,8 @@ class IsolatedStore(TokenHolder):
     def _stream(self, message: list[Any], until: float) -> None:
         try:
             self.delivery.serve(message, self._sender(until))
+        except ReaderGone:
+            raise
         except (DeadlineExceeded, Cancelled):
             raise ChannelTimeout from None  # the stream did not accept the output in time
 
@@ -540,7 +543,7 @@ class IsolatedStore(TokenHolder):
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return a function that drops a handle, or ``None`` if this thread must not wait for the guest."""
         mode = thread_state.mode or thread_state.detect_mode()
-        if mode == MAIN and not self.alone:
+        if mode == MAIN and not self.calls_no_python:
             return None
 
         def drop(handle: ResourceHandle) -> None:

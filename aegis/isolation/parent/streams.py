@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from aegis.errors import AegisError, Cancelled, DeadlineExceeded
+from aegis.errors import AegisError, Cancelled, DeadlineExceeded, ReaderGone
 from aegis.host.stdio import Stdio
 from aegis.isolation.protocol.channel import CHECK_SECONDS, Channel, ChannelTimeout, ProtocolError
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -68,8 +68,8 @@ class Delivery:
         """Serve one of :data:`STREAM_MESSAGES`.
 
         Raise :class:`ProtocolError` for a malformed message, ``OutputExceeded`` if the worker sent more output than the
-        limit, and ``DeadlineExceeded`` or ``Cancelled`` if the call is stopped while the stream does not accept the
-        bytes.
+        limit, ``ReaderGone`` if the policy ends the run for want of a reader, and ``DeadlineExceeded`` or ``Cancelled``
+        if the call is stopped while the stream does not accept the bytes.
         """
         match message:
             case ["out", int(stream), bytes(data), bool(confirm)] if type(stream) is int and stream in (1, 2):
@@ -95,6 +95,8 @@ class Delivery:
             output.write(data)
         except OSError as error:
             return error.errno or errno.EIO
+        except ReaderGone:
+            raise
         except (DeadlineExceeded, Cancelled):
             self._stuck = True
             raise

@@ -20,7 +20,7 @@ from aegis.isolation.protocol.specs import ACCOUNT
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.backend import Run
 
 __all__ = ["LateCalls", "forget_account", "left_account"]
 

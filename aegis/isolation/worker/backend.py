@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.preopens import Preopen
     from aegis.host.net.network import Network
+    from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
-    from aegis.sandbox.run import Run
 
 __all__ = ["WorkerBackend"]
 

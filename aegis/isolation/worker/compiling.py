@@ -35,11 +35,12 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
     parts: dict[int, Any] = {}
     if wanted.kind == "module":
         parts[0] = _CodeOnlyModule(data, "", None, wanted.limits)
+        parts[0].proposals = wanted.config.proposals
     else:
         from aegis.component.planning.artifact import Component, admit_component
 
-        record = admit_component(data, "", wanted.limits, None, "the component")
-        component = Component(data, record, "", None, wanted.limits)
+        record = admit_component(data, "", wanted.limits, None, "the component", wanted.config.proposals)
+        component = Component(data, record, "", None, wanted.limits, wanted.config.proposals)
         world, parts = world_to_plain(component.validated()), component.modules
     lengths: list[int] = []
     for number in wanted.modules:

@@ -29,7 +29,7 @@ import sys
 import time
 
 from aegis.isolation.protocol.packets import ENDED, FORKED, PACKET
-from aegis.isolation.worker.reserve import NOT_PRELOADED
+from aegis.isolation.worker.importable import NOT_PRELOADED
 from aegis.support.descriptors import occupy_standard
 from aegis.support.lean import TYPE_CHECKING
 
@@ -122,7 +122,7 @@ def _warm(stack: int) -> Warmup:
     from aegis.policy import Policy
     from aegis.sandbox.artifacts import compile_artifact
     from aegis.sandbox.in_process import InProcessBackend
-    from aegis.sandbox.run import Run
+    from aegis.sandbox.run import GuestRun
     from aegis.values import FuncType
 
     compile_on_one_thread()
@@ -132,7 +132,7 @@ def _warm(stack: int) -> Warmup:
         compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
     )
     for artifact, values in ((module, ()), (component, (b"x",))):
-        run = Run(InProcessBackend(Policy(), config, config), artifact, measured=True)
+        run = GuestRun(InProcessBackend(Policy(), config, config), artifact, measured=True)
         run.call("run", *values)
         run.close()
     engine_for(config.with_count())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import CodeType, ModuleType
 
-from aegis.isolation.worker.reserve import (
+from aegis.isolation.worker.importable import (
     COMPONENT_STDLIB_MODULES,
     LATE_AEGIS_MODULES,
     LATE_STDLIB_MODULES,

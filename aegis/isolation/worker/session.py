@@ -27,7 +27,7 @@ from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
 from aegis.policy import Policy
 from aegis.sandbox.guest_state import Globals, Memory
-from aegis.sandbox.run import Run
+from aegis.sandbox.run import GuestRun
 from aegis.support.lean import TYPE_CHECKING, Any, NoReturn, late
 from aegis.values import CallScope, Decision, MemoryFault, Rows
 
@@ -60,7 +60,7 @@ class Session:
         self.scalars = ScalarExports(self)
         self.handles: component_host_calls.WorkerHandles | None = None
         self.answers: ForwardedAnswers | None = None
-        self.run: Run | None = None
+        self.run: GuestRun | None = None
         self.streams: RemoteStreams | None = None
         self.asked = 0
         """The number of the latest request to the parent."""
@@ -100,7 +100,7 @@ class Session:
             spec, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
             self.notify_sockets, self.set_times,
         )  # fmt: skip
-        self.run = Run(
+        self.run = GuestRun(
             backend, imports=imports, args=spec.args, subscribers=(self.event,) if spec.observed else (),
             measured=True, denied=None if spec.observed else self.denied,
             trap_missing=spec.trap_missing, answer=self.answers,
@@ -450,7 +450,7 @@ class Session:
         """Report a denial: every one if the parent has an observer, otherwise as many as an outcome keeps."""
         self.denials_sent += 1
         if self.spec.denials or self.denials_sent <= MAX_KEPT_DENIALS:
-            self.decided(*decision)
+            self.decided(*decision[:5], decision.wanted)
 
     def decided(self, *fields: Any) -> None:
         self.channel.send(["decided", *fields], notice=True)

@@ -184,3 +184,36 @@ def test_externref_in_a_table_alone_reserves_a_collected_heap() -> None:
     nothing, functions, table = map(int, done.stdout.split())
     assert functions <= nothing + 1000
     assert table >= functions + 4000, done.stdout
+
+
+THROWN = (
+    """
+from tests.engine.facts.memory_creator import *
+
+text = """
+    + repr(
+        """(module (tag $t (param i32)) (memory 1) (table $kept 50000 exnref)
+    (func (export "f") (param $n i32) (local $i i32)
+        (loop $l
+            (local.get $i)
+            (block $h (result exnref) (try_table (catch_all_ref $h) (throw $t (i32.const 1))) unreachable)
+            (table.set $kept)
+            (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n))))))"""
+    )
+    + """
+store, made = instance(text, cow=False)
+made.exports(store)["f"](store, 50000)
+print([size for kind, size in seen if kind == "new"], max(size for kind, size in seen if kind == "grow"))
+"""
+)
+
+
+def test_the_memory_creator_makes_and_grows_the_heap_of_exceptions() -> None:
+    """F49: the heap is one more memory, of 0 bytes at first, so Aegis counts it."""
+    if sys.platform != "linux":
+        pytest.skip("the creator in this test is for Linux")
+    done = subprocess.run([sys.executable, "-c", THROWN], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    sizes, _, largest = done.stdout.strip().rpartition(" ")
+    assert sizes in ("[0, 65536]", "[65536, 0]")
+    assert int(largest) > 50000 * 8

@@ -15,7 +15,7 @@ import pytest
 
 from aegis.bindings import wasi_http_types as types
 from aegis.engine.call.door import Door
-from aegis.host.grants import Grants
+from aegis.host.grants import acquire
 from aegis.host.net.network import Resolver
 from aegis.host.wasi import Wasi
 from aegis.limits import Limits
@@ -57,7 +57,7 @@ class Client:
         self.decisions: list[Decision] = []
         self.door.on_decision = self.decisions.append
         self.door.explain = partial(explained, self.policy)
-        self.grants = Grants(self.policy, (), self.door)
+        self.grants = acquire(self.policy, scope=self.door)
         self.grants.network.tls = tls
         if resolver is not None:
             self.grants.network.resolver = resolver

@@ -82,7 +82,7 @@ def test_a_datagram_is_sent_with_its_rule_and_not_without(peer: socket.socket) -
         assert send(udp(made).stream(at(port))[1], OutgoingDatagram(b"x", None)) == 1
         assert peer.recv(9) == b"x"
         assert tuple(made.decisions[0]) == (
-            "network", "connect to", f"udp://127.0.0.1:{port}", True, f"allow udp://127.0.0.1:{port}", "",
+            "network", "connect to", f"udp://127.0.0.1:{port}", True, f"allow udp://127.0.0.1:{port}", "", "",
         )  # fmt: skip
 
 

@@ -139,15 +139,15 @@ def test_decisions_are_recorded() -> None:
         rule, here = f"allow tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port}"
         nothing = "nothing allows"
         assert [tuple(decision) for decision in made.decisions] == [
-            ("network", "connect to", here, True, rule, ""),
+            ("network", "connect to", here, True, rule, "", ""),
             (
                 "network", "connect to", "tcp://10.0.0.1:9", False, f"{nothing} tcp://10.0.0.1:9",
-                "--allow-net tcp://10.0.0.1:9",
+                "--allow-net tcp://10.0.0.1:9", "",
             ),
-            ("network", "listen at", "tcp://127.0.0.1:0", True, "listen tcp://127.0.0.1:0", ""),
+            ("network", "listen at", "tcp://127.0.0.1:0", True, "listen tcp://127.0.0.1:0", "", ""),
             (
                 "network", "listen at", "tcp://127.0.0.1:9", False, f"{nothing} listening at tcp://127.0.0.1:9",
-                "--listen tcp://127.0.0.1:9",
+                "--listen tcp://127.0.0.1:9", "",
             ),
         ]  # fmt: skip
 

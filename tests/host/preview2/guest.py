@@ -9,7 +9,7 @@ from typing import Any
 
 from aegis.bindings.index import INDEX
 from aegis.engine.call.door import Door
-from aegis.host.grants import Grants
+from aegis.host.grants import acquire
 from aegis.host.net.network import Resolver
 from aegis.host.wasi import Wasi
 from aegis.limits import Limits
@@ -48,7 +48,7 @@ class Guest:
         self.door.on_decision = self.decisions.append
         granted = Policy(limits=made, **policy)
         self.door.explain = partial(explained, granted)
-        self.grants = Grants(granted, args, self.door)
+        self.grants = acquire(granted, args=args, scope=self.door)
         if resolver is not None:
             self.grants.network.resolver = resolver
         self.wasi = Wasi(self.grants, self.door, made)

@@ -194,9 +194,9 @@ def test_decisions_are_recorded(tree: Folder) -> None:
         refusal(directory.open_at, NONE, "none", PLAIN, R)
         directory.stat_at(NONE, "file")
         assert [tuple(decision) for decision in guest.decisions] == [
-            ("filesystem", "open", "/in/sub/inner", True, "read-only /in", ""),
-            ("filesystem", "write", "/in/file", False, "read-only /in", f"--allow-write {tree}::/in"),
-            ("filesystem", "open", "/in/../secret", False, LEAVES, ""),
+            ("filesystem", "open", "/in/sub/inner", True, "read-only /in", "", ""),
+            ("filesystem", "write", "/in/file", False, "read-only /in", f"--allow-write {tree}::/in", ""),
+            ("filesystem", "open", "/in/../secret", False, LEAVES, "", ""),
         ]
         assert guest.door.denials == 2
 

@@ -28,19 +28,20 @@ from aegis.component.conversion.layout import (
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import FlatBlock, Lower
 from aegis.component.planning.type_keys import parts_of
-from aegis.component.shims.fused_calls import SLOT, VECTOR, Block, Shape, misplaced, pieces
+from aegis.component.shims.fused_calls import VECTOR, Block, Shape, misplaced, pieces
 from aegis.component.traps import trap, unaligned
-from aegis.engine.call.caller import IN_TIME, Style, around_text, passage_names, room_inside
+from aegis.engine.call.caller import IN_TIME, Style, around_names, around_text, room_inside
+from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import number
 from aegis.errors import CallError
 from aegis.support.bounded_cache import memoised
 from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 
-__all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "lowered_text", "passage"]
+__all__ = ["MAKER_PARTS_KEPT", "CallMaker", "Way", "call_maker", "has_borrows", "lowered_text"]
 
 MAKER_PARTS_KEPT = 8192
-"""Parts of the types of functions whose passages are cached for the process."""
+"""Parts of the types of functions whose makers are cached for the process."""
 _CALLS_COUNTED = 256
 """Calls after which a function gets a fused module. Compiling it, once for the process, takes as long as some thousand
 fused calls save; instantiating it takes as long as twenty calls save."""
@@ -60,7 +61,7 @@ class Way(IntEnum):
     FUSED = auto()
 
 
-class Passage(NamedTuple):
+class CallMaker(NamedTuple):
     """The function that creates the closures of a call, and the shape of its fused module, if one saves time."""
 
     make: Callable[..., Any]
@@ -73,10 +74,10 @@ def has_borrows(of: WitType) -> bool:
 
 
 @memoised(MAKER_PARTS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
-def passage(
+def call_maker(
     function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
     numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...], way: Way,
-) -> Passage:  # fmt: skip
+) -> CallMaker:  # fmt: skip
     """Generate the call of a function; ``style`` is ``None`` for a call from another component instance.
 
     ``images`` are the Python classes of its types, which are part of the cache key. ``numbers`` are the resources in
@@ -99,7 +100,7 @@ def passage(
         unaligned=unaligned, Err=Err, ONE=_ONE if function.result is not None else _NONE, misplaced=misplaced,
     )  # fmt: skip
     text = _Text(function, lower, reading, staged, shape if way is Way.FUSED else None, post, raw, style, entering)
-    return Passage(text.compiled(way), shape)
+    return CallMaker(text.compiled(way), shape)
 
 
 # -- its parts -------------------------------------------------------------------------------------
@@ -174,8 +175,8 @@ def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
     lines = _prepared(function, lift)
     lift.cx, lift.staged = "stage", (shape.piece_at(n) for n in count())
     if of == "string" or isinstance(of, List):
-        return [*lines, f"value = {lift.value(of, ['0', f'vI[{2 * SLOT // 4 + 1}]'])}"]
-    unpack, names = lift.unpacked(of, f"stage.view, {2 * SLOT}", "unpack_from")
+        return [*lines, f"value = {lift.value(of, ['0', f'vI[{2 * RAW_VALUE_BYTES // 4 + 1}]'])}"]
+    unpack, names = lift.unpacked(of, f"stage.view, {2 * RAW_VALUE_BYTES}", "unpack_from")
     return [*lines, f"{', '.join(names)}, = {unpack}", f"value = {lift.value(of, list(names))}"]
 
 
@@ -295,7 +296,7 @@ class _Text(NamedTuple):
             text = _BARE.format(views=views, params=names, body=textwrap.indent(body, "        "))
         else:
             text = around_text(self.style, names, "\n" + textwrap.indent(body, "            "), views)
-            self.lower.uses(**passage_names(self.style), FOREVER=1 << 62)
+            self.lower.uses(**around_names(self.style), FOREVER=1 << 62)
         return self.lower.module(text)["make"]  # type: ignore[no-any-return]
 
     def _views(self, body: str, way: Way) -> str:
@@ -327,7 +328,7 @@ class _Text(NamedTuple):
         body = _COUNTED if way is Way.COUNTING else ""
         body += "" if plain or self.raw or self.style in Style.NESTINGS else "begin()\n"
         if any(map(has_pointers, types)):
-            body += "door.lower_left = door.lower_limit\n"
+            body += "door.guest_bytes_left = door.guest_bytes_limit\n"
         if any(map(has_borrows, types)):
             body += "outer = cx.task; cx.task = task = [0]\n"
         names = [f"a{n}" for n in range(len(types))]

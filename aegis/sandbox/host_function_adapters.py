@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aegis.engine.call.door import Door
 
-__all__ = ["prepared", "takes_deadline"]
+__all__ = ["adapted", "takes_deadline"]
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect would slow down every start
 
@@ -43,7 +43,7 @@ def takes_deadline(function: Any) -> bool:
     return "deadline" in code.co_varnames[first : first + code.co_kwonlyargcount]
 
 
-def prepared(function: Callable[..., Any], name: str, door: Door) -> Callable[..., Any]:
+def adapted(function: Callable[..., Any], name: str, door: Door) -> Callable[..., Any]:
     """Return a callable that serves the import ``name``: ``function`` itself unless it needs an adapter."""
     code = _code_of(function)
     timed, awaited = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE)

@@ -5,12 +5,15 @@ from __future__ import annotations
 __all__ = ["COMPONENT_STDLIB_MODULES", "LATE_AEGIS_MODULES", "LATE_STDLIB_MODULES", "NOT_PRELOADED", "PASSED_VARIABLES"]
 
 LATE_AEGIS_MODULES = (
-    "aegis.host.blocking", "aegis.host.clocks", "aegis.host.entropy", "aegis.host.files", "aegis.host.files.audit",
+    "aegis.engine.call.exceptions",
+    "aegis.host.blocking", "aegis.host.clocks", "aegis.host.denials", "aegis.host.entropy", "aegis.host.files",
+    "aegis.host.files.audit",
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
     "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
     "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
     "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.clock", "aegis.policy.declaration",
-    "aegis.policy.random", "aegis.policy.remedies", "aegis.wit.err",
+    "aegis.policy.random", "aegis.policy.remedies", "aegis.policy.short_form_parsers", "aegis.support.proposals",
+    "aegis.wit.err",
 )  # fmt: skip
 """Modules of Aegis that running a core module may import."""
 LATE_STDLIB_MODULES = (
@@ -25,8 +28,8 @@ NOT_PRELOADED = frozenset(
      "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.host.preview3",
      "aegis.isolation.confine.__main__", "aegis.prelude", "aegis.testing"}
 )  # fmt: skip
-"""Modules and packages that are imported before the confinement of a sandbox that needs them, or never. Running a
-component may import any other module of Aegis."""
+"""Modules and packages that a worker does not preload. If a sandbox needs one, it is imported before that sandbox's
+confinement. Running a component may import any other module of Aegis."""
 COMPONENT_STDLIB_MODULES = (
     "ast", "bisect", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "_pydatetime", "difflib",
     "dis", "_opcode_metadata", "encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.punycode",

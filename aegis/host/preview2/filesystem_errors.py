@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aegis.bindings.wasi_filesystem_types import ErrorCode
-from aegis.host.error_codes import answering_with
+from aegis.host.answering import answering_with
 from aegis.host.files.error_names import error_name
 from aegis.host.preview2.io import Failed, IoError
 

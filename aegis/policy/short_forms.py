@@ -20,7 +20,7 @@ the function that converts its short forms, and the name of their type, which is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aegis.policy.capabilities import declaration, row_of
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     Random: TypeAlias = "RandomCapability | str"
     Logging: TypeAlias = "LoggingCapability | str"
 
-__all__ = ["coerced", "parsed", "settings", "texts"]
+__all__ = ["from_short_form"]
 
 
-def coerced(name: str, value: Any) -> Any:
+def from_short_form(name: str, value: Any) -> Any:
     """Return the capability for a short form; any other value unchanged, for the policy to accept or reject.
 
     Raise :class:`~aegis.errors.PolicyError` for invalid text.
@@ -61,27 +61,3 @@ def coerced(name: str, value: Any) -> Any:
         return value
     convert = declaration(name).short
     return value if convert is None else convert(value)
-
-
-def texts(value: Any) -> list[Any]:
-    """Return the texts or paths of a short form as a list."""
-    return [value] if isinstance(value, (str, os.PathLike)) else list(value)
-
-
-def settings(kind: Any) -> Callable[[Any], Any]:
-    """Return the conversion of a mapping, or of texts ``NAME=VALUE``, to a capability with the field ``set``."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return kind(set=value)
-        made = kind()
-        for text in texts(value):
-            made += kind.parse(text)
-        return made
-
-    return convert
-
-
-def parsed(kind: Any) -> Callable[[Any], Any]:
-    """Return the conversion of one text to a capability."""
-    return lambda value: kind.parse(value) if isinstance(value, str) else value

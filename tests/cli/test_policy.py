@@ -1,0 +1,176 @@
+"""Policy files on the command line: several ``-c``, standard input, and the command ``aegis policy``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, ROOT, aegis, guest
+
+HELLO = guest("hello")
+ADD = guest("add")
+COMMANDS = [
+    ["run", HELLO], ["fuzz", ADD, "--runs", "1", "--jobs", "1"], ["fuzz", "--host", "--runs", "1", "--jobs", "1"],
+    ["validate", HELLO], ["inspect", HELLO], ["bindgen", "--check", "-o", "x", "x.wit"], ["wit"], ["doctor"],
+    ["policy", "show"], ["policy", "check"],
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "base.toml").write_text("[limits]\ntimeout = '5s'\nfuel = 1\n")
+    (tmp_path / "more.toml").write_text("include = ['base.toml']\n\nlimits.fuel = 1000000\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(map(str, words[:2])))
+def test_every_command_reads_the_policy_before_and_after_its_name(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "typo.toml").write_text("\n[limits]\ntimout = 1\n")
+    name, *rest = words
+    for line in (["-c", "typo.toml", name, *rest], [name, "-c", "typo.toml", *rest], [name, *rest, "-ctypo.toml"]):
+        ended = aegis(*line, cwd=tmp_path)
+        assert (ended.code, ended.out) == (125, "")
+        assert ended.err == "error: typo.toml:3: 'timout' is not a key of limits: did you mean 'timeout'?\n"
+
+
+def test_help_needs_no_valid_policy() -> None:
+    for name in ("doctor", "run", "policy"):
+        assert aegis("-c", "absent.toml", name, "--help").code == 0
+
+
+def test_several_policies_merge_in_their_order(folder: Path) -> None:
+    assert aegis("-c", "base.toml", "run", HELLO, cwd=folder).code == 152
+    for words in (
+        ["-c", "base.toml", "-c", "more.toml", "run", HELLO],
+        ["run", HELLO, "-c", "base.toml", "--config=more.toml"],
+        ["-c", "base.toml", "run", "-c", "more.toml", HELLO],
+        ["-c", "more.toml", "run", HELLO],
+    ):
+        assert aegis(*words, cwd=folder).code == 0, words
+    assert aegis("-c", "more.toml", "-c", "base.toml", "run", HELLO, cwd=folder).code == 152
+    assert aegis("-c", "more.toml", "run", HELLO, "--fuel-limit", "1", cwd=folder).code == 152
+
+
+def test_validate_and_inspect_use_the_limits_of_the_policy(folder: Path) -> None:
+    (folder / "small.toml").write_text("limits.module_size = 10")
+    for name in ("validate", "inspect"):
+        ended = aegis(name, "-c", "small.toml", HELLO, cwd=folder)
+        assert ended.code == 126
+        assert "/10" in ended.err
+    assert aegis("validate", "-c", "small.toml", "--module-size", "1MiB", HELLO, cwd=folder).code == 0
+
+
+def test_a_policy_may_come_from_standard_input_or_a_pipe(folder: Path) -> None:
+    text = b"include = ['base.toml']\nlimits.timeout = '7s'\n"
+    assert aegis("-c", "-", "run", HELLO, stdin=text, cwd=folder).code == 152
+    assert aegis("-c", "-", "run", HELLO, stdin=b"", cwd=folder).code == 0
+    assert aegis("policy", "show", "-", stdin=text, cwd=folder).out.splitlines()[-3:-1][::-1] == [
+        "  timeout 7 s  standard input:2", "  fuel 1       base.toml:3",
+    ]  # fmt: skip
+    ended = aegis("-c", "-", "run", HELLO, stdin=b"\nlimit = 1", cwd=folder)
+    assert (ended.code, ended.err.startswith("error: standard input:2: 'limit' is not a key")) == (125, True)
+    reader, writer = os.pipe()
+    os.write(writer, text)
+    os.close(writer)
+    piped = subprocess.run(
+        [*COMMAND, "-c", f"/dev/fd/{reader}", "run", str(HELLO)], pass_fds=[reader], cwd=folder, timeout=60,
+        check=False, capture_output=True,
+    )  # fmt: skip
+    os.close(reader)
+    assert piped.returncode == 152
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-c", "-", "run", "-"], "-c - and the file - both read standard input: name a file for one of them"),
+        (["validate", HELLO, "-", "-c", "-"], "-c - and the file - both read"),
+        (["inspect", "-c-", "-"], "-c - and the file - both read"),
+        (["fuzz", "-c-", "-"], "-c - and the file - both read"),
+        (["run", "-c-", HELLO, "--stdin", "inherit"], "-c - and --stdin inherit both read standard input"),
+        (["run", "-c", "-", "-c", "-", HELLO], "-c - and -c - both read standard input"),
+        (["policy", "show", "-", "-"], "- is given twice, and standard input can be read once"),
+        (["policy", "check", "-c-", "-"], "-c - and the file - both read"),
+    ],
+)
+def test_two_readers_of_standard_input_are_a_usage_error(words: list[str], message: str) -> None:
+    ended = aegis(*words)
+    assert ended.code == 2
+    assert message in ended.err
+
+
+def test_show_prints_the_merge_with_the_place_of_each_statement(folder: Path) -> None:
+    (folder / "net.toml").write_text("capabilities.network.deny = ['private']\n[isolation]\n")
+    ended = aegis("policy", "show", "more.toml", "net.toml", cwd=folder)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        "grants:\n  none\n"
+        "denials:\n  network never private:*            net.toml:1\n"
+        "isolation:\n  a worker process for each sandbox  net.toml:2\n"
+        "limits:\n  fuel 1,000,000                     more.toml:3\n"
+        "  timeout 5 s                        base.toml:2\n  the others have their defaults\n"
+    )
+    document = aegis("-f", "json", "-c", "more.toml", "policy", "show", "net.toml", cwd=folder).document
+    assert document["files"] == ["base.toml", "more.toml", "net.toml"]
+    assert document["grants"] == []
+    assert document["denials"] == [{"text": "network never private:*", "file": "net.toml", "line": 1}]
+    assert document["limits"][1] == {"text": "timeout 5 s", "file": "base.toml", "line": 2}
+
+
+def test_show_without_files_is_the_default_policy() -> None:
+    assert aegis("policy", "show").out == "grants:\n  none\nlimits:\n  the others have their defaults\n"
+
+
+def test_check_prints_all_mistakes_of_all_files(folder: Path) -> None:
+    (folder / "bad.toml").write_text("limit = 1\ninclude = ['gone.toml']\n[limits]\nfuel = -1\n")
+    (folder / "worse.toml").write_text("[limits\n")
+    good = aegis("policy", "check", "base.toml", "more.toml", cwd=folder)
+    assert (good.code, good.out, good.err) == (0, "base.toml: valid\nmore.toml: valid\n", "")
+    ended = aegis("policy", "check", "bad.toml", "base.toml", "worse.toml", "absent.toml", "", cwd=folder)
+    assert (ended.code, ended.out) == (125, "base.toml: valid\n")
+    starts = [line.removeprefix("error: ").split(" ")[0] for line in ended.err.splitlines()]
+    assert starts == ["bad.toml:2:", "bad.toml:1:", "bad.toml:4:", "worse.toml:1:", "absent.toml:", "--config:"]
+    document = aegis("-f", "json", "policy", "check", "bad.toml", "base.toml", cwd=folder).document
+    assert (document["status"], document["exit_code"]) == ("policy-error", 125)
+    assert [one["valid"] for one in document["policies"]] == [False, True]
+    assert [error["line"] for error in document["policies"][0]["errors"]] == [2, 1, 4]
+
+
+def test_check_merges_the_files_of_the_option(folder: Path) -> None:
+    (folder / "strict.toml").write_text("isolation.strict = true")
+    (folder / "without.toml").write_text("isolation.without = ['seccomp']")
+    assert aegis("policy", "check", "strict.toml", "without.toml", cwd=folder).code == 0
+    ended = aegis("-c", "strict.toml", "-c", "without.toml", "policy", "check", cwd=folder)
+    assert ended.code == 125
+    assert "without.toml: isolation: `strict` requires every layer" in ended.err
+    good = aegis("-c", "base.toml", "-c", "more.toml", "policy", "check", cwd=folder)
+    assert (good.code, good.out) == (0, "base.toml, more.toml: valid\n")
+
+
+def test_check_without_a_file_is_a_usage_error() -> None:
+    ended = aegis("policy", "check")
+    assert (ended.code, ended.out) == (2, "")
+    assert "check needs a policy file" in ended.err
+
+
+def test_names_of_files_are_escaped(tmp_path: Path) -> None:
+    name = "a\x1b[31m\n.toml"
+    (tmp_path / name).write_text("limits.fuel = 1")
+    for action in ("show", "check"):
+        done = subprocess.run(
+            [*COMMAND, "policy", action, str(tmp_path / name)], capture_output=True, cwd=ROOT, check=True, timeout=60
+        )
+        assert b"\x1b" not in done.stdout
+
+
+def test_a_finding_of_a_campaign_names_all_policies(folder: Path) -> None:
+    (folder / "trap.wat").write_text('(module (func (export "f") unreachable))')
+    ended = aegis(
+        "-f", "json", "fuzz", "-c", "base.toml", "--policy", "more.toml", "trap.wat", "--runs", "2", "--jobs", "1",
+        cwd=folder,
+    )  # fmt: skip
+    assert ended.code == 1
+    assert "aegis -c base.toml -c more.toml run" in ended.document["findings"][0]["command"]
