@@ -128,7 +128,7 @@ class LiftLowerContext:
     def lower_end(self, of: Any, value: Any) -> int:
         """Give the guest the readable end of a stream or future; return the handle's index."""
         plan = self._state.plan
-        shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state.tasks)
+        shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state)
         return self.handles.enter(self.instance, CopyEnd(shared, True))
 
     def lower_own(self, resource: int, value: Any) -> int:
@@ -237,6 +237,8 @@ class ComponentState:
     callees: _Callees
     task_callees: _TaskCallees
     tasks: Scheduler
+    outside: Any = None
+    """Runs the guest for readers of its streams outside of calls; ``None`` until the sandbox is ready."""
     _owned: tuple[Any, ...] = ()
     """Buffers and code of instances of Aegis's own modules, kept until the store is deleted."""
 

@@ -33,11 +33,11 @@ class TaskState(Enum):
     RESOLVED = auto()
 
 
-class _Cancelled:
+class _CancelledTask:
     """The type of :data:`CANCELLED`."""
 
 
-CANCELLED = _Cancelled()
+CANCELLED = _CancelledTask()
 """Passed to ``on_resolve`` instead of a result when a task confirms its cancellation."""
 _ENTER, _TURN = object(), object()
 """What a task waits for beside a waitable set: to enter its instance, and its next turn."""
@@ -47,8 +47,8 @@ class Task:
     """One call. ``on_start`` returns the arguments; ``on_resolve`` takes the result, or :data:`CANCELLED`."""
 
     __slots__ = (
-        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_resolve", "on_start",
-        "queued", "scheduler", "state", "storage",
+        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_exit", "on_resolve",
+        "on_start", "queued", "scheduler", "state", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class Task:
     ) -> None:  # fmt: skip
         self.scheduler, self.callee, self.instance = scheduler, callee, callee.instance
         self.on_start, self.on_resolve = on_start, on_resolve
+        self.on_exit: Callable[[], None] | None = None
+        """Called when no code of the task runs any more, which may be after its result."""
         self.state = TaskState.INITIAL
         self.borrows = [0]
         """The number of borrowed handles that the task still has, shared with their entries."""
@@ -134,6 +136,8 @@ class Task:
         self.exited = True
         self.instance.release(self)
         self.scheduler.ended(self)
+        if self.on_exit is not None:
+            self.on_exit()
 
     # -- waiting -------------------------------------------------------------------------------
 
