@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,10 @@ __all__ = ["ConcurrentTurn"]
 _CANCEL_SECONDS = 1.0
 """Time for a guest to confirm the cancellation of a call."""
 
-Start = Callable[["_Operation"], Callable[[], None]]
+Start = Callable[["_AwaitedOperation"], Callable[[], None]]
 
 
-class _Operation:
+class _AwaitedOperation:
     """A call or a read that a task of an event loop awaits."""
 
     def __init__(self, start: Start) -> None:
@@ -78,8 +79,12 @@ class ConcurrentTurn:
     def __init__(self, run: Any, store: ComponentStore) -> None:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
         self._lock = threading.Lock()
-        self._live: dict[_Operation, None] = {}
-        self._serving: asyncio.Task[None] | None = None
+        self._live: dict[_AwaitedOperation, None] = {}
+        self._serving = False
+        self._over: Future[None] = Future()
+        """Is done when the thread of the latest turn has left the guest."""
+        self._over.set_result(None)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._bound: dict[Any, BoundCallee] = {}
         self._others = len(list(lifted_exports(store.plan.program))) > 1
 
@@ -95,7 +100,7 @@ class ConcurrentTurn:
             run.failed(name, args, TypeError())  # raises CallError: the number of arguments is wrong
         values = tuple(fit_arguments(entry.function, args))
 
-        def start(operation: _Operation) -> Callable[[], None]:
+        def start(operation: _AwaitedOperation) -> Callable[[], None]:
             full = store.state.tasks.full()
             if full is not None:
                 raise full
@@ -110,7 +115,7 @@ class ConcurrentTurn:
         return unwrapped(entry.callee.function)(value)
 
     def _begin(
-        self, store: ComponentStore, name: Any, values: tuple[Any, ...], operation: _Operation
+        self, store: ComponentStore, name: Any, values: tuple[Any, ...], operation: _AwaitedOperation
     ) -> Callable[[], None]:
         """Start the task of a call, on the thread that runs the guest; return the function that cancels it."""
         callee = self._bound.get(name)
@@ -139,7 +144,7 @@ class ConcurrentTurn:
     async def perform(self, start: Callable[[Callable[[Any], None]], Callable[[], None]]) -> Any:
         """Start an operation on the thread that runs the guest, and await its result."""
 
-        def begin(operation: _Operation) -> Callable[[], None]:
+        def begin(operation: _AwaitedOperation) -> Callable[[], None]:
             cancel = start(lambda value: self._settle(operation, value))
 
             def give_up() -> None:
@@ -152,19 +157,26 @@ class ConcurrentTurn:
 
     async def _perform(self, start: Start) -> Any:
         run, store = self._alive()
-        operation = _Operation(start)
+        operation = _AwaitedOperation(start)
         with self._lock:
             self._live[operation] = None
-            if self._serving is None:
-                self._serving = asyncio.ensure_future(self._serve(run, store))
+            if not self._serving:
+                self._serving = True
+                before, self._over = self._over, Future()
+                task = asyncio.ensure_future(self._serve(run, store, before, self._over))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         store.state.tasks.post(lambda: self._started(store, operation))
         try:
             return await asyncio.shield(operation.future)
         except asyncio.CancelledError:
             await self._cancelled(run, store, operation)
             raise
+        finally:
+            if not self._live:  # the sandbox can be closed or called synchronously as soon as the last call returns
+                await asyncio.wait([asyncio.wrap_future(self._over)])
 
-    async def _cancelled(self, run: Any, store: ComponentStore, operation: _Operation) -> None:
+    async def _cancelled(self, run: Any, store: ComponentStore, operation: _AwaitedOperation) -> None:
         """Cancel an operation whose task was cancelled; cancel the turn if the guest does not confirm it."""
         operation.unwanted = True
         store.state.tasks.post(lambda: self._cancel(operation))
@@ -175,21 +187,24 @@ class ConcurrentTurn:
         if not operation.future.cancelled():
             operation.future.exception()
 
-    async def _serve(self, run: Any, store: ComponentStore) -> None:
-        """Run the scheduler on a guest thread until no operation is left."""
+    async def _serve(self, run: Any, store: ComponentStore, before: Future[None], over: Future[None]) -> None:
+        """Run the scheduler on a guest thread until no operation is left, after the turn before is ``over``."""
         try:
+            await asyncio.wrap_future(before)
             await supervise_on_loop(
                 lambda: self._turn(store), run.door, run.cancel_now, run.leave, run.backend.turns
             )  # fmt: skip
         except BaseException as error:
             run.failed("(tasks)", (), error)
             self._fail(error)
-            if not isinstance(error, (AegisError, Exception)):
+            if not isinstance(error, Exception):
                 raise
+        finally:
+            over.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            self._serving = None
+            self._serving = False
             ended, self._live = list(self._live), {}
         if isinstance(error, asyncio.CancelledError):
             error = Cancelled("the event loop that ran the guest ended")
@@ -211,7 +226,7 @@ class ConcurrentTurn:
                 tasks.run(self._idle)
                 with self._lock:
                     if not self._live:
-                        self._serving = None
+                        self._serving = False
                         return
         finally:
             tasks.may_hear = _never
@@ -227,7 +242,7 @@ class ConcurrentTurn:
         live = list(self._live)
         return self._others or len(live) > 1 or not all(operation.begun for operation in live)
 
-    def _started(self, store: ComponentStore, operation: _Operation) -> None:
+    def _started(self, store: ComponentStore, operation: _AwaitedOperation) -> None:
         operation.begun = True
         if operation.unwanted:
             self._settle(operation, None)
@@ -244,11 +259,11 @@ class ConcurrentTurn:
             self._settle(operation, None, error)
         self._set_deadline(store)
 
-    def _cancel(self, operation: _Operation) -> None:
+    def _cancel(self, operation: _AwaitedOperation) -> None:
         if operation.cancel is not None and not operation.over:
             operation.cancel()
 
-    def _settle(self, operation: _Operation, value: Any, error: BaseException | None = None) -> None:
+    def _settle(self, operation: _AwaitedOperation, value: Any, error: BaseException | None = None) -> None:
         with self._lock:
             self._live.pop(operation, None)
         operation.settle(value, error)

@@ -28,7 +28,7 @@ def _turn_here(store: ComponentStore) -> Callable[[Callable[[], Any]], Any]:
     return turn
 
 
-class _Run(Protocol):
+class _TurnedRun(Protocol):
     """The parts of a run that its turns use."""
 
     @property
@@ -42,11 +42,11 @@ class GuestTurns:
     """Runs the guest of one store for its readers. It refers to run and store weakly, which own it."""
 
     def __init__(self, run: Any, store: ComponentStore) -> None:
-        self._run: weakref.ref[_Run] = weakref.ref(run)
+        self._run: weakref.ref[_TurnedRun] = weakref.ref(run)
         self._store = weakref.ref(store)
         self._concurrent: concurrent_calls.ConcurrentTurn | None = None
 
-    def live(self) -> tuple[_Run, ComponentStore]:
+    def live(self) -> tuple[_TurnedRun, ComponentStore]:
         """Return the run and its store; raise ``SandboxStateError`` if the guest was closed or replaced."""
         run, store = self._run(), self._store()
         if run is None or store is None or run.store is not store:

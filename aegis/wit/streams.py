@@ -50,7 +50,7 @@ class GuestEnd(Protocol):
         """Drop the end: the guest learns at its next write that its elements are not read any more."""
 
 
-class _Reader:
+class _EndOwner:
     """The common part of the readers: one owner of one readable end."""
 
     def __init__(self, end: GuestEnd) -> None:
@@ -90,7 +90,7 @@ class _Reader:
         self.detach().pump(sink, ended)
 
 
-class _Stream(_Reader, Generic[T]):
+class _StreamOwner(_EndOwner, Generic[T]):
     """The common part of both stream readers; ``T`` is what iteration yields."""
 
     def __enter__(self) -> Any:
@@ -110,7 +110,7 @@ class _Stream(_Reader, Generic[T]):
         self.close()
 
 
-class StreamReader(_Stream[T]):
+class StreamReader(_StreamOwner[T]):
     """A guest's ``stream<T>``: an iterator and an asynchronous iterator of its elements.
 
     Reading runs the guest until it writes, within the limits of a call. The reader of a ``stream<u8>`` is a
@@ -171,7 +171,7 @@ class StreamReader(_Stream[T]):
         return self._ready.popleft()
 
 
-class ByteStreamReader(_Stream[bytes]):
+class ByteStreamReader(_StreamOwner[bytes]):
     """A guest's ``stream<u8>``: an iterator and an asynchronous iterator of pieces of bytes.
 
     ::
@@ -213,7 +213,7 @@ def _positive(count: int, take: Callable[[int], Any]) -> Any:
     return take(count)
 
 
-class FutureReader(_Reader, Generic[T]):
+class FutureReader(_EndOwner, Generic[T]):
     """A guest's ``future<T>``. Await it, or call :meth:`result`; either may be repeated."""
 
     def __init__(self, end: GuestEnd) -> None:

@@ -106,13 +106,22 @@ class Scheduler:
     def run(self, until: Callable[[], bool]) -> None:
         """Run tasks and complete host operations until ``until()``."""
         while not until():
-            if self._posts:
-                self._posts.popleft()()
-            elif not self._step(None):
-                if self.operations or self.may_hear():
-                    self._wait()
-                else:
-                    raise self._deadlock()
+            if self.give_turn():
+                continue
+            if self.operations or self.may_hear():
+                self._wait()
+            else:
+                raise self._deadlock()
+
+    def give_turn(self) -> bool:
+        """Do what another thread posted, and continue a task that is ready; return whether there was either.
+
+        Each call of the host gives such a turn, so that tasks which go on after their result are not held back.
+        """
+        posted = bool(self._posts)
+        if posted:
+            self._posts.popleft()()
+        return self._step(None) or posted
 
     def run_or_block(self, until: Callable[[], bool]) -> None:
         """Like :meth:`run`, also within a host function: then the task that called it waits."""
@@ -235,6 +244,7 @@ class Scheduler:
         """
         if len(args) != len(callee.plan.function.params):
             raise TypeError
+        self.give_turn()
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
         self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))

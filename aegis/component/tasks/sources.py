@@ -18,8 +18,9 @@ from aegis.wit.streams import ElementQueue, StreamWriter
 
 __all__ = ["ElementSource", "source_of"]
 
-_MAX_PIECE_BYTES = 65536
-_AHEAD_ELEMENTS = 64
+_CHUNK_BYTES = 65536
+"""Bytes that one read of a file returns, and that an asynchronous iterable of bytes is read ahead of the guest."""
+_MAX_AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
 
 
@@ -155,7 +156,7 @@ class _AsyncIterated:
     """The elements of an asynchronous iterable, which the event loop of the call reads ahead of the guest."""
 
     def __init__(self, values: AsyncIterable[Any], flat: bool, door: Any) -> None:
-        queue = ElementQueue(_MAX_PIECE_BYTES if flat else _AHEAD_ELEMENTS)
+        queue = ElementQueue(_CHUNK_BYTES if flat else _MAX_AHEAD_ELEMENTS)
         self._queued = _Queued(queue, flat, door.wake)
         self._feeding = awaited_later(door, _feed(values, queue, flat), "a stream of the host")
         self.take, self.ready, self.interest = self._queued.take, self._queued.ready, self._queued.interest
@@ -197,7 +198,7 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     if flat and isinstance(value, (bytes, bytearray, memoryview)):
         return _Pieces((value,))
     if flat and hasattr(value, "readinto"):
-        return _Pieces(iter(lambda: value.read(_MAX_PIECE_BYTES), b""))
+        return _Pieces(iter(lambda: value.read(_CHUNK_BYTES), b""))
     if (isinstance(value, Iterable) and not isinstance(value, (str, bytes))) or (flat and isinstance(value, Iterable)):
         return (_Pieces if flat else _Iterated)(value)
     raise CallError(

@@ -5,9 +5,10 @@ A task runs guest code until the code returns. Then the task has ended, or its c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.tasks.waitables import Event, EventCode, WaitableSet
 from aegis.component.traps import trap
@@ -15,7 +16,6 @@ from aegis.engine.call.caller import room_inside
 
 if TYPE_CHECKING:
     from aegis.component.tasks.callee import BoundCallee
-    from aegis.component.tasks.scheduler import Scheduler
 
 __all__ = ["CANCELLED", "Task", "TaskState"]
 
@@ -43,6 +43,16 @@ _ENTER, _TURN = object(), object()
 """What a task waits for beside a waitable set: to enter its instance, and its next turn."""
 
 
+class _Runner(Protocol):
+    """The scheduler, as a task sees it."""
+
+    current: Task | None
+    ready: deque[Task]
+
+    def ended(self, task: Task) -> None: ...
+    def proceed_now(self, task: Task, caller: int | None) -> None: ...
+
+
 class Task:
     """One call. ``on_start`` returns the arguments; ``on_resolve`` takes the result, or :data:`CANCELLED`."""
 
@@ -52,7 +62,7 @@ class Task:
     )  # fmt: skip
 
     def __init__(
-        self, scheduler: Scheduler, callee: BoundCallee, on_start: Callable[[], tuple[Any, ...]],
+        self, scheduler: _Runner, callee: BoundCallee, on_start: Callable[[], tuple[Any, ...]],
         on_resolve: Callable[[Any], None],
     ) -> None:  # fmt: skip
         self.scheduler, self.callee, self.instance = scheduler, callee, callee.instance
