@@ -12,7 +12,7 @@ from aegis.component.tasks.convert import LiftedValues, Numbers, lift_values, lo
 from aegis.component.tasks.waitables import Event
 from aegis.component.views import Views
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
-from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.native.library import lib, number, pointer_into
 from aegis.wit.types import Function, Future, Stream, WitType, children
 
 __all__ = ["BoundCallee", "TaskCallee"]
@@ -64,7 +64,7 @@ class BoundCallee:
         self.function = state.item(plan.lifted.core)
         self.callback = None if options.callback is None else state.item(options.callback)
         self.buffers = (ctypes.c_char * (RAW_VALUE_BYTES * plan.slots))(), (ctypes.c_char * (RAW_VALUE_BYTES * 3))()
-        self._args, self._callback_args = (pointer(ctypes.addressof(one)) for one in self.buffers)
+        self._args, self._callback_args = map(pointer_into, self.buffers)
         self._views, self._count = Views(memoryview(self.buffers[0]).cast("B")), number(plan.slots)
 
     def lower(self, task: Any, values: tuple[Any, ...]) -> None:
