@@ -193,7 +193,7 @@ class NetworkCapability:
     def describe(self) -> list[str]:
         """Return one line for each pattern of ``allow``, ``listen`` and ``deny``."""
         lines = [f"network {rule}" for rule in self.allow] + [f"network listening at {rule}" for rule in self.listen]
-        return lines + [f"network never {rule}" for rule in self.deny]
+        return lines + [f"network never {rule.with_ports()}" for rule in self.deny]
 
     def _judge(
         self, scheme: str, port: int, name: str | None, found: Address | None, method: str | None
@@ -289,6 +289,11 @@ def declared() -> Declaration:
             }
         },
         read=_read,
+        write=lambda granted: {
+            "allow": [*map(str, granted.allow)],
+            "deny": [rule.with_ports() for rule in granted.deny],  # without a port a denial means every port
+            "listen": [*map(str, granted.listen)],
+        },
         remedy=_remedy,
     )  # fmt: skip
 

@@ -99,13 +99,20 @@ class NetworkPattern:
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
 
     def __str__(self) -> str:
+        return self._notation(IMPLIED_PORTS[self.scheme] if self.scheme else None)
+
+    def with_ports(self) -> str:
+        """Return the notation with the ports, which mean the same in ``allow`` and in ``deny``."""
+        return self._notation(None)
+
+    def _notation(self, implied: int | None) -> str:
         host = self.host
         if ":" in host:
             host = f"[{host}]"
         scheme = f"{self.method} " if self.method else ""
         scheme += f"{self.scheme}://" if self.scheme else ""
         low, high = self.ports
-        if low == high == (IMPLIED_PORTS[self.scheme] if self.scheme else None):
+        if low == high == implied:
             return f"{scheme}{host}"
         port = "*" if (low, high) == (0, MAX_PORT) else str(low) if low == high else f"{low}-{high}"
         return f"{scheme}{host}:{port}"
