@@ -114,7 +114,7 @@ class FileCommand(HelpOption):
     """
 
     guest = False
-    forms = FORMATS
+    forms: tuple[str, ...] = FORMATS
 
     def __init__(self, *args: Any, reads_policy: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)

@@ -14,7 +14,16 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address, Network
 
-__all__ = ["IMPLIED_PORTS", "MAX_PORT", "NetworkPattern", "host_name", "invalid", "plain_host", "read_host"]
+__all__ = [
+    "IMPLIED_PORTS",
+    "MAX_PORT",
+    "NetworkPattern",
+    "host_name",
+    "invalid",
+    "plain_host",
+    "read_host",
+    "request_pattern",
+]
 
 IMPLIED_PORTS = {"tcp": None, "udp": None, "http": 80, "https": 443}
 """The supported schemes and their default ports."""
@@ -161,6 +170,11 @@ class NetworkPattern:
 def invalid(text: str, message: str) -> PolicyError:
     """Return the error for a pattern, or the part ``text`` of one; ``message`` is a predicate."""
     return PolicyError(f"network: '{printable(text, 80)}' {message}")
+
+
+def request_pattern(method: str | None, target: str) -> str:
+    """Return the pattern of one request to ``target``; without its method if patterns cannot name it."""
+    return f"{method} {target}" if method is not None and _METHOD.fullmatch(method) else target
 
 
 def _is_range(ports: tuple[int, ...]) -> bool:
