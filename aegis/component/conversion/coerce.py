@@ -238,8 +238,10 @@ def _bound_case(of: Variant, value: Any) -> tuple[str, tuple[Any, ...]] | None:
         return None
     prefix, called = pascal(of.name).rstrip("_"), type(value).__name__.rstrip("_")
     names = tuple(field.name for field in fields(value))
+    stated = getattr(type(value), "case", None)  # bindings of earlier releases do not have it
     for name, payload in of.cases:
-        if called == prefix + pascal(name).rstrip("_") and names == (() if payload is None else ("value",)):
+        named = stated == name if isinstance(stated, str) else called == prefix + pascal(name).rstrip("_")
+        if named and names == (() if payload is None else ("value",)):
             return name, (() if payload is None else (value.value,))  # type: ignore[union-attr]
     return None
 
