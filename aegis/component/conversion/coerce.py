@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
+from aegis.component.conversion.strings import encode_text
 from aegis.errors import CallError
 from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
@@ -135,7 +136,7 @@ def _primitive(of: str, value: Any, where: str) -> Any:
     if of == "char" and (len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF):
         _wrong(where, of, "one character that is not a surrogate", value)
     try:
-        value.encode()
+        encode_text(value)
     except UnicodeEncodeError:
         raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot") from None
     return str(value)

@@ -42,7 +42,7 @@ from aegis.component.conversion.layout import (
 from aegis.component.conversion.layout import payload_offset as payload_at
 from aegis.component.conversion.scalars import scalar, scalar_names
 from aegis.component.conversion.source import Source
-from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, place_bytes
+from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, encode_texts, place_bytes
 from aegis.component.planning.type_keys import images_of
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
@@ -102,7 +102,14 @@ class Lower(Source):
         """Whether strings are collected in ``texts`` and ``offsets``, to be placed by :func:`place_texts`."""
         self._conditional: list[str] | None = None
         """Variables of blocks that only some cases of the enclosing variant set; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, ConversionError=ConversionError, reject=reject)
+        self.uses(
+            **scalar_names(),
+            encode=encode_text,
+            encode_all=encode_texts,
+            text_of=text_of,
+            ConversionError=ConversionError,
+            reject=reject,
+        )
 
     # -- core values ------------------------------------------------------------------------------
 
@@ -341,7 +348,7 @@ class Lower(Source):
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
-            self.say("texts = list(map(encode, values)); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
+            self.say("texts = encode_all(values); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
             self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
