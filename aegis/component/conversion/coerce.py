@@ -14,8 +14,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
-from aegis.component.conversion.strings import encode_text
 from aegis.errors import CallError
+from aegis.support.pieces import is_unicode
 from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
 from aegis.wit.naming import constant, pascal, snake
@@ -135,10 +135,8 @@ def _primitive(of: str, value: Any, where: str) -> Any:
         _wrong(where, of, "text" if of == "string" else "one character", value)
     if of == "char" and (len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF):
         _wrong(where, of, "one character that is not a surrogate", value)
-    try:
-        encode_text(value)
-    except UnicodeEncodeError:
-        raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot") from None
+    if not is_unicode(value):
+        raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot")
     return str(value)
 
 

@@ -15,16 +15,8 @@ from collections.abc import Iterable
 from operator import add
 from typing import Any
 
-from aegis.component.conversion.pieces import (
-    LONG_BYTES,
-    decoded,
-    encoded,
-    has_astral,
-    in_pieces,
-    is_ascii,
-    text_pieces,
-)
 from aegis.component.traps import trap, unaligned
+from aegis.support.pieces import LONG_BYTES, decoded, encoded, has_astral, in_pieces, is_ascii, text_pieces
 
 __all__ = [
     "LOADERS",

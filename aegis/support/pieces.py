@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from typing import Any
 
-__all__ = ["LONG_BYTES", "decoded", "encoded", "has_astral", "in_pieces", "is_ascii", "text_pieces"]
+from aegis.support.lean import Any
+
+__all__ = ["LONG_BYTES", "decoded", "encoded", "has_astral", "in_pieces", "is_ascii", "is_unicode", "text_pieces"]
 
 LONG_BYTES = 4 << 20
 """Bytes of a text, or its characters, above which it is converted in pieces."""
@@ -26,29 +27,42 @@ def in_pieces(size: int) -> bool:
     return size > LONG_BYTES and threading.current_thread() is not threading.main_thread()
 
 
-def text_pieces(data: Any, encoding: str) -> Iterator[str]:
+def text_pieces(data: Any, encoding: str, errors: str = "strict") -> Iterator[str]:
     """Yield the text of ``data`` in pieces; a character is never split.
 
     Raise ``UnicodeDecodeError`` for data that is malformed as a whole.
     """
-    decode, view, size = getincrementaldecoder(encoding)().decode, memoryview(data), len(data)
+    decode, view, size = getincrementaldecoder(encoding)(errors).decode, memoryview(data), len(data)
     for start in range(0, size, _PIECE_BYTES):
         yield decode(view[start : start + _PIECE_BYTES], start + _PIECE_BYTES >= size)
 
 
-def decoded(data: Any, encoding: str) -> str:
+def decoded(data: Any, encoding: str, errors: str = "strict") -> str:
     """Return the text of a bytes-like object; raise ``UnicodeDecodeError`` if it is malformed."""
-    return "".join(text_pieces(data, encoding)) if in_pieces(len(data)) else str(data, encoding)
+    return "".join(text_pieces(data, encoding, errors)) if in_pieces(len(data)) else str(data, encoding, errors)
 
 
-def encoded(text: str, encoding: str) -> bytes | bytearray:
+def encoded(text: str, encoding: str, errors: str = "strict") -> bytes | bytearray:
     """Return a text as bytes; raise ``UnicodeEncodeError`` for a character that ``encoding`` does not have."""
     if not in_pieces(len(text)) or (encoding == "utf-8" and text.isascii()):
-        return text.encode(encoding)
+        return text.encode(encoding, errors)
     made = bytearray()
     for start in range(0, len(text), _PIECE_BYTES):
-        made += text[start : start + _PIECE_BYTES].encode(encoding)
+        made += text[start : start + _PIECE_BYTES].encode(encoding, errors)
     return made
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text consists of Unicode scalar values, that is, contains no lone surrogates."""
+    try:
+        if not in_pieces(len(text)):
+            text.encode()
+            return True
+        for start in range(0, len(text), _PIECE_BYTES):
+            text[start : start + _PIECE_BYTES].encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_ascii(view: memoryview) -> bool:
