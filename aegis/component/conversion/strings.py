@@ -134,7 +134,8 @@ def load_utf16(cx: Any, at: int, units: int) -> str:
     cx.door.charge_lifted(size)
     cx.door.hold(2 * size)
     try:
-        return decoded(view[at : at + size], "utf-16-le")
+        data = view[at : at + size]
+        return str(data, "utf-16-le") if size <= LONG_BYTES else decoded(data, "utf-16-le")
     except UnicodeDecodeError:
         raise trap("a string is not valid UTF-16") from None
 
@@ -210,25 +211,34 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
 
 def place_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as UTF-16: allocate for the worst case, then shrink to the actual size (``store_utf8_to_utf16``)."""
-    return _utf16(cx, _texts(data), 2 * len(data))
+    worst = 2 * len(data)
+    if worst <= LONG_BYTES or not in_pieces(worst):
+        return _utf16(cx, str(data, "utf-8"), worst)
+    parts = [text.encode("utf-16-le") for text in text_pieces(data, "utf-8")]
+    return _store_utf16(cx, cx.realloc(2, worst), parts, worst)
 
 
-def _texts(data: Any) -> Iterable[str]:
-    """Return the text of valid UTF-8 in one or several parts."""
-    return text_pieces(data, "utf-8") if in_pieces(len(data)) else (str(data, "utf-8"),)
-
-
-def _utf16(cx: Any, texts: Iterable[str], worst: int) -> tuple[int, int]:
-    parts = [encoded(text, "utf-16-le") for text in texts]
+def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
+    made = encoded(text, "utf-16-le") if worst > LONG_BYTES else text.encode("utf-16-le")
+    size = len(made)
     at = cx.realloc(2, worst)
+    cx.memory.view[at : at + size] = made
+    cx.door.charge_lowered(size)
+    if size < worst:
+        at = cx.reallocate(at, worst, 2, size)
+    return at, size >> 1
+
+
+def _store_utf16(cx: Any, at: int, parts: Iterable[bytes], worst: int) -> tuple[int, int]:
+    """Store a text in parts at ``at``, where the guest has allocated ``worst`` bytes, and shrink them to its size."""
     size = _store(cx, at, parts)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1
 
 
-def _store(cx: Any, at: int, parts: Iterable[bytes | bytearray]) -> int:
-    """Copy ``parts`` one after the other to ``at``, where the guest has allocated memory; return their size."""
+def _store(cx: Any, at: int, parts: Iterable[bytes]) -> int:
+    """Copy ``parts`` one after the other to ``at``; return their size."""
     view, end = cx.memory.view, at
     for part in parts:
         view[end : end + len(part)] = part
@@ -239,26 +249,43 @@ def _store(cx: Any, at: int, parts: Iterable[bytes | bytearray]) -> int:
 
 def place_latin1_or_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as Latin-1 if it can encode the string, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
-    return _latin1_or_utf16(cx, list(_texts(data)), len(data))
-
-
-def _latin1_or_utf16(cx: Any, texts: list[str], units: int) -> tuple[int, int]:
+    units = len(data)
+    if units <= LONG_BYTES or not in_pieces(units):
+        return _latin1_or_utf16(cx, str(data, "utf-8"), units)
+    texts = [*text_pieces(data, "utf-8")]
     at = cx.realloc(2, units)
     try:
-        parts = [encoded(text, "latin-1") for text in texts]
+        parts = [text.encode("latin-1") for text in texts]
     except UnicodeEncodeError:
-        return _inflated(cx, texts, at, units)
+        parts = [text.encode("utf-16-le") for text in texts]
+        at, count = _store_utf16(cx, cx.reallocate(at, units, 2, 2 * units), parts, 2 * units)
+        return at, count | _TAG
     size = _store(cx, at, parts)
     if size < units:
         at = cx.reallocate(at, units, 2, size)
     return at, size
 
 
-def _inflated(cx: Any, texts: list[str], at: int, units: int) -> tuple[int, int]:
-    parts = [encoded(text, "utf-16-le") for text in texts]
-    worst = 2 * units
+def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
+    at = cx.realloc(2, units)
+    try:
+        made = encoded(text, "latin-1") if units > LONG_BYTES else text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _inflated(cx, text, at, units)
+    size = len(made)
+    cx.memory.view[at : at + size] = made
+    cx.door.charge_lowered(size)
+    if size < units:
+        at = cx.reallocate(at, units, 2, size)
+    return at, size
+
+
+def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
+    made = encoded(text, "utf-16-le") if units > LONG_BYTES else text.encode("utf-16-le")
+    worst, size = 2 * units, len(made)
     at = cx.reallocate(at, units, 2, worst)
-    size = _store(cx, at, parts)
+    cx.memory.view[at : at + size] = made
+    cx.door.charge_lowered(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1 | _TAG
@@ -285,7 +312,7 @@ def _place_raw_utf8(cx: Any, value: EncodedString) -> tuple[int, int]:
 
 
 def _place_raw_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
-    return _utf16(cx, (value.text,), 2 * value.units)
+    return _utf16(cx, value.text, 2 * value.units)
 
 
 def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
@@ -295,7 +322,7 @@ def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]
         cx.memory.view[at : at + len(data)] = data
         return at, value.units
     if value.encoding != "compact-utf16":
-        return _latin1_or_utf16(cx, [value.text], value.units)
+        return _latin1_or_utf16(cx, value.text, value.units)
     return _deflated(cx, value)
 
 
