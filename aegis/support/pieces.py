@@ -13,7 +13,10 @@ from collections.abc import Iterator
 
 from aegis.support.lean import Any
 
-__all__ = ["LONG_BYTES", "decoded", "encoded", "has_astral", "in_pieces", "is_ascii", "is_unicode", "text_pieces"]
+__all__ = [
+    "LONG_BYTES", "copy_bytes", "decoded", "encoded", "has_astral", "in_pieces", "is_ascii", "is_unicode",
+    "text_pieces",
+]  # fmt: skip
 
 LONG_BYTES = 4 << 20
 """Bytes of a text, or its characters, above which it is converted in pieces."""
@@ -44,7 +47,7 @@ def decoded(data: Any, encoding: str, errors: str = "strict") -> str:
 
 def encoded(text: str, encoding: str, errors: str = "strict") -> bytes | bytearray:
     """Return a text as bytes; raise ``UnicodeEncodeError`` for a character that ``encoding`` does not have."""
-    if not in_pieces(len(text)) or (encoding == "utf-8" and text.isascii()):
+    if not in_pieces(len(text)):
         return text.encode(encoding, errors)
     made = bytearray()
     for start in range(0, len(text), _PIECE_BYTES):
@@ -63,6 +66,18 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def copy_bytes(view: memoryview, at: int, data: Any) -> None:
+    """Copy a bytes-like object to ``view`` at the offset ``at``, where it must fit."""
+    size = len(data)
+    if not in_pieces(size):
+        view[at : at + size] = data
+        return
+    source = memoryview(data)
+    for start in range(0, size, _PIECE_BYTES):
+        end = min(start + _PIECE_BYTES, size)
+        view[at + start : at + end] = source[start:end]
 
 
 def is_ascii(view: memoryview) -> bool:

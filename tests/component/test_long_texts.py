@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis
-from aegis.component.conversion import strings
+from aegis.component.conversion import lower, strings
 from aegis.isolation.protocol import frames
 from aegis.support import pieces
 from aegis.wit.types import List, Record
@@ -29,7 +29,7 @@ ENCODINGS = ["utf8", "utf16", "latin1+utf16"]
 @pytest.fixture(autouse=True, params=[3, 7, 16])
 def small(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut texts of more than a few bytes into pieces of a few bytes."""
-    for module in (pieces, strings, frames):
+    for module in (pieces, strings, lower, frames):
         monkeypatch.setattr(module, "LONG_BYTES", 4)
     monkeypatch.setattr(pieces, "_PIECE_BYTES", request.param)
     return request.param
@@ -83,6 +83,14 @@ def test_a_text_is_encoded_and_decoded_alike(text: str, encoding: str) -> None:
     assert elsewhere(lambda: pieces.decoded(memoryview(data), named)) == text
     assert elsewhere(lambda: pieces.has_astral(memoryview(text.encode()))) == any(ord(c) > 0xFFFF for c in text)
     assert elsewhere(lambda: pieces.is_ascii(memoryview(text.encode()))) == text.isascii()
+
+
+@given(st.binary(max_size=40), st.integers(0, 9))
+def test_bytes_are_copied_alike(data: bytes, at: int) -> None:
+    whole, cut = bytearray(60), bytearray(60)
+    pieces.copy_bytes(memoryview(whole), at, data)
+    elsewhere(lambda: pieces.copy_bytes(memoryview(cut), at, data))
+    assert cut == whole == bytes(at) + data + bytes(60 - at - len(data))
 
 
 @given(

@@ -16,7 +16,7 @@ from operator import add
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
-from aegis.support.pieces import LONG_BYTES, decoded, encoded, has_astral, in_pieces, is_ascii, text_pieces
+from aegis.support.pieces import LONG_BYTES, copy_bytes, decoded, encoded, has_astral, in_pieces, is_ascii, text_pieces
 
 __all__ = [
     "LOADERS",
@@ -204,7 +204,10 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
     """Allocate memory with the guest's realloc and copy UTF-8 or a ``list<u8>`` there; return address and length."""
     size = len(data)
     at = cx.realloc(1, size)
-    cx.memory.view[at : at + size] = data
+    if size > LONG_BYTES:
+        copy_bytes(cx.memory.view, at, data)
+    else:
+        cx.memory.view[at : at + size] = data
     cx.door.charge_lowered(size)
     return at, size
 
