@@ -12,6 +12,7 @@ from aegis.cli.command_line import FORMATS, POLICY_FORMAT
 from aegis.cli.options import policy_files, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.errors import PolicyError
+from aegis.policy.file_writer import dump_policy
 from aegis.policy.origins import PolicyStatement, statements_of
 from aegis.policy.toml_writer import toml_string
 from aegis.text import printable
@@ -74,7 +75,7 @@ def _file_text(files: PolicyFiles) -> Iterable[str]:
     """Yield a comment with the origin of a policy file, and then its text."""
     if files.parts:
         yield f"# Merged from {', '.join(toml_string(part.text.source) for part in files.parts)}."
-    yield files.policy().to_toml().rstrip("\n") or "# Nothing is granted, and every limit has its default."
+    yield dump_policy(files.policy()).rstrip("\n") or "# Nothing is granted, and every limit has its default."
 
 
 def _lines(found: Sequence[PolicyStatement]) -> Iterable[str]:

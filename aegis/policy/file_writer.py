@@ -22,17 +22,24 @@ from aegis.policy.reader import policy_of, toml_values
 from aegis.policy.toml_writer import toml_document
 from aegis.text import printable
 
-__all__ = ["policy_text"]
+__all__ = ["dump_policy"]
 
 _SIZES = (("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
 
 
-def policy_text(policy: Policy) -> str:
-    """Return the text of a policy file that states ``policy``; paths in it are absolute.
+def dump_policy(policy: Policy) -> str:
+    """Return the text of a policy file that states ``policy``; :func:`~aegis.load_policy` reads it again.
 
-    The file names the scalar keys that the policy names, so it also merges like the policy. Raise
-    :class:`~aegis.errors.PolicyError` if a file cannot state the policy: objects of the program, standard streams, and
-    values that no key has a notation for.
+    Paths in it are absolute. The file names the scalar keys that the policy names, so it also merges like the policy.
+    Raise :class:`~aegis.errors.PolicyError` if a file cannot state the policy: objects of the program, standard
+    streams, and values that no key has a notation for.
+
+    >>> print(dump_policy(Policy.from_keywords(timeout="5s", clock="system")), end="")
+    [limits]
+    timeout = 5
+    <BLANKLINE>
+    [capabilities.clock]
+    mode = "system"
     """
     text = toml_document(_values(policy))
     if len(text) > MAX_POLICY_BYTES:

@@ -135,23 +135,6 @@ class Policy:
 
         return merged_policies(self, later)  # type: ignore[no-any-return]
 
-    def to_toml(self) -> str:
-        """Return the text of a policy file that states this policy; :func:`aegis.load_policy` reads it again.
-
-        Paths in it are absolute. Raise :class:`~aegis.errors.PolicyError` if a file cannot state the policy, such as
-        for a key-value store that is an object of the program.
-
-        >>> print(Policy.from_keywords(timeout="5s", clock="system").to_toml(), end="")
-        [limits]
-        timeout = 5
-        <BLANKLINE>
-        [capabilities.clock]
-        mode = "system"
-        """
-        from aegis.policy.file_writer import policy_text
-
-        return policy_text(self)
-
     @classmethod
     def from_keywords(
         cls, *,

@@ -30,8 +30,8 @@ ENCODINGS = ["utf8", "utf16", "latin1+utf16"]
 def small(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut texts of more than a few bytes into pieces of a few bytes."""
     for module in (pieces, strings, lower, frames):
-        monkeypatch.setattr(module, "LONG_BYTES", 4)
-    monkeypatch.setattr(pieces, "_PIECE_BYTES", request.param)
+        monkeypatch.setattr(module, "MAX_WHOLE_BYTES", 4)
+    monkeypatch.setattr(pieces, "_MAX_PIECE_BYTES", request.param)
     return request.param
 
 

@@ -212,7 +212,7 @@ print(json.dumps({
     "worker": option.for_workers().lamp is None,
     "protected": [p.path for p in protected_by(option)],
     "default": Policy().lamp is None,
-    "written": file.to_toml(), "again": parse_policy(option.to_toml()) == option.merged(Policy()),
+    "written": aegis.dump_policy(file), "again": parse_policy(aegis.dump_policy(option)) == option.merged(Policy()),
 }))
 """
 

@@ -44,7 +44,7 @@ from aegis.component.conversion.scalars import scalar, scalar_names
 from aegis.component.conversion.source import Source
 from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, encode_texts, place_bytes
 from aegis.component.planning.type_keys import images_of
-from aegis.support.pieces import LONG_BYTES, copy_bytes
+from aegis.support.pieces import MAX_WHOLE_BYTES, copy_bytes
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
@@ -167,7 +167,7 @@ class Lower(Source):
         self.say(f"if len({block}) > {SHORT_BYTES}: door.reserve_guest_bytes(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
-            f"if size > {LONG_BYTES}: copy_bytes(memory.view, at, {block})",
+            f"if size > {MAX_WHOLE_BYTES}: copy_bytes(memory.view, at, {block})",
             f"else: memory.view[at : at + size] = {block}",
             f"vI[{address}] = at; vI[{address + 4}] = size",
             "door.bytes_left = left = door.bytes_left - size; door.bytes_out += size",

@@ -16,7 +16,16 @@ from operator import add
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
-from aegis.support.pieces import LONG_BYTES, copy_bytes, decoded, encoded, has_astral, in_pieces, is_ascii, text_pieces
+from aegis.support.pieces import (
+    MAX_WHOLE_BYTES,
+    copy_bytes,
+    decoded,
+    encoded,
+    has_astral,
+    in_pieces,
+    is_ascii,
+    text_pieces,
+)
 
 __all__ = [
     "LOADERS",
@@ -85,7 +94,7 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
     starts, sizes = words[::2], words[1::2]
     ends = list(map(add, starts, sizes))
     memory, door, total = cx.memory, cx.door, sum(sizes)
-    if total > LONG_BYTES and len(sizes) > 1 and in_pieces(total):
+    if total > MAX_WHOLE_BYTES and len(sizes) > 1 and in_pieces(total):
         half = len(sizes) // 2 * 2
         return load_many_utf8(cx, words[:half]) + load_many_utf8(cx, words[half:])
     full = starts if all(sizes) else [start for start, size in zip(starts, sizes, strict=True) if size]
@@ -108,7 +117,7 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
 
 def _long_utf8(door: Any, view: memoryview, size: int) -> str:
     door.hold(size)
-    if size <= LONG_BYTES or not in_pieces(size) or is_ascii(view):
+    if size <= MAX_WHOLE_BYTES or not in_pieces(size) or is_ascii(view):
         try:
             return str(view, "ascii")
         except UnicodeDecodeError:
@@ -135,7 +144,7 @@ def load_utf16(cx: Any, at: int, units: int) -> str:
     cx.door.hold(2 * size)
     try:
         data = view[at : at + size]
-        return str(data, "utf-16-le") if size <= LONG_BYTES else decoded(data, "utf-16-le")
+        return str(data, "utf-16-le") if size <= MAX_WHOLE_BYTES else decoded(data, "utf-16-le")
     except UnicodeDecodeError:
         raise trap("a string is not valid UTF-16") from None
 
@@ -190,7 +199,7 @@ RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_lati
 
 def encode_text(value: Any) -> bytes | bytearray:
     """Encode a ``str`` as UTF-8; raise ``TypeError`` for other types and ``ValueError`` for lone surrogates."""
-    return encoded(value, "utf-8") if value.__class__ is str and len(value) > LONG_BYTES else _encode(value)
+    return encoded(value, "utf-8") if value.__class__ is str and len(value) > MAX_WHOLE_BYTES else _encode(value)
 
 
 def encode_texts(values: Iterable[Any]) -> list[Any]:
@@ -204,7 +213,7 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
     """Allocate memory with the guest's realloc and copy UTF-8 or a ``list<u8>`` there; return address and length."""
     size = len(data)
     at = cx.realloc(1, size)
-    if size > LONG_BYTES:
+    if size > MAX_WHOLE_BYTES:
         copy_bytes(cx.memory.view, at, data)
     else:
         cx.memory.view[at : at + size] = data
@@ -215,14 +224,14 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
 def place_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as UTF-16: allocate for the worst case, then shrink to the actual size (``store_utf8_to_utf16``)."""
     worst = 2 * len(data)
-    if worst <= LONG_BYTES or not in_pieces(worst):
+    if worst <= MAX_WHOLE_BYTES or not in_pieces(worst):
         return _utf16(cx, str(data, "utf-8"), worst)
     parts = [text.encode("utf-16-le") for text in text_pieces(data, "utf-8")]
     return _store_utf16(cx, cx.realloc(2, worst), parts, worst)
 
 
 def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
-    made = encoded(text, "utf-16-le") if worst > LONG_BYTES else text.encode("utf-16-le")
+    made = encoded(text, "utf-16-le") if worst > MAX_WHOLE_BYTES else text.encode("utf-16-le")
     size = len(made)
     at = cx.realloc(2, worst)
     cx.memory.view[at : at + size] = made
@@ -253,7 +262,7 @@ def _store(cx: Any, at: int, parts: Iterable[bytes]) -> int:
 def place_latin1_or_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as Latin-1 if it can encode the string, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
     units = len(data)
-    if units <= LONG_BYTES or not in_pieces(units):
+    if units <= MAX_WHOLE_BYTES or not in_pieces(units):
         return _latin1_or_utf16(cx, str(data, "utf-8"), units)
     texts = [*text_pieces(data, "utf-8")]
     at = cx.realloc(2, units)
@@ -272,7 +281,7 @@ def place_latin1_or_utf16(cx: Any, data: Any) -> tuple[int, int]:
 def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
     at = cx.realloc(2, units)
     try:
-        made = encoded(text, "latin-1") if units > LONG_BYTES else text.encode("latin-1")
+        made = encoded(text, "latin-1") if units > MAX_WHOLE_BYTES else text.encode("latin-1")
     except UnicodeEncodeError:
         return _inflated(cx, text, at, units)
     size = len(made)
@@ -284,7 +293,7 @@ def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
 
 
 def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
-    made = encoded(text, "utf-16-le") if units > LONG_BYTES else text.encode("utf-16-le")
+    made = encoded(text, "utf-16-le") if units > MAX_WHOLE_BYTES else text.encode("utf-16-le")
     worst, size = 2 * units, len(made)
     at = cx.reallocate(at, units, 2, worst)
     cx.memory.view[at : at + size] = made

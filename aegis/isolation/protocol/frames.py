@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from aegis.support.lean import Any, Protocol
-from aegis.support.pieces import LONG_BYTES, decoded, encoded
+from aegis.support.pieces import MAX_WHOLE_BYTES, decoded, encoded
 
 __all__ = ["CALL", "SHARED_MIN_BYTES", "ChannelTimeout", "ProtocolError", "decode", "encode"]
 
@@ -98,7 +98,9 @@ def _put_int(value: int, out: bytearray, region: SharedBytes | None) -> None:
 
 def _put_str(value: str, out: bytearray, region: SharedBytes | None) -> None:
     raw = (
-        value.encode("utf-8", "surrogatepass") if len(value) <= LONG_BYTES else encoded(value, "utf-8", "surrogatepass")
+        value.encode("utf-8", "surrogatepass")
+        if len(value) <= MAX_WHOLE_BYTES
+        else encoded(value, "utf-8", "surrogatepass")
     )
     if len(raw) >= SHARED_MIN_BYTES:
         _put_block(raw, len(raw), b"sS", out, region)
