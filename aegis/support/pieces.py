@@ -20,7 +20,7 @@ __all__ = [
 
 MAX_WHOLE_BYTES = 4 << 20
 """Bytes, or characters, of the longest text that every thread converts in one go."""
-_MAX_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 """Bytes, or characters, that are converted at once: about 2 ms."""
 _ASTRAL = tuple(bytes([lead]) for lead in range(0xF0, 0xF5))
 """The first bytes of the characters that UTF-8 encodes in four bytes."""
@@ -37,8 +37,8 @@ def text_pieces(data: Any, encoding: str, errors: str = "strict") -> Iterator[st
     Raise ``UnicodeDecodeError`` for data that is malformed as a whole.
     """
     decode, view, size = getincrementaldecoder(encoding)(errors).decode, memoryview(data), len(data)
-    for start in range(0, size, _MAX_PIECE_BYTES):
-        yield decode(view[start : start + _MAX_PIECE_BYTES], start + _MAX_PIECE_BYTES >= size)
+    for start in range(0, size, _CHUNK_BYTES):
+        yield decode(view[start : start + _CHUNK_BYTES], start + _CHUNK_BYTES >= size)
 
 
 def decoded(data: Any, encoding: str, errors: str = "strict") -> str:
@@ -51,8 +51,8 @@ def encoded(text: str, encoding: str, errors: str = "strict") -> bytes | bytearr
     if not in_pieces(len(text)):
         return text.encode(encoding, errors)
     made = bytearray()
-    for start in range(0, len(text), _MAX_PIECE_BYTES):
-        made += text[start : start + _MAX_PIECE_BYTES].encode(encoding, errors)
+    for start in range(0, len(text), _CHUNK_BYTES):
+        made += text[start : start + _CHUNK_BYTES].encode(encoding, errors)
     return made
 
 
@@ -62,8 +62,8 @@ def is_unicode(text: str) -> bool:
         if not in_pieces(len(text)):
             text.encode()
             return True
-        for start in range(0, len(text), _MAX_PIECE_BYTES):
-            text[start : start + _MAX_PIECE_BYTES].encode()
+        for start in range(0, len(text), _CHUNK_BYTES):
+            text[start : start + _CHUNK_BYTES].encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -76,16 +76,16 @@ def copy_bytes(view: memoryview, at: int, data: Any) -> None:
         view[at : at + size] = data
         return
     source = memoryview(data)
-    for start in range(0, size, _MAX_PIECE_BYTES):
-        end = min(start + _MAX_PIECE_BYTES, size)
+    for start in range(0, size, _CHUNK_BYTES):
+        end = min(start + _CHUNK_BYTES, size)
         view[at + start : at + end] = source[start:end]
 
 
 def is_ascii(view: memoryview) -> bool:
     """Return whether all bytes are ASCII."""
     try:
-        for start in range(0, len(view), _MAX_PIECE_BYTES):
-            str(view[start : start + _MAX_PIECE_BYTES], "ascii")
+        for start in range(0, len(view), _CHUNK_BYTES):
+            str(view[start : start + _CHUNK_BYTES], "ascii")
     except UnicodeDecodeError:
         return False
     return True
@@ -96,8 +96,8 @@ def has_astral(view: memoryview) -> bool:
 
     A search for each byte by itself is ten times as fast as one for any of them.
     """
-    for start in range(0, len(view), _MAX_PIECE_BYTES):
-        piece = bytes(view[start : start + _MAX_PIECE_BYTES])
+    for start in range(0, len(view), _CHUNK_BYTES):
+        piece = bytes(view[start : start + _CHUNK_BYTES])
         if any(lead in piece for lead in _ASTRAL):
             return True
     return False

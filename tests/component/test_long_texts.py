@@ -31,7 +31,7 @@ def small(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut texts of more than a few bytes into pieces of a few bytes."""
     for module in (pieces, strings, lower, frames):
         monkeypatch.setattr(module, "MAX_WHOLE_BYTES", 4)
-    monkeypatch.setattr(pieces, "_MAX_PIECE_BYTES", request.param)
+    monkeypatch.setattr(pieces, "_CHUNK_BYTES", request.param)
     return request.param
 
 
