@@ -162,8 +162,10 @@ class Lower(Source):
 
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
         """Inline :func:`~aegis.component.conversion.strings.place_bytes`: calling it would double its cost."""
-        self.uses(copy_bytes=copy_bytes)
-        self.say(f"{block} = encode({value})")
+        self.uses(copy_bytes=copy_bytes, utf8=str.encode)
+        x = self.variable(value)
+        long = f"{x}.__class__ is str and len({x}) > {MAX_WHOLE_BYTES}"
+        self.say(f"{block} = encode({x}) if {long} else utf8({x})")
         self.say(f"if len({block}) > {SHORT_BYTES}: door.reserve_guest_bytes(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
