@@ -14,7 +14,7 @@ __all__ = ["MODULE_LEVEL", "ModuleNames", "ordered", "unused"]
 # Names that generated code uses; a type with such a name gets an underscore.
 _RESERVED = frozenset(
     {"Bound", "EXPORTS", "Exports", "Handle", "Host", "IMPORTS", "INTERFACE", "Imports", "Resources", "TYPE_CHECKING"}
-    | {"AsyncExports", "AsyncResources", "Functions", "MaybeAwaitable", "Provider", "TypeAlias"}
+    | {"AsyncExports", "AsyncResources", "ClassVar", "Functions", "Literal", "MaybeAwaitable", "Provider", "TypeAlias"}
 )
 MODULE_LEVEL = frozenset({"annotations", "dataclass", "enum", "imports", "sandbox"})
 """Lower-case names in generated modules. A sibling module must not have one: it is an attribute of the package, so

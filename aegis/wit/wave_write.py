@@ -11,7 +11,7 @@ from aegis.text import is_visible
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
-from aegis.wit.values import Ok, Some
+from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["fewest_digits", "format_value", "single"]
 
@@ -100,7 +100,12 @@ def _label(name: str) -> str:
 
 
 def _variant(value: Any, of: Variant) -> str:
-    for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
+    for cls, (case, payload) in zip(of.python or (), of.cases, strict=bool(of.python)):
         if type(value) is cls:
             return _label(case) if payload is None else f"{_label(case)}({format_value(value.value, payload)})"
+    name = getattr(value, "case", None)  # of an equal type's classes, such as those of bindings
+    for case, payload in of.cases if not isinstance(value, (Ok, Err, Some)) else ():
+        inner = getattr(value, "value", None)
+        if case == name and (inner is None if payload is None else inner is not None or isinstance(payload, Option)):
+            return _label(case) if payload is None else f"{_label(case)}({format_value(inner, payload)})"
     raise CallError(f"{type(value).__name__} is not a case of {of.name}")
