@@ -141,7 +141,7 @@ _RETURNED = 2
 
 
 class Overlap(NamedTuple):
-    """How calls of a function that is async in WIT go on while its result is pending.
+    """The way in which calls of a function that is async in WIT go on while its result is pending.
 
     ``is_async`` is the canonical option ``async``. ``pending(door, result)`` returns the operation that a host function
     returned instead of a result, or ``None``. ``wait(state, address, operation, lent, begun)`` completes the call when

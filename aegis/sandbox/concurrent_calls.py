@@ -29,7 +29,7 @@ from aegis.errors import AegisError, Cancelled, SandboxStateError
 if TYPE_CHECKING:
     from aegis.component.store import ComponentStore
 
-__all__ = ["ConcurrentTurn"]
+__all__ = ["ConcurrentTurn", "awaited_work"]
 
 _CANCEL_SECONDS = 1.0
 """Time for a guest to confirm the cancellation of a call."""
@@ -282,6 +282,11 @@ class ConcurrentTurn:
         if run is None or store is None or run.store is not store:
             raise SandboxStateError("the guest was closed or replaced: call the new one", state="closed")
         return run, store
+
+
+async def awaited_work(run: Any, function: Callable[[], Any]) -> Any:
+    """Call ``function``, which runs the guest of ``run``, on a guest thread; await its result."""
+    return await supervise_on_loop(function, run.door, run.cancel_now, run.leave, run.backend.turns)
 
 
 def _never() -> bool:

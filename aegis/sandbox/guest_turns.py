@@ -14,7 +14,6 @@ from aegis.errors import SandboxStateError
 from aegis.support.lean import late
 
 if TYPE_CHECKING:
-    from aegis.component.store import ComponentStore
     from aegis.sandbox import concurrent_calls
 else:  # it imports asyncio
     concurrent_calls = late("aegis.sandbox.concurrent_calls")
@@ -22,8 +21,8 @@ else:  # it imports asyncio
 __all__ = ["GuestTurns"]
 
 
-def _turn_here(store: ComponentStore) -> Callable[[Callable[[], Any]], Any]:
-    turn = store.turn()
+def _turn_here(store: Any) -> Callable[[Callable[[], Any]], Any]:
+    turn: Callable[[Callable[[], Any]], Any] | None = store.turn()
     assert turn is not None  # a guest thread may run guests
     return turn
 
@@ -41,12 +40,12 @@ class _TurnedRun(Protocol):
 class GuestTurns:
     """Runs the guest of one store for its readers. It refers to run and store weakly, which own it."""
 
-    def __init__(self, run: Any, store: ComponentStore) -> None:
+    def __init__(self, run: Any, store: Any) -> None:
         self._run: weakref.ref[_TurnedRun] = weakref.ref(run)
-        self._store = weakref.ref(store)
+        self._store: weakref.ref[Any] = weakref.ref(store)
         self._concurrent: concurrent_calls.ConcurrentTurn | None = None
 
-    def live(self) -> tuple[_TurnedRun, ComponentStore]:
+    def live(self) -> tuple[_TurnedRun, Any]:
         """Return the run and its store; raise ``SandboxStateError`` if the guest was closed or replaced."""
         run, store = self._run(), self._store()
         if run is None or store is None or run.store is not store:
@@ -72,6 +71,11 @@ class GuestTurns:
         ``start`` takes the function for the result, and returns the function that cancels the operation.
         """
         return await self.concurrent().perform(start)
+
+    async def work_on_loop(self, function: Callable[[], Any]) -> Any:
+        """Call ``function``, which calls :meth:`work`, on a guest thread; await its result."""
+        run, _ = self.live()
+        return await concurrent_calls.awaited_work(run, function)
 
     def concurrent(self) -> concurrent_calls.ConcurrentTurn:
         """Return the turn that event loops share."""

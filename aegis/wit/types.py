@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 __all__ = [
     "MAX_TYPE_DEPTH", "MAX_TYPE_PARTS", "MAX_TYPE_PARTS_IN_ALL", "PRIMITIVES", "Borrow", "Enum", "Flags", "Function",
     "Future", "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Stream", "Tuple", "Variant",
-    "WitType", "children", "show",
+    "WitType", "children", "has_ends", "show",
 ]  # fmt: skip
 
 
@@ -186,6 +186,11 @@ def children(of: WitType) -> Iterator[WitType]:
             yield from (t for _, t in of.cases if t is not None)
         case Stream(element) | Future(element) if element is not None:
             yield element
+
+
+def has_ends(of: WitType) -> bool:
+    """Return whether values of the type contain ends of streams or futures."""
+    return isinstance(of, (Stream, Future)) or any(map(has_ends, children(of)))
 
 
 def show(of: WitType | Function | None) -> str:

@@ -50,9 +50,9 @@ def artifact(runtime: aegis.Aegis) -> Any:
     return runtime.load_file(catalogue.built("py-streams"))
 
 
-@pytest.fixture
-def sandbox(runtime: aegis.Aegis, artifact: Any) -> Iterator[aegis.Sandbox]:
-    with runtime.sandbox(artifact, imports={"aegis:py-streams/origin": Origin()}, isolate=False) as made:
+@pytest.fixture(params=[False, True], ids=["in process", "isolated"])
+def sandbox(request: Any, runtime: aegis.Aegis, artifact: Any) -> Iterator[aegis.Sandbox]:
+    with runtime.sandbox(artifact, imports={"aegis:py-streams/origin": Origin()}, isolate=request.param) as made:
         yield made
 
 
@@ -99,11 +99,31 @@ def test_a_future_is_a_value_or_is_written_later(sandbox: aegis.Sandbox) -> None
     assert (result.result(), result.result()) == ("text", "text")
 
 
-def test_a_reader_is_passed_on_without_being_read(sandbox: aegis.Sandbox) -> None:
-    once = sandbox.call(FILTERS + "double", NUMBERS)
-    assert list(sandbox.call(FILTERS + "double", once)) == [4 * n for n in NUMBERS]
-    with pytest.raises(CallError, match="passed on already"):
-        once.read()
+def test_a_reader_is_passed_on_without_being_read(runtime: aegis.Aegis, artifact: Any) -> None:
+    with runtime.sandbox(artifact, imports={"aegis:py-streams/origin": Origin()}, isolate=False) as sandbox:
+        once = sandbox.call(FILTERS + "double", NUMBERS)
+        assert list(sandbox.call(FILTERS + "double", once)) == [4 * n for n in NUMBERS]
+        with pytest.raises(CallError, match="passed on already"):
+            once.read()
+
+
+def test_a_reader_of_an_isolated_guest_cannot_be_passed_back(runtime: aegis.Aegis, artifact: Any) -> None:
+    with runtime.sandbox(artifact, imports={"aegis:py-streams/origin": Origin()}, isolate=True) as sandbox:
+        once = sandbox.call(FILTERS + "double", [1, 2])
+        with pytest.raises(CallError, match="read it, and pass the elements"):
+            sandbox.call(FILTERS + "double", once)
+        assert list(sandbox.call(FILTERS + "double", list(once))) == [4, 8]
+
+
+def test_a_reader_of_another_sandbox_is_a_stream_like_any(runtime: aegis.Aegis, artifact: Any) -> None:
+    imports = {"aegis:py-streams/origin": Origin()}
+    for one, other in [(False, False), (True, False), (False, True)]:
+        with (
+            runtime.sandbox(artifact, imports=imports, isolate=one) as first,
+            runtime.sandbox(artifact, imports=imports, isolate=other) as second,
+        ):
+            doubled = first.call(FILTERS + "double", NUMBERS)
+            assert list(second.call(FILTERS + "double", doubled)) == [4 * n for n in NUMBERS]
 
 
 def test_an_endless_stream_ends_when_its_reader_is_closed(sandbox: aegis.Sandbox) -> None:

@@ -18,7 +18,7 @@ from aegis.component.planning.program import (
     ResourceFunction,
 )
 from aegis.component.planning.signatures import lifted_functions
-from aegis.wit.types import Future, Stream, WitType, children
+from aegis.wit.types import WitType, has_ends
 
 __all__ = ["can_reenter", "entering_set", "is_async", "restricted", "uses_host"]
 
@@ -68,12 +68,8 @@ def _has_async(of: CanonLift | CanonLower) -> bool:
     if of.options.is_async or function.is_async:
         return True
     return any(
-        map(_has_ends, (*(t for _, t in function.params), *(() if function.result is None else (function.result,))))
+        map(has_ends, (*(t for _, t in function.params), *(() if function.result is None else (function.result,))))
     )
-
-
-def _has_ends(of: WitType) -> bool:
-    return isinstance(of, (Stream, Future)) or any(map(_has_ends, children(of)))
 
 
 def can_reenter(program: ComponentProgram) -> bool:

@@ -124,6 +124,8 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state
     made = SourceFuture(shape, typed, tasks)
     if isinstance(value, (FutureWriter, Promise)):
         value.attach(made.set)
+    elif hasattr(type(value), "interest") and hasattr(type(value), "result"):
+        made.set_later(value)
     elif hasattr(type(value), "__await__"):
         made.set_later(awaited_later(door, value, "a future of the host"))
     else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.missing import MissingFunction
-from aegis.errors import PolicyError
+from aegis.errors import PolicyError, SandboxStateError
 from aegis.host import Grants, acquire, offers
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.parent.code import Code, code_for
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
+    from aegis.isolation.parent.ends import EndTable
     from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
     from aegis.wit.values import ResourceHandle
@@ -161,7 +164,9 @@ class IsolatedBackend(BaseBackend):
         host = component_host_calls.ComponentFunctions(
             plan.functions, functions, held, plan.served, all_answered=answered
         )
-        return self._begin(run, plan, host, plan.remote)
+        store = self._begin(run, plan, host, plan.remote)
+        held.prepare_ends = partial(_prepare_ends, weakref.ref(run), weakref.ref(store))
+        return store
 
     # -- starting a sandbox --------------------------------------------------------------------
 
@@ -401,3 +406,23 @@ def _environment(policy: Policy) -> list[tuple[str, str]]:
     from aegis.host.grants import environment_of
 
     return environment_of(policy.environment)
+
+
+def _prepare_ends(run: Callable[[], Run | None], store: Callable[[], IsolatedStore | None], ends: EndTable) -> None:
+    """Give the streams of a sandbox what they need of it; they refer to run and store weakly, which own them."""
+    from aegis.sandbox.guest_turns import GuestTurns  # few sandboxes have streams
+
+    live_run, live_store = run(), store()
+    assert live_run is not None
+    assert live_store is not None
+    turns = GuestTurns(live_run, live_store)
+    ends.door, ends.turns = live_store.door, lambda: turns
+    ends.request = lambda *words: _live(store).end_request(*words)
+    ends.validated = lambda read: _live(store).validated(read)
+
+
+def _live(store: Callable[[], IsolatedStore | None]) -> IsolatedStore:
+    found = store()
+    if found is None:
+        raise SandboxStateError("the guest of this stream was closed or replaced: read it before", state="closed")
+    return found

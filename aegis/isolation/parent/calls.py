@@ -88,7 +88,7 @@ class CoreCalls:
 class ComponentCalls:
     """Calls an exported function of a component."""
 
-    __slots__ = ("_handles", "_signature", "_store", "name", "params", "results", "scalar")
+    __slots__ = ("_handles", "_signature", "_store", "_streams", "name", "params", "results", "scalar")
 
     def __init__(self, store: CallingStore, handles: ParentHandles, name: str, function: types.Function) -> None:
         self._store, self._handles, self.name = store, handles, name
@@ -96,12 +96,17 @@ class ComponentCalls:
         self.params = [of for _, of in function.params]
         self.results = [] if function.result is None else [function.result]
         self.scalar = are_scalars(self.params, self.results)
+        self._streams = not self.scalar and any(map(types.has_ends, self.params))
 
     def call(self, values: Sequence[Any]) -> Any:
         """Call the export; if its types reject the arguments as they are, coerce them and call again."""
         store, handles = self._store, self._handles
         mark, first = handles.lent, handles.next
         check_count(values, self.params)
+        if handles.dropped_ends:
+            store.drop_ends()
+        if self._streams:  # a stream can be given away once, so the arguments must be right at once
+            values = coerce.fit_arguments(self._signature.function, values)
         try:
             try:
                 value = store.converse(self._message(values), mark=mark)

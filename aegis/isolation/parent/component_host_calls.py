@@ -12,7 +12,7 @@ from aegis.engine.call.answer import answered
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.parent.handles import WorkerResource
-from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, HostFunctions
+from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, STREAM_DROP, STREAM_TAKE, HostFunctions
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -52,6 +52,8 @@ class ComponentFunctions(HostFunctions):
             return None
         if number == RESULT_REJECTED:
             return self._coerce_rejected(door)
+        if number in (STREAM_TAKE, STREAM_DROP):
+            return self._stream(number, values)
         function, signature = self._wanted[number], self._signature(number, door)
         arguments = signature.unpack(values)
         self.handles.taken.clear()
@@ -62,6 +64,13 @@ class ComponentFunctions(HostFunctions):
         first = self.handles.next
         self._latest = number, result, first
         return self._encode_or_release(lambda: self._encode(signature, result, door), number, result, first)
+
+    def _stream(self, number: int, values: list[Any]) -> Any:
+        """Serve a read of a stream of the application, or its end."""
+        assert self.handles is not None
+        if len(values) != (2 if number == STREAM_TAKE else 1):
+            raise ProtocolError("malformed request for a stream")
+        return self.handles.take_elements(*values) if number == STREAM_TAKE else self.handles.drop_end(*values)
 
     def _coerce_rejected(self, door: Door) -> Any:
         if self._latest is None:
@@ -125,6 +134,8 @@ class ComponentFunctions(HostFunctions):
         return made
 
     def label(self, number: int) -> str:
+        if number in (STREAM_TAKE, STREAM_DROP):
+            return "a stream of the host"
         if number in (DROP, RESULT_REJECTED):
             return "a resource's drop" if number == DROP else "a result"
         if number not in self._numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakValueDictionary
@@ -12,13 +13,18 @@ from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import WORKER_NUMBERS
 from aegis.limits import exceeded
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.wit.types import Resource, WitType
+from aegis.wit.types import Future, Resource, Stream, WitType
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
+    from aegis.isolation.parent.ends import EndTable
 
 __all__ = ["ParentHandles", "WorkerResource"]
+
+
+_END = -1
+"""Stands for the type of a resource, among the keys of numbers, if the number is that of a stream or future."""
 
 
 class WorkerResource:
@@ -46,8 +52,13 @@ class ParentHandles:
         """Numbers of objects that running calls lend as ``borrow``, in order."""
         self.taken: list[Any] = []
         """Objects that the guest passed as ``own`` in the message that is being decoded."""
+        self.prepare_ends: Callable[[EndTable], None] = lambda ends: None
+        """Gives the table of streams what it needs of the sandbox."""
         self.next = 1
         """The number of the next object that the guest receives."""
+        self._ends: EndTable | None = None
+        self.dropped_ends: deque[int] = deque()
+        """The guest's streams that the application has closed, and of which the worker does not know yet."""
         self.in_worker: WeakValueDictionary[int, WorkerResource] | None = WeakValueDictionary() if answered else None
         """Resources of host functions in the worker, by number, if the sandbox has an answer step."""
 
@@ -66,6 +77,37 @@ class ParentHandles:
         if not own:
             self._lent[number] = None
         return number
+
+    @property
+    def ends(self) -> EndTable:
+        """The streams and futures of the sandbox, created at their first use."""
+        if self._ends is None:
+            from aegis.isolation.parent.ends import EndTable  # few sandboxes have any
+
+            self._ends = EndTable(self, self._limit)
+            self.prepare_ends(self._ends)
+        return self._ends
+
+    def end_number(self, value: Any, of: Stream | Future) -> int:
+        number, self.next = self.next, self.next + 1
+        self.ends.offer(value, of, number)
+        self._keys[number] = _END
+        return number
+
+    def find_end(self, number: int, of: Stream | Future) -> Any:
+        return self.ends.find(number, of)
+
+    def take_elements(self, number: Any, count: Any) -> Any:
+        """Return elements of a stream of the application, which the guest reads; ``None`` at its end."""
+        values = self.ends.take(number, count)
+        if values is None:
+            self._keys.pop(number, None)
+        return values
+
+    def drop_end(self, number: Any) -> None:
+        """Close a stream of the application, because the guest reads no more."""
+        self.ends.drop(number)
+        self._keys.pop(number, None)
 
     def _count(self) -> None:
         used = len(self.objects) + len(self.held)
@@ -109,7 +151,9 @@ class ParentHandles:
         return value
 
     def _pop(self, number: int) -> Any:
-        del self._keys[number]
+        if self._keys.pop(number) == _END:
+            self.ends.withdraw(number)
+            return None
         return self.objects.pop(number)
 
     def withdraw(self, first: int) -> None:
@@ -155,6 +199,8 @@ class ParentHandles:
         """Drop all objects that the guest still holds, when the sandbox ends; return the errors that they raised."""
         failures: list[BaseException] = []
         self._lent.clear()
+        if self._ends is not None:
+            self._ends.close()
         for value in self.taken:
             with suppress(Exception):
                 drop_object(value)

@@ -26,11 +26,20 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.calling_store import CallingStore
     from aegis.isolation.parent.handles import ParentHandles
 
-__all__ = ["DROP", "RESULT_REJECTED", "TOO_DEEP", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = [
+    "DROP",
+    "RESULT_REJECTED",
+    "STREAM_DROP",
+    "STREAM_TAKE",
+    "TOO_DEEP",
+    "HostFunctions",
+    "ModuleFunctions",
+    "are_of",
+]
 
-DROP, RESULT_REJECTED, TOO_DEEP = -1, -2, -3
-"""Numbers for purposes other than functions: the guest dropped an object; the worker rejected the last result; and,
-never sent by a worker, a call that is nested too deep."""
+DROP, RESULT_REJECTED, TOO_DEEP, STREAM_TAKE, STREAM_DROP = -1, -2, -3, -4, -5
+"""Numbers for purposes other than functions: the guest dropped an object; the worker rejected the last result; never
+sent by a worker, a call that is nested too deep; the guest reads elements of a stream, or reads it no more."""
 
 
 class HostFunctions:

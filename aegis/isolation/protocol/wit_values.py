@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple, fit
 from aegis.component.conversion.scalars import exact, octets, single
 from aegis.errors import CallError
 from aegis.isolation.protocol.budgets import is_single as is_single
@@ -43,9 +43,14 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["WORKER_NUMBERS", "Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
+__all__ = [
+    "MAX_TAKEN_ELEMENTS", "WORKER_NUMBERS", "Signature", "ValueBudget", "WireHandles", "elements_packer",
+    "elements_unpacker", "is_single", "message_budget", "packer", "unpacker",
+]  # fmt: skip
 
 Convert = Callable[[Any], Any]
+MAX_TAKEN_ELEMENTS = 1 << 16
+"""Elements of a stream in one message."""
 WORKER_NUMBERS = 1 << 52
 """The first number of resources of host functions in the worker; the parent counts its own objects from 1."""
 _SINGLE = Struct("<f")
@@ -65,6 +70,14 @@ class WireHandles(Protocol):
 
     def find(self, number: int, resource: Resource, *, own: bool) -> Any:
         """Return the handle or object with this number; raise :class:`ProtocolError` if there is none."""
+        ...
+
+    def end_number(self, value: Any, of: Stream | Future) -> int:
+        """Return the number of the readable end of a stream or future."""
+        ...
+
+    def find_end(self, number: int, of: Stream | Future) -> Any:
+        """Return what stands for the readable end with this number; raise :class:`ProtocolError` if it is taken."""
         ...
 
 
@@ -163,13 +176,29 @@ def packer(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
         case Borrow(resource):
             return lambda value: handles.number(value, resource, own=False)
         case Stream() | Future():
-            return _cannot_cross
+            return lambda value: handles.end_number(value, of)
 
 
-def _cannot_cross(value: Any) -> Any:
-    raise CallError(
-        "a stream or future cannot pass between the application and an isolated guest: run the guest in process"
-    )
+def elements_packer(element: WitType | None, handles: WireHandles, budget: ValueBudget) -> Convert:
+    """Return the function that converts elements of a stream; those without a value become their number."""
+    if element is None:
+        return len
+    many = List(element)
+    return _fitted(many, _one_value(budget, packer(many, handles, budget)))
+
+
+def _fitted(of: List, pack: Convert) -> Convert:
+    """Return ``pack``, with values coerced to their types if they do not have them exactly."""
+
+    def packed(values: Any) -> Any:
+        try:
+            return pack(values)
+        except CallError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
+            return pack(fit(of, values, "the elements of the stream"))
+
+    return packed
 
 
 def _pack_primitive(of: str) -> Convert:
@@ -342,7 +371,22 @@ def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
         case Borrow(resource):
             return lambda data: handles.find(_whole(data, 0, 1 << 53), resource, own=False)
         case Stream() | Future():
-            return _cannot_cross
+            return lambda data: handles.find_end(_whole(data, 0, 1 << 53), of)
+
+
+def elements_unpacker(element: WitType | None, handles: WireHandles, budget: ValueBudget) -> Convert:
+    """Return the function that validates elements of a stream, at least one and no more than one message holds."""
+    if element is None:
+        return lambda data: [None] * _whole(data, 1, MAX_TAKEN_ELEMENTS + 1)
+    unpack = _one_value(budget, unpacker(List(element), handles, budget))
+
+    def unpacked(data: Any) -> Any:
+        values = unpack(data)
+        if not 0 < len(values) <= MAX_TAKEN_ELEMENTS:
+            raise ProtocolError("a wrong number of elements of a stream")
+        return values
+
+    return unpacked
 
 
 def _items(data: Any, count: int | None = None) -> list[Any]:

@@ -9,10 +9,11 @@ from aegis.errors import CallError, HostError
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import WORKER_NUMBERS, Signature
+from aegis.isolation.worker.ends import WorkerEnds
 from aegis.isolation.worker.host_calls import Ask
 from aegis.sandbox.link_component import Providers
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.wit.types import Function, Resource
+from aegis.wit.types import Function, Future, Resource, Stream
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
@@ -56,6 +57,24 @@ class WorkerHandles:
         """The number of each imported function, by interface and name."""
         self._own: _OwnResources | None = None
         self._next = 1
+        self._ends: WorkerEnds | None = None
+        self.budget: Callable[[], Any] = _no_budget
+
+    @property
+    def ends(self) -> WorkerEnds:
+        """The streams and futures of the sandbox."""
+        if self._ends is None:
+            self._ends = WorkerEnds(self, lambda: self.budget())
+            self._ends.ask = self.ask
+        return self._ends
+
+    def end_number(self, value: Any, of: Stream | Future) -> int:
+        number, self._next = self._next, self._next + 1
+        self.ends.keep(value, of, number)
+        return number
+
+    def find_end(self, number: int, of: Stream | Future) -> Any:
+        return self.ends.find(number, of)
 
     def keep_own(self, door: Callable[[], Door]) -> None:
         """Number the resources of host functions in this process as well, for the answer step in the parent."""
@@ -126,6 +145,10 @@ class _OwnResources:
         self._objects = {n: value for n, value in self._objects.items() if id(value) in held}
         self._numbers = {id(value): n for n, value in self._objects.items()}
         self._most = max(_KEPT_RESOURCES, 2 * len(self._objects))
+
+
+def _no_budget() -> Any:
+    raise ProtocolError("stream before the session began")
 
 
 def _no_parent(number: int, values: list[Any]) -> Any:

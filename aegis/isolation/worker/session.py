@@ -73,7 +73,7 @@ class Session:
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
-            "many": self.many, "own": self.own,
+            "many": self.many, "own": self.own, "take": self.take, "untake": self.untake,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Session:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
             self.handles = component_host_calls.WorkerHandles(self.artifact.world)
-            self.handles.ask = self.ask
+            self.handles.ask, self.handles.budget = self.ask, self._budget
         self.answers = ForwardedAnswers(spec.remote, self.ask, self._numbers, self.handles) if spec.answered else None
         if self.handles is not None and self.answers is not None:
             self.handles.keep_own(lambda: self.run.door)  # type: ignore[union-attr]
@@ -377,6 +377,21 @@ class Session:
             with self.late:
                 handle.drop()
             self.handles.kept.pop(number, None)
+
+    def _budget(self) -> Any:
+        assert self.run is not None
+        return self.run.door
+
+    def take(self, number: int, count: int) -> Any:
+        """Read elements of a guest's stream for the application."""
+        assert self.handles is not None
+        with self.late:
+            return self.handles.ends.take(number, count)
+
+    def untake(self, number: int) -> None:
+        """Drop a guest's stream that the application reads no more."""
+        assert self.handles is not None
+        self.handles.ends.drop(number)
 
     def finish(self) -> None:
         """End the sandbox."""
