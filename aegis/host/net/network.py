@@ -214,9 +214,13 @@ class Network:
         return self._opener.connect(opened, address, purpose)
 
     def send_datagram(self, opened: socket.socket, data: bytes, address: Address) -> None:
-        """Send a datagram to an address that was judged."""
+        """Send a datagram to an address that was judged; one without room in the socket's buffer is not counted."""
         self.charge(len(data))
-        self._opener.send(opened, data, address)
+        try:
+            self._opener.send(opened, data, address)
+        except BlockingIOError:
+            self.charge(-len(data))
+            raise
 
     def receive_datagram(self, opened: socket.socket, *, listening: bool = False) -> tuple[bytes, Address] | None:
         """Return the next datagram and its sender, ``None`` in place of one that the policy denies.
