@@ -432,6 +432,14 @@ INDEX = Index(
             place="worker",
         ),
         Provided(
+            interface="wasi:sockets/ip-name-lookup",
+            version="0.3.0",
+            capability="network",
+            bindings="aegis.bindings.wasi_sockets_ip_name_lookup_0_3",
+            implementation="aegis.host.preview3.sockets",
+            place="worker",
+        ),
+        Provided(
             interface="wasi:sockets/network",
             version="0.2.12",
             capability="network",
@@ -453,6 +461,14 @@ INDEX = Index(
             capability="network",
             bindings="aegis.bindings.wasi_sockets_tcp",
             implementation="aegis.host.preview2.sockets",
+            place="worker",
+        ),
+        Provided(
+            interface="wasi:sockets/types",
+            version="0.3.0",
+            capability="network",
+            bindings="aegis.bindings.wasi_sockets_types_0_3",
+            implementation="aegis.host.preview3.sockets",
             place="worker",
         ),
         Provided(
@@ -525,6 +541,7 @@ INDEX = Index(
             "aegis.policy.positions",
         ),
         "aegis.host.preview3.random": ("aegis.host.entropy",),
+        "aegis.host.preview3.sockets": (),
     },
 )
 """Creating it raises ``AegisInternalError`` for rows that contradict one another."""

@@ -6,7 +6,7 @@ A source or sink never blocks. While it is not ready, it is a host operation of 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aegis.component.tasks.buffers import Buffer
 from aegis.component.tasks.convert import HostElements
@@ -14,7 +14,7 @@ from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, OnCopy,
 from aegis.component.traps import trap
 from aegis.values import Ended, Interest
 
-__all__ = ["HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
+__all__ = ["FlushingSink", "HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
 
 _MOST_ELEMENTS = 1 << 16
 """Elements copied at once between a guest and the host."""
@@ -53,6 +53,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Note that no more elements come."""
+
+
+@runtime_checkable
+class FlushingSink(Sink, Protocol):
+    """A sink that accepts elements before it has passed them on, such as one that writes to a socket."""
+
+    def flushed(self) -> bool:
+        """Pass on what is possible now; return whether nothing is left, or it failed. Never block."""
 
 
 def take_end(instance: Any, handles: Any, index: int, shape: Hashable) -> Any:
@@ -226,7 +234,8 @@ class HostPump:
 
     def __init__(self, shared: Any, sink: Sink, typed: HostElements, tasks: Any, ended: Callable[[], None]) -> None:
         self._shared, self._sink, self._typed, self._tasks, self._ended = shared, sink, typed, tasks, ended
-        self._over = self._reading = self._again = False
+        self._over = self._closed = self._reading = self._again = False
+        self._flushing = sink if isinstance(sink, FlushingSink) else None
         tasks.keep(self)
         self._begin()
 
@@ -269,7 +278,9 @@ class HostPump:
             self._finish()
 
     def ready(self) -> bool:
-        """Return whether the sink has room."""
+        """Return whether the sink has room; after the end of the stream, whether it is flushed."""
+        if self._over and self._flushing is not None:
+            return self._flushing.flushed()
         return self._sink.ready()
 
     def interest(self) -> Interest:
@@ -277,19 +288,31 @@ class HostPump:
         return self._sink.interest()
 
     def complete(self) -> None:
-        """Read again: the sink has room."""
-        self._begin()
+        """Read again, since the sink has room, or end after the last elements."""
+        if self._over:
+            self._flush()
+        else:
+            self._begin()
 
     def cancel(self) -> None:
         """Give up, because the store is closed."""
-        if not self._over:
-            self._over = True
+        self._over = True
+        if not self._closed:
+            self._closed = True
             self._sink.close()
 
     def _finish(self) -> None:
         if not self._over:
             self._over = True
-            self._tasks.release(self)
             self._shared.drop()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Close the sink, once it has passed on what it accepted."""
+        if self._flushing is not None and not self._flushing.flushed():
+            self._tasks.expect(self)
+        elif not self._closed:
+            self._closed = True
+            self._tasks.release(self)
             self._sink.close()
             self._ended()

@@ -134,11 +134,16 @@ class Network:
 
     def look_up(self, name: str) -> Lookup:
         """Begin to look up a name that was judged; raise ``OSError`` when too many look-ups are under way."""
-        if self.full() or len(self._lookups) >= LOOKUPS_AT_ONCE:
+        if self.full() or not self.may_begin_lookup():
             raise OSError("too many names are being looked up")
         lookup = self._begin(name)
         self._lookups.add(lookup)
         return lookup
+
+    def may_begin_lookup(self) -> bool:
+        """Return whether fewer look-ups are under way than a sandbox may have at the same time."""
+        self._drop_finished()
+        return len(self._lookups) < LOOKUPS_AT_ONCE
 
     def answered(self, lookup: Lookup) -> list[str]:
         """Return the addresses of a finished look-up that the policy allows, and remember their name."""
