@@ -34,6 +34,8 @@ class Scheduler:
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
+        self.closed = False
+        """Whether the store is closed: nothing may be copied to its memory any more."""
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
@@ -215,6 +217,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Cancel all operations, because the store is closed."""
+        self.closed = True
         while self.operations:
             operation, _ = self.operations.popitem()
             operation.cancel()

@@ -1,4 +1,6 @@
-"""A guest of WASI 0.3 in text that a test drives: each export calls one function of ``wasi:sockets`` or the canonical ABI.
+"""A guest of WASI 0.3 in text that a test drives.
+
+Each export calls one function of ``wasi:sockets`` or of the canonical ABI.
 
 The guest keeps its handles from call to call. Memory from :data:`ARGUMENTS` on is for arguments and results; the test
 reads and writes it by :meth:`Puppet.peek` and :meth:`Puppet.poke`.
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, NetworkCapability
+from aegis.values import Decision
 from tests.guests.catalogue import ROOT
 
 __all__ = [
@@ -97,6 +100,7 @@ def _core_text() -> str:
     return f"""(module
       {" ".join(imports)}
       (import "{_TYPES}" "[stream-new-0]{_TCP}.send" (func $bytes (result i64)))
+      (import "{_TYPES}" "{_TCP}.set-send-buffer-size" (func $buffer (param i32 i64 i32)))
       (import "[export]$root" "[task-return]wait" (func $return (param i32 i32 i32)))
       (memory (export "memory") 64)
       (global $next (mut i32) (i32.const 1048576))
@@ -108,6 +112,8 @@ def _core_text() -> str:
       (func (export "peek") (param i32 i32) (result i32)
         (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 1)) (i32.const 8))
       (func (export "poke") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
+      (func (export "tcp-buffer") (param i32 i32 i32)
+        (call $buffer (local.get 0) (i64.extend_i32_u (local.get 1)) (local.get 2)))
       (func (export "bytes-new") (result i64) (call $bytes))
       (func (export "[async-lift]wait") (param i32) (result i32)
         (i32.or (i32.const 2) (i32.shl (local.get 0) (i32.const 4))))
@@ -128,6 +134,7 @@ world puppet {{
     {" ".join(lines)}
     export peek: func(at: u32, count: u32) -> list<u8>;
     export poke: func(at: u32, data: list<u8>);
+    export tcp-buffer: func(p0: u32, size: u32, ret: u32);
     export bytes-new: func() -> u64;
     export wait: async func(waitables: u32) -> tuple<u32, u32, u32>;
 }}"""
@@ -174,6 +181,7 @@ class Puppet:
 
     def __init__(self, sandbox: Any) -> None:
         self.sandbox, self.call = sandbox, sandbox.call
+        self.denials: list[Decision] = []
         self.waitables = self.call("set-new")
 
     def peek(self, at: int, count: int) -> bytes:
@@ -214,9 +222,12 @@ class Puppet:
         self.poke(at, struct.pack("<I", handle) + socket_address(port, host))
         return int(self.call("connect", at, at + 64))
 
-    def connected(self, port: int) -> int:
-        """Return the handle of a connected socket."""
+    def connected(self, port: int, *, buffer: int = 0) -> int:
+        """Return the handle of a connected socket; ``buffer`` is the size of its buffer for sending."""
         handle = self.create()
+        if buffer:
+            self.call("tcp-buffer", handle, buffer, RESULT)
+            assert self.outcome() == "ok"
         assert self.ended(self.connect(handle, port)) == RETURNED
         assert self.outcome(ARGUMENTS + 64) == "ok", self.outcome(ARGUMENTS + 64)
         return handle
@@ -301,5 +312,8 @@ def puppet(
     """Run the guest with rules for the network; ``limits`` and other grants are further arguments."""
     network = NetworkCapability(allow=allow, listen=listen, deny=deny)
     runtime = Aegis(isolation=isolate or None, network=network, **({"timeout": "60s"} | more))
-    with runtime.sandbox(runtime.load(component())) as sandbox:
-        yield Puppet(sandbox)
+    denials: list[Decision] = []
+    with runtime.sandbox(runtime.load(component()), denied=denials.append) as sandbox:
+        made = Puppet(sandbox)
+        made.denials = denials
+        yield made
