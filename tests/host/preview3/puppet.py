@@ -102,6 +102,8 @@ def _core_text() -> str:
       (import "{_TYPES}" "[stream-new-0]{_TCP}.send" (func $bytes (result i64)))
       (import "{_TYPES}" "{_TCP}.set-send-buffer-size" (func $buffer (param i32 i64 i32)))
       (import "[export]$root" "[task-return]wait" (func $return (param i32 i32 i32)))
+      (import "$root" "[waitable-set-poll]" (func $poll (param i32 i32) (result i32)))
+      (import "[export]$root" "[task-return]spin" (func $spun (param i32 i32 i32)))
       (memory (export "memory") 64)
       (global $next (mut i32) (i32.const 1048576))
       (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -118,7 +120,14 @@ def _core_text() -> str:
       (func (export "[async-lift]wait") (param i32) (result i32)
         (i32.or (i32.const 2) (i32.shl (local.get 0) (i32.const 4))))
       (func (export "[callback][async-lift]wait") (param i32 i32 i32) (result i32)
-        (call $return (local.get 0) (local.get 1) (local.get 2)) (i32.const 0)))"""
+        (call $return (local.get 0) (local.get 1) (local.get 2)) (i32.const 0))
+      (global $polled (mut i32) (i32.const 0))
+      (func (export "[async-lift]spin") (param i32) (result i32)
+        (global.set $polled (local.get 0)) (i32.const 1))
+      (func (export "[callback][async-lift]spin") (param i32 i32 i32) (result i32) (local $code i32)
+        (local.set $code (call $poll (global.get $polled) (i32.const 16)))
+        (if (i32.eqz (local.get $code)) (then (return (i32.const 1))))
+        (call $spun (local.get $code) (i32.load (i32.const 16)) (i32.load (i32.const 20))) (i32.const 0)))"""
 
 
 def _world_text() -> str:
@@ -137,6 +146,7 @@ world puppet {{
     export tcp-buffer: func(p0: u32, size: u32, ret: u32);
     export bytes-new: func() -> u64;
     export wait: async func(waitables: u32) -> tuple<u32, u32, u32>;
+    export spin: async func(waitables: u32) -> tuple<u32, u32, u32>;
 }}"""
 
 
@@ -261,6 +271,11 @@ class Puppet:
     def wait(self) -> tuple[int, int, int]:
         """Return the next event of the set: its code, the waitable and the payload."""
         code, handle, payload = self.call("wait", self.waitables)
+        return code, handle, payload
+
+    def spin(self) -> tuple[int, int, int]:
+        """Return the next event, as :meth:`wait`; the guest polls for it, and yields in between."""
+        code, handle, payload = self.call("spin", self.waitables)
         return code, handle, payload
 
     def ended(self, status: int) -> int:

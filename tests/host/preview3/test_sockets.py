@@ -268,6 +268,22 @@ def test_a_wait_for_one_byte_takes_few_steps_however_long_it_lasts(
         assert isolate or (seen[0] <= 2 and waits[0] <= 4)
 
 
+def test_a_guest_that_yields_instead_of_waiting_keeps_no_socket_waiting(isolate: bool) -> None:
+    with raw_server(echo) as port, puppet(isolate, LOCAL) as guest:
+        made = guest.create()
+        status = guest.connect(made, port)
+        if status & 15 == STARTED:
+            guest.join(status >> 4)
+            assert guest.spin()[1:] == (status >> 4, RETURNED)
+        writing, _ = guest.send(made)
+        reading, _ = guest.receive(made)
+        assert guest.call("bytes-read", reading, BYTES, 16) == BLOCKED
+        guest.join(reading)
+        assert guest.write(writing, b"spun") == (4, COMPLETED)
+        assert guest.spin() == (STREAM_READ, reading, 4 << 4)
+        assert guest.peek(BYTES, 4) == b"spun"
+
+
 def test_half_closed_connections_work_in_the_other_direction(isolate: bool) -> None:
     with listener() as (server, port), puppet(isolate, LOCAL) as guest:
         first, second = guest.connected(port), guest.connected(port)
