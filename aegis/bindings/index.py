@@ -522,7 +522,6 @@ INDEX = Index(
         "aegis.host.preview2.sockets": (
             "aegis.host.clocks",
             "aegis.host.net.network",
-            "aegis.host.preview2.io",
         ),
         "aegis.host.preview3.cli": (
             "aegis.host.blocking",
@@ -541,7 +540,7 @@ INDEX = Index(
             "aegis.policy.positions",
         ),
         "aegis.host.preview3.random": ("aegis.host.entropy",),
-        "aegis.host.preview3.sockets": (),
+        "aegis.host.preview3.sockets": ("aegis.host.net.network",),
     },
 )
 """Creating it raises ``AegisInternalError`` for rows that contradict one another."""
