@@ -94,6 +94,11 @@ if TYPE_CHECKING:
     from aegis.values import AnswerStep as AnswerStep
     from aegis.values import HostCall as HostCall
     from aegis.values import MemoryFault as MemoryFault
+    from aegis.wit.streams import ByteStreamReader as ByteStreamReader
+    from aegis.wit.streams import FutureReader as FutureReader
+    from aegis.wit.streams import FutureWriter as FutureWriter
+    from aegis.wit.streams import StreamReader as StreamReader
+    from aegis.wit.streams import StreamWriter as StreamWriter
     from aegis.wit.values import Bound as Bound
     from aegis.wit.values import Err as Err
     from aegis.wit.values import Ok as Ok
@@ -129,6 +134,7 @@ _HOMES = {
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox.sandbox": ("Sandbox",),
     "aegis.values": ("AnswerStep", "HostCall", "MemoryFault"),
+    "aegis.wit.streams": ("ByteStreamReader", "FutureReader", "FutureWriter", "StreamReader", "StreamWriter"),
     "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_system_clock_0_3 import INSTANT, Instant
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureSource, StreamSource
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -24,7 +25,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import AnyFuture, AnyStream, BitFlags, Err, MaybeAwaitable
+from aegis.wit.values import BitFlags, Err, MaybeAwaitable, Ok
 
 __all__ = [
     "ADVICE",
@@ -105,6 +106,7 @@ __all__ = [
     "NewTimestampTimestamp",
     "OpenFlags",
     "PathFlags",
+    "Shape1",
 ]
 
 Filesize: TypeAlias = int
@@ -483,11 +485,18 @@ class MetadataHashValue:
 class Descriptor(Protocol):
     """The resource ``descriptor``."""
 
-    def read_via_stream(self, offset: Filesize) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def read_via_stream(
+        self,
+        offset: Filesize,
+    ) -> MaybeAwaitable[tuple[ByteSource, FutureSource[Ok[None] | Err[ErrorCode]]]]: ...
 
-    def write_via_stream(self, data: AnyStream, offset: Filesize) -> MaybeAwaitable[AnyFuture]: ...
+    def write_via_stream(
+        self,
+        data: ByteStreamReader,
+        offset: Filesize,
+    ) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
-    def append_via_stream(self, data: AnyStream) -> MaybeAwaitable[AnyFuture]: ...
+    def append_via_stream(self, data: ByteStreamReader) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
     def advise(self, offset: Filesize, length: Filesize, advice: Advice) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
@@ -505,7 +514,7 @@ class Descriptor(Protocol):
         data_modification_timestamp: NewTimestamp,
     ) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
-    def read_directory(self) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def read_directory(self) -> MaybeAwaitable[Shape1]: ...
 
     def sync(self) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
@@ -563,6 +572,9 @@ class Descriptor(Protocol):
         path_flags: PathFlags,
         path: str,
     ) -> MaybeAwaitable[MetadataHashValue | Err[ErrorCode]]: ...
+
+
+Shape1: TypeAlias = tuple[StreamSource[DirectoryEntry], FutureSource[Ok[None] | Err[ErrorCode]]]
 
 
 class Host(Protocol):

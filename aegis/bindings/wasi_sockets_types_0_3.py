@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_types_0_3 import DURATION, Duration
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureSource, StreamSource
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -24,7 +25,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import AnyFuture, AnyStream, Err, MaybeAwaitable
+from aegis.wit.values import Err, MaybeAwaitable, Ok
 
 __all__ = [
     "DURATION",
@@ -243,11 +244,11 @@ class TcpSocket(Protocol):
 
     def connect(self, remote_address: IpSocketAddress) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
-    def listen(self) -> MaybeAwaitable[AnyStream | Err[ErrorCode]]: ...
+    def listen(self) -> MaybeAwaitable[StreamSource[TcpSocket] | Err[ErrorCode]]: ...
 
-    def send(self, data: AnyStream) -> MaybeAwaitable[AnyFuture]: ...
+    def send(self, data: ByteStreamReader) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
-    def receive(self) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def receive(self) -> MaybeAwaitable[tuple[ByteSource, FutureSource[Ok[None] | Err[ErrorCode]]]]: ...
 
     def get_local_address(self) -> MaybeAwaitable[IpSocketAddress | Err[ErrorCode]]: ...
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["HeldTcpSocket", "TcpSender"]
 
 _SECOND = 1_000_000_000
-_MAX_BACKLOG = 4096
+_MAX_QUEUED_CONNECTIONS = 4096
 _MAX_DENIED_CONNECTIONS = 16
-_MAX_KEEP_ALIVE = {"IDLE": 32767, "INTVL": 32767, "CNT": 127}
+_LARGEST_KEEP_ALIVE = {"IDLE": 32767, "INTVL": 32767, "CNT": 127}
 """The largest values that Linux accepts, in seconds and probes."""
 
 
@@ -79,7 +79,7 @@ class HeldTcpSocket(HeldSocket):
 
     def set_backlog(self, value: int) -> None:
         """Set the number of connections that may wait to be accepted."""
-        self._backlog = min(value, _MAX_BACKLOG)
+        self._backlog = min(value, _MAX_QUEUED_CONNECTIONS)
         if self.state == "listening":
             self.network.listen(self.shared.socket, self._backlog)
 
@@ -150,7 +150,9 @@ class HeldTcpSocket(HeldSocket):
         if not value:
             raise refuse(errno.EINVAL)
         whole = value if name == "CNT" else -(-value // _SECOND)
-        self.shared.socket.setsockopt(socket.IPPROTO_TCP, _keep_alive_option(name), min(whole, _MAX_KEEP_ALIVE[name]))
+        self.shared.socket.setsockopt(
+            socket.IPPROTO_TCP, _keep_alive_option(name), min(whole, _LARGEST_KEEP_ALIVE[name])
+        )
 
 
 def _keep_alive_option(name: str) -> int:

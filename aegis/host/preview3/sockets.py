@@ -19,8 +19,8 @@ from aegis.host.answering import answering_with
 from aegis.host.net.guest_lookup import GuestLookup
 from aegis.host.net.socket_errors import refuse, resolver_error_name
 from aegis.host.preview3.socket_types import ADDRESSES, code_of
-from aegis.host.preview3.tcp import TcpSocket
-from aegis.host.preview3.udp import UdpSocket
+from aegis.host.preview3.tcp import AsyncTcpSocket
+from aegis.host.preview3.udp import AsyncUdpSocket
 from aegis.values import Interest
 from aegis.wit.values import Err
 
@@ -117,10 +117,10 @@ class _NameLookup:
 class _SocketClass:
     """The static functions of a socket resource."""
 
-    def __init__(self, wasi: Wasi, made: Callable[[Wasi, int], TcpSocket | UdpSocket]) -> None:
+    def __init__(self, wasi: Wasi, made: Callable[[Wasi, int], AsyncTcpSocket | AsyncUdpSocket]) -> None:
         self._wasi, self._made = wasi, made
 
-    def create(self, address_family: IpAddressFamily) -> TcpSocket | UdpSocket:
+    def create(self, address_family: IpAddressFamily) -> AsyncTcpSocket | AsyncUdpSocket:
         try:
             return self._made(self._wasi, ADDRESSES.families[address_family])
         except OSError as error:
@@ -131,8 +131,8 @@ class _SocketTypes:
     """``wasi:sockets/types``."""
 
     def __init__(self, wasi: Wasi) -> None:
-        self.TcpSocket = _SocketClass(wasi, TcpSocket)
-        self.UdpSocket = _SocketClass(wasi, UdpSocket)
+        self.TcpSocket = _SocketClass(wasi, AsyncTcpSocket)
+        self.UdpSocket = _SocketClass(wasi, AsyncUdpSocket)
 
 
 def implementation(interface: str, wasi: Wasi) -> object:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
     from aegis.values import Promise
 
-__all__ = ["TcpSocket"]
+__all__ = ["AsyncTcpSocket"]
 
-_PIECE_BYTES = 65536
+_CHUNK_BYTES = 65536
 _CONNECTIONS_PER_READ = 16
 _CHECKED_AGAIN_SECONDS = 0.1
 """Time between two attempts to accept when the limit ``sockets`` is reached, or the system lacks resources."""
@@ -39,7 +39,7 @@ _LASTING = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 """Errors of accept(2) after which a socket accepts no more; all others are those of one connection."""
 
 
-class TcpSocket(SocketResource, HeldTcpSocket):
+class AsyncTcpSocket(SocketResource, HeldTcpSocket):
     """The resource ``tcp-socket``."""
 
     _sends = _receives = False
@@ -140,7 +140,7 @@ class TcpSocket(SocketResource, HeldTcpSocket):
 class _Connecting:
     """An attempt to connect. The guest has lent the socket to it, so it cannot drop the socket meanwhile."""
 
-    def __init__(self, owner: TcpSocket) -> None:
+    def __init__(self, owner: AsyncTcpSocket) -> None:
         self._owner = owner
 
     def ready(self) -> bool:
@@ -165,13 +165,13 @@ class _ConnectionSource:
     While the limit ``sockets`` is reached, connections wait in the queue of the system.
     """
 
-    def __init__(self, owner: TcpSocket) -> None:
+    def __init__(self, owner: AsyncTcpSocket) -> None:
         self._shared, self._owner = owner.shared.use(), owner
         self._not_before = 0.0
         """The ``time.monotonic()`` of the next attempt, after one that the system had no resources for."""
 
-    def take(self, count: int) -> list[TcpSocket] | None:
-        found: list[TcpSocket] = []
+    def take(self, count: int) -> list[AsyncTcpSocket] | None:
+        found: list[AsyncTcpSocket] = []
         while len(found) < min(count, _CONNECTIONS_PER_READ):
             try:
                 found.append(self._owner.next_connection())
@@ -206,7 +206,7 @@ class _PeerReader:
 
     def take(self, count: int) -> bytes | None:
         try:
-            data = self._shared.socket.recv(min(count, _PIECE_BYTES))
+            data = self._shared.socket.recv(min(count, _CHUNK_BYTES))
         except BlockingIOError:
             return None
         if not data:
@@ -235,7 +235,7 @@ class _PeerWriter:
     def room(self) -> int:
         if not self._sender.flushed():
             return 0
-        return _PIECE_BYTES if self._wasi.scope.wait(0, write=(self._sender.number(),))[1] else 0
+        return _CHUNK_BYTES if self._wasi.scope.wait(0, write=(self._sender.number(),))[1] else 0
 
     def give(self, data: bytes) -> None:
         self._sender.accept(data)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from aegis.host.net.endpoints import Endpoint
     from aegis.host.net.sockets import Address
 
-__all__ = ["UdpSocket"]
+__all__ = ["AsyncUdpSocket"]
 
 _DATAGRAMS_PER_CHECK = 16
 """Datagrams of peers that may not send that one check drops: a flood of them cannot keep it busy."""
 
 
-class UdpSocket(SocketResource, HeldUdpSocket):
+class AsyncUdpSocket(SocketResource, HeldUdpSocket):
     """The resource ``udp-socket``."""
 
     @answering
@@ -80,7 +80,7 @@ class UdpSocket(SocketResource, HeldUdpSocket):
 class _Sending:
     """A datagram that waits for room in the socket's buffer."""
 
-    def __init__(self, owner: UdpSocket, data: bytes, target: Endpoint) -> None:
+    def __init__(self, owner: AsyncUdpSocket, data: bytes, target: Endpoint) -> None:
         self._owner, self._data, self._target = owner, data, target
         self._error: OSError | None = None
 
@@ -112,7 +112,7 @@ class _Sending:
 class _Receiving:
     """A wait for a datagram that may arrive."""
 
-    def __init__(self, owner: UdpSocket) -> None:
+    def __init__(self, owner: AsyncUdpSocket) -> None:
         self._owner = owner
         self._came: tuple[bytes, Address] | None = None
         self._error: OSError | None = None
