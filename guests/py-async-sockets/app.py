@@ -46,7 +46,8 @@ async def send_all(made, text):
     writer, reader = wit_world.byte_stream()
     end = made.send(reader)
     with writer:
-        await writer.write_all(text)
+        for n in range(0, len(text), PIECE):
+            await writer.write_all(text[n : n + PIECE])
     result = await end.read()
     if isinstance(result, Err):
         raise result
