@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from aegis.policy import Policy as Policy
     from aegis.policy import RandomCapability as RandomCapability
     from aegis.policy import StdioCapability as StdioCapability
+    from aegis.policy import dump_policy as dump_policy
     from aegis.policy import load_policy as load_policy
     from aegis.policy import parse_policy as parse_policy
 
@@ -128,7 +129,7 @@ _HOMES = {
         # [capabilities: names]
         "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "Isolation",
         "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LoggingCapability", "NetworkCapability",
-        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy", "parse_policy",
+        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "dump_policy", "load_policy", "parse_policy",
         # [end]
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
@@ -150,7 +151,7 @@ __all__ = [
     "Metrics", "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
     "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ReaderGone",
     "ResourceHandle", "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage",
-    "WorkerCrashed", "__version__", "load_policy", "parse_policy", "run", "with_caller",
+    "WorkerCrashed", "__version__", "dump_policy", "load_policy", "parse_policy", "run", "with_caller",
     # [end]
 ]  # fmt: skip
 

@@ -18,6 +18,8 @@ _RESERVED = frozenset(
         "AnyFuture",
         "AnyStream",
         "AsyncExports",
+        "ClassVar",
+        "Literal",
         "ByteSource",
         "ByteStreamReader",
         "FutureReader",

@@ -37,7 +37,7 @@ from aegis.component.tasks.builtins import builtin_body
 from aegis.component.tasks.callee import TaskCallee
 from aegis.component.tasks.convert import HostElements, Numbers
 from aegis.component.tasks.entry import TaskEntry
-from aegis.component.tasks.host_calls import host_call_body
+from aegis.component.tasks.host_calls import overlapping
 from aegis.component.tasks.subtask import LoweredCall, guest_call_body
 from aegis.component.trampoline import (
     TRAMPOLINE_BITS,
@@ -286,7 +286,7 @@ class ComponentPlan(BasePlan):
             function = self.functions[index]
             types = [*(t for _, t in function.type.params), *([function.type.result] if function.type.result else [])]
             call = LoweredCall(of, function.type, context, numbering(types, self.numbers), raw=False)
-            return host_call_body(call, function, index)
+            return host_body(function, index, of, context, self.numbers, overlapping(call, function))
         return host_body(self.functions[index], index, of, context, self.numbers)
 
     def _task_body(self, of: CanonLower, lifted: CanonLift) -> Body:

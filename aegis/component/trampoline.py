@@ -15,13 +15,21 @@ from ctypes import c_char
 from functools import partial
 from struct import Struct
 from struct import error as struct_error
-from typing import Any
+from typing import Any, NamedTuple
 
 from aegis.component.call import numbering
 from aegis.component.call_source import has_borrows
 from aegis.component.conversion.blocks import store_at
 from aegis.component.conversion.coerce import ConversionError, fit
-from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
+from aegis.component.conversion.layout import (
+    MAX_FLAT_ASYNC_PARAMS,
+    MAX_FLAT_PARAMS,
+    MAX_FLAT_RESULTS,
+    flat,
+    has_handles,
+    has_pointers,
+    layout,
+)
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
 from aegis.component.handles import HandleEntry
@@ -43,6 +51,7 @@ from aegis.wit.values import Err, Ok
 __all__ = [
     "TRAMPOLINE_BITS",
     "Body",
+    "Overlap",
     "answering",
     "call_method",
     "guest_body",
@@ -106,6 +115,7 @@ def body(state, address):
             door.serving = function
             {call}
             door.serving = None
+{pending}
         returned = now()
 {ended}
 {lower}
@@ -117,17 +127,48 @@ def body(state, address):
         raise
     if watched: report(door, interface, named, begun, None)
 """
+_PENDING = """
+        if result.__class__ not in READY:
+            later = pending(door, result)
+            if later is not None:
+                wait(state, address, later, {lent}, begun if watched else 0.0)
+                return
+"""
+_READY = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None), Ok, Err})
+"""Classes of results that are complete when the host function returns."""
+_RETURNED = 2
+"""The state of a subtask that has returned (CanonicalABI.md, ``Subtask.State``)."""
+
+
+class Overlap(NamedTuple):
+    """How calls of a function that is async in WIT go on while its result is pending.
+
+    ``is_async`` is the canonical option ``async``. ``pending(door, result)`` returns the operation that a host function
+    returned instead of a result, or ``None``. ``wait(state, address, operation, lent, begun)`` completes the call when
+    the operation does; ``lent`` is the number of handles that were lent before the call.
+    """
+
+    is_async: bool
+    pending: Callable[[Any, Any], Any]
+    wait: Callable[[Any, int, Any, int, float], None]
 
 
 def host_body(
-    function: ImportedFunction, index: int, lowered: CanonLower, context: int, numbers: Sequence[int]
-) -> Body:
-    """Generate the body for an imported function; ``index`` is its index among the store's host functions."""
+    function: ImportedFunction, index: int, lowered: CanonLower, context: int, numbers: Sequence[int],
+    overlap: Overlap | None = None,
+) -> Body:  # fmt: skip
+    """Generate the body for an imported function; ``index`` is its index among the store's host functions.
+
+    ``overlap`` is for a function that is async in WIT.
+    """
     types = tuple(t for _, t in function.type.params)
     result = function.type.result
     numbered = numbering((*types, *(() if result is None else (result,))), numbers)
     lift = Lift(lowered.options.encoding, numbers=numbered)
-    lines, names, pointed = _lift_arguments(lift, types, result)
+    is_async = overlap is not None and overlap.is_async
+    most = MAX_FLAT_ASYNC_PARAMS if is_async else MAX_FLAT_PARAMS
+    pointed = result is not None and (is_async or len(flat(result)) > MAX_FLAT_RESULTS)
+    lines, names = _lift_arguments(lift, types, most, pointed=pointed)
     lower = Lower(lowered.options.encoding, numbers=numbered, beside=lift)
     method = function.method
     target = f"{names[0]}.{method}" if method else f"state.functions[{index}]"
@@ -135,10 +176,16 @@ def host_body(
     if isinstance(result, Result):
         call = f"try: {call}\n            except Err as error: result = error"
     first, store = _lower_result(function, lower, pointed)
-    ended = ""
-    if any(map(has_borrows, types)):
+    if is_async:
+        store += f"{lower.view('I')}[0] = {_RETURNED}\n"
+    ended = pending = ""
+    lends = any(map(has_borrows, types))
+    if lends:
         lines.insert(0, "lent = len(cx.handles.lent)")
         ended = "cx.handles.unlend(lent)"
+    if overlap is not None:
+        pending = _PENDING.format(lent="lent" if lends else "len(cx.handles.lent)")
+        lift.uses(READY=_READY, pending=overlap.pending, wait=overlap.wait)
     lift.uses(
         answering=answering(function), report=report_call, interface=function.interface or "(world)",
         named=function.name, clock=time.perf_counter, Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
@@ -146,7 +193,8 @@ def host_body(
         broken=_broken, method=partial(call_method, method or ""),
     )  # fmt: skip
     text = _HOST.format(
-        context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), call=call,
+        context=context, views=_views(lift, lower, types, most, pointed=pointed), pending=pending,
+        lift=_indented(lines), call=call,
         called="method" if method else target, values="".join(f"{v}, " for v in names),
         ended=textwrap.indent(ended, " " * 8), lower=textwrap.indent(first, " " * 8),
         store=textwrap.indent(store, " " * 8),
@@ -158,13 +206,13 @@ def _indented(lines: Sequence[str]) -> str:
     return textwrap.indent("\n".join(lines), "    ")
 
 
-def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) -> str:
+def _views(lift: Lift, lower: Lower, types: Sequence[WitType], most: int, *, pointed: bool) -> str:
     """Add the function that opens views of the core values at an address; return the view names, each with a comma.
 
     Calls from the same depth of the guest's stack pass the same address, so a small cache of views suffices.
     """
     count = sum(len(flat(t)) for t in types)
-    size = RAW_VALUE_BYTES * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
+    size = RAW_VALUE_BYTES * max(1, (1 if count > most else count) + pointed)
     array, formats, views = c_char * size, list(lower.formats), {}  # type: ignore[var-annotated]
 
     def new_views(address: int) -> tuple[memoryview, ...]:
@@ -181,12 +229,12 @@ def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) ->
 _FORMAT_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 
 
-def _lift_arguments(
-    lift: Lift, types: tuple[WitType, ...], result: WitType | None
-) -> tuple[list[str], list[str], bool]:
-    """Return the lines that read the arguments, their variables, and whether the result goes to an address."""
-    pointed = result is not None and len(flat(result)) > MAX_FLAT_RESULTS
-    spilled = sum(len(flat(t)) for t in types) > MAX_FLAT_PARAMS
+def _lift_arguments(lift: Lift, types: tuple[WitType, ...], most: int, *, pointed: bool) -> tuple[list[str], list[str]]:
+    """Return the lines that read the arguments, and their variables.
+
+    More than ``most`` flat values lie behind a pointer. ``pointed``: the result goes to an address.
+    """
+    spilled = sum(len(flat(t)) for t in types) > most
     formats = ["I"] if spilled else [form for t in types for form in lift.flat_formats(t)]
     words = [lift.fresh("w") for _ in formats]
     all_words, all_formats = [*words, *(["ret"] if pointed else [])], [*formats, *(["I"] if pointed else [])]
@@ -216,7 +264,7 @@ def _lift_arguments(
     if any(owns(t, _EVERY_KEY) for t in types):
         reading = ["try:", *(f"    {line}" for line in reading), "except BaseException:",
                    "    cx.handles.release_taken()", "    raise", "cx.handles.taken.clear()"]  # fmt: skip
-    return lines + reading, names, pointed
+    return lines + reading, names
 
 
 _EVERY_KEY = 1 << 32
@@ -386,7 +434,8 @@ def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[i
     types, result = tuple(t for _, t in of.params), of.result
     numbered = numbering((*types, *(() if result is None else (result,))), None)
     lift = Lift(lowered.options.encoding, raw=True, numbers=numbered)
-    lines, names, pointed = _lift_arguments(lift, types, result)
+    pointed = result is not None and len(flat(result)) > MAX_FLAT_RESULTS
+    lines, names = _lift_arguments(lift, types, MAX_FLAT_PARAMS, pointed=pointed)
     lower = Lower(lowered.options.encoding, raw=True, numbers=numbered, beside=lift)
     store = ""
     if result is not None:
@@ -402,7 +451,8 @@ def guest_body(lowered: CanonLower, context: int, callee: int, entering: tuple[i
         ended = "cx.handles.unlend(lent)"
     lift.uses(cannot_leave=cannot_leave, cannot_enter=cannot_enter, unaligned=unaligned, store_at=store_at)
     text = _GUEST.format(
-        context=context, views=_views(lift, lower, types, pointed), entering=entering, lift=_indented(lines),
+        context=context, views=_views(lift, lower, types, MAX_FLAT_PARAMS, pointed=pointed), entering=entering,
+        lift=_indented(lines),
         callee=callee, values=", ".join(names), ended=textwrap.indent(ended, "    "),
         lower=_indented(lower.lines), store=textwrap.indent(store, "    "),
     )  # fmt: skip

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.tasks.subtask import LoweredCall, Subtask, SubtaskState, views_at
-from aegis.component.trampoline import answering, call_method
+from aegis.component.trampoline import Overlap
+from aegis.engine.call.classify import host_failure
 from aegis.engine.call.trampoline import report_call
-from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import awaited_later
 from aegis.errors import CallError, HostError
 from aegis.values import Interest
 from aegis.wit.types import Result
 from aegis.wit.values import Err
 
-__all__ = ["Later", "host_call_body"]
+__all__ = ["Later", "overlapping"]
 
 
 @runtime_checkable
@@ -63,24 +62,23 @@ class _HostOperation:
         self._later.cancel()
 
 
-def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) -> Callable[[Any, int], None]:
-    """Return the body of a trampoline for an imported function; ``index`` is its index among the host functions."""
-    method, fallible = function.method, isinstance(function.type.result, Result)
-    now, called_or_answered = time.monotonic, answering(function)
-    interface, name = function.interface or "(world)", function.name
-    called = partial(call_method, method or "")
+def overlapping(call: LoweredCall, function: ImportedFunction) -> Overlap:
+    """Return how calls of a function that is async in WIT go on while the host function's result is pending."""
+    fallible = isinstance(function.type.result, Result)
+    interface, name, now = function.interface or "(world)", function.name, time.monotonic
 
-    def body(state: Any, address: int) -> None:
-        door = state.door
-        left = door.calls_left
-        if left <= 0 or door.stop is not None or now() >= door.deadline:
-            raise door.refused_call()
-        door.calls_left = left - 1
-        words = call.words(state, address)
-        subtask, views = Subtask(), views_at(address)
+    def pending(door: Any, result: Any) -> Any:
+        """Return the operation for a result that is not there yet, ``None`` for a value."""
+        if hasattr(type(result), "__await__"):
+            return awaited_later(door, result, str(function))
+        return result if isinstance(result, Later) else None
+
+    def wait(state: Any, address: int, later: Later, lent: int, begun: float) -> None:
+        """Complete the call when ``later`` is; return to the guest meanwhile if it called asynchronously."""
+        door, handles, watched, left_at = state.door, state.handles, state.observed, perf_counter()
+        words, views, subtask = call.words(state, address), views_at(address), Subtask()
         give = call.returner(state.contexts[call.context], words, views)
-        args = subtask.start(state.handles, lambda: call.values.lift(state.contexts[call.context], words))
-        target = called if method else state.functions[index]
+        subtask.start(handles, tuple, lent)
 
         def resolve(outcome: Callable[[], Any]) -> None:
             """Complete the call; ``outcome`` returns the function's result or raises its exception."""
@@ -89,7 +87,10 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 complete(outcome)
             except BaseException as error:
                 report(resumed, error)
-                raise
+                failure = host_failure(error, function)
+                if failure is error:
+                    raise
+                raise failure from error
             report(resumed, None)
 
         def report(resumed: float, error: BaseException | None) -> None:
@@ -116,60 +117,19 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 raise door.late(str(function))
             subtask.progress(SubtaskState.RETURNED)
 
-        started, begun, watched = now(), perf_counter(), state.observed
-        later: Any = None
+        def on_cancel() -> None:
+            """Cancel the function for the guest: it ends at once."""
+            resumed = perf_counter()
+            operation.cancel()
+            subtask.progress(SubtaskState.CANCELLED_BEFORE_RETURNED)
+            report(resumed, None)
 
-        def first() -> Any:
-            nonlocal later
-            door.serving = function
-            result = called_or_answered(door, target, args) if watched else target(*args)
-            door.serving = None
-            if isinstance(result, Later):
-                later = result
-            elif hasattr(type(result), "__await__"):
-                later = awaited_later(door, result, str(function))
-            return result
-
-        try:
-            outcome = _called(first)
-        except BaseException as error:
-            if watched:
-                report_call(door, interface, name, begun, error)
-            raise
-        left_at = perf_counter()
-        if now() - started > NEAR:
-            secure_after(function)
-        if later is None:
-            resolve(outcome)
+        operation = _HostOperation(state, later, resolve)
+        if later.ready():
+            operation.complete()
         else:
-            operation = _HostOperation(state, later, resolve)
-            if later.ready():
-                operation.complete()
-            else:
-
-                def on_cancel() -> None:
-                    """Cancel the function for the guest: it ends at once."""
-                    resumed = perf_counter()
-                    operation.cancel()
-                    subtask.progress(SubtaskState.CANCELLED_BEFORE_RETURNED)
-                    report(resumed, None)
-
-                subtask.on_cancel = on_cancel
-                state.tasks.expect(operation)
+            subtask.on_cancel = on_cancel
+            state.tasks.expect(operation)
         call.finish(state, subtask, views)
 
-    return body
-
-
-def _called(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Call a function now; return the function that returns its result, or raises an ``Err`` that it raised."""
-    try:
-        value = function()
-    except Err as declared:
-        error = declared
-
-        def fail() -> Any:
-            raise error
-
-        return fail
-    return lambda: value
+    return Overlap(call.is_async, pending, wait)

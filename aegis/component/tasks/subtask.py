@@ -68,9 +68,14 @@ class Subtask(Waitable):
             entry.lends -= 1
         self.lenders = None
 
-    def start(self, handles: Any, lift: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Lift the arguments as the callee starts; the loans among them last until the end of the call."""
-        mark = len(handles.lent)
+    def start(
+        self, handles: Any, lift: Callable[[], tuple[Any, ...]], before: int | None = None
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Lift the arguments as the callee starts; the loans among them last until the end of the call.
+
+        ``before`` is the number of loans before them, if the arguments were lifted already.
+        """
+        mark = len(handles.lent) if before is None else before
         args = lift()
         assert self.lenders is not None
         self.lenders += handles.lent[mark:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from aegis.bindings import wasi_http_types as types
@@ -20,7 +21,7 @@ _RECORDS = {
 def error_code(fault: HttpFault) -> Any:
     """Return the case of ``error-code`` for a fault."""
     cls = getattr(types, f"ErrorCode{pascal(fault.code)}")
-    if not cls.__dataclass_fields__:
+    if not fields(cls):
         return cls()
     record = _RECORDS.get(fault.code)
     if record is not None:

@@ -138,7 +138,7 @@ def read_all(stream: Any) -> bytes:
         try:
             data += stream.blocking_read(1 << 40)
         except Err as end:
-            if isinstance(end.value, types.ErrorCodeConnectionTerminated) or hasattr(end.value, "value"):
+            if isinstance(end.value, types.ErrorCodeConnectionTerminated) or end.value.value is not None:
                 raise Err(end.value.value.code) from None
             return bytes(data)
 
