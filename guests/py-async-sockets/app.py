@@ -117,9 +117,7 @@ class Run(exports.Run):
             made.bind(at("127.0.0.1", 0))
             with made.listen() as connections:
                 port = made.get_local_address().value.port
-                clients = [
-                    asyncio.ensure_future(exchange("127.0.0.1", port, b"%d" % n)) for n in range(int(count))
-                ]
+                clients = [asyncio.ensure_future(exchange("127.0.0.1", port, b"%d" % n)) for n in range(int(count))]
                 served = []
                 while len(served) < int(count):
                     served += [asyncio.ensure_future(echo(one)) for one in await connections.read(10)]
