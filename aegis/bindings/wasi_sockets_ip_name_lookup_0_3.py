@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_sockets_types_0_3 import IP_ADDRESS, IpAddress
 from aegis.wit.types import Function, Interface, List, Option, Result, Variant
@@ -30,31 +30,47 @@ __all__ = [
 class ErrorCodeAccessDenied:
     """``access-denied`` of ``error-code``."""
 
+    case: ClassVar[Literal["access-denied"]] = "access-denied"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInvalidArgument:
     """``invalid-argument`` of ``error-code``."""
+
+    case: ClassVar[Literal["invalid-argument"]] = "invalid-argument"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNameUnresolvable:
     """``name-unresolvable`` of ``error-code``."""
 
+    case: ClassVar[Literal["name-unresolvable"]] = "name-unresolvable"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTemporaryResolverFailure:
     """``temporary-resolver-failure`` of ``error-code``."""
+
+    case: ClassVar[Literal["temporary-resolver-failure"]] = "temporary-resolver-failure"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodePermanentResolverFailure:
     """``permanent-resolver-failure`` of ``error-code``."""
 
+    case: ClassVar[Literal["permanent-resolver-failure"]] = "permanent-resolver-failure"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeOther:
     """``other`` of ``error-code``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_types_0_3 import DURATION, Duration
 from aegis.wit.streams import ByteSource, ByteStreamReader, FutureSource, StreamSource
@@ -81,76 +81,119 @@ __all__ = [
 class ErrorCodeAccessDenied:
     """``access-denied`` of ``error-code``."""
 
+    case: ClassVar[Literal["access-denied"]] = "access-denied"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNotSupported:
     """``not-supported`` of ``error-code``."""
+
+    case: ClassVar[Literal["not-supported"]] = "not-supported"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInvalidArgument:
     """``invalid-argument`` of ``error-code``."""
 
+    case: ClassVar[Literal["invalid-argument"]] = "invalid-argument"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeOutOfMemory:
     """``out-of-memory`` of ``error-code``."""
+
+    case: ClassVar[Literal["out-of-memory"]] = "out-of-memory"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTimeout:
     """``timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["timeout"]] = "timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInvalidState:
     """``invalid-state`` of ``error-code``."""
+
+    case: ClassVar[Literal["invalid-state"]] = "invalid-state"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeAddressNotBindable:
     """``address-not-bindable`` of ``error-code``."""
 
+    case: ClassVar[Literal["address-not-bindable"]] = "address-not-bindable"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeAddressInUse:
     """``address-in-use`` of ``error-code``."""
+
+    case: ClassVar[Literal["address-in-use"]] = "address-in-use"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeRemoteUnreachable:
     """``remote-unreachable`` of ``error-code``."""
 
+    case: ClassVar[Literal["remote-unreachable"]] = "remote-unreachable"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionRefused:
     """``connection-refused`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-refused"]] = "connection-refused"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionBroken:
     """``connection-broken`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-broken"]] = "connection-broken"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionReset:
     """``connection-reset`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-reset"]] = "connection-reset"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionAborted:
     """``connection-aborted`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-aborted"]] = "connection-aborted"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDatagramTooLarge:
     """``datagram-too-large`` of ``error-code``."""
+
+    case: ClassVar[Literal["datagram-too-large"]] = "datagram-too-large"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeOther:
     """``other`` of ``error-code``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 
@@ -189,6 +232,7 @@ Ipv6Address: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 class IpAddressIpv4:
     """``ipv4`` of ``ip-address``."""
 
+    case: ClassVar[Literal["ipv4"]] = "ipv4"
     value: Ipv4Address
 
 
@@ -196,6 +240,7 @@ class IpAddressIpv4:
 class IpAddressIpv6:
     """``ipv6`` of ``ip-address``."""
 
+    case: ClassVar[Literal["ipv6"]] = "ipv6"
     value: Ipv6Address
 
 
@@ -224,6 +269,7 @@ class Ipv6SocketAddress:
 class IpSocketAddressIpv4:
     """``ipv4`` of ``ip-socket-address``."""
 
+    case: ClassVar[Literal["ipv4"]] = "ipv4"
     value: Ipv4SocketAddress
 
 
@@ -231,6 +277,7 @@ class IpSocketAddressIpv4:
 class IpSocketAddressIpv6:
     """``ipv6`` of ``ip-socket-address``."""
 
+    case: ClassVar[Literal["ipv6"]] = "ipv6"
     value: Ipv6SocketAddress
 
 
