@@ -432,6 +432,14 @@ INDEX = Index(
             place="worker",
         ),
         Provided(
+            interface="wasi:sockets/ip-name-lookup",
+            version="0.3.0",
+            capability="network",
+            bindings="aegis.bindings.wasi_sockets_ip_name_lookup_0_3",
+            implementation="aegis.host.preview3.sockets",
+            place="worker",
+        ),
+        Provided(
             interface="wasi:sockets/network",
             version="0.2.12",
             capability="network",
@@ -453,6 +461,14 @@ INDEX = Index(
             capability="network",
             bindings="aegis.bindings.wasi_sockets_tcp",
             implementation="aegis.host.preview2.sockets",
+            place="worker",
+        ),
+        Provided(
+            interface="wasi:sockets/types",
+            version="0.3.0",
+            capability="network",
+            bindings="aegis.bindings.wasi_sockets_types_0_3",
+            implementation="aegis.host.preview3.sockets",
             place="worker",
         ),
         Provided(
@@ -506,7 +522,6 @@ INDEX = Index(
         "aegis.host.preview2.sockets": (
             "aegis.host.clocks",
             "aegis.host.net.network",
-            "aegis.host.preview2.io",
         ),
         "aegis.host.preview3.cli": (
             "aegis.host.blocking",
@@ -525,6 +540,7 @@ INDEX = Index(
             "aegis.policy.positions",
         ),
         "aegis.host.preview3.random": ("aegis.host.entropy",),
+        "aegis.host.preview3.sockets": ("aegis.host.net.network",),
     },
 )
 """Creating it raises ``AegisInternalError`` for rows that contradict one another."""

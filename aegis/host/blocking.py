@@ -9,9 +9,9 @@ from itertools import islice
 
 from aegis.support.descriptors import above_standard
 from aegis.support.lean import Any, TypeVar
-from aegis.values import CallScope
+from aegis.values import CallScope, Interest
 
-__all__ = ["in_order", "synced"]
+__all__ = ["DiskSync", "in_order"]
 
 _RUN_VALUES = 1 << 14
 """Values that are sorted at once, in some milliseconds; the deadline is checked between two such runs."""
@@ -19,31 +19,68 @@ _RUN_VALUES = 1 << 14
 _Value = TypeVar("_Value")
 
 
-def synced(descriptor: int, scope: CallScope, *, data: bool = False) -> None:
-    """Wait until the bytes written to ``descriptor`` are on the disk (``fsync``; ``data``: ``fdatasync``).
+class DiskSync:
+    """A wait until the bytes written to a descriptor are on the disk (``fsync``; ``data``: ``fdatasync``).
 
     A slow disk may take minutes, and no signal interrupts fsync(2). So a thread waits for the disk, with a duplicate
-    of the descriptor, and the call waits for the thread. When the call ends first, the thread ends by itself later.
+    of the descriptor. When the call ends first, the thread ends by itself later.
     """
-    sync = getattr(os, "fdatasync", os.fsync) if data else os.fsync
-    own = above_standard(os.dup(descriptor))
-    failures: list[OSError] = []
-    try:
-        reading, writing = map(above_standard, os.pipe())
-    except OSError:
-        os.close(own)
-        raise
-    try:
-        _begin(lambda: sync(own), failures, (own, writing))
-        scope.wait(read=(reading,))
-    finally:
-        os.close(reading)
-    if failures:
-        raise failures[0]
+
+    def __init__(self, descriptor: int, scope: CallScope, *, data: bool = False) -> None:
+        sync = getattr(os, "fdatasync", os.fsync) if data else os.fsync
+        self._scope = scope
+        self._failures: list[OSError] = []
+        self.finished = False
+        """Whether the thread has ended, which an abandoned wait does not end."""
+        own = above_standard(os.dup(descriptor))
+        try:
+            self._reading, writing = map(above_standard, os.pipe())
+        except OSError:
+            os.close(own)
+            raise
+        try:
+            _begin(lambda: sync(own), self._failures, (own, writing), self._finish)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _finish(self) -> None:
+        self.finished = True
+
+    def ready(self) -> bool:
+        """Return whether the bytes are on the disk, or that failed."""
+        return bool(self._scope.wait(0, read=(self._reading,))[0])
+
+    def interest(self) -> Interest:
+        """Return the descriptor to wait for."""
+        return Interest(read=(self._reading,))
+
+    def result(self) -> None:
+        """End the wait when it is ready; raise ``OSError`` if the system could not write the bytes."""
+        self.cancel()
+        if self._failures:
+            raise self._failures[0]
+
+    def cancel(self) -> None:
+        """Stop waiting; a second call does nothing."""
+        reading, self._reading = self._reading, -1
+        if reading >= 0:
+            os.close(reading)
+
+    def wait(self) -> None:
+        """Wait no longer than until the deadline, and return the result."""
+        try:
+            self._scope.wait(read=(self._reading,))
+        except BaseException:
+            self.cancel()
+            raise
+        self.result()
 
 
-def _begin(function: Callable[[], object], failures: list[OSError], held: tuple[int, ...]) -> None:
-    """Start a thread that calls ``function`` and then closes the descriptors ``held``."""
+def _begin(
+    function: Callable[[], object], failures: list[OSError], held: tuple[int, ...], finish: Callable[[], None]
+) -> None:
+    """Start a thread that calls ``function``, then ``finish``, and closes the descriptors ``held``."""
 
     def run() -> None:
         try:
@@ -51,6 +88,7 @@ def _begin(function: Callable[[], object], failures: list[OSError], held: tuple[
         except OSError as error:
             failures.append(error)
         finally:
+            finish()
             for descriptor in held:
                 os.close(descriptor)
 

@@ -16,6 +16,7 @@ from aegis.limits import Limits
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
+    from aegis.host.blocking import DiskSync
     from aegis.host.files.open_file import OpenFileCount
     from aegis.host.grants import Grants
     from aegis.wit.index import Provided
@@ -30,6 +31,8 @@ class Wasi:
         self.grants, self.scope, self.limits = grants, scope, limits
         self._made: dict[str, object] = {}
         self._files: OpenFileCount | None = None
+        self.disk_syncs: list[DiskSync] = []
+        """Waits for the disk whose threads have not ended."""
         grants.on_close(self._made.clear)  # the objects refer to this one: break the cycle
 
     def implementation(self, row: Provided) -> object:

@@ -5,6 +5,8 @@ Python's own libraries in the guest import WASI 0.2, so each run also has both v
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,29 @@ def test_limits_hold_for_streams(isolate: bool, tmp_path: Path) -> None:
     ended = run(isolate, "echo", stdio=StdioCapability(stdin=bytes(300_000)), stdout=100_000)
     assert isinstance(ended.error, OutputExceeded)
     assert len(ended.stdout) == 100_000
+
+
+def test_other_tasks_go_on_while_one_waits_for_the_disk(
+    isolate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In process the disk waits for the guest's output, which a scheduler that waited for the disk would never see."""
+    written, late = threading.Event(), []
+
+    def store(_: int) -> None:
+        late.append(not written.wait(60))
+
+    def watch(event: Any) -> None:
+        if event.kind == "host_function_called" and "write-via-stream" in getattr(event, "name", ""):
+            written.set()
+
+    if not isolate:
+        monkeypatch.setattr(os, "fsync", store)
+        monkeypatch.setattr(os, "fdatasync", store)
+    writing = FilesystemCapability.read_write(tmp_path)
+    ended = run(isolate, "store", "file", filesystem=writing, subscribers=[watch])
+    assert ended.stdout == b"meanwhile\nstored\n"
+    assert late == ([] if isolate else [False] * 3)
+    assert run(isolate, "store", "file").exit_code != 0
 
 
 def test_exit_codes(isolate: bool) -> None:

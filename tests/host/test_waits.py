@@ -20,7 +20,7 @@ import pytest
 from aegis import Aegis, ClockCapability, KeyValueCapability, MemoryStore
 from aegis.engine.call.door import Door
 from aegis.errors import Cancelled, DeadlineExceeded
-from aegis.host.blocking import in_order, synced
+from aegis.host.blocking import DiskSync, in_order
 from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.limits import Limits
 from tests.host.http.client import Client, silent, wait_for
@@ -193,7 +193,7 @@ def slow_disk(timeout: float) -> Iterator[Wait]:
     before = os.fsync
     os.fsync = lambda _: go.wait(60) and None  # type: ignore[assignment,func-returns-value]
     try:
-        yield door, lambda: synced(descriptor, door)
+        yield door, lambda: DiskSync(descriptor, door).wait()
     finally:
         os.fsync = before
         go.set()
@@ -336,15 +336,15 @@ def test_a_sync_is_done_and_its_failure_reported(tmp_path: Path, monkeypatch: py
     before = descriptors()
     with (tmp_path / "file").open("w") as file:
         file.write("text")
-        synced(file.fileno(), door)
-        synced(file.fileno(), door, data=True)
+        DiskSync(file.fileno(), door).wait()
+        DiskSync(file.fileno(), door, data=True).wait()
 
         def fails(_: int) -> None:
             raise OSError(5, "no")
 
         monkeypatch.setattr(os, "fsync", fails)
         with pytest.raises(OSError, match="no"):
-            synced(file.fileno(), door)
+            DiskSync(file.fileno(), door).wait()
     door.close()
     assert descriptors() <= before
 

@@ -282,6 +282,6 @@ def test_without_a_row_the_version_is_not_served() -> None:
     runtime = Aegis(cache=False)
     with pytest.raises(LinkError, match=r"lacks|not provide|no such|missing"):
         runtime.sandbox(runtime.load_wat(GUEST_OF.format(version="0.4.0")))
-    text = GUEST_OF.format(version="0.3.0").replace("wasi:random/random", "wasi:sockets/types")
+    text = GUEST_OF.format(version="0.3.0").replace("wasi:random/random", "wasi:io/streams")
     with pytest.raises(LinkError, match=r"WASI 0\.3"):
         runtime.sandbox(runtime.load_wat(text))

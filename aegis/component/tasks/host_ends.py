@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyBuffer, CopyEnd, CopyResult, CopyState, OnCopy, OnDone
@@ -16,7 +16,7 @@ from aegis.component.traps import trap
 from aegis.errors import CallError, HostError
 from aegis.values import Ended, Interest
 
-__all__ = ["ElementSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
+__all__ = ["ElementSink", "FlushingSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
 
 _MAX_COPY_ELEMENTS = 1 << 16
 """Elements copied at once between a guest and the host."""
@@ -39,6 +39,14 @@ class ElementSink(Protocol):
 
     def close(self) -> None:
         """Note that no more elements come."""
+
+
+@runtime_checkable
+class FlushingSink(ElementSink, Protocol):
+    """A sink that accepts elements before it has passed them on, such as one that writes to a socket."""
+
+    def flushed(self) -> bool:
+        """Pass on what is possible now; return whether nothing is left, or it failed. Never block."""
 
 
 def take_end(instance: Any, handles: Any, index: int, shape: Hashable) -> Any:
@@ -236,7 +244,8 @@ class HostPump:
         self, shared: Any, sink: ElementSink, typed: HostElements, tasks: Any, ended: Callable[[], None]
     ) -> None:
         self._shared, self._sink, self._typed, self._tasks, self._ended = shared, sink, typed, tasks, ended
-        self._over = self._reading = self._again = False
+        self._over = self._closed = self._reading = self._again = False
+        self._flushing = sink if isinstance(sink, FlushingSink) else None
         tasks.keep(self)
         self._begin()
 
@@ -279,7 +288,9 @@ class HostPump:
             self._finish()
 
     def ready(self) -> bool:
-        """Return whether the sink has room."""
+        """Return whether the sink has room; after the end of the stream, whether it is flushed."""
+        if self._over and self._flushing is not None:
+            return self._flushing.flushed()
         return self._sink.ready()
 
     def interest(self) -> Interest:
@@ -287,19 +298,31 @@ class HostPump:
         return self._sink.interest()
 
     def complete(self) -> None:
-        """Read again: the sink has room."""
-        self._begin()
+        """Read again, since the sink has room, or end after the last elements."""
+        if self._over:
+            self._flush()
+        else:
+            self._begin()
 
     def cancel(self) -> None:
         """Give up, because the store is closed."""
-        if not self._over:
-            self._over = True
+        self._over = True
+        if not self._closed:
+            self._closed = True
             self._sink.close()
 
     def _finish(self) -> None:
         if not self._over:
             self._over = True
-            self._tasks.release(self)
             self._shared.drop()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Close the sink, once it has passed on what it accepted."""
+        if self._flushing is not None and not self._flushing.flushed():
+            self._tasks.expect(self)
+        elif not self._closed:
+            self._closed = True
+            self._tasks.release(self)
             self._sink.close()
             self._ended()

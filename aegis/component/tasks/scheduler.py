@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from aegis.component.tasks.callee import BoundCallee
@@ -34,6 +35,7 @@ class Scheduler:
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
+        self._next_check = 0.0
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
@@ -107,6 +109,7 @@ class Scheduler:
         """Run tasks and complete host operations until ``until()``."""
         while not until():
             if self.give_turn():
+                self._check()
                 continue
             if self.operations or self.may_hear():
                 self._wait()
@@ -155,14 +158,29 @@ class Scheduler:
 
     def _wait(self) -> None:
         """Wait until an operation is complete, and complete all that are."""
-        done = [operation for operation in self.operations if operation.ready()]
-        if not done and not self._posts:
+        if not self._complete() and not self._posts:
             self._state.wait_for(list(self.operations))
-            done = [operation for operation in self.operations if operation.ready()]
+            self._complete()
+        self.door.check_time()
+
+    def _complete(self) -> bool:
+        """Complete all operations that are ready; return whether any was."""
+        done = [operation for operation in self.operations if operation.ready()]
         for operation in done:
             if self.operations.pop(operation, operation) is None:
                 operation.complete()
-        self.door.check_time()
+        return bool(done)
+
+    def _check(self) -> None:
+        """Complete operations while tasks are ready, since a task that yields in a loop may wait for one.
+
+        The checks take a tenth of the time at most, however many operations there are.
+        """
+        if self.operations and monotonic() >= self._next_check:
+            begun = monotonic()
+            self._complete()
+            now = monotonic()
+            self._next_check = now + 10 * (now - begun)
 
     def _deadlock(self) -> BaseException:
         if any(condition() for condition in self._blocked[:-1]):
@@ -206,6 +224,8 @@ class Scheduler:
         task = self.current
         if task is not None and task.deliver_cancel(cancellable):
             return True
+        if task is not None and task.callee.is_async:
+            self._check()
         if task is not None and task.callee.is_async and self.ready:
             turns = [len(self.ready)]
 

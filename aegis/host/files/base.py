@@ -17,8 +17,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from aegis.support.lean import Literal, Protocol, TypeAlias
+from aegis.support.lean import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from aegis.values import CallScope
+
+if TYPE_CHECKING:
+    from aegis.host.blocking import DiskSync
 
 __all__ = ["DirectoryHandle", "FileHandle", "Handle", "TimesOf"]
 
@@ -72,6 +75,10 @@ class FileHandle(Protocol):
 
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Wait until written bytes are stored, no longer than the deadline; ``data``: without times (``fdatasync``)."""
+        ...
+
+    def begin_sync(self, scope: CallScope, *, data: bool) -> DiskSync | None:
+        """Begin to store written bytes; return the wait for it, ``None`` if there is none."""
         ...
 
     def set_times(self, times: TimesOf) -> os.stat_result:
@@ -179,6 +186,10 @@ class DirectoryHandle(Protocol):
 
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Wait until the directory's entries are stored, no longer than the deadline."""
+        ...
+
+    def begin_sync(self, scope: CallScope, *, data: bool) -> DiskSync | None:
+        """Begin to store the directory's entries; return the wait for it, ``None`` if there is none."""
         ...
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from aegis.support.descriptors import above_standard
 from aegis.support.lean import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from aegis.host.blocking import DiskSync
     from aegis.host.files.base import DirectoryHandle, TimesOf
     from aegis.values import CallScope
 
@@ -119,9 +120,13 @@ class HostFile:
 
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Wait until written bytes are on the disk, no longer than the deadline."""
-        from aegis.host.blocking import synced  # few guests call it, and it loads threading
+        self.begin_sync(scope, data=data).wait()
 
-        synced(self.descriptor, scope, data=data)
+    def begin_sync(self, scope: CallScope, *, data: bool) -> DiskSync:
+        """Begin to write bytes to the disk; return the wait for it."""
+        from aegis.host.blocking import DiskSync  # few guests call it, and it loads threading
+
+        return DiskSync(self.descriptor, scope, data=data)
 
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times; return the status afterwards."""
@@ -180,9 +185,13 @@ class HostDirectory:
 
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Wait until the directory's entries are on the disk, no longer than the deadline."""
-        from aegis.host.blocking import synced
+        self.begin_sync(scope, data=data).wait()
 
-        synced(self.descriptor, scope, data=data)
+    def begin_sync(self, scope: CallScope, *, data: bool) -> DiskSync:
+        """Begin to write the directory's entries to the disk; return the wait for it."""
+        from aegis.host.blocking import DiskSync
+
+        return DiskSync(self.descriptor, scope, data=data)
 
     # -- looking -------------------------------------------------------------------------------
 

@@ -138,6 +138,9 @@ class MemoryFile:
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Do nothing: there is no disk to wait for."""
 
+    def begin_sync(self, scope: CallScope, *, data: bool) -> None:
+        """Return ``None``: there is nothing to wait for."""
+
     def set_times(self, times: TimesOf) -> os.stat_result:
         """Set access and modification times; return the status afterwards."""
         if not self.writable:
@@ -169,6 +172,9 @@ class MemoryDirectory:
 
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Do nothing: there is no disk to wait for."""
+
+    def begin_sync(self, scope: CallScope, *, data: bool) -> None:
+        """Return ``None``: there is nothing to wait for."""
 
     def check_writable(self, path: str, *, follow: bool = False) -> None:
         """Raise ``GrantRefused`` if the grant does not allow changing the file at ``path``."""

@@ -62,6 +62,9 @@ class SingleFiles:
     def sync(self, scope: CallScope, *, data: bool) -> None:
         """Do nothing: the directory is on no disk."""
 
+    def begin_sync(self, scope: CallScope, *, data: bool) -> None:
+        """Return ``None``: there is nothing to wait for."""
+
     def _find(self, path: str) -> GrantedFile | None:
         """Return the file at ``path``, ``None`` for the directory itself."""
         if not path:

@@ -138,11 +138,16 @@ class Network:
 
     def look_up(self, name: str) -> Lookup:
         """Begin to look up a name that was judged; raise ``OSError`` when too many look-ups are under way."""
-        if self.full() or len(self._lookups) >= LOOKUPS_AT_ONCE:
+        if self.full() or not self.may_begin_lookup():
             raise OSError("too many names are being looked up")
         lookup = self._begin(name)
         self._lookups.add(lookup)
         return lookup
+
+    def may_begin_lookup(self) -> bool:
+        """Return whether fewer look-ups are under way than a sandbox may have at the same time."""
+        self._drop_finished()
+        return len(self._lookups) < LOOKUPS_AT_ONCE
 
     def answered(self, lookup: Lookup) -> list[str]:
         """Return the addresses of a finished look-up that the policy allows, and remember their name."""
@@ -218,9 +223,13 @@ class Network:
         return self._opener.connect(opened, address, purpose)
 
     def send_datagram(self, opened: socket.socket, data: bytes, address: Address) -> None:
-        """Send a datagram to an address that was judged."""
+        """Send a datagram to an address that was judged; one without room in the socket's buffer is not counted."""
         self.charge(len(data))
-        self._opener.send(opened, data, address)
+        try:
+            self._opener.send(opened, data, address)
+        except BlockingIOError:
+            self.charge(-len(data))
+            raise
 
     def receive_datagram(self, opened: socket.socket, *, listening: bool = False) -> tuple[bytes, Address] | None:
         """Return the next datagram and its sender, ``None`` in place of one that the policy denies.

@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import TYPE_CHECKING
 
-from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
+from aegis.bindings.wasi_sockets_network import ErrorCode
 from aegis.bindings.wasi_sockets_udp import IncomingDatagram, OutgoingDatagram
 from aegis.errors import GuestTrap
-from aegis.host.net.sockets import MAX_DATAGRAM_BYTES
+from aegis.host.net.udp_socket import HeldUdpSocket
 from aegis.host.preview2.io import Interest, Pollable
-from aegis.host.preview2.socket_address import answering, endpoint_of, refuse, wit_address
-from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
+from aegis.host.preview2.socket_address import ADDRESSES, answering, refuse
+from aegis.host.preview2.socket_base import PollableSocket
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
-    from aegis.host.net.sockets import Address
-    from aegis.host.preview2.socket_address import Endpoint, IpSocketAddress
-    from aegis.host.wasi import Wasi
+    from aegis.host.net.endpoints import Endpoint
+    from aegis.host.net.held_socket import SharedSocket
+    from aegis.host.preview2.socket_address import IpSocketAddress
 
 __all__ = ["UdpSocket"]
 
-_UNSPECIFIED = ("0.0.0.0", "::")
 _DATAGRAMS_PER_CALL = 16
 
 
-class UdpSocket(SocketBase):
-    """The resource ``udp-socket``. Its peer is kept here; the system's socket is not connected."""
+class UdpSocket(PollableSocket, HeldUdpSocket):
+    """The resource ``udp-socket``; WASI 0.2 has the state ``bind-started`` besides."""
 
-    def __init__(self, wasi: Wasi, family: IpAddressFamily) -> None:
-        super().__init__(wasi, family, new_socket(wasi.grants.network, family, socket.SOCK_DGRAM))
-        self.state = "unbound"
-        self.open_to_all = False
-        self.remote: Endpoint | None = None
-        self.pair = 0
-        """The number of the latest pair of streams, the only one that works."""
+    pair = 0
+    """The number of the latest pair of streams, the only one that works."""
 
     @answering
     def start_bind(self, network: object, local_address: IpSocketAddress) -> None:
-        endpoint = endpoint_of(local_address, self.family)
-        host, port = endpoint[:2]
-        if self.state != "unbound":
-            raise refuse(ErrorCode.INVALID_STATE)
-        if port or host not in _UNSPECIFIED:
-            # With a rule for listening, every peer that no rule denies may send to it; without one, only the peers
-            # that it may send to.
-            if not self.network.may_listen("udp", host, port):
-                raise refuse(ErrorCode.ACCESS_DENIED)
-            self.open_to_all = True
-        self.network.bind(self.shared.socket, endpoint.system())
+        self.bind_to(ADDRESSES.endpoint_of(local_address, self.family))
         self.state = "bind-started"
 
     @answering
@@ -62,37 +45,27 @@ class UdpSocket(SocketBase):
     def stream(self, remote_address: IpSocketAddress | None) -> tuple[IncomingDatagramStream, OutgoingDatagramStream]:
         if self.state != "bound":
             raise refuse(ErrorCode.INVALID_STATE)
-        remote = None if remote_address is None else _remote(remote_address, self.family)
-        if remote is not None and not self.network.may_connect("udp", *remote[:2]):
-            raise refuse(ErrorCode.ACCESS_DENIED)
-        self.remote = remote
+        self.set_remote(None if remote_address is None else ADDRESSES.endpoint_of(remote_address, self.family))
         self.pair += 1
-        return IncomingDatagramStream(self, remote), OutgoingDatagramStream(self, remote)
+        return IncomingDatagramStream(self, self.remote), OutgoingDatagramStream(self, self.remote)
 
     @answering
     def local_address(self) -> IpSocketAddress:
         if self.state == "unbound":
             raise refuse(ErrorCode.INVALID_STATE)
-        return self._local()
+        return self._address(self.local_name())
 
     @answering
     def remote_address(self) -> IpSocketAddress:
         if self.remote is None:
             raise refuse(ErrorCode.INVALID_STATE)
-        return wit_address(self.remote, self.family)
+        return self._address(self.remote)
 
     def unicast_hop_limit(self) -> int:
         return self.hop_limit()
 
     def set_unicast_hop_limit(self, value: int) -> None:
         self.set_hop_limit(value)
-
-
-def _remote(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
-    endpoint = endpoint_of(address, family)
-    if not endpoint.port or endpoint.host in _UNSPECIFIED:
-        raise refuse(ErrorCode.INVALID_ARGUMENT)
-    return endpoint
 
 
 class _DatagramStream:
@@ -139,22 +112,13 @@ class IncomingDatagramStream(_DatagramStream):
                 break
             with contextlib.suppress(ConnectionError):
                 try:
-                    came = self._next()
+                    came = self.owner.next_datagram(self.remote)
                 except BlockingIOError:
                     break
                 if came is not None:
                     data, sender = came
-                    found.append(IncomingDatagram(data, wit_address(sender, self.owner.family)))
+                    found.append(IncomingDatagram(data, ADDRESSES.socket_address(sender, self.owner.family)))
         return found
-
-    def _next(self) -> tuple[bytes, Address] | None:
-        """Return the next datagram and its sender, ``None`` in place of one from another peer."""
-        listening = self.remote is None and self.owner.open_to_all
-        came = self.owner.network.receive_datagram(self.shared.socket, listening=listening)
-        if came is None or self.remote is None:
-            return came
-        host, port = came[1][:2]
-        return came if (str(host).partition("%")[0], port) == self.remote[:2] else None
 
 
 class OutgoingDatagramStream(_DatagramStream):
@@ -195,20 +159,8 @@ class OutgoingDatagramStream(_DatagramStream):
         return sent
 
     @answering
-    def _send_to(self, data: bytes, target: Endpoint) -> None:
-        self.owner.network.send_datagram(self.shared.socket, data, target.system())
-
     def _send(self, datagram: OutgoingDatagram) -> None:
-        target = self.remote
-        if datagram.remote_address is not None:
-            given = _remote(datagram.remote_address, self.owner.family)
-            if target is not None and given != target:
-                raise refuse(ErrorCode.INVALID_ARGUMENT)
-            target = given
-        if target is None:
-            raise refuse(ErrorCode.INVALID_ARGUMENT)
-        if len(datagram.data) > MAX_DATAGRAM_BYTES:
-            raise refuse(ErrorCode.DATAGRAM_TOO_LARGE)
-        if not self.owner.network.may_connect("udp", *target[:2]):
-            raise refuse(ErrorCode.ACCESS_DENIED)
-        self._send_to(datagram.data, target)
+        owner, given = self.owner, datagram.remote_address
+        target = owner.target(None if given is None else ADDRESSES.endpoint_of(given, owner.family), self.remote)
+        owner.judge(datagram.data, target)
+        owner.send_to(datagram.data, target)

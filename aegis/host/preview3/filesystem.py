@@ -33,6 +33,7 @@ from aegis.host.files.open_file import MAX_OFFSET_BYTES
 from aegis.host.preview3.clocks import instant_of, nanoseconds_of
 from aegis.host.preview3.errors import answering, code_of
 from aegis.host.preview3.file_streams import EntryReader, FileReader, FileWriter
+from aegis.host.preview3.file_sync import Syncing
 from aegis.host.preview3.streams import receive, refused_source, refused_stream, source
 
 if TYPE_CHECKING:
@@ -134,13 +135,11 @@ class StreamingDescriptor(HeldDescriptor):
     def set_size(self, size: int) -> None:
         self.resize(size)
 
-    @answering
-    def sync(self) -> None:
-        self.handle.sync(self._wasi.scope, data=False)
+    def sync(self) -> Syncing:
+        return Syncing(self._wasi, self.handle, data=False)
 
-    @answering
-    def sync_data(self) -> None:
-        self.handle.sync(self._wasi.scope, data=True)
+    def sync_data(self) -> Syncing:
+        return Syncing(self._wasi, self.handle, data=True)
 
     @answering
     def advise(self, offset: int, length: int, advice: Advice) -> None:

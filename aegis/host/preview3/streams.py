@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aegis.values import Ended, Interest, Promise
 from aegis.wit.values import Err, Ok
 
-__all__ = ["ElementReader", "ElementWriter", "GivenStream", "receive", "refused_source", "refused_stream", "source"]
+__all__ = [
+    "ElementReader", "ElementWriter", "FlushingWriter", "GivenStream", "receive", "refused_source", "refused_stream",
+    "source",
+]  # fmt: skip
 
 CodeOf = Callable[[OSError], object]
 """Returns the ``error-code`` for an error of the system."""
@@ -56,6 +59,14 @@ class ElementWriter(Protocol):
         """Release what it holds."""
 
 
+@runtime_checkable
+class FlushingWriter(ElementWriter, Protocol):
+    """A writer that accepts elements before it has passed them on."""
+
+    def flushed(self) -> bool:
+        """Pass on what is possible now; return whether nothing is left. Raise ``OSError`` if that fails."""
+
+
 class _ReaderSource:
     """The elements of a reader as a stream for the guest. ``outcome`` has its end: ``Ok``, or the error."""
 
@@ -87,13 +98,23 @@ class _WriterSink:
 
     def __init__(self, writer: ElementWriter, code_of: CodeOf) -> None:
         self._writer, self._code_of = writer, code_of
+        self._flushing = writer if isinstance(writer, FlushingWriter) else None
         self._end: Ok[None] | Err[Any] = Ok(None)
         self.outcome = Promise()
 
     def room(self) -> int:
+        found = self._room()
         if isinstance(self._end, Err):
             raise Ended
-        return self._writer.room()
+        return found
+
+    def _room(self) -> int:
+        """Return how many elements the writer accepts; note its failure."""
+        try:
+            return 0 if isinstance(self._end, Err) else self._writer.room()
+        except OSError as error:
+            self._end = Err(self._code_of(error))
+            return 0
 
     def give(self, values: Any) -> None:
         try:
@@ -102,7 +123,15 @@ class _WriterSink:
             self._end = Err(self._code_of(error))
 
     def ready(self) -> bool:
-        return isinstance(self._end, Err) or self._writer.room() > 0
+        return self._room() > 0 or isinstance(self._end, Err)
+
+    def flushed(self) -> bool:
+        """Return whether the writer has passed on all that it accepted, or failed."""
+        try:
+            return self._flushing is None or isinstance(self._end, Err) or self._flushing.flushed()
+        except OSError as error:
+            self._end = Err(self._code_of(error))
+            return True
 
     def interest(self) -> Interest:
         return self._writer.interest()

@@ -207,7 +207,11 @@ class SocketService:
         if not self._permitted("connect to", "udp", host, port, self.judge.connect("udp", host, port)):
             return errno.EACCES
         self._charge(len(data))
-        made.socket.sendto(data, where)
+        try:
+            made.socket.sendto(data, where)
+        except BlockingIOError:
+            self._charge(-len(data))
+            raise
         return 0
 
     def _receive(self, number: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from aegis.bindings.wasi_sockets_network import IpAddressIpv4, IpAddressIpv6, IpSocketAddressIpv6, Ipv6SocketAddress
 from aegis.bindings.wasi_sockets_udp import OutgoingDatagram
 from aegis.host.net.network import Network
-from aegis.host.preview2.socket_address import endpoint_of
+from aegis.host.preview2.socket_address import ADDRESSES
 from aegis.policy import NetworkCapability
 from tests.host.network.wire import V4, V6, at, at6, guest, look_up, names, tcp, udp
 from tests.host.preview2.guest import refusal
@@ -39,8 +39,8 @@ def test_a_buffers_size_reads_as_it_was_set() -> None:
 
 def test_flow_and_scope_reach_the_system_and_no_rule() -> None:
     address = IpSocketAddressIpv6(Ipv6SocketAddress(80, 7, (0xFE80, 0, 0, 0, 0, 0, 0, 1), 3))
-    assert endpoint_of(address, V6).system() == ("fe80::1", 80, 7, 3)
-    assert endpoint_of(at(80), V4).system() == ("127.0.0.1", 80)
+    assert ADDRESSES.endpoint_of(address, socket.AF_INET6).system() == ("fe80::1", 80, 7, 3)
+    assert ADDRESSES.endpoint_of(at(80), socket.AF_INET).system() == ("127.0.0.1", 80)
     with guest("local:80") as made:
         too_much = IpSocketAddressIpv6(Ipv6SocketAddress(80, 1 << 20, (0, 0, 0, 0, 0, 0, 0, 1), 0))
         assert refusal(tcp(made, V6).start_connect, None, too_much) == "invalid-argument"
