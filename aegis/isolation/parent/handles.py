@@ -89,9 +89,9 @@ class ParentHandles:
         return self._ends
 
     def end_number(self, value: Any, of: Stream | Future) -> int:
-        number, self.next = self.next, self.next + 1
+        number = self.next
         self.ends.offer(value, of, number)
-        self._keys[number] = _END
+        self.next, self._keys[number] = number + 1, _END
         return number
 
     def find_end(self, number: int, of: Stream | Future) -> Any:
