@@ -14,7 +14,7 @@ from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, OnCopy,
 from aegis.component.traps import trap
 from aegis.values import Ended, Interest
 
-__all__ = ["HostPump", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
+__all__ = ["HostPump", "LaterFuture", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
 
 _MOST_ELEMENTS = 1 << 16
 """Elements copied at once between a guest and the host."""
@@ -206,6 +206,40 @@ class SourceFuture(_SourceEnd):
         self._values = ()
 
 
+class LaterFuture(SourceFuture):
+    """A future whose value a ``Later`` of the host works out, while the guest waits for it."""
+
+    def __init__(self, later: Any, element: Hashable, typed: HostElements, tasks: Any) -> None:
+        super().__init__(element, typed, tasks)
+        self._later = later
+
+    def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
+        """Copy the value, or wait until the host has worked it out."""
+        super().read(target, partly, done)
+        if self.pending is not None:
+            self._tasks.expect(self)
+
+    def _advance(self) -> bool:
+        if not self._values and self._later.ready():
+            self._values = (self._later.result(),)
+            self._later = None
+        return super()._advance()
+
+    def ready(self) -> bool:
+        """Return whether the value is there."""
+        return bool(self._values or self._later.ready())
+
+    def interest(self) -> Interest:
+        """Return the events that the host waits for."""
+        interest: Interest = self._later.interest()
+        return interest
+
+    def _close(self) -> None:
+        super()._close()
+        if self._later is not None:
+            self._later.cancel()
+
+
 class _SinkBuffer(Buffer):
     """The room of a sink for elements that a guest writes."""
 
@@ -285,6 +319,10 @@ class HostPump:
         if not self._over:
             self._over = True
             self._sink.close()
+
+    def stop(self) -> None:
+        """Read no more, because the sink has failed: the guest learns of it at once."""
+        self._finish()
 
     def _finish(self) -> None:
         if not self._over:

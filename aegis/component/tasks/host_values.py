@@ -9,6 +9,7 @@ from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import (
     HostPump,
+    LaterFuture,
     Sink,
     SourceFuture,
     SourceStream,
@@ -29,9 +30,9 @@ class GuestStream:
     def __init__(self, shared: Any, typed: HostElements, state: Any) -> None:
         self._shared, self._typed, self._state = shared, typed, state
 
-    def pump(self, sink: Sink, ended: Callable[[], None] = lambda: None) -> None:
+    def pump(self, sink: Sink, ended: Callable[[], None] = lambda: None) -> HostPump:
         """Pass all elements to ``sink``, as the guest writes them; then call ``ended``. For host functions."""
-        HostPump(self._take(), sink, self._typed, self._state.tasks, ended)
+        return HostPump(self._take(), sink, self._typed, self._state.tasks, ended)
 
     def _take(self) -> Any:
         """Return what both ends share, for another owner of this end."""
@@ -126,9 +127,11 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, tasks
     if isinstance(value, GuestStream):
         return value._take()
     if isinstance(of, Future):
+        if hasattr(value, "result") and hasattr(value, "interest"):
+            return LaterFuture(value, shape, typed, tasks)
         made = SourceFuture(shape, typed, tasks)
         if isinstance(value, Promise):
-            value.attach(made.set)
+            value.attach(made.set, tasks.expect)
         else:
             made.set(value)
         return made

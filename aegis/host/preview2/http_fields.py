@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.bindings import wasi_http_types
 from aegis.host.net.http.field_section import FieldSection, constructed, without_connection
@@ -16,7 +16,7 @@ __all__ = ["Fields", "fields_class", "received"]
 class Fields(FieldSection):
     """The resource ``fields``."""
 
-    errors = wasi_http_types
+    errors: ClassVar[Any] = wasi_http_types
 
     def entries(self) -> list[tuple[str, bytes]]:
         return self.shown()

@@ -17,6 +17,8 @@ from aegis.wit.types import Interface
 NEVER_MADE = {"incoming-request"}  # for a server's caller, which does not exist here
 CALLED_OTHERWISE = {
     "bucket": "BucketResource", "error": "IoError", "wasi:filesystem/types@0.3.0 descriptor": "StreamingDescriptor",
+    "wasi:http/types@0.3.0 fields": "MessageFields", "wasi:http/types@0.3.0 request": "StreamingRequest",
+    "wasi:http/types@0.3.0 response": "StreamingResponse", "wasi:http/types@0.3.0 request-options": "RequestTimeouts",
 }  # fmt: skip
 
 

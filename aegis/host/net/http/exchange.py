@@ -234,6 +234,10 @@ class Exchange:
             self._end_given, self._given_end = True, (trailers,)
             self.pump()
 
+    def may_end_with(self, trailers: Fields) -> bool:
+        """Return whether trailers may follow what was announced: a body whose length was not stated, or no fields."""
+        return not trailers or (self._request.has_body and self._request.length is None)
+
     def sent(self) -> bool:
         """Return whether all accepted bytes were sent; raise ``HttpFault`` if the exchange failed."""
         self.pump()
@@ -319,6 +323,11 @@ class Exchange:
         reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
         soonest = min((t for t in (again, self._until()) if t is not None), default=None)
         return Interest(read=reads, write=writes, host_time=soonest)
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection is closed: nothing more is sent or received."""
+        return self._transport is None
 
     def use(self) -> Exchange:
         """Count one more user."""

@@ -31,7 +31,7 @@ _WITH_CONTENT = ("POST", "PUT", "PATCH")
 
 
 class KnownBody(NamedTuple):
-    """What is known of a body when its request is sent: its size in bytes if it has ended, and whether trailers follow."""
+    """A body at the time its request is sent: its size in bytes if it has ended, and whether trailers follow."""
 
     size: int | None
     trailers: bool
