@@ -188,7 +188,7 @@ class SourceFuture(_SourceEnd):
     def set(self, value: Any) -> None:
         """Provide the value."""
         self._values = (value,)
-        if self.pending is not None:
+        if self.pending is not None and not self._tasks.closed:
             self._advance()
 
     def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:

@@ -34,6 +34,7 @@ class Scheduler:
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
+        self.closed = False
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
@@ -214,7 +215,8 @@ class Scheduler:
         return result
 
     def close(self) -> None:
-        """Cancel all operations, because the store is closed."""
+        """Cancel all operations, because the store is closed: no memory of a guest is written any more."""
+        self.closed = True
         while self.operations:
             operation, _ = self.operations.popitem()
             operation.cancel()

@@ -13,6 +13,8 @@ from aegis.values import Ended, Interest
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aegis.host.net.http.exchange import Exchange
     from aegis.host.wasi import Wasi
 
@@ -20,32 +22,36 @@ __all__ = ["ReceivedResponse"]
 
 
 class ReceivedResponse(StatusLine):
-    """The resource ``response`` of a server. It has one user of its exchange, which it passes on to its body."""
+    """The resource ``response`` of a server. It has one user of its exchange, which it passes on to its body.
 
-    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+    ``settle`` completes the transmission of the request if all was sent, so that the exchange can end with the body.
+    """
+
+    def __init__(self, wasi: Wasi, exchange: Exchange, settle: Callable[[], None]) -> None:
         assert exchange.head is not None
         super().__init__(exchange.head.status)
-        self._wasi, self._exchange, self._items = wasi, exchange, exchange.head.fields
+        self._wasi, self._exchange, self._settle, self._items = wasi, exchange, settle, exchange.head.fields
 
     def get_headers(self) -> MessageFields:
         return received_fields(self._wasi, self._items)
 
     def consumed(self, res: Any) -> tuple[_BodyReader, _TrailersReader]:
         """Return the body and the trailers; an error that the guest writes to ``res`` ends the exchange."""
-        body = _BodyReader(self._exchange)
+        body = _BodyReader(self._exchange, self._settle)
         trailers = _TrailersReader(self._wasi, self._exchange.use(), body)
         res.then(body.handled)
         return body, trailers
 
     def __drop__(self) -> None:
+        self._settle()
         self._exchange.release()
 
 
 class _BodyReader:
     """The body of a response: a source that reads the exchange."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, settle: Callable[[], None]) -> None:
+        self._exchange, self._settle = exchange, settle
         self.closed = False
 
     def take(self, count: int) -> bytes | None:
@@ -65,6 +71,7 @@ class _BodyReader:
 
     def close(self) -> None:
         self.closed = True
+        self._settle()
         self._exchange.release()
 
     def handled(self, outcome: Ok[None] | Err[Any]) -> None:

@@ -117,6 +117,11 @@ class Transmission:
             self._pursued = True
             self._outcome.pursue(_Sending(self))
 
+    def pursued(self) -> None:
+        """Note that nothing advances the request any more unless :meth:`_pursue` is called again."""
+        self._pursued = False
+        self.settle()
+
     def settled(self) -> bool:
         """Return whether the whole request was sent, or the connection is closed or has failed."""
         try:
@@ -127,7 +132,6 @@ class Transmission:
 
     def settle(self) -> None:
         """Complete the future if the whole request was sent or has failed; else the guest has not ended it."""
-        self._pursued = False
         try:
             if self._exchange.request_sent() and self._ended:
                 self._finish(Ok(None))
@@ -165,7 +169,7 @@ class _Sending:
         return self._transmission.interest()
 
     def complete(self) -> None:
-        self._transmission.settle()
+        self._transmission.pursued()
 
     def cancel(self) -> None:
         self._transmission.abort()
@@ -188,7 +192,7 @@ class PendingResponse:
         """Return the response; raise ``Err`` with the code of the failure."""
         fault = self._exchange.error
         if self._exchange.head is not None:
-            return ReceivedResponse(self._wasi, self._exchange)
+            return ReceivedResponse(self._wasi, self._exchange, self._transmission.settle)
         assert fault is not None
         self._transmission.fail(fault)
         self._exchange.release()
