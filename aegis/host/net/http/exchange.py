@@ -65,7 +65,7 @@ class Exchange:
         self._stopped: HttpFault | None = None
         self._pieces: deque[bytes] = deque()
         self._held = 0
-        self._end_seen = self._deaf = self._more = False
+        self._request_sent = self._end_seen = self._deaf = self._more = False
         self._users = 1
         self._since = time.monotonic()
         self._phase = "connect"
@@ -98,8 +98,10 @@ class Exchange:
             self._protocol = self._speak(transport.protocol)
             self._enter("first_byte")
         self._send_or_stop(transport)
+        self._request_sent = self._stopped is None and self._all_sent(transport)
         self._receive(transport)
         self._send_or_stop(transport)
+        self._request_sent |= self._stopped is None and self._all_sent(transport)
         if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
             self._close_connection()
 
@@ -157,9 +159,11 @@ class Exchange:
     def _hungry(self) -> bool:
         """Return whether to receive more: not while much is unread by the guest, or unsent to the server.
 
-        The server may send flow-control frames even after the response, which permit the rest of the request.
+        The server may send flow-control frames even after the response, which permit the rest of the request. What is
+        unsent may be a full piece of the body with its framing: a server that answers while it reads must be read then,
+        or each side would wait for the other. More than that are answers to frames of the server.
         """
-        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= _MAX_HELD_BYTES
+        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= 2 * _MAX_HELD_BYTES
 
     def _receive(self, transport: Transport) -> None:
         self._more = False
@@ -250,9 +254,9 @@ class Exchange:
         """Return whether the whole request was sent; raise ``HttpFault`` if it never will be."""
         self.pump()
         fault = self.error or self._stopped
-        if fault is not None:
+        if fault is not None and not self._request_sent:
             raise fault
-        return self._protocol is not None and (self._transport is None or self._all_sent(self._transport))
+        return self._request_sent
 
     # -- the response --------------------------------------------------------------------------------
 
