@@ -157,11 +157,13 @@ class Run(exports.Run):
             piece = await body.read(10)
         await self.say(f"{len(piece)} {shown(await trailers.read())}")
 
-    async def many(self, count, url):
-        """Send COUNT requests at once; print how many of them were answered, and the errors of the others."""
+    async def many(self, count, url, nanoseconds="60000000000"):
+        """Send COUNT requests at once, which wait at most NANOSECONDS; print how many were answered, and the errors."""
 
         async def one():
-            made, writer, _ = request(url)
+            options = types.RequestOptions()
+            options.set_first_byte_timeout(int(nanoseconds))
+            made, writer, _ = request(url, options=options)
             try:
                 with writer:
                     response = await client.send(made)

@@ -124,7 +124,16 @@ _CANON = {
     "write-done": ("future.write $done", "(param i32 i32) (result i32)"),
     "write-done-async": ("future.write $done async", "(param i32 i32) (result i32)"),
 }
-_WITHOUT_MEMORY = ("resource.drop", "subtask.", "stream.new", "future.new", ".drop-", "[constructor]", "get-headers", "get-status")
+_WITHOUT_MEMORY = (
+    "resource.drop",
+    "subtask.",
+    "stream.new",
+    "future.new",
+    ".drop-",
+    "[constructor]",
+    "get-headers",
+    "get-status",
+)
 _HELPERS = """
     (func $low (param i64) (result i32) (i32.wrap_i64 (local.get 0)))
     (func $high (param i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))))
