@@ -253,6 +253,20 @@ def test_a_body_that_breaks_off_ends_with_an_error(isolate: bool) -> None:
         assert go(isolate, port, body) == 10_000 + code("HTTP-response-incomplete")
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_guest_that_fails_to_handle_a_response_ends_its_exchange(isolate: bool, failed: bool) -> None:
+    """The server has more to send, but the guest says in `res` that it failed: its next read is the end."""
+    with Recorded(PARTIAL).running() as port:
+        body = f"""
+          (call $get) (drop (call $sent)) (local.set $w (call $done))
+          (call $consume (i32.load (i32.const 8)) (call $low (local.get $w)) (i32.const 488))
+          (i32.store8 (i32.const 160) (i32.const {int(failed)})) (i32.store8 (i32.const 168) (i32.const 36))
+          (drop (call $write-done (call $high (local.get $w)) (i32.const 160)))
+          (drop (call $read (i32.load (i32.const 488)) (i32.const 2048) (i32.const 10)))
+          {"(call $read (i32.load (i32.const 488)) (i32.const 2048) (i32.const 10))" if failed else "(i32.const 7)"}"""
+        assert go(isolate, port, body) == (1 if failed else 7)
+
+
 def test_a_server_that_goes_away_ends_the_transmission(isolate: bool) -> None:
     """A guest that writes nothing more learns of it by the future: the host watches the connection meanwhile."""
     with Recorded(then_close=True).running() as port:
