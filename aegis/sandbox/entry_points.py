@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["entry_point", "require_entry"]
 
-_HANDLERS = ("wasi:http/incoming-handler", "wasi:http/handler")
+_HANDLERS = tuple(f"wasi:http/{name}" for name in ("incoming-handler", "handler"))
 """The interfaces in WASI 0.2 and 0.3 by which a component answers HTTP requests."""
 
 
