@@ -379,6 +379,27 @@ def test_a_status_has_three_digits(status: int) -> None:
         assert response.get_status_code() == (200 if expected else status)
 
 
+@pytest.mark.parametrize("outcome", [Ok(None), Err(three.ErrorCodeLoopDetected())])
+def test_a_message_of_a_guest_is_taken_by_another(outcome: Any) -> None:
+    """The reader gets the contents and the trailers as they are; the future of the message has what it answers."""
+    with StreamingClient() as client:
+        types = client.of("types")
+        contents, trailers = Contents(b"abc"), Value()
+        response, sent = types.Response.new(types.Fields(), contents, trailers)
+        request, done = types.Request.new(types.Fields(), None, trailers, None)
+        for made, cls, future, first in (
+            (response, types.Response, sent, contents),
+            (request, types.Request, done, ()),
+        ):
+            found: list[Any] = []
+            future.attach(found.append)
+            answer = Value()
+            body, ending = cls.consume_body(made, answer)
+            assert (body is first or body == first, ending is trailers, found) == (True, True, [])
+            answer.write(outcome)
+            assert found == [outcome]
+
+
 def test_a_server_that_stalls_cannot_outlive_the_deadline() -> None:
     with silent() as port, StreamingClient(f"local:{port}", timeout=0.3) as client:
         request, _, operations = client.made(f"http://localhost:{port}/")
