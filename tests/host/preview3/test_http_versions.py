@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hyperframe.frame import RstStreamFrame
 
 from aegis.bindings import wasi_http_types as two
 from aegis.bindings import wasi_http_types_0_3 as three
@@ -15,7 +17,7 @@ from aegis.values import Ended
 from aegis.wit.values import Err, Ok
 from tests.host.http.client import Client, code, silent, wait_for
 from tests.host.http.recorded import PROTOCOLS, recording, responding
-from tests.host.http.servers import http2_server, server, tls_context
+from tests.host.http.servers import http2_answers, http2_server, raw_server, server, tls_context
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 NAMES = [
@@ -398,6 +400,31 @@ def test_a_message_of_a_guest_is_taken_by_another(outcome: Any) -> None:
             assert (body is first or body == first, ending is trailers, found) == (True, True, [])
             answer.write(outcome)
             assert found == [outcome]
+
+
+def too_large(connection: socket.socket) -> None:
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+
+
+def unwanted(connection: socket.socket, protocol: Any, stream: int) -> None:
+    protocol.send_headers(stream, [(":status", "413")])
+    protocol.send_data(stream, b"big", end_stream=True)
+    connection.sendall(protocol.data_to_send() + RstStreamFrame(stream_id=stream, error_code=0).serialize())
+
+
+@every_protocol
+def test_a_server_that_answers_early_wants_no_more_of_the_contents(protocol: str) -> None:
+    """The response arrives whole; the guest's stream is closed, and its transmission has failed."""
+    contents = Contents(bytes(20_000_000))
+    serving = http2_answers(unwanted) if protocol == "h2" else raw_server(too_large)
+    with serving as port, StreamingClient(f"local:{port}", tls=tls_context()) as client:
+        url = f"{'https' if protocol == 'h2' else 'http'}://localhost:{port}/"
+        request, sent, operations = client.made(url, "POST", contents=contents)
+        assert client.fetch(request, sent, operations, contents) == (413, b"big", Ok(None))
+        assert sent == [Err(three.ErrorCodeConnectionTerminated())]
+        assert contents.closed
+        assert contents.data
 
 
 def test_a_server_that_stalls_cannot_outlive_the_deadline() -> None:
