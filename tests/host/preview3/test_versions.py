@@ -16,7 +16,7 @@ from aegis.bindings import wasi_filesystem_types_0_3 as three
 from aegis.bindings.index import INDEX
 from aegis.errors import CapabilityDenied
 from aegis.host.files.error_names import error_name
-from aegis.host.preview2 import errors as errors_of_two
+from aegis.host.preview2 import filesystem_errors as errors_of_two
 from aegis.host.preview3 import errors as errors_of_three
 from aegis.policy import ClockCapability
 from aegis.values import Ended
