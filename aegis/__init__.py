@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from aegis.policy import Policy as Policy
     from aegis.policy import RandomCapability as RandomCapability
     from aegis.policy import StdioCapability as StdioCapability
+    from aegis.policy import dump_policy as dump_policy
     from aegis.policy import load_policy as load_policy
     from aegis.policy import parse_policy as parse_policy
 
@@ -94,6 +95,11 @@ if TYPE_CHECKING:
     from aegis.values import AnswerStep as AnswerStep
     from aegis.values import HostCall as HostCall
     from aegis.values import MemoryFault as MemoryFault
+    from aegis.wit.streams import ByteStreamReader as ByteStreamReader
+    from aegis.wit.streams import FutureReader as FutureReader
+    from aegis.wit.streams import FutureWriter as FutureWriter
+    from aegis.wit.streams import StreamReader as StreamReader
+    from aegis.wit.streams import StreamWriter as StreamWriter
     from aegis.wit.values import Bound as Bound
     from aegis.wit.values import Err as Err
     from aegis.wit.values import Ok as Ok
@@ -123,12 +129,13 @@ _HOMES = {
         # [capabilities: names]
         "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "Isolation",
         "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LoggingCapability", "NetworkCapability",
-        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy", "parse_policy",
+        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "dump_policy", "load_policy", "parse_policy",
         # [end]
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox.sandbox": ("Sandbox",),
     "aegis.values": ("AnswerStep", "HostCall", "MemoryFault"),
+    "aegis.wit.streams": ("ByteStreamReader", "FutureReader", "FutureWriter", "StreamReader", "StreamWriter"),
     "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -144,7 +151,7 @@ __all__ = [
     "Metrics", "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
     "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ReaderGone",
     "ResourceHandle", "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage",
-    "WorkerCrashed", "__version__", "load_policy", "parse_policy", "run", "with_caller",
+    "WorkerCrashed", "__version__", "dump_policy", "load_policy", "parse_policy", "run", "with_caller",
     # [end]
 ]  # fmt: skip
 

@@ -39,6 +39,7 @@ __all__ = [
     "parse_bytes",
     "parse_count",
     "parse_limit",
+    "parse_nanoseconds",
     "parse_seconds",
 ]
 
@@ -115,6 +116,12 @@ def parse_seconds(value: object, what: str = "timeout") -> float:
         value = value.total_seconds() if isinstance(value, timedelta) else value
     quantity = _quantity(value, what, _TIME_UNITS, "30s")
     return quantity / 1e9 if isinstance(value, str) else float(quantity)
+
+
+def parse_nanoseconds(value: object, what: str) -> int:
+    """Parse a duration as :func:`parse_seconds` does, and return whole nanoseconds, which text gives exactly."""
+    quantity = _quantity(value, what, _TIME_UNITS, "30s")
+    return round(quantity if isinstance(value, str) else quantity * 1e9)
 
 
 def parse_count(value: object, what: str = "count") -> int:

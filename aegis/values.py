@@ -180,10 +180,12 @@ class Decision(NamedTuple):
     """The policy's decision on one request: the requested action and target, the verdict, and the rule for it.
 
     ``remedy`` is the command-line option that would allow the request, quoted for a shell; it is empty if the request
-    was allowed or if no option would allow it. A host function creates a raw decision without a remedy: ``target`` is
-    the guest's unescaped text, and ``wanted`` is the missing grant in the guest's terms.
-    :func:`aegis.policy.remedies.explained` turns a raw decision into one that is safe to show: it makes the remedy from
-    ``wanted``, which is empty then.
+    was allowed or if no option would allow it. It grants no more than the request: one host at one port, by one method.
+    A look-up of a name has no port, so its option has the word ``PORT`` in that place.
+
+    A host function creates a raw decision without a remedy: ``target`` is the guest's unescaped text, and ``wanted`` is
+    the missing grant in the guest's terms. :func:`aegis.policy.remedies.explained` turns a raw decision into one that
+    is safe to show: it makes the remedy from ``wanted``, which is empty then.
     """
 
     capability: str

@@ -296,13 +296,37 @@ def cold_component(rounds: int) -> list[Row]:
     return [*rows, _faster("the same with reading, hashing and reflecting it", whole, compiled.seconds, None)]
 
 
+COPY = ["cat", "-o", "/d/out", "/d/in"]
+
+
+def native_copy(wasmtime: Any, engine: Any, folder: str) -> Callable[[], None]:
+    """Return a function that runs the C program which copies the file ``in`` of a folder to ``out``, on native WASI."""
+    from wasmtime import component as native
+
+    reference = native.Component.from_file(engine, str(ROOT / "guests" / "build" / "cat-component.wasm"))
+    linker = native.Linker(engine)
+    linker.add_wasip2()
+
+    def copy() -> None:
+        store = wasmtime.Store(engine)
+        wasi = wasmtime.WasiConfig()
+        wasi.argv = COPY
+        wasi.preopen_dir(folder, "/d")
+        store.set_wasi(wasi)
+        instance = linker.instantiate(store, reference)
+        exported = next(n for n in reference.type.exports(engine) if "cli/run" in n)
+        outer = instance.get_export_index(store, exported)
+        function = instance.get_func(store, instance.get_export_index(store, "run", outer))
+        function(store)
+
+    return copy
+
+
 def file_copy(rounds: int) -> list[Row]:
     """A C program that copies a file in chunks of 64 KiB through ``wasi:filesystem``, against native WASI."""
     import aegis
 
     wasmtime, engine = native_engine()
-    from wasmtime import component as native
-
     path = ROOT / "guests" / "build" / "cat-component.wasm"
     size = 200 << 20
     with tempfile.TemporaryDirectory() as folder:
@@ -311,25 +335,11 @@ def file_copy(rounds: int) -> list[Row]:
         runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, timeout="5m", disk_written=None)
         measured = runtime.load_file(path)
         start = next(name for name in measured.callables() if "cli/run" in name)  # type: ignore[union-attr]
-        reference = native.Component.from_file(engine, str(path))
-        linker = native.Linker(engine)
-        linker.add_wasip2()
-        words = ["cat", "-o", "/d/out", "/d/in"]
+        other = native_copy(wasmtime, engine, folder)
 
         def mine() -> None:
-            with runtime.sandbox(measured, args=words) as sandbox:
+            with runtime.sandbox(measured, args=COPY) as sandbox:
                 sandbox.call(start)
-
-        def other() -> None:
-            store = wasmtime.Store(engine)
-            wasi = wasmtime.WasiConfig()
-            wasi.argv = words
-            wasi.preopen_dir(folder, "/d")
-            store.set_wasi(wasi)
-            instance = linker.instantiate(store, reference)
-            outer = instance.get_export_index(store, start.partition("#")[0])
-            function = instance.get_func(store, instance.get_export_index(store, "run", outer))
-            function(store)
 
         mine()
         other()

@@ -82,7 +82,7 @@ ENDINGS: Mapping[str, type[errors.AegisError] | str] = {
         ("module_size", "functions", "function_size", "locals", "nesting", "complexity"), errors.ArtifactError
     ),
     **dict.fromkeys(("stdout", "stderr"), errors.OutputExceeded),
-    **dict.fromkeys(("handles", "connections", "network_bytes"), errors.QuotaExceeded),
+    **dict.fromkeys(("handles", "tasks", "connections", "network_bytes"), errors.QuotaExceeded),
     **dict.fromkeys(("http_fields", "http_field_bytes", "disk_written"), errors.QuotaExceeded),
     **dict.fromkeys(("host_calls", "host_bytes", "value_bytes"), errors.QuotaExceeded),
     "open_files": "the guest gets an error code: `EMFILE`, in components `insufficient-memory`",

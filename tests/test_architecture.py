@@ -242,6 +242,15 @@ def test_ctypes_is_for_those_who_need_it() -> None:
     assert users <= {"component", "engine", "host", "isolation"}
 
 
+@every_module
+def test_no_address_of_a_buffer_outlives_it(module: Module) -> None:
+    """An address as an integer does not keep its buffer alive; ``pointer_into``, ``byref`` and ``from_buffer`` do."""
+    for node in ast.walk(module.tree):
+        named = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if named == "addressof" or any(name.endswith(".addressof") for name in imported(node, module)):
+            pytest.fail(f"{module.path}:{node.lineno}: pass the buffer with pointer_into()")  # type: ignore[attr-defined]
+
+
 def test_no_module_waits_for_itself() -> None:
     """Imports inside functions and for type checkers count: moving an import there hides a circle, but keeps it."""
     graph = {}

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aegis.bindgen.expressions import Expressions, tuple_expression
-from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, indented, quoted, union
+from aegis.bindgen.layout import WIDTH, Bracketed, Part, assigned, docstring, indented, quoted, union
 from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, TypeDef
 from aegis.wit.naming import constant, pascal, snake
-from aegis.wit.types import Enum, Flags, Record, Resource, Variant
+from aegis.wit.types import Enum, Flags, Record, Resource, Variant, WitType
 
 __all__ = ["ClassWriter", "case_classes", "class_text", "doc_of"]
 
@@ -101,10 +101,19 @@ class ClassWriter:
         classes = self.cases[of.key]
         for made, (case, payload) in zip(classes, body.cases, strict=True):
             doc = doc_of(of.members.get(case, Notes())) or f"``{case}`` of ``{body.name}``."
-            fields = [] if payload is None else [f"value: {self.expressions.annotation(payload)}"]
-            yield self.dataclass(made, doc, fields)
+            yield self.dataclass(made, doc, self.properties(case, payload))
         self.expressions.scope.use("typing", "TypeAlias")
         yield union(name, classes) + self.comment(of)
+
+    def properties(self, case: str, payload: WitType | None) -> list[str]:
+        """Return the properties of a case: its name in WIT, of the class, and the payload, of the instance if any."""
+        scope = self.expressions.scope
+        shared, literal = scope.use("typing", "ClassVar"), scope.use("typing", "Literal")
+        head = f"case: {shared}[{literal}[{quoted(case)}]]"
+        long = 4 + len(head) + 3 + len(quoted(case)) > WIDTH
+        named = f"{head} = (\n    {quoted(case)}\n)" if long else f"{head} = {quoted(case)}"
+        kept = f"{shared}[None] = None" if payload is None else self.expressions.annotation(payload)
+        return [named, f"value: {kept}"]
 
     def enum(self, name: str, of: TypeDef, body: Enum) -> str:
         """Return the class of an enum."""

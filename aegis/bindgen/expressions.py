@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aegis.bindgen.layout import Bracketed, Part, assigned, quoted, union
 from aegis.bindgen.scope import ModuleNames
@@ -93,6 +94,8 @@ class Expressions:
     """Definitions of aliases for long types that the next evaluated expression needs."""
     shapes: list[str] = field(default_factory=list)
     """Definitions of aliases for long types that only annotations need."""
+    receiver: Literal["guest", "host", ""] = ""
+    """The side that gets the values of the annotations, if it is known: the readers of streams depend on it."""
 
     def annotation(self, of: WitType, lazy: bool = True) -> str:
         """Return the annotation of a value; ``lazy`` is true where annotations are not evaluated."""
@@ -105,6 +108,10 @@ class Expressions:
 
     def spelled(self, of: WitType, lazy: bool = True) -> str:
         """Return the annotation of a value without an alias for its outermost type."""
+        if self.receiver:
+            end = self.document.unaliased(of)
+            if isinstance(end, (Stream, Future)):
+                return self._end(end)
         match of:
             case Ref():
                 return self.known.python(of.key)
@@ -119,6 +126,24 @@ class Expressions:
             case Stream() | Future():
                 return self.wrapper(f"Any{type(of).__name__}")
         return union_of(self.parts(of, lazy))
+
+    def _end(self, of: Stream | Future) -> str:
+        """Return the annotation of the readable end of a stream or future that the guest or the host receives."""
+        received = self.receiver == "host"
+        use = self.scope.use
+        if isinstance(of, Stream) and of.element is not None and self.document.unaliased(of.element) == "u8":
+            return use("aegis.wit.streams", "ByteStreamReader" if received else "ByteSource")
+        made = use("aegis.wit.streams", f"{type(of).__name__}{'Reader' if received else 'Source'}")
+        return f"{made}[{self.maybe(of.element)}]"
+
+    @contextmanager
+    def received_by(self, receiver: Literal["guest", "host"]) -> Iterator[None]:
+        """Write annotations for values that the given side receives inside the ``with`` block."""
+        before, self.receiver = self.receiver, receiver
+        try:
+            yield
+        finally:
+            self.receiver = before
 
     def parts(self, of: WitType, lazy: bool = True) -> list[str]:
         """Return the members of a union, or the elements of a tuple."""

@@ -33,7 +33,8 @@ class FunctionWriter:
 
     def returns(self, of: Function) -> str:
         """Return the annotation of a function's result."""
-        made = self._value(of)
+        with self.expressions.received_by("host" if self.exported else "guest"):
+            made = self._value(of)
         if self.exported:
             return made
         wrapper = self.expressions.wrapper("MaybeAwaitable")
@@ -67,7 +68,8 @@ class FunctionWriter:
         """Return the parameters of a Python method, starting with ``self``."""
         own = of.type.params[1:] if of.kind == "method" else of.type.params
         names = [snake(name) for name, _ in own]
-        made = [f"{name}: {self.expressions.annotation(t)}" for name, (_, t) in zip(names, own, strict=True)]
+        with self.expressions.received_by("guest" if self.exported else "host"):
+            made = [f"{name}: {self.expressions.annotation(t)}" for name, (_, t) in zip(names, own, strict=True)]
         if self.awaited and of.kind == "method":
             made.insert(0, f"{unused('handle', set(names))}: {self.expressions.annotation(of.type.params[0][1])}")
         return ["self", *made]

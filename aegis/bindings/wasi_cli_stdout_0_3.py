@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.bindings.wasi_cli_types_0_3 import ERROR_CODE, ErrorCode
+from aegis.wit.streams import ByteStreamReader, FutureSource
 from aegis.wit.types import Function, Future, Interface, Result, Stream
-from aegis.wit.values import AnyFuture, AnyStream, MaybeAwaitable
+from aegis.wit.values import Err, MaybeAwaitable, Ok
 
 __all__ = ["ERROR_CODE", "INTERFACE", "ErrorCode", "Host"]
 
@@ -15,7 +16,7 @@ __all__ = ["ERROR_CODE", "INTERFACE", "ErrorCode", "Host"]
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
-    def write_via_stream(self, data: AnyStream) -> MaybeAwaitable[AnyFuture]: ...
+    def write_via_stream(self, data: ByteStreamReader) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
 
 _NAME = "wasi:cli/stdout@0.3.0"

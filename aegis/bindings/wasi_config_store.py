@@ -7,7 +7,7 @@ Configuration by key.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Function, Interface, List, Option, Result, Tuple, Variant
 from aegis.wit.values import Err, MaybeAwaitable
@@ -19,6 +19,7 @@ __all__ = ["ERROR", "INTERFACE", "Error", "ErrorIo", "ErrorUpstream", "Host"]
 class ErrorUpstream:
     """The source behind the store failed; what it said."""
 
+    case: ClassVar[Literal["upstream"]] = "upstream"
     value: str
 
 
@@ -26,6 +27,7 @@ class ErrorUpstream:
 class ErrorIo:
     """Reading failed; how."""
 
+    case: ClassVar[Literal["io"]] = "io"
     value: str
 
 

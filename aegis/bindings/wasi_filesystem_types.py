@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_wall_clock import DATETIME, Datetime
 from aegis.bindings.wasi_io_streams import ERROR, INPUT_STREAM, OUTPUT_STREAM, Error, InputStream, OutputStream
@@ -131,16 +131,23 @@ class DescriptorStat:
 class NewTimestampNoChange:
     """``no-change`` of ``new-timestamp``."""
 
+    case: ClassVar[Literal["no-change"]] = "no-change"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class NewTimestampNow:
     """``now`` of ``new-timestamp``."""
+
+    case: ClassVar[Literal["now"]] = "now"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTimestampTimestamp:
     """``timestamp`` of ``new-timestamp``."""
 
+    case: ClassVar[Literal["timestamp"]] = "timestamp"
     value: Datetime
 
 

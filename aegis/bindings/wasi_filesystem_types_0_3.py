@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_system_clock_0_3 import INSTANT, Instant
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureSource, StreamSource
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -24,7 +25,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import AnyFuture, AnyStream, BitFlags, Err, MaybeAwaitable
+from aegis.wit.values import BitFlags, Err, MaybeAwaitable, Ok
 
 __all__ = [
     "ADVICE",
@@ -105,6 +106,7 @@ __all__ = [
     "NewTimestampTimestamp",
     "OpenFlags",
     "PathFlags",
+    "Shape1",
 ]
 
 Filesize: TypeAlias = int
@@ -114,41 +116,63 @@ Filesize: TypeAlias = int
 class DescriptorTypeBlockDevice:
     """``block-device`` of ``descriptor-type``."""
 
+    case: ClassVar[Literal["block-device"]] = "block-device"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeCharacterDevice:
     """``character-device`` of ``descriptor-type``."""
+
+    case: ClassVar[Literal["character-device"]] = "character-device"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeDirectory:
     """``directory`` of ``descriptor-type``."""
 
+    case: ClassVar[Literal["directory"]] = "directory"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeFifo:
     """``fifo`` of ``descriptor-type``."""
+
+    case: ClassVar[Literal["fifo"]] = "fifo"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeSymbolicLink:
     """``symbolic-link`` of ``descriptor-type``."""
 
+    case: ClassVar[Literal["symbolic-link"]] = "symbolic-link"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeRegularFile:
     """``regular-file`` of ``descriptor-type``."""
+
+    case: ClassVar[Literal["regular-file"]] = "regular-file"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeSocket:
     """``socket`` of ``descriptor-type``."""
 
+    case: ClassVar[Literal["socket"]] = "socket"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class DescriptorTypeOther:
     """``other`` of ``descriptor-type``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 
@@ -209,16 +233,23 @@ class DescriptorStat:
 class NewTimestampNoChange:
     """``no-change`` of ``new-timestamp``."""
 
+    case: ClassVar[Literal["no-change"]] = "no-change"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class NewTimestampNow:
     """``now`` of ``new-timestamp``."""
+
+    case: ClassVar[Literal["now"]] = "now"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTimestampTimestamp:
     """``timestamp`` of ``new-timestamp``."""
 
+    case: ClassVar[Literal["timestamp"]] = "timestamp"
     value: Instant
 
 
@@ -237,186 +268,295 @@ class DirectoryEntry:
 class ErrorCodeAccess:
     """``access`` of ``error-code``."""
 
+    case: ClassVar[Literal["access"]] = "access"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeAlready:
     """``already`` of ``error-code``."""
+
+    case: ClassVar[Literal["already"]] = "already"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeBadDescriptor:
     """``bad-descriptor`` of ``error-code``."""
 
+    case: ClassVar[Literal["bad-descriptor"]] = "bad-descriptor"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeBusy:
     """``busy`` of ``error-code``."""
+
+    case: ClassVar[Literal["busy"]] = "busy"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDeadlock:
     """``deadlock`` of ``error-code``."""
 
+    case: ClassVar[Literal["deadlock"]] = "deadlock"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeQuota:
     """``quota`` of ``error-code``."""
+
+    case: ClassVar[Literal["quota"]] = "quota"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeExist:
     """``exist`` of ``error-code``."""
 
+    case: ClassVar[Literal["exist"]] = "exist"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeFileTooLarge:
     """``file-too-large`` of ``error-code``."""
+
+    case: ClassVar[Literal["file-too-large"]] = "file-too-large"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeIllegalByteSequence:
     """``illegal-byte-sequence`` of ``error-code``."""
 
+    case: ClassVar[Literal["illegal-byte-sequence"]] = "illegal-byte-sequence"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInProgress:
     """``in-progress`` of ``error-code``."""
+
+    case: ClassVar[Literal["in-progress"]] = "in-progress"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInterrupted:
     """``interrupted`` of ``error-code``."""
 
+    case: ClassVar[Literal["interrupted"]] = "interrupted"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInvalid:
     """``invalid`` of ``error-code``."""
+
+    case: ClassVar[Literal["invalid"]] = "invalid"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeIo:
     """``io`` of ``error-code``."""
 
+    case: ClassVar[Literal["io"]] = "io"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeIsDirectory:
     """``is-directory`` of ``error-code``."""
+
+    case: ClassVar[Literal["is-directory"]] = "is-directory"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeLoop:
     """``loop`` of ``error-code``."""
 
+    case: ClassVar[Literal["loop"]] = "loop"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTooManyLinks:
     """``too-many-links`` of ``error-code``."""
+
+    case: ClassVar[Literal["too-many-links"]] = "too-many-links"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeMessageSize:
     """``message-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["message-size"]] = "message-size"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNameTooLong:
     """``name-too-long`` of ``error-code``."""
+
+    case: ClassVar[Literal["name-too-long"]] = "name-too-long"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNoDevice:
     """``no-device`` of ``error-code``."""
 
+    case: ClassVar[Literal["no-device"]] = "no-device"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNoEntry:
     """``no-entry`` of ``error-code``."""
+
+    case: ClassVar[Literal["no-entry"]] = "no-entry"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNoLock:
     """``no-lock`` of ``error-code``."""
 
+    case: ClassVar[Literal["no-lock"]] = "no-lock"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInsufficientMemory:
     """``insufficient-memory`` of ``error-code``."""
+
+    case: ClassVar[Literal["insufficient-memory"]] = "insufficient-memory"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInsufficientSpace:
     """``insufficient-space`` of ``error-code``."""
 
+    case: ClassVar[Literal["insufficient-space"]] = "insufficient-space"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNotDirectory:
     """``not-directory`` of ``error-code``."""
+
+    case: ClassVar[Literal["not-directory"]] = "not-directory"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNotEmpty:
     """``not-empty`` of ``error-code``."""
 
+    case: ClassVar[Literal["not-empty"]] = "not-empty"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNotRecoverable:
     """``not-recoverable`` of ``error-code``."""
+
+    case: ClassVar[Literal["not-recoverable"]] = "not-recoverable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeUnsupported:
     """``unsupported`` of ``error-code``."""
 
+    case: ClassVar[Literal["unsupported"]] = "unsupported"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNoTty:
     """``no-tty`` of ``error-code``."""
+
+    case: ClassVar[Literal["no-tty"]] = "no-tty"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNoSuchDevice:
     """``no-such-device`` of ``error-code``."""
 
+    case: ClassVar[Literal["no-such-device"]] = "no-such-device"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeOverflow:
     """``overflow`` of ``error-code``."""
+
+    case: ClassVar[Literal["overflow"]] = "overflow"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeNotPermitted:
     """``not-permitted`` of ``error-code``."""
 
+    case: ClassVar[Literal["not-permitted"]] = "not-permitted"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodePipe:
     """``pipe`` of ``error-code``."""
+
+    case: ClassVar[Literal["pipe"]] = "pipe"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeReadOnly:
     """``read-only`` of ``error-code``."""
 
+    case: ClassVar[Literal["read-only"]] = "read-only"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInvalidSeek:
     """``invalid-seek`` of ``error-code``."""
+
+    case: ClassVar[Literal["invalid-seek"]] = "invalid-seek"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTextFileBusy:
     """``text-file-busy`` of ``error-code``."""
 
+    case: ClassVar[Literal["text-file-busy"]] = "text-file-busy"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeCrossDevice:
     """``cross-device`` of ``error-code``."""
+
+    case: ClassVar[Literal["cross-device"]] = "cross-device"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeOther:
     """``other`` of ``error-code``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 
@@ -483,11 +623,18 @@ class MetadataHashValue:
 class Descriptor(Protocol):
     """The resource ``descriptor``."""
 
-    def read_via_stream(self, offset: Filesize) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def read_via_stream(
+        self,
+        offset: Filesize,
+    ) -> MaybeAwaitable[tuple[ByteSource, FutureSource[Ok[None] | Err[ErrorCode]]]]: ...
 
-    def write_via_stream(self, data: AnyStream, offset: Filesize) -> MaybeAwaitable[AnyFuture]: ...
+    def write_via_stream(
+        self,
+        data: ByteStreamReader,
+        offset: Filesize,
+    ) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
-    def append_via_stream(self, data: AnyStream) -> MaybeAwaitable[AnyFuture]: ...
+    def append_via_stream(self, data: ByteStreamReader) -> MaybeAwaitable[FutureSource[Ok[None] | Err[ErrorCode]]]: ...
 
     def advise(self, offset: Filesize, length: Filesize, advice: Advice) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
@@ -505,7 +652,7 @@ class Descriptor(Protocol):
         data_modification_timestamp: NewTimestamp,
     ) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
-    def read_directory(self) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def read_directory(self) -> MaybeAwaitable[Shape1]: ...
 
     def sync(self) -> MaybeAwaitable[Err[ErrorCode] | None]: ...
 
@@ -563,6 +710,9 @@ class Descriptor(Protocol):
         path_flags: PathFlags,
         path: str,
     ) -> MaybeAwaitable[MetadataHashValue | Err[ErrorCode]]: ...
+
+
+Shape1: TypeAlias = tuple[StreamSource[DirectoryEntry], FutureSource[Ok[None] | Err[ErrorCode]]]
 
 
 class Host(Protocol):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_monotonic_clock import DURATION, Duration
 from aegis.bindings.wasi_io_error import ERROR as IO_ERROR
@@ -145,51 +145,79 @@ __all__ = [
 class MethodGet:
     """``get`` of ``method``."""
 
+    case: ClassVar[Literal["get"]] = "get"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodHead:
     """``head`` of ``method``."""
+
+    case: ClassVar[Literal["head"]] = "head"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodPost:
     """``post`` of ``method``."""
 
+    case: ClassVar[Literal["post"]] = "post"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodPut:
     """``put`` of ``method``."""
+
+    case: ClassVar[Literal["put"]] = "put"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodDelete:
     """``delete`` of ``method``."""
 
+    case: ClassVar[Literal["delete"]] = "delete"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodConnect:
     """``connect`` of ``method``."""
+
+    case: ClassVar[Literal["connect"]] = "connect"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
     """``options`` of ``method``."""
 
+    case: ClassVar[Literal["options"]] = "options"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodTrace:
     """``trace`` of ``method``."""
+
+    case: ClassVar[Literal["trace"]] = "trace"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodPatch:
     """``patch`` of ``method``."""
 
+    case: ClassVar[Literal["patch"]] = "patch"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodOther:
     """``other`` of ``method``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str
 
 
@@ -211,16 +239,23 @@ Method: TypeAlias = (
 class SchemeHttp:
     """``HTTP`` of ``scheme``."""
 
+    case: ClassVar[Literal["HTTP"]] = "HTTP"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class SchemeHttps:
     """``HTTPS`` of ``scheme``."""
+
+    case: ClassVar[Literal["HTTPS"]] = "HTTPS"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class SchemeOther:
     """``other`` of ``scheme``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str
 
 
@@ -255,11 +290,15 @@ class FieldSizePayload:
 class ErrorCodeDnsTimeout:
     """``DNS-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["DNS-timeout"]] = "DNS-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDnsError:
     """``DNS-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["DNS-error"]] = "DNS-error"
     value: DnsErrorPayload
 
 
@@ -267,66 +306,103 @@ class ErrorCodeDnsError:
 class ErrorCodeDestinationNotFound:
     """``destination-not-found`` of ``error-code``."""
 
+    case: ClassVar[Literal["destination-not-found"]] = "destination-not-found"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationUnavailable:
     """``destination-unavailable`` of ``error-code``."""
+
+    case: ClassVar[Literal["destination-unavailable"]] = "destination-unavailable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationIpProhibited:
     """``destination-IP-prohibited`` of ``error-code``."""
 
+    case: ClassVar[Literal["destination-IP-prohibited"]] = "destination-IP-prohibited"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationIpUnroutable:
     """``destination-IP-unroutable`` of ``error-code``."""
+
+    case: ClassVar[Literal["destination-IP-unroutable"]] = "destination-IP-unroutable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionRefused:
     """``connection-refused`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-refused"]] = "connection-refused"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionTerminated:
     """``connection-terminated`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-terminated"]] = "connection-terminated"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionTimeout:
     """``connection-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-timeout"]] = "connection-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionReadTimeout:
     """``connection-read-timeout`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-read-timeout"]] = "connection-read-timeout"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionWriteTimeout:
     """``connection-write-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-write-timeout"]] = "connection-write-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionLimitReached:
     """``connection-limit-reached`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-limit-reached"]] = "connection-limit-reached"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsProtocolError:
     """``TLS-protocol-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["TLS-protocol-error"]] = "TLS-protocol-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsCertificateError:
     """``TLS-certificate-error`` of ``error-code``."""
+
+    case: ClassVar[Literal["TLS-certificate-error"]] = "TLS-certificate-error"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsAlertReceived:
     """``TLS-alert-received`` of ``error-code``."""
 
+    case: ClassVar[Literal["TLS-alert-received"]] = "TLS-alert-received"
     value: TlsAlertReceivedPayload
 
 
@@ -334,16 +410,23 @@ class ErrorCodeTlsAlertReceived:
 class ErrorCodeHttpRequestDenied:
     """``HTTP-request-denied`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-denied"]] = "HTTP-request-denied"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestLengthRequired:
     """``HTTP-request-length-required`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-request-length-required"]] = "HTTP-request-length-required"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestBodySize:
     """``HTTP-request-body-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-body-size"]] = "HTTP-request-body-size"
     value: int | None
 
 
@@ -351,21 +434,31 @@ class ErrorCodeHttpRequestBodySize:
 class ErrorCodeHttpRequestMethodInvalid:
     """``HTTP-request-method-invalid`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-method-invalid"]] = "HTTP-request-method-invalid"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestUriInvalid:
     """``HTTP-request-URI-invalid`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-request-URI-invalid"]] = "HTTP-request-URI-invalid"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestUriTooLong:
     """``HTTP-request-URI-too-long`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-URI-too-long"]] = "HTTP-request-URI-too-long"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestHeaderSectionSize:
     """``HTTP-request-header-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-header-section-size"]] = "HTTP-request-header-section-size"
     value: int | None
 
 
@@ -373,6 +466,7 @@ class ErrorCodeHttpRequestHeaderSectionSize:
 class ErrorCodeHttpRequestHeaderSize:
     """``HTTP-request-header-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-header-size"]] = "HTTP-request-header-size"
     value: FieldSizePayload | None
 
 
@@ -380,6 +474,7 @@ class ErrorCodeHttpRequestHeaderSize:
 class ErrorCodeHttpRequestTrailerSectionSize:
     """``HTTP-request-trailer-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-trailer-section-size"]] = "HTTP-request-trailer-section-size"
     value: int | None
 
 
@@ -387,6 +482,7 @@ class ErrorCodeHttpRequestTrailerSectionSize:
 class ErrorCodeHttpRequestTrailerSize:
     """``HTTP-request-trailer-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-trailer-size"]] = "HTTP-request-trailer-size"
     value: FieldSizePayload
 
 
@@ -394,11 +490,15 @@ class ErrorCodeHttpRequestTrailerSize:
 class ErrorCodeHttpResponseIncomplete:
     """``HTTP-response-incomplete`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-incomplete"]] = "HTTP-response-incomplete"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpResponseHeaderSectionSize:
     """``HTTP-response-header-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-header-section-size"]] = "HTTP-response-header-section-size"
     value: int | None
 
 
@@ -406,6 +506,7 @@ class ErrorCodeHttpResponseHeaderSectionSize:
 class ErrorCodeHttpResponseHeaderSize:
     """``HTTP-response-header-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-header-size"]] = "HTTP-response-header-size"
     value: FieldSizePayload
 
 
@@ -413,6 +514,7 @@ class ErrorCodeHttpResponseHeaderSize:
 class ErrorCodeHttpResponseBodySize:
     """``HTTP-response-body-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-body-size"]] = "HTTP-response-body-size"
     value: int | None
 
 
@@ -420,6 +522,7 @@ class ErrorCodeHttpResponseBodySize:
 class ErrorCodeHttpResponseTrailerSectionSize:
     """``HTTP-response-trailer-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-trailer-section-size"]] = "HTTP-response-trailer-section-size"
     value: int | None
 
 
@@ -427,6 +530,7 @@ class ErrorCodeHttpResponseTrailerSectionSize:
 class ErrorCodeHttpResponseTrailerSize:
     """``HTTP-response-trailer-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-trailer-size"]] = "HTTP-response-trailer-size"
     value: FieldSizePayload
 
 
@@ -434,6 +538,7 @@ class ErrorCodeHttpResponseTrailerSize:
 class ErrorCodeHttpResponseTransferCoding:
     """``HTTP-response-transfer-coding`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-transfer-coding"]] = "HTTP-response-transfer-coding"
     value: str | None
 
 
@@ -441,6 +546,7 @@ class ErrorCodeHttpResponseTransferCoding:
 class ErrorCodeHttpResponseContentCoding:
     """``HTTP-response-content-coding`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-content-coding"]] = "HTTP-response-content-coding"
     value: str | None
 
 
@@ -448,31 +554,47 @@ class ErrorCodeHttpResponseContentCoding:
 class ErrorCodeHttpResponseTimeout:
     """``HTTP-response-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-timeout"]] = "HTTP-response-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpUpgradeFailed:
     """``HTTP-upgrade-failed`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-upgrade-failed"]] = "HTTP-upgrade-failed"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpProtocolError:
     """``HTTP-protocol-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-protocol-error"]] = "HTTP-protocol-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeLoopDetected:
     """``loop-detected`` of ``error-code``."""
+
+    case: ClassVar[Literal["loop-detected"]] = "loop-detected"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConfigurationError:
     """``configuration-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["configuration-error"]] = "configuration-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInternalError:
     """``internal-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["internal-error"]] = "internal-error"
     value: str | None
 
 
@@ -523,15 +645,24 @@ ErrorCode: TypeAlias = (
 class HeaderErrorInvalidSyntax:
     """``invalid-syntax`` of ``header-error``."""
 
+    case: ClassVar[Literal["invalid-syntax"]] = "invalid-syntax"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorForbidden:
     """``forbidden`` of ``header-error``."""
 
+    case: ClassVar[Literal["forbidden"]] = "forbidden"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorImmutable:
     """``immutable`` of ``header-error``."""
+
+    case: ClassVar[Literal["immutable"]] = "immutable"
+    value: ClassVar[None] = None
 
 
 HeaderError: TypeAlias = HeaderErrorInvalidSyntax | HeaderErrorForbidden | HeaderErrorImmutable

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_clocks_types_0_3 import DURATION, Duration
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureReader, FutureSource
 from aegis.wit.types import (
     Borrow,
     Function,
@@ -22,7 +23,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import AnyFuture, AnyStream, Err, MaybeAwaitable
+from aegis.wit.values import Err, MaybeAwaitable, Ok
 
 __all__ = [
     "DNS_ERROR_PAYLOAD",
@@ -135,51 +136,79 @@ __all__ = [
 class MethodGet:
     """``get`` of ``method``."""
 
+    case: ClassVar[Literal["get"]] = "get"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodHead:
     """``head`` of ``method``."""
+
+    case: ClassVar[Literal["head"]] = "head"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodPost:
     """``post`` of ``method``."""
 
+    case: ClassVar[Literal["post"]] = "post"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodPut:
     """``put`` of ``method``."""
+
+    case: ClassVar[Literal["put"]] = "put"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodDelete:
     """``delete`` of ``method``."""
 
+    case: ClassVar[Literal["delete"]] = "delete"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodConnect:
     """``connect`` of ``method``."""
+
+    case: ClassVar[Literal["connect"]] = "connect"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
     """``options`` of ``method``."""
 
+    case: ClassVar[Literal["options"]] = "options"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodTrace:
     """``trace`` of ``method``."""
+
+    case: ClassVar[Literal["trace"]] = "trace"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodPatch:
     """``patch`` of ``method``."""
 
+    case: ClassVar[Literal["patch"]] = "patch"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodOther:
     """``other`` of ``method``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str
 
 
@@ -201,16 +230,23 @@ Method: TypeAlias = (
 class SchemeHttp:
     """``HTTP`` of ``scheme``."""
 
+    case: ClassVar[Literal["HTTP"]] = "HTTP"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class SchemeHttps:
     """``HTTPS`` of ``scheme``."""
+
+    case: ClassVar[Literal["HTTPS"]] = "HTTPS"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class SchemeOther:
     """``other`` of ``scheme``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str
 
 
@@ -245,11 +281,15 @@ class FieldSizePayload:
 class ErrorCodeDnsTimeout:
     """``DNS-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["DNS-timeout"]] = "DNS-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDnsError:
     """``DNS-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["DNS-error"]] = "DNS-error"
     value: DnsErrorPayload
 
 
@@ -257,66 +297,103 @@ class ErrorCodeDnsError:
 class ErrorCodeDestinationNotFound:
     """``destination-not-found`` of ``error-code``."""
 
+    case: ClassVar[Literal["destination-not-found"]] = "destination-not-found"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationUnavailable:
     """``destination-unavailable`` of ``error-code``."""
+
+    case: ClassVar[Literal["destination-unavailable"]] = "destination-unavailable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationIpProhibited:
     """``destination-IP-prohibited`` of ``error-code``."""
 
+    case: ClassVar[Literal["destination-IP-prohibited"]] = "destination-IP-prohibited"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeDestinationIpUnroutable:
     """``destination-IP-unroutable`` of ``error-code``."""
+
+    case: ClassVar[Literal["destination-IP-unroutable"]] = "destination-IP-unroutable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionRefused:
     """``connection-refused`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-refused"]] = "connection-refused"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionTerminated:
     """``connection-terminated`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-terminated"]] = "connection-terminated"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionTimeout:
     """``connection-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-timeout"]] = "connection-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionReadTimeout:
     """``connection-read-timeout`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-read-timeout"]] = "connection-read-timeout"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionWriteTimeout:
     """``connection-write-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["connection-write-timeout"]] = "connection-write-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConnectionLimitReached:
     """``connection-limit-reached`` of ``error-code``."""
+
+    case: ClassVar[Literal["connection-limit-reached"]] = "connection-limit-reached"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsProtocolError:
     """``TLS-protocol-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["TLS-protocol-error"]] = "TLS-protocol-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsCertificateError:
     """``TLS-certificate-error`` of ``error-code``."""
+
+    case: ClassVar[Literal["TLS-certificate-error"]] = "TLS-certificate-error"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeTlsAlertReceived:
     """``TLS-alert-received`` of ``error-code``."""
 
+    case: ClassVar[Literal["TLS-alert-received"]] = "TLS-alert-received"
     value: TlsAlertReceivedPayload
 
 
@@ -324,16 +401,23 @@ class ErrorCodeTlsAlertReceived:
 class ErrorCodeHttpRequestDenied:
     """``HTTP-request-denied`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-denied"]] = "HTTP-request-denied"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestLengthRequired:
     """``HTTP-request-length-required`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-request-length-required"]] = "HTTP-request-length-required"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestBodySize:
     """``HTTP-request-body-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-body-size"]] = "HTTP-request-body-size"
     value: int | None
 
 
@@ -341,21 +425,31 @@ class ErrorCodeHttpRequestBodySize:
 class ErrorCodeHttpRequestMethodInvalid:
     """``HTTP-request-method-invalid`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-method-invalid"]] = "HTTP-request-method-invalid"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestUriInvalid:
     """``HTTP-request-URI-invalid`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-request-URI-invalid"]] = "HTTP-request-URI-invalid"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestUriTooLong:
     """``HTTP-request-URI-too-long`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-URI-too-long"]] = "HTTP-request-URI-too-long"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpRequestHeaderSectionSize:
     """``HTTP-request-header-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-header-section-size"]] = "HTTP-request-header-section-size"
     value: int | None
 
 
@@ -363,6 +457,7 @@ class ErrorCodeHttpRequestHeaderSectionSize:
 class ErrorCodeHttpRequestHeaderSize:
     """``HTTP-request-header-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-header-size"]] = "HTTP-request-header-size"
     value: FieldSizePayload | None
 
 
@@ -370,6 +465,7 @@ class ErrorCodeHttpRequestHeaderSize:
 class ErrorCodeHttpRequestTrailerSectionSize:
     """``HTTP-request-trailer-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-trailer-section-size"]] = "HTTP-request-trailer-section-size"
     value: int | None
 
 
@@ -377,6 +473,7 @@ class ErrorCodeHttpRequestTrailerSectionSize:
 class ErrorCodeHttpRequestTrailerSize:
     """``HTTP-request-trailer-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-request-trailer-size"]] = "HTTP-request-trailer-size"
     value: FieldSizePayload
 
 
@@ -384,11 +481,15 @@ class ErrorCodeHttpRequestTrailerSize:
 class ErrorCodeHttpResponseIncomplete:
     """``HTTP-response-incomplete`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-incomplete"]] = "HTTP-response-incomplete"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpResponseHeaderSectionSize:
     """``HTTP-response-header-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-header-section-size"]] = "HTTP-response-header-section-size"
     value: int | None
 
 
@@ -396,6 +497,7 @@ class ErrorCodeHttpResponseHeaderSectionSize:
 class ErrorCodeHttpResponseHeaderSize:
     """``HTTP-response-header-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-header-size"]] = "HTTP-response-header-size"
     value: FieldSizePayload
 
 
@@ -403,6 +505,7 @@ class ErrorCodeHttpResponseHeaderSize:
 class ErrorCodeHttpResponseBodySize:
     """``HTTP-response-body-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-body-size"]] = "HTTP-response-body-size"
     value: int | None
 
 
@@ -410,6 +513,7 @@ class ErrorCodeHttpResponseBodySize:
 class ErrorCodeHttpResponseTrailerSectionSize:
     """``HTTP-response-trailer-section-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-trailer-section-size"]] = "HTTP-response-trailer-section-size"
     value: int | None
 
 
@@ -417,6 +521,7 @@ class ErrorCodeHttpResponseTrailerSectionSize:
 class ErrorCodeHttpResponseTrailerSize:
     """``HTTP-response-trailer-size`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-trailer-size"]] = "HTTP-response-trailer-size"
     value: FieldSizePayload
 
 
@@ -424,6 +529,7 @@ class ErrorCodeHttpResponseTrailerSize:
 class ErrorCodeHttpResponseTransferCoding:
     """``HTTP-response-transfer-coding`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-transfer-coding"]] = "HTTP-response-transfer-coding"
     value: str | None
 
 
@@ -431,6 +537,7 @@ class ErrorCodeHttpResponseTransferCoding:
 class ErrorCodeHttpResponseContentCoding:
     """``HTTP-response-content-coding`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-content-coding"]] = "HTTP-response-content-coding"
     value: str | None
 
 
@@ -438,31 +545,47 @@ class ErrorCodeHttpResponseContentCoding:
 class ErrorCodeHttpResponseTimeout:
     """``HTTP-response-timeout`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-response-timeout"]] = "HTTP-response-timeout"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpUpgradeFailed:
     """``HTTP-upgrade-failed`` of ``error-code``."""
+
+    case: ClassVar[Literal["HTTP-upgrade-failed"]] = "HTTP-upgrade-failed"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeHttpProtocolError:
     """``HTTP-protocol-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["HTTP-protocol-error"]] = "HTTP-protocol-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeLoopDetected:
     """``loop-detected`` of ``error-code``."""
+
+    case: ClassVar[Literal["loop-detected"]] = "loop-detected"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeConfigurationError:
     """``configuration-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["configuration-error"]] = "configuration-error"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCodeInternalError:
     """``internal-error`` of ``error-code``."""
 
+    case: ClassVar[Literal["internal-error"]] = "internal-error"
     value: str | None
 
 
@@ -513,26 +636,39 @@ ErrorCode: TypeAlias = (
 class HeaderErrorInvalidSyntax:
     """``invalid-syntax`` of ``header-error``."""
 
+    case: ClassVar[Literal["invalid-syntax"]] = "invalid-syntax"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorForbidden:
     """``forbidden`` of ``header-error``."""
+
+    case: ClassVar[Literal["forbidden"]] = "forbidden"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorImmutable:
     """``immutable`` of ``header-error``."""
 
+    case: ClassVar[Literal["immutable"]] = "immutable"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorSizeExceeded:
     """``size-exceeded`` of ``header-error``."""
+
+    case: ClassVar[Literal["size-exceeded"]] = "size-exceeded"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderErrorOther:
     """``other`` of ``header-error``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 
@@ -545,16 +681,23 @@ HeaderError: TypeAlias = (
 class RequestOptionsErrorNotSupported:
     """``not-supported`` of ``request-options-error``."""
 
+    case: ClassVar[Literal["not-supported"]] = "not-supported"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class RequestOptionsErrorImmutable:
     """``immutable`` of ``request-options-error``."""
+
+    case: ClassVar[Literal["immutable"]] = "immutable"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptionsErrorOther:
     """``other`` of ``request-options-error``."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str | None
 
 
@@ -664,12 +807,16 @@ class RequestClass(Protocol):
     def new(
         self,
         headers: Headers,
-        contents: AnyStream | None,
-        trailers: AnyFuture,
+        contents: ByteStreamReader | None,
+        trailers: FutureReader[Ok[Trailers | None] | Err[ErrorCode]],
         options: RequestOptions | None,
-    ) -> MaybeAwaitable[tuple[Request, AnyFuture]]: ...
+    ) -> MaybeAwaitable[tuple[Request, FutureSource[Ok[None] | Err[ErrorCode]]]]: ...
 
-    def consume_body(self, this: Request, res: AnyFuture) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def consume_body(
+        self,
+        this: Request,
+        res: FutureReader[Ok[None] | Err[ErrorCode]],
+    ) -> MaybeAwaitable[tuple[ByteSource, FutureSource[Ok[Trailers | None] | Err[ErrorCode]]]]: ...
 
 
 class RequestOptionsClass(Protocol):
@@ -684,11 +831,15 @@ class ResponseClass(Protocol):
     def new(
         self,
         headers: Headers,
-        contents: AnyStream | None,
-        trailers: AnyFuture,
-    ) -> MaybeAwaitable[tuple[Response, AnyFuture]]: ...
+        contents: ByteStreamReader | None,
+        trailers: FutureReader[Ok[Trailers | None] | Err[ErrorCode]],
+    ) -> MaybeAwaitable[tuple[Response, FutureSource[Ok[None] | Err[ErrorCode]]]]: ...
 
-    def consume_body(self, this: Response, res: AnyFuture) -> MaybeAwaitable[tuple[AnyStream, AnyFuture]]: ...
+    def consume_body(
+        self,
+        this: Response,
+        res: FutureReader[Ok[None] | Err[ErrorCode]],
+    ) -> MaybeAwaitable[tuple[ByteSource, FutureSource[Ok[Trailers | None] | Err[ErrorCode]]]]: ...
 
 
 class Host(Protocol):

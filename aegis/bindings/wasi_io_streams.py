@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_io_error import ERROR, Error
 from aegis.bindings.wasi_io_poll import POLLABLE, Pollable
@@ -33,12 +33,16 @@ __all__ = [
 class StreamErrorLastOperationFailed:
     """``last-operation-failed`` of ``stream-error``."""
 
+    case: ClassVar[Literal["last-operation-failed"]] = "last-operation-failed"
     value: Error
 
 
 @dataclass(frozen=True, slots=True)
 class StreamErrorClosed:
     """``closed`` of ``stream-error``."""
+
+    case: ClassVar[Literal["closed"]] = "closed"
+    value: ClassVar[None] = None
 
 
 StreamError: TypeAlias = StreamErrorLastOperationFailed | StreamErrorClosed

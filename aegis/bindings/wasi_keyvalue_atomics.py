@@ -7,7 +7,7 @@ Change a key in one indivisible step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.bindings.wasi_keyvalue_store import BUCKET, ERROR, Bucket, Error
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Resource, Result, Variant
@@ -42,6 +42,7 @@ class Cas(Protocol):
 class CasErrorStoreError:
     """The store failed."""
 
+    case: ClassVar[Literal["store-error"]] = "store-error"
     value: Error
 
 
@@ -49,6 +50,7 @@ class CasErrorStoreError:
 class CasErrorCasFailed:
     """The value was changed since the handle was made; a handle of the value as it is now."""
 
+    case: ClassVar[Literal["cas-failed"]] = "cas-failed"
     value: Cas
 
 

@@ -7,7 +7,7 @@ Read and write single keys of a bucket. A guest reads its own writes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Variant
 from aegis.wit.values import Err, MaybeAwaitable
@@ -31,16 +31,23 @@ __all__ = [
 class ErrorNoSuchStore:
     """The host knows no store of this name."""
 
+    case: ClassVar[Literal["no-such-store"]] = "no-such-store"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorAccessDenied:
     """The guest has no grant for the store, which may or may not exist."""
+
+    case: ClassVar[Literal["access-denied"]] = "access-denied"
+    value: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorOther:
     """Anything else, such as a quota that is exhausted or a failure of the medium."""
 
+    case: ClassVar[Literal["other"]] = "other"
     value: str
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Enum, Interface, Record, Resource, Tuple, Variant
 
@@ -83,6 +83,7 @@ Ipv6Address: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 class IpAddressIpv4:
     """``ipv4`` of ``ip-address``."""
 
+    case: ClassVar[Literal["ipv4"]] = "ipv4"
     value: Ipv4Address
 
 
@@ -90,6 +91,7 @@ class IpAddressIpv4:
 class IpAddressIpv6:
     """``ipv6`` of ``ip-address``."""
 
+    case: ClassVar[Literal["ipv6"]] = "ipv6"
     value: Ipv6Address
 
 
@@ -118,6 +120,7 @@ class Ipv6SocketAddress:
 class IpSocketAddressIpv4:
     """``ipv4`` of ``ip-socket-address``."""
 
+    case: ClassVar[Literal["ipv4"]] = "ipv4"
     value: Ipv4SocketAddress
 
 
@@ -125,6 +128,7 @@ class IpSocketAddressIpv4:
 class IpSocketAddressIpv6:
     """``ipv6`` of ``ip-socket-address``."""
 
+    case: ClassVar[Literal["ipv6"]] = "ipv6"
     value: Ipv6SocketAddress
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis.cli import options as table
-from aegis.cli.command_line import CommandOption, OptionKind, read_line
+from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, read_line
 from aegis.limits import default_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _described(option: click.Option) -> CommandOption:
     if isinstance(option, Implied):
         return option.described
     sort = OptionKind.COUNT if option.count else OptionKind.FLAG if option.is_flag else OptionKind.VALUE
-    return CommandOption((*option.opts, option.name or ""), sort=sort)
+    choices = tuple(option.type.choices) if isinstance(option.type, click.Choice) else ()
+    return CommandOption((*option.opts, option.name or ""), sort=sort, choices=choices)
 
 
 def with_options(options: Iterable[CommandOption]) -> Callable[[_Command], _Command]:
@@ -113,12 +114,13 @@ class FileCommand(HelpOption):
     """
 
     guest = False
+    forms: tuple[str, ...] = FORMATS
 
     def __init__(self, *args: Any, reads_policy: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.reads_policy = reads_policy
         taken = {name for param in self.params for name in param.opts}
-        shared = (*(() if "-c" in taken else (table.CONFIG,)), *table.shared(short="-f" not in taken))
+        shared = (*(() if "-c" in taken else (table.CONFIG,)), *table.shared(short="-f" not in taken, forms=self.forms))
         self.params += [made(option, expose_value=False, callback=_store) for option in shared]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

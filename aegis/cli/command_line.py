@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from aegis.support.lean import Any, NamedTuple, dataclass, field
 from aegis.text import printable, similar_names
 
-__all__ = ["FORMATS", "CommandOption", "Line", "OptionKind", "UsageMistake", "read_line"]
+__all__ = ["FORMATS", "POLICY_FORMAT", "CommandOption", "Line", "OptionKind", "UsageMistake", "read_line"]
 
 FORMATS = ("human", "json", "json-compact")
+POLICY_FORMAT = "toml"
+"""The format that ``policy show`` has besides: a policy file."""
 
 
 class UsageMistake(Exception):
@@ -173,12 +175,20 @@ def _take(line: Line, options: Mapping[str, CommandOption], name: str, value: st
             line.wrong(f"{name} needs a value")
             return
         value = rest.pop(0)
-    if option.dest == "form" and value in FORMATS:
-        line.form = value
-    elif option.dest == "form" and name == "-f":
-        hint = "the option of run that names a function stands after run: run -e NAME"
-        line.wrong(f"-f is the format here, one of {', '.join(FORMATS)}, not {printable(value, 80)}: {hint}")
+    if option.dest == "form":
+        _take_form(line, option, name, value)
     line.add(option, value, *([f"{name}={value}"] if name.startswith("--") else [name, value]))
+
+
+def _take_form(line: Line, option: CommandOption, name: str, value: str) -> None:
+    """Note the format of the output, which also applies to the error of a later mistake."""
+    if value in option.choices:
+        line.form = value
+    elif value == POLICY_FORMAT:
+        line.wrong(f"{value} is a format of policy show alone: write aegis policy show {name} {value}")
+    elif name == "-f":
+        hint = "the option of run that names a function stands after run: run -e NAME"
+        line.wrong(f"-f is the format here, one of {', '.join(option.choices)}, not {printable(value, 80)}: {hint}")
 
 
 def _look_ahead(line: Line, option: CommandOption, name: str, rest: Sequence[str]) -> None:

@@ -88,10 +88,10 @@ GROUP = (
 """The options that precede the name of a command."""
 
 
-def shared(*, short: bool) -> tuple[CommandOption, ...]:
+def shared(*, short: bool, forms: tuple[str, ...] = FORMATS) -> tuple[CommandOption, ...]:
     """Return the options that every command also accepts after its name; with ``short``, ``-f`` is the format."""
     names = ("-f", "--format", "form") if short else ("--format", "form")
-    return (CommandOption(names, "Format of the result.", choices=FORMATS), _VERBOSE, _QUIET)
+    return (CommandOption(names, "Format of the result.", choices=forms), _VERBOSE, _QUIET)
 
 
 _FUNCTION = (

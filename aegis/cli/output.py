@@ -34,7 +34,7 @@ class Output:
 
     @property
     def json(self) -> bool:
-        return self.form != "human"
+        return self.form.startswith("json")
 
     # -- results -------------------------------------------------------------------------------
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aegis.cli.click_options import FileCommand
+from aegis.cli.command_line import FORMATS, POLICY_FORMAT
 from aegis.cli.options import policy_files, refuse_second_reader
 from aegis.cli.output import Output
 from aegis.errors import PolicyError
+from aegis.policy.file_writer import dump_policy
 from aegis.policy.origins import PolicyStatement, statements_of
+from aegis.policy.toml_writer import toml_string
 from aegis.text import printable
+
+if TYPE_CHECKING:
+    from aegis.policy.file import PolicyFiles
 
 __all__ = ["command"]
 
@@ -22,7 +28,13 @@ _TITLES = {
 }  # fmt: skip
 
 
-@click.command(cls=FileCommand, reads_policy=True)
+class PolicyCommand(FileCommand):
+    """The command ``policy``, which can also show a policy as a policy file."""
+
+    forms = (*FORMATS, POLICY_FORMAT)
+
+
+@click.command(cls=PolicyCommand, reads_policy=True)
 @click.argument("action", type=click.Choice(["show", "check"]), metavar="show|check")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.pass_obj
@@ -30,12 +42,15 @@ def command(output: Output, /, action: str, files: tuple[str, ...]) -> int:
     """Show the meaning of policy files, or check them. FILE is a policy file, or - for standard input.
 
     show merges the files of -c and then each FILE, with the files that they include, and prints grants, denials and
-    limits with the place of each. check prints all mistakes of each file, and exits with 0 if there are none.
+    limits with the place of each; with -f toml, as one policy file that states the same. check prints all mistakes of
+    each file, and exits with 0 if there are none.
     """
     names = (*output.config, *files)
     refuse_second_reader(output.config, files)
     if names.count("-") > 1:
         raise click.UsageError("- is given twice, and standard input can be read once: name a file")
+    if action == "check" and output.form == POLICY_FORMAT:
+        raise click.UsageError(f"{POLICY_FORMAT} is a format of show: check has {', '.join(FORMATS)}")
     if action == "show":
         _show(output, names)
         return 0
@@ -46,11 +61,21 @@ def command(output: Output, /, action: str, files: tuple[str, ...]) -> int:
 
 def _show(output: Output, names: Sequence[str]) -> None:
     files = policy_files(names)
+    if output.form == POLICY_FORMAT:
+        output.result({}, "\n\n".join(_file_text(files)))
+        return
     found = list(statements_of(files.parts, files.policy()))
     document: dict[str, Any] = {"files": [part.text.source for part in files.parts]}
     for kind, title in _TITLES.items():
         document[title] = [{"text": s.text, "file": s.source, "line": s.line} for s in found if s.kind == kind]
     output.result(document, "\n".join(_lines(found)))
+
+
+def _file_text(files: PolicyFiles) -> Iterable[str]:
+    """Yield a comment with the origin of a policy file, and then its text."""
+    if files.parts:
+        yield f"# Merged from {', '.join(toml_string(part.text.source) for part in files.parts)}."
+    yield dump_policy(files.policy()).rstrip("\n") or "# Nothing is granted, and every limit has its default."
 
 
 def _lines(found: Sequence[PolicyStatement]) -> Iterable[str]:

@@ -201,6 +201,8 @@ class _CommandRun:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
             why = f": grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
+            if decision.action == "look up" and decision.remedy.rstrip("'").endswith(":PORT"):
+                why += ", where PORT is the port that the guest connects to"
             self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
 
     def why(self, decision: Decision) -> str:

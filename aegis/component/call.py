@@ -23,7 +23,7 @@ from aegis.component.shims.fused_calls import FusedCall, Shape, Stage, fuse
 from aegis.component.state import EXTERN
 from aegis.component.views import Views
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
-from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.native.library import lib, number, pointer_into
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 
@@ -116,9 +116,10 @@ class ComponentFrame:
         slots = slots or callee.slots
         size = RAW_VALUE_BYTES * slots
         self.buffer = (ctypes.c_char * (size + 2 * EXTERN))()
-        base = ctypes.addressof(self.buffer)
-        self.args, self.count = pointer(base), number(slots)
-        self._core_at, self._post_at = ((pointer(at), pointer(at + 8)) for at in (base + size, base + size + EXTERN))
+        self.args, self.count = pointer_into(self.buffer), number(slots)
+        self._core_at, self._post_at = (
+            (pointer_into(self.buffer, at), pointer_into(self.buffer, at + 8)) for at in (size, size + EXTERN)
+        )
         self.views = Views(memoryview(self.buffer).cast("B")[:size])
         self.func = self.cx = self.post = None
 

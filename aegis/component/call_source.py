@@ -27,6 +27,7 @@ from aegis.component.conversion.layout import (
 )
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import FlatBlock, Lower
+from aegis.component.conversion.lowered_text import lowered_text
 from aegis.component.planning.type_keys import parts_of
 from aegis.component.shims.fused_calls import VECTOR, Block, Shape, misplaced, pieces
 from aegis.component.traps import trap, unaligned
@@ -38,7 +39,7 @@ from aegis.support.bounded_cache import memoised
 from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 
-__all__ = ["MAKER_PARTS_KEPT", "CallMaker", "Way", "call_maker", "has_borrows", "lowered_text"]
+__all__ = ["MAKER_PARTS_KEPT", "CallMaker", "Way", "call_maker", "has_borrows"]
 
 MAKER_PARTS_KEPT = 8192
 """Parts of the types of functions whose makers are cached for the process."""
@@ -47,8 +48,6 @@ _CALLS_COUNTED = 256
 fused calls save; instantiating it takes as long as twenty calls save."""
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 _ONE, _NONE = number(1), number(0)
-_MANY_LINES = 12
-"""Lines of the first phase above which the source has them once, in a loop, instead of twice."""
 _ABSENT = 0xFFFF_FFFF
 """The size that marks a block which the fused module need not place."""
 
@@ -211,19 +210,6 @@ def _block(of: FlatBlock, params: Sequence[str], encoding: str) -> Block | None:
 
 # -- the text of a call ----------------------------------------------------------------------------------
 
-_CHECKED = """try:
-{first}except CallError: raise
-except UNFIT:
-{take_back}    {names}= fit_arguments(function, ({names}))
-{again}"""
-_LOOP = """for fitted in (False, True):
-    try:
-{first}        break
-    except CallError: raise
-    except UNFIT:
-        if fitted: raise
-{take_back}        {names}= fit_arguments(function, ({names}))
-"""
 _INVOKE = """error = invoke(context, func, args, count, trapped)
 if error is not None or trap[0]:
     raise failed(error)
@@ -406,22 +392,3 @@ def _staged(lower: Lower, shape: Shape, later: str) -> str:
     condition = " and ".join(f"({one})" for one in fits)
     ordinary = textwrap.indent(later, "    ") + f"    {' = '.join(sizes)} = {_ABSENT}\n"
     return f"if {condition}:\n{_indented(lines, 1)}else:\n{ordinary}"
-
-
-def lowered_text(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
-    """Return the text of the first phase of lowering."""
-    first = lower.lines
-    if not first or raw:
-        return _indented(first, 0)
-    parameters = "".join(f"{name}, " for name in names)
-    take_back = "    cx.handles.take_back()\n" if handles else ""
-    if len(first) > _MANY_LINES:
-        text = _LOOP.format(first=_indented(first, 2), names=parameters, take_back=textwrap.indent(take_back, "    "))
-    else:
-        text = _CHECKED.format(
-            first=_indented(first, 1), again=_indented(first, 1), names=parameters, take_back=take_back
-        )
-    if handles:
-        inside = textwrap.indent(text, "    ")
-        text = f"try:\n{inside}except BaseException:\n    cx.handles.take_back()\n    raise\ncx.handles.lowered()\n"
-    return text

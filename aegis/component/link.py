@@ -50,7 +50,7 @@ from aegis.component.trampoline import (
 )
 from aegis.engine.compile.code import NativeCode
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.native.library import lib, number, pointer, pointer_into
 from aegis.engine.store.imports import NativeType
 from aegis.engine.store.plan import BasePlan
 from aegis.errors import AegisInternalError, CallError
@@ -90,24 +90,25 @@ class LinkSpace:
         total = sum(step.size for step in plan.linking)
         self._imports = (ctypes.c_char * (EXTERN * max(1, total)))()
         self.instances = (ctypes.c_char * (_INSTANCE * max(1, len(plan.linking))))()
-        base = ctypes.addressof(self.instances)
-        self.pointers = [pointer(base + _INSTANCE * n) for n in range(len(plan.linking))]
+        self.pointers = [pointer_into(self.instances, _INSTANCE * n) for n in range(len(plan.linking))]
         """The address of each core instance."""
         self.store = 0
         """The slot of the store for which the numbers of the functions were computed."""
-        start = ctypes.addressof(self._imports)
-        self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
+        self.steps = [self._arguments(plan, step) for step in plan.linking]
 
-    def _arguments(self, plan: ComponentPlan, step: _LinkStep, at: int) -> tuple[Any, ...]:
-        functions = [(plan.native_type(k), number(k), pointer(at + EXTERN * n + 8), k) for n, k in step.functions]
+    def _arguments(self, plan: ComponentPlan, step: _LinkStep) -> tuple[Any, ...]:
+        given, at = self._imports, EXTERN * step.offset
+        functions = [
+            (plan.native_type(k), number(k), pointer_into(given, at + EXTERN * n + 8), k) for n, k in step.functions
+        ]
         exports = []
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
-            exports.append((self.pointers[item.step], raw, length, pointer(at + EXTERN * n)))
+            exports.append((self.pointers[item.step], raw, length, pointer_into(given, at + EXTERN * n)))
         code = plan.parts[plan.program.steps[step.number].module].pointer or 0
         # As columns, which map() consumes without Python code: a large component has thousands of imports.
         made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
-        return made, taken, pointer(code), pointer(at), number(step.size), self.pointers[step.number]
+        return made, taken, pointer(code), pointer_into(given, at), number(step.size), self.pointers[step.number]
 
     def give_numbers(self, store: int) -> None:
         """Compute the numbers that the engine passes to the callback for the store in this slot."""
@@ -238,10 +239,10 @@ class ComponentPlan(BasePlan):
             made = self._native_types.setdefault(signature, NativeType(signature))
         return made.pointer
 
-    def make_function(self, state: ComponentState, trampoline: int, target: int) -> None:
-        """Write the ``wasmtime_func_t`` of a trampoline of one store to the address ``target``."""
+    def make_function(self, state: ComponentState, trampoline: int, target: Any) -> None:
+        """Write the ``wasmtime_func_t`` of a trampoline of one store to ``target``, a prepared argument."""
         env = state.slot << TRAMPOLINE_BITS | trampoline
-        _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
+        _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, target)
 
     def bind_callee(self, state: ComponentState, index: int) -> Callable[..., Any]:
         """Return a closure that calls a lifted function of one store for another component instance."""

@@ -28,7 +28,7 @@ from aegis.component.tasks.scheduler import Scheduler
 from aegis.component.traps import trap
 from aegis.engine.call.caller import room_inside
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
-from aegis.engine.native.library import lib, number, pointer, take_error, view
+from aegis.engine.native.library import lib, number, pointer, pointer_into, take_error, view
 from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class LiftLowerContext:
     def lower_end(self, of: Any, value: Any) -> int:
         """Give the guest the readable end of a stream or future; return the handle's index."""
         plan = self._state.plan
-        shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state.tasks)
+        shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state)
         return self.handles.enter(self.instance, CopyEnd(shared, True))
 
     def lower_own(self, resource: int, value: Any) -> int:
@@ -237,6 +237,8 @@ class ComponentState:
     callees: _Callees
     task_callees: _TaskCallees
     tasks: Scheduler
+    outside: Any = None
+    """Runs the guest for readers of its streams outside of calls; ``None`` until the sandbox is ready."""
     _owned: tuple[Any, ...] = ()
     """Buffers and code of instances of Aegis's own modules, kept until the store is deleted."""
 
@@ -277,19 +279,19 @@ class ComponentState:
     def keep_instances(self, instances: Any) -> None:
         """Copy the core instances after linking, so that the ``LinkSpace`` can be reused."""
         self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
-        self._base, self._pointers = ctypes.addressof(self._kept), None
+        self._pointers = None
 
     # -- core items ----------------------------------------------------------------------------
 
     def instance_pointer(self, step: int) -> Any:
         """Return the address of the core instance of ``step``, which need not exist yet."""
         known = self._pointers
-        return pointer(self._base + _INSTANCE * step) if known is None else known[step]
+        return pointer_into(self._kept, _INSTANCE * step) if known is None else known[step]
 
-    def fetch(self, item: CoreExport, target: int) -> None:
-        """Write the ``wasmtime_extern_t`` of an exported item to the address ``target``."""
+    def fetch(self, item: CoreExport, target: Any) -> None:
+        """Write the ``wasmtime_extern_t`` of an exported item to ``target``, a prepared argument."""
         raw, length = self.plan.raw_names[item.name]
-        if not _export_get(self.context, self.instance_pointer(item.step), raw, length, pointer(target)):
+        if not _export_get(self.context, self.instance_pointer(item.step), raw, length, target):
             raise self.plan.missing_export(item.name)
 
     def item(self, item: CoreItem) -> Any:
@@ -297,18 +299,17 @@ class ComponentState:
         found = self._items.get(item)
         if found is None:
             held = (ctypes.c_char * EXTERN)()
-            target = ctypes.addressof(held)
             if isinstance(item, int):
-                self.plan.make_function(self, item, target + 8)
+                self.plan.make_function(self, item, pointer_into(held, 8))
             else:
-                self.fetch(item, target)
-            found = self._items[item] = (pointer(target + 8), held)
+                self.fetch(item, pointer_into(held))
+            found = self._items[item] = (pointer_into(held, 8), held)
         return found[0]
 
-    def extern(self, item: CoreItem) -> int:
-        """Return the address of the ``wasmtime_extern_t`` of a core item."""
+    def extern(self, item: CoreItem) -> Any:
+        """Return the buffer with the ``wasmtime_extern_t`` of a core item."""
         self.item(item)
-        return ctypes.addressof(self._items[item][1])
+        return self._items[item][1]
 
     def memory(self, item: CoreExport) -> CoreMemory:
         """Return a linear memory."""
@@ -331,7 +332,7 @@ class ComponentState:
         """
         buffer = (ctypes.c_char * 64)()
         words = memoryview(buffer).cast("B").cast("I")
-        function, arguments = self.item(item), pointer(ctypes.addressof(buffer))
+        function, arguments = self.item(item), pointer_into(buffer)
         context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
         instance, memory = cx.instance, cx.memory
 
@@ -426,8 +427,7 @@ class ComponentState:
         found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
         values = (ctypes.c_char * (RAW_VALUE_BYTES * (BATCH + 1)))()
         words = memoryview(values).cast("B").cast("I")
-        arguments = pointer(ctypes.addressof(values))  # kept alive by `words`
-        return None if found is None else found[0], arguments, number(BATCH + 1), words
+        return None if found is None else found[0], pointer_into(values), number(BATCH + 1), words
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
         """Instantiate a module of Aegis with the imports ``items``, in order; return its exports ``names``.
@@ -436,10 +436,9 @@ class ComponentState:
         """
         made, given = _INSTANCE, max(1, len(items)) * EXTERN
         held = (ctypes.c_char * (made + given + len(names) * EXTERN))()
-        base = ctypes.addressof(held)
         for place, item in enumerate(items):
-            ctypes.memmove(base + made + place * EXTERN, self.extern(item), EXTERN)
-        instance, imports = pointer(base), pointer(base + made)
+            ctypes.memmove(pointer_into(held, made + place * EXTERN), self.extern(item), EXTERN)
+        instance, imports = pointer_into(held), pointer_into(held, made)
         error = _instance_new(
             self.context, pointer(code.pointer or 0), imports, number(len(items)), instance, self.trap_pointer
         )
@@ -448,11 +447,11 @@ class ComponentState:
             return None
         found = []
         for place, name in enumerate(names):
-            target = base + made + given + place * EXTERN
+            target = made + given + place * EXTERN
             raw, length = self.plan.raw_names[name]
-            if not _export_get(self.context, instance, raw, length, pointer(target)):
+            if not _export_get(self.context, instance, raw, length, pointer_into(held, target)):
                 raise self.plan.missing_export(name)
-            found.append(pointer(target + 8))
+            found.append(pointer_into(held, target + 8))
         self._owned += ((code, held),)
         return found
 
@@ -462,7 +461,7 @@ class ComponentState:
         """Call a destructor unchecked: the plan has compared its type with (i32) -> ()."""
         room_inside()
         words = (ctypes.c_uint32 * 4)(rep)
-        error = _invoke(self.context, self.item(destructor), pointer(ctypes.addressof(words)), _ONE, self.trap_pointer)
+        error = _invoke(self.context, self.item(destructor), pointer_into(words), _ONE, self.trap_pointer)
         if error is not None or self.trap[0]:
             raise self.failed(error)
 

@@ -11,7 +11,7 @@ from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
 from aegis.component.handles import Handles
 from aegis.component.shims.linked import breach
 from aegis.component.state import ComponentState
-from aegis.component.tasks.entry import TaskEntry, bind_task
+from aegis.component.tasks.entry import TaskEntry, bind_task, bind_turn
 from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
@@ -151,6 +151,18 @@ class ComponentStore(ModuleStore):
             self.watch()
         made: Callable[[ResourceHandle], None] = _dropper(style | self.plan.metered)(self, None)
         return made
+
+    def turn(self) -> Callable[[Callable[[], Any]], Any] | None:
+        """Return a closure that calls a function of the host in the guest's turn, within the limits of a call.
+
+        Return ``None`` if the current thread may not run guests.
+        """
+        mode = thread_state.mode or thread_state.detect_mode()
+        if mode != DIRECT:
+            return None
+        if self.calls_no_python:
+            self.watch()
+        return bind_turn(self, Style.NESTING if self._calls_python else Style.ALONE)
 
     def _ended(self) -> None:
         state = getattr(self, "state", None)

@@ -185,7 +185,8 @@ class CapabilityChecked(Event):
     """The policy decided on a request of the guest: ``rule`` is the rule that allowed or denied it.
 
     ``remedy`` is the command-line option that would allow the request, quoted for a shell; it is empty if the request
-    was allowed or if no option would allow it.
+    was allowed or if no option would allow it. The option for a look-up has the word ``PORT``, because a look-up has no
+    port.
     """
 
     kind: ClassVar[str] = "capability_checked"

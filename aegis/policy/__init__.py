@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     # [capabilities: exports]
     from aegis.policy.file import load_policy as load_policy
     from aegis.policy.file import parse_policy as parse_policy
+    from aegis.policy.file_writer import dump_policy as dump_policy
     from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
     from aegis.policy.filesystem import PathGrant as PathGrant
     from aegis.policy.isolation import Isolation as Isolation
@@ -47,6 +48,7 @@ __all__ = [
     "Policy",
     "RandomCapability",
     "StdioCapability",
+    "dump_policy",
     "load_policy",
     "parse_policy",
     # [end]
@@ -65,6 +67,7 @@ _HOMES = {
     "NetworkPattern": "network",
     "NetworkVerdict": "network",
     "PathGrant": "filesystem",
+    "dump_policy": "file_writer",
     "load_policy": "file",
     "parse_policy": "file",
     **{row.kind: row.home or row.name for row in CAPABILITIES},

@@ -30,9 +30,25 @@ def declared() -> Declaration:
         summary="The clock that a guest reads.",
         tables=lambda: {"": {"mode": Key("text", "`virtual`, `system`, `coarse:1ms`, `fixed:INSTANT` or `deny`.")}},
         read=_read,
+        write=lambda granted: {"mode": _mode(granted)},
         remedy=lambda policy, decision: "--allow-clock",
         reading="reading the clock",
     )  # fmt: skip
+
+
+def _mode(granted: ClockCapability) -> str:
+    """Return the text that :meth:`ClockCapability.parse` reads."""
+    if granted.mode == "coarse":
+        return f"coarse:{granted.resolution_ns}ns"
+    return f"fixed:{_instant(granted.instant_ns)}" if granted.mode == "fixed" else granted.mode
+
+
+def _instant(nanoseconds: int) -> str:
+    """Return an instant in the notation of ISO 8601; digits below a microsecond, which it cannot hold, are lost."""
+    from datetime import UTC, datetime, timedelta
+
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _read(table: TomlTable) -> ClockCapability:

@@ -86,6 +86,9 @@ class Declaration:
     Without any, a policy file cannot state the capability."""
     read: Callable[[TomlTable], Any] | None = None
     """Return the capability that a table of the policy file states."""
+    write: Callable[[Any], Mapping[str, Any]] | None = None
+    """Return the values of the keys of that table for a capability; without this, each key has the field of its name.
+    The result is read again, and an error is raised if it states another capability."""
 
     remedy: Callable[[Any, Decision], str] | None = None
     """Return the option that would allow a denied request, quoted for a shell, or an empty text if none would.

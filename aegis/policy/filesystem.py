@@ -242,6 +242,7 @@ def declared() -> Declaration:
             },
         },
         read=_read,
+        write=lambda granted: {"paths": [*map(_entry, granted.paths)]},
         remedy=_remedy,
         reason=lambda policy, decision: f"{_why(policy.filesystem, decision)}; no option allows that",
     )
@@ -275,6 +276,16 @@ def _grant(table: TomlTable, value: Any, n: int) -> PathGrant | None:
     if not read:
         raise entry.error("read = false with write = true: a writable path is always readable: leave read out", "read")
     return entry.at((), lambda: PathGrant(host=absolute(host, entry.base), guest=guest, write=write))
+
+
+def _entry(grant: PathGrant) -> dict[str, Any]:
+    """Return the entry of a grant in a policy file."""
+    if "::" in grant.host:
+        raise PolicyError(
+            f"filesystem: the host path {grant.host!r} contains '::', which separates the guest path in a policy file: "
+            "grant another path, such as a link to it"
+        )
+    return {"path": grant.host, "guest": grant.guest, "write": grant.write}
 
 
 def leaves_its_grant(path: str) -> bool:

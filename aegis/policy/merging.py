@@ -17,7 +17,7 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
 
-__all__ = ["merged_policies", "stated"]
+__all__ = ["merged_policies", "named_below", "stated"]
 
 
 def stated(later: Any, named: Collection[str], *keys: str) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def merged_policies(earlier: Any, later: Any) -> Any:
     for row in CAPABILITIES:
         before, after = getattr(earlier, row.name), getattr(later, row.name)
         if before is not None and after is not None:
-            granted[row.name] = before.merged(after, _below(row.name, later.named))
+            granted[row.name] = before.merged(after, named_below(row.name, later.named))
         else:
             granted[row.name] = after if before is None else before
     return replace(
         earlier,
-        limits=replace(earlier.limits, **stated(later.limits, _below("limits", later.named), *LIMIT_NAMES)),
-        isolation=_isolation(earlier.isolation, later.isolation, _below("isolation", later.named)),
+        limits=replace(earlier.limits, **stated(later.limits, named_below("limits", later.named), *LIMIT_NAMES)),
+        isolation=_isolation(earlier.isolation, later.isolation, named_below("isolation", later.named)),
         imports=tuple({**dict(earlier.imports), **dict(later.imports)}.items()),
         proposals=(*earlier.proposals, *later.proposals),
         sources=tuple(dict.fromkeys((*earlier.sources, *later.sources))),
@@ -63,7 +63,7 @@ def _isolation(earlier: Isolation | None, later: Isolation | None, named: Collec
     return replace(earlier, strict=strict, without=without, **stated(later, named, *scalars))
 
 
-def _below(name: str, named: Collection[str]) -> frozenset[str]:
+def named_below(name: str, named: Collection[str]) -> frozenset[str]:
     """Return the keys of one table among the dotted names of all tables."""
     start = f"{name}."
     return frozenset(key[len(start) :] for key in named if key.startswith(start))

@@ -7,7 +7,7 @@ before it resolves the name, and with each address before it connects to that ad
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aegis.errors import PolicyError
@@ -165,6 +165,24 @@ class NetworkCapability:
                 return NetworkVerdict(True, f"allow {rule}")
         return NetworkVerdict(False, _closed(name, carried))
 
+    def missing_for(self, host: str, address: str) -> str:
+        """Return the narrowest grant by which the guest may learn an ``address`` of ``host``.
+
+        The rules that allow the name tell scheme and port if they agree. Otherwise the result is the address alone,
+        because a look-up has no port.
+        """
+        found, name = addresses.read_address(address), host_name(host)
+        if found is None or name is None:
+            return ""
+        by_address = str(addresses.judged(found))
+        rules = {
+            replace(rule, host=by_address, scheme=rule.scheme or "tcp")
+            for rule in self.allow
+            if rule.lets_look_up(name)
+        }
+        one = rules.pop() if len(rules) == 1 else None
+        return by_address if one is None or one.ports[0] < one.ports[1] else str(one)
+
     def decide_peer(self, scheme: str, address: str, port: int) -> NetworkVerdict:
         """Decide whether a peer may connect or send to a listening guest; only ``deny`` counts."""
         found = addresses.read_address(address)
@@ -193,7 +211,7 @@ class NetworkCapability:
     def describe(self) -> list[str]:
         """Return one line for each pattern of ``allow``, ``listen`` and ``deny``."""
         lines = [f"network {rule}" for rule in self.allow] + [f"network listening at {rule}" for rule in self.listen]
-        return lines + [f"network never {rule}" for rule in self.deny]
+        return lines + [f"network never {rule.with_ports()}" for rule in self.deny]
 
     def _judge(
         self, scheme: str, port: int, name: str | None, found: Address | None, method: str | None
@@ -289,6 +307,11 @@ def declared() -> Declaration:
             }
         },
         read=_read,
+        write=lambda granted: {
+            "allow": [*map(str, granted.allow)],
+            "deny": [rule.with_ports() for rule in granted.deny],  # without a port a denial means every port
+            "listen": [*map(str, granted.listen)],
+        },
         remedy=_remedy,
     )  # fmt: skip
 
@@ -307,21 +330,28 @@ def _read(table: TomlTable) -> NetworkCapability:
 
 
 def _remedy(policy: Any, decision: Decision) -> str:
-    """Return the option that allows the one host or address, or ``""``.
+    """Return the option that allows the one host or address at the one port, or ``""``.
 
-    A host named ``public`` gets no option, because the pattern would allow the whole class.
+    A host named ``public`` gets no option, because the pattern would allow the whole class. A look-up has no port, so
+    the option has the word ``PORT`` in its place.
     """
     from aegis.policy.declaration import option_text
 
     if decision.rule.startswith("deny "):
         return ""
+    wanted = decision.wanted
+    portless = decision.action == "look up" and "://" not in wanted
+    if portless:
+        wanted = f"tcp://[{wanted}]:1" if ":" in wanted else f"tcp://{wanted}:1"
     try:
-        pattern = NetworkPattern.parse(decision.wanted)
+        pattern = NetworkPattern.parse(wanted)
     except PolicyError:
         return ""
-    if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:
+    single = pattern.kind in ("name", "network") and "/" not in pattern.host and pattern.ports[0] == pattern.ports[1]
+    if not single:
         return ""
-    return option_text("--listen" if decision.action == "listen at" else "--allow-net", str(pattern))
+    text = f"{str(pattern)[:-1]}PORT" if portless else str(pattern)
+    return option_text("--listen" if decision.action == "listen at" else "--allow-net", text)
 
 
 def _short(value: Any) -> Any:

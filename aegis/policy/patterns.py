@@ -14,7 +14,16 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address, Network
 
-__all__ = ["IMPLIED_PORTS", "MAX_PORT", "NetworkPattern", "host_name", "invalid", "plain_host", "read_host"]
+__all__ = [
+    "IMPLIED_PORTS",
+    "MAX_PORT",
+    "NetworkPattern",
+    "host_name",
+    "invalid",
+    "plain_host",
+    "read_host",
+    "request_pattern",
+]
 
 IMPLIED_PORTS = {"tcp": None, "udp": None, "http": 80, "https": 443}
 """The supported schemes and their default ports."""
@@ -99,13 +108,20 @@ class NetworkPattern:
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
 
     def __str__(self) -> str:
+        return self._notation(IMPLIED_PORTS[self.scheme] if self.scheme else None)
+
+    def with_ports(self) -> str:
+        """Return the notation with the ports, which mean the same in ``allow`` and in ``deny``."""
+        return self._notation(None)
+
+    def _notation(self, implied: int | None) -> str:
         host = self.host
         if ":" in host:
             host = f"[{host}]"
         scheme = f"{self.method} " if self.method else ""
         scheme += f"{self.scheme}://" if self.scheme else ""
         low, high = self.ports
-        if low == high == (IMPLIED_PORTS[self.scheme] if self.scheme else None):
+        if low == high == implied:
             return f"{scheme}{host}"
         port = "*" if (low, high) == (0, MAX_PORT) else str(low) if low == high else f"{low}-{high}"
         return f"{scheme}{host}:{port}"
@@ -154,6 +170,11 @@ class NetworkPattern:
 def invalid(text: str, message: str) -> PolicyError:
     """Return the error for a pattern, or the part ``text`` of one; ``message`` is a predicate."""
     return PolicyError(f"network: '{printable(text, 80)}' {message}")
+
+
+def request_pattern(method: str | None, target: str) -> str:
+    """Return the pattern of one request to ``target``; without its method if patterns cannot name it."""
+    return f"{method} {target}" if method is not None and _METHOD.fullmatch(method) else target
 
 
 def _is_range(ports: tuple[int, ...]) -> bool:

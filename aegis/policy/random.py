@@ -30,6 +30,7 @@ def declared() -> Declaration:
         summary="The source of a guest's random bytes.",
         tables=lambda: {"": {"mode": Key("text", "`seed:NUMBER`, `system` or `deny`.")}},
         read=_read,
+        write=lambda granted: {"mode": f"seed:{granted.seed}" if granted.mode == "seed" else granted.mode},
         remedy=lambda policy, decision: "--allow-random",
         reading="reading random bytes",
     )  # fmt: skip

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.limits import parse_seconds
+from aegis.limits import parse_nanoseconds
 from aegis.support.lean import TYPE_CHECKING, Any, dataclass, replace
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ class ClockCapability:
         text = _text_of(text, "clock")
         mode, mark, detail = text.partition(":")
         if mode == "coarse":
-            seconds = parse_seconds(detail or "1ms", "clock: the resolution")
-            return cls(mode="coarse", resolution_ns=max(1, round(seconds * 1e9)))
+            resolution = parse_nanoseconds(detail or "1ms", "clock: the resolution")
+            return cls(mode="coarse", resolution_ns=max(1, resolution))
         if mode == "fixed":
             return cls(mode="fixed", instant_ns=_instant(detail))
         if mark:

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from aegis.sandbox.run import GuestRun
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["async_namespace", "off_loop", "on_loop", "turns"]
+__all__ = ["async_namespace", "awaited_call", "off_loop", "on_loop", "turns"]
 
 
 async def on_loop(run: GuestRun, function: Callable[[], Any]) -> Any:
     """Run ``function``, which calls the guest of ``run``, on a guest thread, and await its end."""
     return await supervise_on_loop(function, run.door, run.cancel_now, run.leave, run.backend.turns)
+
+
+async def awaited_call(run: GuestRun, name: Any, args: tuple[Any, ...]) -> Any:
+    """Call an export, and await its result; calls of an asynchronous component may overlap."""
+    run.live()
+    if run.turns is not None:
+        return await run.turns.concurrent().call(name, args)
+    return await on_loop(run, lambda: run.call(name, *args))
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:
@@ -55,7 +63,7 @@ def _awaited(run: GuestRun, name: BoundName) -> Callable[..., Coroutine[Any, Any
     """Return a coroutine function that calls the export ``name``, under its Python name."""
 
     async def call(*args: Any) -> Any:
-        return await on_loop(run, lambda: run.call(name, *args))
+        return await awaited_call(run, name, args)
 
     call.__name__ = call.__qualname__ = snake(name.function.rpartition(".")[2] or "call")
     return call

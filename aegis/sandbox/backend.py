@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aegis.limits import Limits
     from aegis.observe.bus import EventBus, Subscriber
     from aegis.policy import Policy, StdioCapability
+    from aegis.sandbox.guest_turns import GuestTurns
     from aegis.sandbox.link_component import Providers
     from aegis.values import AnswerStep, Decision, GuestMemory, HostFunction
     from aegis.wasm.binary import GlobalType
@@ -164,6 +165,8 @@ class Run(Protocol):
     """The :class:`~aegis.sandbox.component.Prepared` of the component."""
     wasi_made: Wasi | None
     store: Store | None
+    turns: GuestTurns | None
+    """Runs an asynchronous component outside of synchronous calls; ``None`` for other guests."""
     grants: host.Grants | None
     memory: GuestMemory | None
     """Access to the guest's memory for host functions, for a core module with imports."""

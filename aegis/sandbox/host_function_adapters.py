@@ -43,10 +43,13 @@ def takes_deadline(function: Any) -> bool:
     return "deadline" in code.co_varnames[first : first + code.co_kwonlyargcount]
 
 
-def adapted(function: Callable[..., Any], name: str, door: Door) -> Callable[..., Any]:
-    """Return a callable that serves the import ``name``: ``function`` itself unless it needs an adapter."""
+def adapted(function: Callable[..., Any], name: str, door: Door, *, overlaps: bool = False) -> Callable[..., Any]:
+    """Return a callable that serves the import ``name``: ``function`` itself unless it needs an adapter.
+
+    ``overlaps``: the import is an async function of WIT, so its caller awaits the result while the guest goes on.
+    """
     code = _code_of(function)
-    timed, awaited = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE)
+    timed, awaited = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE) and not overlaps
     if not (timed or awaited):
         return function
 

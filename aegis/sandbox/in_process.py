@@ -127,4 +127,9 @@ class InProcessBackend(BaseBackend):
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
         from aegis.component.store import ComponentStore
 
-        return ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
+        store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
+        if plan.is_async:
+            from aegis.sandbox.guest_turns import GuestTurns
+
+            run.turns = store.state.outside = GuestTurns(run, store)
+        return store

@@ -155,7 +155,11 @@ class Providers:
         callables: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
-            callables.append(adapted(own, str(function), door) if own else self._offered(callables, n, function, wasi))
+            callables.append(
+                adapted(own, str(function), door, overlaps=function.type.is_async)
+                if own
+                else self._offered(callables, n, function, wasi)
+            )
         return callables
 
     def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:

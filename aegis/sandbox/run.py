@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from aegis.policy import StdioCapability
     from aegis.sandbox.backend import Backend, State, Store
     from aegis.sandbox.component import Prepared, SandboxComponent
+    from aegis.sandbox.guest_turns import GuestTurns
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["GuestRun"]
@@ -112,6 +113,8 @@ class GuestRun:
     prepared: Prepared | None = None
     wasi_made: Wasi | None = None
     store: Store | None = None
+    turns: GuestTurns | None = None
+    """Runs an asynchronous component outside of synchronous calls; ``None`` for other guests."""
     grants: host.Grants | None = None
     memory: GuestMemory | None = None
     """Access to the guest's memory for host functions, for a core module with imports."""
@@ -245,7 +248,7 @@ class GuestRun:
         self.fast.clear()
         if self.door is self._abandoned_door:
             self.door = self.backend.door()
-        store, self.store = self.store, None
+        store, self.store, self.turns = self.store, None, None
         if store is not None:
             if self._meter_made is not None:
                 self._meter_made.keep(store)

@@ -210,10 +210,17 @@ class Sandbox:
         awaited on this loop. An exception of a host function that would end the loop (``SystemExit``,
         ``KeyboardInterrupt``, ``CancelledError``) becomes a :class:`~aegis.errors.HostError`. The number of calls that
         run at once is bounded; a queued call's deadline starts when the call does.
-        """
-        from aegis.sandbox.awaited import on_loop
 
-        return await on_loop(self._run, lambda: self.call(name, *args))
+        Of an asynchronous component (WASI 0.3) several calls may be under way at once. Cancelling the task of one
+        cancels that call in the guest (``task.cancel``) and leaves the others, if the guest confirms it in time::
+
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(sandbox.acall("fetch", "a"))
+                second = group.create_task(sandbox.acall("fetch", "b"))
+        """
+        from aegis.sandbox.awaited import awaited_call
+
+        return await awaited_call(self._run, name, args)
 
     async def acall_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
         """Like :meth:`call_many`, on a thread of Aegis, as :meth:`acall` is like :meth:`call`."""

@@ -3,5 +3,6 @@
 lean, records       replacements for ``typing`` and ``dataclasses`` that import faster
 bounded_cache       caches whose keys a guest chooses
 buffers             columns of scalars in the caller's buffers
+pieces              conversions of long texts that let other threads run
 descriptors         keep descriptors 0, 1 and 2 free of files that Aegis opens
 """

@@ -36,6 +36,9 @@ class Proposal(NamedTuple):
 
 PROPOSALS = (
     Proposal("bulk-memory", ON, "part of WebAssembly 2.0; fuel counts each byte and element"),
+    Proposal(
+        "component-model-async", ON, "Aegis implements it on core modules for WASI 0.3; the engine only validates it",
+    ),
     Proposal("extended-const", ON, "part of WebAssembly 3.0; constant expressions have at most 1,000 instructions"),
     Proposal("multi-memory", ON, "part of WebAssembly 3.0; the memory limit counts all memories together"),
     Proposal("multi-value", ON, "part of WebAssembly 2.0; no new authority and no new memory"),
@@ -63,9 +66,6 @@ PROPOSALS = (
         "engine's upstream fuzzes it", IN_PROCESS,
     ),
     Proposal("legacy-exceptions", OFF, "the engine implements only the standard form, with try_table and exnref"),
-    Proposal(
-        "component-model-async", OFF, "Aegis has no streams, futures and asynchronous functions of WASI 0.3 yet",
-    ),
     Proposal(
         "custom-page-sizes", OFF, "off in the engine's defaults; the memory limit counts pages of 64 KiB",
     ),

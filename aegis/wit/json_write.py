@@ -189,7 +189,8 @@ def _case_of(of: Variant, value: Any) -> tuple[str, tuple[Any, ...]]:
     own = None if isinstance(value, (Ok, Err, Some)) else getattr(value, "case", None)  # of an equal type's classes
     if not isinstance(own, str):
         return "", ()
-    return own, (value.value,) if dict(of.cases).get(own) is not None else ()
+    inner = getattr(value, "value", None)
+    return own, () if inner is None and dict(of.cases).get(own) is None else (inner,)
 
 
 def _flags(of: Flags, value: Any, where: str) -> list[str]:

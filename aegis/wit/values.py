@@ -22,9 +22,9 @@ T = TypeVar("T")
 MaybeAwaitable: TypeAlias = T | Awaitable[T]
 """The result of a host function in generated protocols, so that an implementation may be ``def`` or ``async def``."""
 AnyStream: TypeAlias = Any
-"""The readable end of a ``stream`` in generated bindings: an iterable of its elements, or the object for a guest's."""
+"""The readable end of a ``stream`` inside a record, which either side may create: see :mod:`aegis.wit.streams`."""
 AnyFuture: TypeAlias = Any
-"""The readable end of a ``future`` in generated bindings: its value, a promise, or the object for a guest's."""
+"""The readable end of a ``future`` inside a record, which either side may create: see :mod:`aegis.wit.streams`."""
 S = TypeVar("S", bound="ResourceHandle")
 
 

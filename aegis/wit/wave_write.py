@@ -26,7 +26,7 @@ from aegis.wit.types import (
     WitType,
     show,
 )
-from aegis.wit.values import Ok, Some
+from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["fewest_digits", "format_value", "single"]
 
@@ -117,7 +117,12 @@ def _label(name: str) -> str:
 
 
 def _variant(value: Any, of: Variant) -> str:
-    for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
+    for cls, (case, payload) in zip(of.python or (), of.cases, strict=bool(of.python)):
         if type(value) is cls:
             return _label(case) if payload is None else f"{_label(case)}({format_value(value.value, payload)})"
+    name = getattr(value, "case", None)  # of an equal type's classes, such as those of bindings
+    for case, payload in of.cases if not isinstance(value, (Ok, Err, Some)) else ():
+        inner = getattr(value, "value", None)
+        if case == name and (inner is None if payload is None else inner is not None or isinstance(payload, Option)):
+            return _label(case) if payload is None else f"{_label(case)}({format_value(inner, payload)})"
     raise CallError(f"{type(value).__name__} is not a case of {of.name}")

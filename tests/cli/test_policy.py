@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aegis import Policy, load_policy, parse_policy
 from tests.cli.command import COMMAND, ROOT, aegis, guest
 
 HELLO = guest("hello")
@@ -122,6 +123,75 @@ def test_show_prints_the_merge_with_the_place_of_each_statement(folder: Path) ->
 
 def test_show_without_files_is_the_default_policy() -> None:
     assert aegis("policy", "show").out == "grants:\n  none\nlimits:\n  the others have their defaults\n"
+
+
+def test_show_prints_one_policy_file_that_states_the_same(folder: Path) -> None:
+    (folder / "more files").mkdir()
+    (folder / "net.toml").write_text(
+        "[capabilities.network]\nallow = ['https://a.example']\ndeny = ['https://d.example:443']\n"
+        "[capabilities.filesystem]\npaths = [{ path = 'm\u00fc', write = true }]\n[isolation]\ngrace = '1s'\n",
+        encoding="utf-8",
+    )
+    words = ["-c", "more.toml", "-c", "net.toml"]
+    for line in ([*words, "policy", "show", "-f", "toml"], ["policy", "show", "--format=toml", *words]):
+        ended = aegis(*line, cwd=folder)
+        assert (ended.code, ended.err) == (0, "")
+        (folder / "more files" / "one.toml").write_text(ended.out, encoding="ascii")
+        assert load_policy(folder / "more files" / "one.toml") == load_policy(folder / "more.toml").merged(
+            load_policy(folder / "net.toml")
+        )
+    assert ended.out.splitlines()[:5] == [
+        '# Merged from "base.toml", "more.toml", "net.toml".', "", "[limits]", "fuel = 1000000", "timeout = 5",
+    ]  # fmt: skip
+    again = aegis("policy", "show", "-f", "toml", "-", stdin=ended.out.encode(), cwd=folder)
+    assert again.out.splitlines()[1:] == ended.out.splitlines()[1:]
+    shown = aegis("policy", "show", "more files/one.toml", cwd=folder).out
+    assert "network never https://d.example:443  " in shown  # without the port it would mean every port
+
+
+def test_a_policy_file_is_ascii_and_one_comment_whatever_the_names_are(tmp_path: Path) -> None:
+    name = "a\x1b[31m\n[limits]\u202e\u00e9.toml"
+    (tmp_path / name).write_text("capabilities.config.set = { '\u00e9' = '\u202e' }", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        [*COMMAND, "policy", "show", "-f", "toml", name], capture_output=True, cwd=tmp_path, check=True, timeout=60,
+        env=environment,
+    )  # fmt: skip
+    lines = done.stdout.decode("ascii").splitlines()
+    assert lines[0] == '# Merged from "a\\u001B[31m\\n[limits]\\u202E\\u00E9.toml".'
+    assert lines[1:] == ["", "[capabilities.config.set]", '"\\u00E9" = "\\u202E"']
+    assert parse_policy(done.stdout.decode("ascii")).config.set == (("\u00e9", "\u202e"),)
+
+
+def test_no_policy_is_a_file_with_a_comment() -> None:
+    text = aegis("policy", "show", "-f", "toml").out
+    assert text == "# Nothing is granted, and every limit has its default.\n"
+    assert parse_policy(text) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["policy", "check", "-f", "toml", "base.toml"], "toml is a format of show: check has human, json"),
+        (["-f", "toml", "policy", "show"], "toml is a format of policy show alone: write aegis policy show -f toml"),
+        (["--format", "toml", "doctor"], "write aegis policy show --format toml"),
+        (["doctor", "-f", "toml"], "toml is a format of policy show alone"),
+        (["run", "--format=toml", HELLO], "toml is a format of policy show alone"),
+        (["policy", "show", "-f", "tml"], "-f is the format here, one of human, json, json-compact, toml, not tml"),
+        (["policy", "show", "--format", "tml"], "'tml' is not one of 'human', 'json', 'json-compact', 'toml'"),
+    ],
+)  # fmt: skip
+def test_the_format_toml_belongs_to_show(words: list[str], message: str, folder: Path) -> None:
+    ended = aegis(*words, cwd=folder)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+
+
+def test_a_mistake_in_a_file_is_an_error_in_every_format(folder: Path) -> None:
+    (folder / "bad.toml").write_text("limit = 1\n")
+    ended = aegis("policy", "show", "-f", "toml", "bad.toml", cwd=folder)
+    assert (ended.code, ended.out) == (125, "")
+    assert ended.err.startswith("error: bad.toml:1: 'limit' is not a key")
 
 
 def test_check_prints_all_mistakes_of_all_files(folder: Path) -> None:

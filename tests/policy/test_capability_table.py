@@ -212,6 +212,7 @@ print(json.dumps({
     "worker": option.for_workers().lamp is None,
     "protected": [p.path for p in protected_by(option)],
     "default": Policy().lamp is None,
+    "written": aegis.dump_policy(file), "again": parse_policy(aegis.dump_policy(option)) == option.merged(Policy()),
 }))
 """
 
@@ -257,6 +258,7 @@ def test_a_new_capability_is_its_module_and_one_row(changed: Path) -> None:
         "keys": ["names", "watts"], "option": ["lamp blue of 7 W"], "help": ["Grant a lamp."],
         "merged": ["lamp blue of 5 W", "lamp red of 5 W"], "remedy": "--allow-lamp green", "hostile": "",
         "worker": True, "protected": ["/dev/lamps/blue"], "default": True,
+        "written": '[capabilities.lamp]\nnames = ["red"]\nwatts = 5\n', "again": True,
     }  # fmt: skip
 
 

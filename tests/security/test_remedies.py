@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis import Aegis, FilesystemCapability, LinkError, NetworkCapability, PathGrant, Policy
+from aegis import Aegis, FilesystemCapability, LinkError, NetworkCapability, PathGrant, Policy, PolicyError
 from aegis.cli.run import _with_remedy
 from aegis.errors import CapabilityDenied, GuestError, LimitExceeded
 from aegis.policy.filesystem import _reads_as, leaves_its_grant
@@ -230,11 +230,14 @@ HOSTS = [
     "a\nb",
 ]
 DENIED = [
-    ("look up", "db.example", "tcp://db.example:*", "--allow-net 'tcp://db.example:*'"),
+    ("look up", "db.example", "db.example", "--allow-net tcp://db.example:PORT"),
+    ("look up", "db.example", "::1", "--allow-net 'tcp://[::1]:PORT'"),
+    ("look up", "db.example", "GET https://10.0.0.1:443", "--allow-net 'GET https://10.0.0.1'"),
     ("connect to", "tcp://10.0.0.5:5432", "tcp://10.0.0.5:5432", "--allow-net tcp://10.0.0.5:5432"),
     ("connect to", "tcp://[::1]:80", "tcp://[::1]:80", "--allow-net 'tcp://[::1]:80'"),
     ("listen at", "udp://127.0.0.1:53", "udp://127.0.0.1:53", "--listen udp://127.0.0.1:53"),
     ("request", "https://api.example:444", "https://api.example:444", "--allow-net https://api.example:444"),
+    ("request", "http://[::1]:80", "PUT http://[::1]:80", "--allow-net 'PUT http://[::1]'"),
 ]
 
 
@@ -245,18 +248,36 @@ def test_the_option_for_the_network_is_the_one_host_or_address(
     made = explained(Policy(), Decision("network", action, target, False, "nothing allows it", wanted=wanted))
     assert made.remedy == remedy
     pattern = shlex.split(remedy)[1]
-    if action == "look up":
-        assert NetworkCapability(allow=[pattern]).decide_lookup(target)
+    if "PORT" in pattern:
+        with pytest.raises(PolicyError, match="does not end in a port: write :443"):
+            NetworkCapability(allow=[pattern])
+        if wanted == target:
+            assert NetworkCapability(allow=[pattern.replace("PORT", "5432")]).decide_lookup(target)
     assert explained(Policy(), Decision("network", action, target, False, "deny it", wanted=wanted)).remedy == ""
 
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("action", ["look up", "connect to", "listen at", "request"])
 def test_a_guests_host_never_becomes_a_rule_for_more_than_itself(action: str, host: str) -> None:
-    for wanted in (f"tcp://{host}:*", f"https://{host}:443", host, f"GET https://{host}:1", f"{host}:80"):
+    for wanted in (
+        f"tcp://{host}:*",
+        f"https://{host}:443",
+        host,
+        f"GET https://{host}:1",
+        f"{host}:80",
+        f"{host}:1-2",
+    ):
         made = explained(Policy(), Decision("network", action, wanted, False, "nothing allows it", wanted=wanted))
         assert made.remedy == ""
         assert made.target.isprintable()
+
+
+@pytest.mark.parametrize("action", ["look up", "connect to", "listen at", "request"])
+@pytest.mark.parametrize("ports", ["*", "1-2", "0-65535", "PORT", ""])
+def test_a_pattern_of_several_ports_never_becomes_an_option(action: str, ports: str) -> None:
+    for wanted in (f"tcp://a.example:{ports}", f"10.0.0.1:{ports}", f"udp://[::1]:{ports}"):
+        made = explained(Policy(), Decision("network", action, wanted, False, "nothing allows it", wanted=wanted))
+        assert made.remedy == ""
 
 
 # -- a worker that was taken over --------------------------------------------------------------------------------------

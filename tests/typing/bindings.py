@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aegis import Aegis, Component, Sandbox
 from aegis.wit.values import Err, Ok
 from tests.bindgen.golden.keyvalue import AsyncPlugin, Plugin, Verbosity, imports
@@ -79,6 +81,27 @@ def provided() -> list[dict[str, object]]:
     return [imports(store=store, functions=AsyncFunctions()) for store in stores] + [
         imports(store=Inheriting(), functions=Functions())
     ]
+
+
+def told(error: Error) -> str:
+    if error.case == "denied":
+        denied: ErrorDenied = error
+        return denied.value
+    missing: ErrorMissing = error
+    nothing: None = missing.value
+    name: Literal["missing"] = error.case
+    return f"{name} {nothing}"
+
+
+def either(error: Error) -> tuple[Literal["missing", "denied"], str | None]:
+    return error.case, error.value
+
+
+def handled(sandbox: Sandbox) -> str:
+    try:
+        return call(sandbox)
+    except Err as raised:
+        return told(raised.value)
 
 
 def call(sandbox: Sandbox) -> str:

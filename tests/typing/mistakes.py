@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aegis import Aegis, NetworkCapability, Sandbox
 from tests.bindgen.golden.keyvalue import AsyncPlugin, Plugin, Verbosity, imports
-from tests.bindgen.golden.keyvalue.acme_kv_store import Host
+from tests.bindgen.golden.keyvalue.acme_kv_store import Error, ErrorDenied, Host
 
 
 class Bucket:
@@ -27,6 +29,21 @@ NetworkCapability(allowed=["public"])  # mistake
 Aegis(memori="1MiB")  # mistake
 Aegis(max_concurrent_calls="many")  # mistake
 imports(store=Bucket(), functions=Functions())  # mistake
+
+
+def told(error: Error) -> str:
+    if error.case == "denied":
+        return error.value
+    return error.value  # mistake
+
+
+def changed(error: ErrorDenied) -> None:
+    error.case = "denied"  # mistake
+    error.value = ""  # mistake
+
+
+def named(error: Error) -> Literal["missing", "denid"]:
+    return error.case  # mistake
 
 
 async def use(runtime: Aegis, sandbox: Sandbox) -> None:

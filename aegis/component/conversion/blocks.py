@@ -55,7 +55,7 @@ def reject(value: object) -> Any:
     raise ConversionError
 
 
-def text_of(cx: Any, value: Any) -> bytes:
+def text_of(cx: Any, value: Any) -> bytes | bytearray:
     """Encode a string as UTF-8; raise if the result exceeds the guest's memory limit or the host-byte budget."""
     data = encode_text(value)
     if len(data) > SHORT_BYTES:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
+from aegis.support.pieces import is_unicode
 from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
 from aegis.wit.naming import constant, pascal, snake
@@ -136,10 +137,8 @@ def _primitive(of: str, value: Any, where: str) -> Any:
         _wrong(where, of, "text" if of == "string" else "one character", value)
     if of == "char" and (len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF):
         _wrong(where, of, "one character that is not a surrogate", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot") from None
+    if not is_unicode(value):
+        raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot")
     return str(value)
 
 
@@ -240,8 +239,10 @@ def _bound_case(of: Variant, value: Any) -> tuple[str, tuple[Any, ...]] | None:
         return None
     prefix, called = pascal(of.name).rstrip("_"), type(value).__name__.rstrip("_")
     names = tuple(field.name for field in fields(value))
+    stated = getattr(type(value), "case", None)  # bindings of earlier releases do not have it
     for name, payload in of.cases:
-        if called == prefix + pascal(name).rstrip("_") and names == (() if payload is None else ("value",)):
+        named = stated == name if isinstance(stated, str) else called == prefix + pascal(name).rstrip("_")
+        if named and names == (() if payload is None else ("value",)):
             return name, (() if payload is None else (value.value,))  # type: ignore[union-attr]
     return None
 

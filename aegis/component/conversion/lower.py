@@ -42,8 +42,9 @@ from aegis.component.conversion.layout import (
 from aegis.component.conversion.layout import payload_offset as payload_at
 from aegis.component.conversion.scalars import scalar, scalar_names
 from aegis.component.conversion.source import Source
-from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, place_bytes
+from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, encode_texts, place_bytes
 from aegis.component.planning.type_keys import images_of
+from aegis.support.pieces import MAX_WHOLE_BYTES, copy_bytes
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
@@ -104,7 +105,14 @@ class Lower(Source):
         """Whether strings are collected in ``texts`` and ``offsets``, to be placed by :func:`place_texts`."""
         self._conditional: list[str] | None = None
         """Variables of blocks that only some cases of the enclosing variant set; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, ConversionError=ConversionError, reject=reject)
+        self.uses(
+            **scalar_names(),
+            encode=encode_text,
+            encode_all=encode_texts,
+            text_of=text_of,
+            ConversionError=ConversionError,
+            reject=reject,
+        )
 
     # -- core values ------------------------------------------------------------------------------
 
@@ -156,11 +164,16 @@ class Lower(Source):
 
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
         """Inline :func:`~aegis.component.conversion.strings.place_bytes`: calling it would double its cost."""
-        self.say(f"{block} = encode({value})")
+        self.uses(copy_bytes=copy_bytes, utf8=str.encode)
+        x = self.variable(value)
+        long = f"{x}.__class__ is str and len({x}) > {MAX_WHOLE_BYTES}"
+        self.say(f"{block} = encode({x}) if {long} else utf8({x})")
         self.say(f"if len({block}) > {SHORT_BYTES}: door.reserve_guest_bytes(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
-            f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
+            f"if size > {MAX_WHOLE_BYTES}: copy_bytes(memory.view, at, {block})",
+            f"else: memory.view[at : at + size] = {block}",
+            f"vI[{address}] = at; vI[{address + 4}] = size",
             "door.bytes_left = left = door.bytes_left - size; door.bytes_out += size",
             "if left < door.check_below: door.check()",
         ]
@@ -355,7 +368,7 @@ class Lower(Source):
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
-            self.say("texts = list(map(encode, values)); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
+            self.say("texts = encode_all(values); cx.door.reserve_guest_bytes(sum(map(len, texts)))")
             self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return

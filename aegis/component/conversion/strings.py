@@ -10,10 +10,22 @@ units there.
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterable
 from operator import add
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
+from aegis.support.pieces import (
+    MAX_WHOLE_BYTES,
+    copy_bytes,
+    decoded,
+    encoded,
+    has_astral,
+    in_pieces,
+    is_ascii,
+    text_pieces,
+)
 
 __all__ = [
     "LOADERS",
@@ -22,6 +34,7 @@ __all__ = [
     "RAW_PLACERS",
     "EncodedString",
     "encode_text",
+    "encode_texts",
     "load_many_utf8",
     "place_bytes",
 ]
@@ -33,6 +46,9 @@ _SHORT_BYTES = 64
 _MAX_GAP_BYTES = 1 << 20
 """Bytes between the strings of a list that are decoded together; at most twice the bytes of the strings themselves."""
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
+_SEARCHED_BYTES = 512
+"""Strings up to this size are searched for astral characters by a pattern; for longer ones that takes longer."""
+_encode = str.encode
 
 
 def load_utf8(cx: Any, at: int, size: int) -> str:
@@ -78,6 +94,9 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
     starts, sizes = words[::2], words[1::2]
     ends = list(map(add, starts, sizes))
     memory, door, total = cx.memory, cx.door, sum(sizes)
+    if total > MAX_WHOLE_BYTES and len(sizes) > 1 and in_pieces(total):
+        half = len(sizes) // 2 * 2
+        return load_many_utf8(cx, words[:half]) + load_many_utf8(cx, words[half:])
     full = starts if all(sizes) else [start for start, size in zip(starts, sizes, strict=True) if size]
     low, high = min(full, default=0), max(ends)
     paid = 0 < total <= min(door.value_left, door.bytes_left)
@@ -98,15 +117,17 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
 
 def _long_utf8(door: Any, view: memoryview, size: int) -> str:
     door.hold(size)
-    try:
-        return str(view, "ascii")
-    except UnicodeDecodeError:
-        pass
+    if size <= MAX_WHOLE_BYTES or not in_pieces(size) or is_ascii(view):
+        try:
+            return str(view, "ascii")
+        except UnicodeDecodeError:
+            pass
     # CPython stores every character of a string as wide as the widest (PEP 393): 2 bytes beyond Latin-1, 4 beyond
     # the basic multilingual plane. `size` more bytes were charged above.
-    door.hold((3 if _ASTRAL.search(view) else 1) * size)
+    astral = _ASTRAL.search(view) if size <= _SEARCHED_BYTES else has_astral(view)
+    door.hold((3 if astral else 1) * size)
     try:
-        return str(view, "utf-8")
+        return decoded(view, "utf-8")
     except UnicodeDecodeError:
         raise trap("a string is not valid UTF-8") from None
 
@@ -122,7 +143,8 @@ def load_utf16(cx: Any, at: int, units: int) -> str:
     cx.door.charge_lifted(size)
     cx.door.hold(2 * size)
     try:
-        return str(view[at : at + size], "utf-16-le")
+        data = view[at : at + size]
+        return str(data, "utf-16-le") if size <= MAX_WHOLE_BYTES else decoded(data, "utf-16-le")
     except UnicodeDecodeError:
         raise trap("a string is not valid UTF-16") from None
 
@@ -175,49 +197,95 @@ RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_lati
 # -- lowering -------------------------------------------------------------------------------------
 
 
-def encode_text(value: Any) -> bytes:
+def encode_text(value: Any) -> bytes | bytearray:
     """Encode a ``str`` as UTF-8; raise ``TypeError`` for other types and ``ValueError`` for lone surrogates."""
-    return str.encode(value)
+    return encoded(value, "utf-8") if value.__class__ is str and len(value) > MAX_WHOLE_BYTES else _encode(value)
+
+
+def encode_texts(values: Iterable[Any]) -> list[Any]:
+    """Encode each ``str`` of a list, with the errors of :func:`encode_text`."""
+    if threading.current_thread() is threading.main_thread():
+        return list(map(_encode, values))
+    return list(map(encode_text, values))
 
 
 def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
     """Allocate memory with the guest's realloc and copy UTF-8 or a ``list<u8>`` there; return address and length."""
     size = len(data)
     at = cx.realloc(1, size)
-    cx.memory.view[at : at + size] = data
+    if size > MAX_WHOLE_BYTES:
+        copy_bytes(cx.memory.view, at, data)
+    else:
+        cx.memory.view[at : at + size] = data
     cx.door.charge_lowered(size)
     return at, size
 
 
-def place_utf16(cx: Any, data: bytes) -> tuple[int, int]:
+def place_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as UTF-16: allocate for the worst case, then shrink to the actual size (``store_utf8_to_utf16``)."""
-    return _utf16(cx, str(data, "utf-8"), 2 * len(data))
+    worst = 2 * len(data)
+    if worst <= MAX_WHOLE_BYTES or not in_pieces(worst):
+        return _utf16(cx, str(data, "utf-8"), worst)
+    parts = [text.encode("utf-16-le") for text in text_pieces(data, "utf-8")]
+    return _store_utf16(cx, cx.realloc(2, worst), parts, worst)
 
 
 def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
-    encoded = text.encode("utf-16-le")
-    size = len(encoded)
+    made = encoded(text, "utf-16-le") if worst > MAX_WHOLE_BYTES else text.encode("utf-16-le")
+    size = len(made)
     at = cx.realloc(2, worst)
-    cx.memory.view[at : at + size] = encoded
+    cx.memory.view[at : at + size] = made
     cx.door.charge_lowered(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1
 
 
-def place_latin1_or_utf16(cx: Any, data: bytes) -> tuple[int, int]:
+def _store_utf16(cx: Any, at: int, parts: Iterable[bytes], worst: int) -> tuple[int, int]:
+    """Store a text in parts at ``at``, where the guest has allocated ``worst`` bytes, and shrink them to its size."""
+    size = _store(cx, at, parts)
+    if size < worst:
+        at = cx.reallocate(at, worst, 2, size)
+    return at, size >> 1
+
+
+def _store(cx: Any, at: int, parts: Iterable[bytes]) -> int:
+    """Copy ``parts`` one after the other to ``at``; return their size."""
+    view, end = cx.memory.view, at
+    for part in parts:
+        view[end : end + len(part)] = part
+        end += len(part)
+    cx.door.charge_lowered(end - at)
+    return end - at
+
+
+def place_latin1_or_utf16(cx: Any, data: Any) -> tuple[int, int]:
     """Store as Latin-1 if it can encode the string, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
-    return _latin1_or_utf16(cx, str(data, "utf-8"), len(data))
+    units = len(data)
+    if units <= MAX_WHOLE_BYTES or not in_pieces(units):
+        return _latin1_or_utf16(cx, str(data, "utf-8"), units)
+    texts = [*text_pieces(data, "utf-8")]
+    at = cx.realloc(2, units)
+    try:
+        parts = [text.encode("latin-1") for text in texts]
+    except UnicodeEncodeError:
+        parts = [text.encode("utf-16-le") for text in texts]
+        at, count = _store_utf16(cx, cx.reallocate(at, units, 2, 2 * units), parts, 2 * units)
+        return at, count | _TAG
+    size = _store(cx, at, parts)
+    if size < units:
+        at = cx.reallocate(at, units, 2, size)
+    return at, size
 
 
 def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
     at = cx.realloc(2, units)
     try:
-        encoded = text.encode("latin-1")
+        made = encoded(text, "latin-1") if units > MAX_WHOLE_BYTES else text.encode("latin-1")
     except UnicodeEncodeError:
         return _inflated(cx, text, at, units)
-    size = len(encoded)
-    cx.memory.view[at : at + size] = encoded
+    size = len(made)
+    cx.memory.view[at : at + size] = made
     cx.door.charge_lowered(size)
     if size < units:
         at = cx.reallocate(at, units, 2, size)
@@ -225,10 +293,10 @@ def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
 
 
 def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
-    encoded = text.encode("utf-16-le")
-    worst, size = 2 * units, len(encoded)
+    made = encoded(text, "utf-16-le") if units > MAX_WHOLE_BYTES else text.encode("utf-16-le")
+    worst, size = 2 * units, len(made)
     at = cx.reallocate(at, units, 2, worst)
-    cx.memory.view[at : at + size] = encoded
+    cx.memory.view[at : at + size] = made
     cx.door.charge_lowered(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
@@ -239,7 +307,7 @@ PLACERS = {"utf8": place_bytes, "utf16": place_utf16, "latin1+utf16": place_lati
 
 
 def _place_raw_utf8(cx: Any, value: EncodedString) -> tuple[int, int]:
-    data = value.text.encode()
+    data = encode_text(value.text)
     if value.encoding == "utf8":
         return place_bytes(cx, data)
     units, size = value.units, len(data)
@@ -261,7 +329,7 @@ def _place_raw_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
 
 def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
     if value.encoding == "latin1":
-        data = value.text.encode("latin-1")
+        data = encoded(value.text, "latin-1")
         at = cx.realloc(2, value.units)
         cx.memory.view[at : at + len(data)] = data
         return at, value.units
@@ -272,15 +340,15 @@ def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]
 
 def _deflated(cx: Any, value: EncodedString) -> tuple[int, int]:
     """Store a string for which the source chose UTF-16 (``store_probably_utf16_to_latin1_or_utf16``)."""
-    encoded = value.text.encode("utf-16-le")
-    at = cx.realloc(2, len(encoded))
+    wide = encoded(value.text, "utf-16-le")
+    at = cx.realloc(2, len(wide))
     try:
-        narrow = value.text.encode("latin-1")
+        narrow = encoded(value.text, "latin-1")
     except UnicodeEncodeError:
-        cx.memory.view[at : at + len(encoded)] = encoded
+        cx.memory.view[at : at + len(wide)] = wide
         return at, value.units | _TAG
     cx.memory.view[at : at + len(narrow)] = narrow
-    at = cx.reallocate(at, len(encoded), 1, len(narrow))
+    at = cx.reallocate(at, len(wide), 1, len(narrow))
     if at & 1:
         raise unaligned()
     return at, len(narrow)

@@ -31,7 +31,7 @@ from aegis.wit.types import Function, Interface
 __all__ = ["Component", "ComponentCode", "EmbeddedModuleArtifact", "admit_component"]
 
 _PLANS_KEPT = 32
-_WASI_0_3 = ", WASI 0.3 features that Aegis does not support: build the component for WASI 0.2"
+_UNSUPPORTED = ", which Aegis does not support: build the component without it"
 
 
 class EmbeddedModuleArtifact(Artifact):
@@ -293,7 +293,7 @@ def _check_features(structure: ComponentStructure, what: str) -> None:
     if structure.needs:
         culprit, needs = structure.needs[0]
         more = f" (and {len(structure.needs) - 1} more)" if len(structure.needs) > 1 else ""
-        raise ArtifactError(f"{what}: {culprit}{more} uses {needs}{_WASI_0_3}")
+        raise ArtifactError(f"{what}: {culprit}{more} uses {needs}{_UNSUPPORTED}")
     if structure.features:
         needs = ", ".join(structure.features)
-        raise ArtifactError(f"{what}: the component uses {needs}{_WASI_0_3}")
+        raise ArtifactError(f"{what}: the component uses {needs}{_UNSUPPORTED}")

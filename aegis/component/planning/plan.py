@@ -125,7 +125,7 @@ class _FunctionItem:
         self.made: Imported | CanonLift | None = None
 
 
-class _LoweredFunction(NamedTuple):
+class _LoweredImport(NamedTuple):
     """A component function that is lowered for the component instance ``instance``."""
 
     function: _FunctionItem
@@ -140,7 +140,7 @@ class _LoweredBuiltin(NamedTuple):
     type: FunctionNode | None
 
 
-_Lowered: TypeAlias = "_LoweredFunction | _LoweredBuiltin | ResourceFunction"
+_Lowered: TypeAlias = "_LoweredImport | _LoweredBuiltin | ResourceFunction"
 
 
 class _Closure:
@@ -208,7 +208,7 @@ class _Planner:
     def trampoline(self, made: _Lowered) -> int:
         self.lowered.append(made)
         _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
-        if isinstance(made, _LoweredFunction) and made.function.options is not None:
+        if isinstance(made, _LoweredImport) and made.function.options is not None:
             self._crossed |= {made.function.options.memory, made.options.memory}
             if len(self._crossed) - 1 > MAX_CROSSED_MEMORIES:
                 raise ArtifactError(
@@ -447,7 +447,7 @@ class _SymbolicInstance(TypeScope):
 
     def lower(self, definition: LowerDefinition) -> None:
         function = self.get("func", definition.function, _FunctionItem)
-        made = self.planner.trampoline(_LoweredFunction(function, self.options(definition.options), self.number))
+        made = self.planner.trampoline(_LoweredImport(function, self.options(definition.options), self.number))
         self.core["func"].append(made)
 
     def builtin(self, definition: Builtin) -> None:

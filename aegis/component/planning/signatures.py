@@ -34,7 +34,7 @@ from aegis.values import FuncType
 from aegis.wasm.binary import ExternType
 from aegis.wit.types import Function, Future, Stream
 
-__all__ = ["check_signatures", "lifted_functions"]
+__all__ = ["check_signatures", "lifted_exports", "lifted_functions"]
 
 ExportTypes: TypeAlias = Callable[[int], dict[tuple[str, str], ExternType]]
 """Maps a core module's number to the types of its exports, by name and kind."""
@@ -66,6 +66,11 @@ def lifted_functions(program: ComponentProgram) -> Iterator[CanonLift]:
     for trampoline in program.trampolines:
         if isinstance(trampoline, CanonLower) and isinstance(trampoline.function, CanonLift):
             yield trampoline.function
+    yield from lifted_exports(program)
+
+
+def lifted_exports(program: ComponentProgram) -> Iterator[CanonLift]:
+    """Yield the functions that the host can call."""
     for item in program.exports.values():
         for function in (item,) if isinstance(item, (CanonLift, Imported)) else item.values():
             if isinstance(function, CanonLift):
@@ -136,13 +141,14 @@ class _Checker:
             return
         if options.post_return is not None or options.callback is not None:
             raise _invalid(f"canon {name} has the option {'callback' if options.callback else 'post-return'}")
-        of = function.type.element if isinstance(function.type, (Stream, Future)) else function.type
-        pointers = of is not None and has_pointers(of)
+        of = function.type
         if name == "task.return":
             spilled = of is not None and len(flat(of)) > MAX_FLAT_PARAMS
-            self.options(options, memory=pointers or spilled, realloc=False)
+            self.options(options, memory=spilled or (of is not None and has_pointers(of)), realloc=False)
         else:
-            self.options(options, memory=of is not None, realloc=pointers and name.endswith("read"))
+            element = of.element if isinstance(of, (Stream, Future)) else of
+            pointers = element is not None and has_pointers(element)
+            self.options(options, memory=element is not None, realloc=pointers and name.endswith("read"))
 
     def options(self, options: Options, *, memory: bool, realloc: bool) -> None:
         """Check that the canonical options include those that the types need (``canonopt`` validation)."""

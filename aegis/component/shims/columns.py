@@ -127,7 +127,7 @@ class _Rules:
         if status == BAD_RESULT:
             raise bad_char()
         instance, store, frame = self._frame.cx.instance, self._store, self._frame
-        ctypes.memmove(ctypes.addressof(frame.buffer), self._value(), 8)
+        ctypes.memmove(frame.buffer, self._value(), 8)
         instance.may_leave = False
         count = _NONE if frame.shape.result is None else _ONE
         error = _invoke(store.context, frame.post, frame.args, count, store.trap_pointer)

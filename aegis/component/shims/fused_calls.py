@@ -40,7 +40,7 @@ from aegis.component.traps import trap
 from aegis.engine.call.classify import OWN_MODULE
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.compile.artifact import text_to_binary
-from aegis.engine.native.library import lib
+from aegis.engine.native.library import lib, pointer_into
 from aegis.engine.store.own_module import OwnModule
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
@@ -409,7 +409,7 @@ class FusedCall:
         """Return whether the instance may leave; if so, record that it did, so that the host completes the call."""
         if self._phase is None:
             return True
-        value = ctypes.addressof(self._value)
+        value = pointer_into(self._value)
         _global_get(self._context, self._phase, value)
         if self._word[0] != _MAY_LEAVE:
             return False

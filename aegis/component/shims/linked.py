@@ -16,7 +16,7 @@ from aegis.component.handles import InstanceState
 from aegis.component.planning.program import CoreExport
 from aegis.component.shims.adapter_module import REASONS
 from aegis.component.traps import cannot_enter, cannot_leave, trap, unaligned
-from aegis.engine.native.library import lib
+from aegis.engine.native.library import lib, pointer_into
 
 if TYPE_CHECKING:
     from aegis.component.state import ComponentState
@@ -55,12 +55,12 @@ class LinkedInstance(InstanceState):
         return found
 
     def _get(self, flag: CoreExport) -> bool:
-        _global_get(self._context, self._item(flag), ctypes.addressof(self._held))
+        _global_get(self._context, self._item(flag), pointer_into(self._held))
         return bool(self._word[0])
 
     def _set(self, flag: CoreExport, value: bool) -> None:
         self._word[0] = 1 if value else 0
-        _global_set(self._context, self._item(flag), ctypes.addressof(self._held))
+        _global_set(self._context, self._item(flag), pointer_into(self._held))
 
     @property
     def may_leave(self) -> bool:
@@ -117,5 +117,5 @@ _BREACHES: dict[str, Callable[[], BaseException]] = _breaches()
 def _number(state: ComponentState, name: str, form: str) -> int:
     """Return the value of a global of the flags module."""
     value = (ctypes.c_char * _VALUE_BYTES)()
-    _global_get(state.context, state.item(CoreExport(0, name, "global")), ctypes.addressof(value))
+    _global_get(state.context, state.item(CoreExport(0, name, "global")), pointer_into(value))
     return int(memoryview(value).cast("B")[8:16].cast(form)[0])  # type: ignore[call-overload]

@@ -6,33 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aegis.component.tasks.convert import Elements, HostElements
-from aegis.component.tasks.copies import MAX_BUFFER_ELEMENTS
+from aegis.component.tasks.copies import MAX_BUFFER_ELEMENTS, CopyBuffer
 from aegis.component.traps import trap, unaligned
 
-__all__ = ["Buffer", "GuestReadBuffer", "GuestWriteBuffer"]
+__all__ = ["GuestReadBuffer", "GuestWriteBuffer"]
 
 
-class Buffer:
-    """One side of a copy: the number of its elements, and of those that were copied.
-
-    ``owner`` is the component instance that it belongs to, ``None`` for the host.
-    """
-
-    __slots__ = ("length", "owner", "progress")
-
-    def __init__(self, owner: Any, length: int) -> None:
-        self.owner, self.length, self.progress = owner, length, 0
-
-    def remain(self) -> int:
-        """Return the number of elements that can still be copied."""
-        return self.length - self.progress
-
-    def empty(self) -> bool:
-        """Return whether the copy began with a length of zero, which only waits for the other end."""
-        return not self.length
-
-
-class _GuestBuffer(Buffer):
+class _GuestBuffer(CopyBuffer):
     """A range of elements in a guest's memory. ``outside`` returns the context for conversions to and from the host."""
 
     __slots__ = ("at", "cx", "encoding", "of", "outside")

@@ -26,7 +26,7 @@ __all__ = ["builtin_body"]
 
 Body = Callable[[Any, int], None]
 _BLOCKED = 0xFFFF_FFFF
-_MAX_BACKPRESSURE = 1 << 16
+_MAX_BACKPRESSURE_CALLS = 1 << 16
 _one, _two, _three = (Struct("<" + "12x".join("I" * n)).unpack_from for n in (1, 2, 3))
 _put, _put_pair, _put_event = Struct("<I").pack_into, Struct("<II").pack_into, Struct("<II").pack_into
 
@@ -118,7 +118,7 @@ def _backpressure(function: AsyncFunction, plan: Any) -> Body:
     def body(state: Any, address: int) -> None:
         instance = state.handles.instances[function.instance]
         instance.backpressure += step
-        if not 0 <= instance.backpressure < _MAX_BACKPRESSURE:
+        if not 0 <= instance.backpressure < _MAX_BACKPRESSURE_CALLS:
             raise trap("backpressure was changed beyond its range")
         if not instance.backpressure:
             instance.admit()

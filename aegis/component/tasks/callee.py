@@ -12,8 +12,8 @@ from aegis.component.tasks.convert import LiftedValues, Numbers, lift_values, lo
 from aegis.component.tasks.waitables import Event
 from aegis.component.views import Views
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
-from aegis.engine.native.library import lib, number, pointer
-from aegis.wit.types import Function
+from aegis.engine.native.library import lib, number, pointer_into
+from aegis.wit.types import Function, Future, Stream, WitType, children
 
 __all__ = ["BoundCallee", "TaskCallee"]
 
@@ -31,12 +31,18 @@ class TaskCallee:
         self.lifted, self.function, self.context, self.raw, self.numbers = lifted, function, context, raw, numbers
         signature = lifted_type(lifted)
         self.slots = max(len(signature.params), len(signature.results), 1)
+        self.gives_streams = function.result is not None and _has_ends(function.result)
+        """Whether the result has streams or futures, which the caller reads while the task goes on."""
         encoding = lifted.options.encoding
         self.lower = lower_arguments(function, encoding, numbers, raw=raw)
         results = () if function.result is None else (function.result,)
         most = MAX_FLAT_PARAMS if lifted.options.is_async else MAX_FLAT_RESULTS
         self.result: LiftedValues = lift_values(results, most, encoding, numbers, raw=raw, outward=not raw)
         """The converter of the arguments of ``task.return``, or of the results of a function that is lifted as sync."""
+
+
+def _has_ends(of: WitType) -> bool:
+    return isinstance(of, (Stream, Future)) or any(map(_has_ends, children(of)))
 
 
 class BoundCallee:
@@ -58,7 +64,7 @@ class BoundCallee:
         self.function = state.item(plan.lifted.core)
         self.callback = None if options.callback is None else state.item(options.callback)
         self.buffers = (ctypes.c_char * (RAW_VALUE_BYTES * plan.slots))(), (ctypes.c_char * (RAW_VALUE_BYTES * 3))()
-        self._args, self._callback_args = (pointer(ctypes.addressof(one)) for one in self.buffers)
+        self._args, self._callback_args = map(pointer_into, self.buffers)
         self._views, self._count = Views(memoryview(self.buffers[0]).cast("B")), number(plan.slots)
 
     def lower(self, task: Any, values: tuple[Any, ...]) -> None:

@@ -1,8 +1,8 @@
 """Converters of arguments, results and stream elements, generated for their types.
 
-A passage (:mod:`aegis.component.call_source`) converts and calls in one function. A task does so at different times:
-arguments are lowered when it starts, the result is lifted when the guest calls ``task.return``, and elements are copied
-when both ends of a stream are there. Each converter here is one function for one of these moments.
+The source of a synchronous call (:mod:`aegis.component.call_source`) converts and calls in one function. A task does so
+at different times: arguments are lowered when it starts, the result is lifted when the guest calls ``task.return``, and
+elements are copied when both ends of a stream are there. Each converter here is one function for one of these moments.
 
 A view of core values is a mapping from formats to memoryviews, as :attr:`.ComponentFrame.views` is.
 """
@@ -15,7 +15,6 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
 
-from aegis.component.call_source import lowered_text
 from aegis.component.conversion.blocks import fill, store_at
 from aegis.component.conversion.coerce import ConversionError, fit, fit_arguments
 from aegis.component.conversion.layout import (
@@ -27,6 +26,7 @@ from aegis.component.conversion.layout import (
 )
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
+from aegis.component.conversion.lowered_text import lowered_text
 from aegis.component.traps import unaligned
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.errors import CallError
@@ -53,6 +53,13 @@ _NUMBERS = frozenset(FORMATS) - {"bool", "char"}
 
 def _indented(text: str, levels: int = 1) -> str:
     return textwrap.indent(text, "    " * levels)
+
+
+def _begin(body: str) -> str:
+    """Return the text that prepares the lowering in ``body``."""
+    names = "memory = cx.memory\n" if "memory." in body.replace("cx.memory.", "") else ""
+    names += "realloc = cx.realloc\n" if " realloc(" in body else ""
+    return f"door = cx.door\n{names}door.guest_bytes_left = door.guest_bytes_limit\n"
 
 
 def lower_arguments(
@@ -82,7 +89,8 @@ def lower_arguments(
     first = lowered_text(lower, names, handles=any(map(has_handles, types)), raw=raw)
     unpack = f"{', '.join(names)}, = args\n" if names else ""
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
-    body = unpack + views + "door = cx.door\ndoor.guest_bytes_left = door.guest_bytes_limit\n" + first + "\n".join(lower.later)
+    body = first + "\n".join(lower.later)
+    body = unpack + views + _begin(body) + body
     return lower.module(f"def lower(cx, views, args):\n{_indented(body)}\n")["lower"]  # type: ignore[no-any-return]
 
 
@@ -147,8 +155,8 @@ def lower_result(
         lower.flat_value(of, value, 0)
         store = "\n".join(lower.later)
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
-    head = "door = cx.door\ndoor.guest_bytes_left = door.guest_bytes_limit\n" + views
     first = "\n".join(lower.lines) + "\n"
+    head = _begin(first + store) + views
     if raw:
         body = head + first + store + "\n"
     else:

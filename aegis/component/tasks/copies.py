@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from enum import Enum, IntEnum, auto
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from aegis.component.tasks.waitables import Waitable
 from aegis.component.traps import trap
 
 __all__ = [
-    "MAX_BUFFER_ELEMENTS", "Buffer", "CopyEnd", "CopyResult", "CopyState", "OnCopy", "OnDone", "Reclaim",
+    "MAX_BUFFER_ELEMENTS", "CopyBuffer", "CopyEnd", "CopyResult", "CopyState", "OnCopy", "OnDone", "Reclaim",
     "SharedFuture", "SharedStream",
 ]  # fmt: skip
 
@@ -44,23 +44,25 @@ OnCopy: TypeAlias = Callable[[Reclaim], None]
 OnDone: TypeAlias = Callable[[CopyResult], None]
 
 
-class Buffer(Protocol):
-    """One side of a copy. ``owner`` is the component instance that it belongs to, ``None`` for the host."""
+class CopyBuffer:
+    """One side of a copy: the number of its elements, and of those that were copied.
 
-    owner: Any
+    ``owner`` is the component instance that it belongs to, ``None`` for the host. The buffer of a write has a method
+    ``move_to(target, count)``, which copies elements to the buffer of a read.
+    """
+
+    __slots__ = ("length", "owner", "progress")
+
+    def __init__(self, owner: Any, length: int) -> None:
+        self.owner, self.length, self.progress = owner, length, 0
 
     def remain(self) -> int:
         """Return the number of elements that can still be copied."""
+        return self.length - self.progress
 
     def empty(self) -> bool:
         """Return whether the copy began with a length of zero, which only waits for the other end."""
-
-
-class ReadBuffer(Buffer, Protocol):
-    """The buffer of a write end, which elements are read from."""
-
-    def move_to(self, target: Any, count: int) -> None:
-        """Copy ``count`` elements to the buffer of a read end."""
+        return not self.length
 
 
 class SharedStream:

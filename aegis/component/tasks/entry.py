@@ -8,10 +8,10 @@ from typing import Any
 
 from aegis.component.tasks.callee import BoundCallee, TaskCallee
 from aegis.engine.call.caller import IN_TIME, around
-from aegis.wit.types import Result
+from aegis.wit.types import Function, Result
 from aegis.wit.values import Err, Ok
 
-__all__ = ["TaskEntry", "bind_task"]
+__all__ = ["TaskEntry", "bind_task", "bind_turn", "unwrapped"]
 
 
 class TaskEntry:
@@ -58,7 +58,7 @@ _CALL = (
 
 @cache
 def _maker(style: int, fallible: bool) -> Callable[..., Any]:
-    scope = {"returned": _returned if fallible else _same}
+    scope: dict[str, Any] = {"returned": _returned if fallible else _same}
     views = "bound = frame.bound; run_task = store.state.tasks.call"
     return around(style, "*args", _CALL, views, scope)
 
@@ -73,8 +73,34 @@ def _returned(value: Any) -> Any:
     raise value if isinstance(value, Err) else Err(value)
 
 
+def unwrapped(function: Function) -> Callable[[Any], Any]:
+    """Return the function that makes a call's value of the result: it raises ``Err`` for the error case."""
+    return _returned if isinstance(function.result, Result) else _same
+
+
 def bind_task(store: Any, entry: TaskEntry, frame: TaskFrame, style: int) -> Callable[..., Any]:
     """Return a closure that calls the function; it takes the arguments by position."""
     frame.bound = BoundCallee(entry.callee, store.state)
     maker = _maker(style | store.plan.metered, isinstance(entry.function.result, Result))
     return maker(store, frame)  # type: ignore[no-any-return]
+
+
+_TURN = (
+    """
+            value = function()
+"""
+    + IN_TIME
+    + """
+            return value
+"""
+)
+
+
+@cache
+def _turn_maker(style: int) -> Callable[..., Any]:
+    return around(style, "function", _TURN, "pass", {})
+
+
+def bind_turn(store: Any, style: int) -> Callable[[Callable[[], Any]], Any]:
+    """Return a closure that calls a function of the host in the guest's turn, within the limits of a call."""
+    return _turn_maker(style | store.plan.metered)(store, None)  # type: ignore[no-any-return]

@@ -106,7 +106,7 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 result = declared
             if call.lower is None and result is not None:
                 raise HostError(
-                    f"host function {function} returned {type(result).__name__}, but it has no result; return None"
+                    f"host function {function} returned {type(result).__name__}, but it has no result: return None"
                 )
             try:
                 give(result)

@@ -5,38 +5,24 @@ A source or sink never blocks. While it is not ready, it is a host operation of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
-from aegis.component.tasks.buffers import Buffer
 from aegis.component.tasks.convert import HostElements
-from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, OnCopy, OnDone
+from aegis.component.tasks.copies import CopyBuffer, CopyEnd, CopyResult, CopyState, OnCopy, OnDone
+from aegis.component.tasks.sources import ElementSource
 from aegis.component.traps import trap
+from aegis.errors import CallError, HostError
 from aegis.values import Ended, Interest
 
-__all__ = ["HostPump", "LaterFuture", "Sink", "Source", "SourceFuture", "SourceStream", "take_end"]
+__all__ = ["ElementSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
 
-_MOST_ELEMENTS = 1 << 16
+_MAX_COPY_ELEMENTS = 1 << 16
 """Elements copied at once between a guest and the host."""
 
 
-class Source(Protocol):
-    """A stream's elements as the host has them."""
-
-    def take(self, count: int) -> Any:
-        """Return up to ``count`` elements, at least one; ``None`` if there are none yet; raise :class:`Ended`."""
-
-    def ready(self) -> bool:
-        """Return whether :meth:`take` would return elements or raise."""
-
-    def interest(self) -> Interest:
-        """Return the events to wait for while it is not ready."""
-
-    def close(self) -> None:
-        """Release what the source holds: the guest reads no more."""
-
-
-class Sink(Protocol):
+class ElementSink(Protocol):
     """The host's receiver of a stream's elements."""
 
     def room(self) -> int:
@@ -68,7 +54,7 @@ def take_end(instance: Any, handles: Any, index: int, shape: Hashable) -> Any:
     return end.shared
 
 
-class _SourceBuffer(Buffer):
+class _SourceBuffer(CopyBuffer):
     """Elements of the host on their way to the buffer of a read."""
 
     __slots__ = ("typed", "values")
@@ -82,7 +68,15 @@ class _SourceBuffer(Buffer):
         return self.values
 
 
-class _SourceEnd:
+def _pass_on(target: Any, buffer: _SourceBuffer, count: int) -> None:
+    """Copy elements of the host to the buffer of a read."""
+    try:
+        target.accept(buffer, count)
+    except CallError as wrong:
+        raise HostError(f"a stream or future of the host has a wrong element: {wrong}") from None
+
+
+class _SourceEnd(ABC):
     """The writable end of a stream or future that is the host's, as the guest's readable end sees it."""
 
     is_future = False
@@ -105,16 +99,17 @@ class _SourceEnd:
         if self.pending is not None and not self._advance():
             self._tasks.expect(self)
 
+    @abstractmethod
     def _advance(self) -> bool:
-        raise NotImplementedError
+        """Continue the pending read; return whether it ended."""
 
+    @abstractmethod
     def ready(self) -> bool:
         """Return whether a read that waits can continue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def interest(self) -> Interest:
         """Return the events that the host waits for."""
-        raise NotImplementedError
 
     def _end(self, result: CopyResult) -> bool:
         done, self._done, self.pending = self._done, None, None
@@ -135,14 +130,15 @@ class _SourceEnd:
             self._closed = True
             self._close()
 
+    @abstractmethod
     def _close(self) -> None:
-        raise NotImplementedError
+        """Release the elements."""
 
 
 class SourceStream(_SourceEnd):
     """A stream whose elements come from a :class:`Source`."""
 
-    def __init__(self, source: Source, element: Hashable, typed: HostElements, tasks: Any) -> None:
+    def __init__(self, source: ElementSource, element: Hashable, typed: HostElements, tasks: Any) -> None:
         super().__init__(element, typed, tasks)
         self._source = source
         tasks.keep(self)
@@ -154,13 +150,13 @@ class SourceStream(_SourceEnd):
                 raise Ended
             if not target.remain():
                 return self._end(CopyResult.COMPLETED) if self._source.ready() else False
-            values = self._source.take(min(target.remain(), _MOST_ELEMENTS))
+            values = self._source.take(min(target.remain(), _MAX_COPY_ELEMENTS))
         except Ended:
             self.drop()
             return self._end(CopyResult.DROPPED)
         if values is None:
             return False
-        target.accept(_SourceBuffer(self._typed, values), len(values))
+        _pass_on(target, _SourceBuffer(self._typed, values), len(values))
         return self._end(CopyResult.COMPLETED)
 
     def ready(self) -> bool:
@@ -184,63 +180,51 @@ class SourceFuture(_SourceEnd):
     def __init__(self, element: Hashable, typed: HostElements, tasks: Any) -> None:
         super().__init__(element, typed, tasks)
         self._values: tuple[Any, ...] = ()
-
-    def set(self, value: Any) -> None:
-        """Provide the value."""
-        self._values = (value,)
-        if self.pending is not None and not self._tasks.closed:
-            self._advance()
+        self._later: Any = None
+        self.promised = False
+        """Whether only other operations of the host lead to the value: waiting for it alone is then a deadlock."""
 
     def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
-        """Copy the value, or do so when the host provides it."""
-        self.pending, self._done = target, done
-        self._advance()
+        """Copy the value, or complete the read when the host has it."""
+        super().read(target, partly, done)
+        if self.promised:
+            self._tasks.forget(self)
+
+    def set(self, value: Any) -> None:
+        """Provide the value, from any thread unless it was ``promised``."""
+        self._values = (value,)
+        if self.promised and self.pending is not None:
+            self._tasks.expect(self)
+        self._tasks.door.wake()
+
+    def set_later(self, later: Any) -> None:
+        """Take the value from an operation of the host, when that is complete."""
+        self._later = later
+
+    def ready(self) -> bool:
+        """Return whether there is a value, or the operation that returns it is complete."""
+        return bool(self._values) or (self._later is not None and self._later.ready())
+
+    def interest(self) -> Interest:
+        """Return the events that the operation waits for."""
+        return Interest() if self._later is None else self._later.interest()
 
     def _advance(self) -> bool:
         if not self._values:
-            return False
-        self.pending.accept(_SourceBuffer(self._typed, self._values), 1)
+            if self._later is None or not self._later.ready():
+                return False
+            later, self._later = self._later, None
+            self._values = (later.result(),)
+        _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1)
         return self._end(CopyResult.COMPLETED)
 
     def _close(self) -> None:
         self._values = ()
-
-
-class LaterFuture(SourceFuture):
-    """A future whose value a ``Later`` of the host works out, while the guest waits for it."""
-
-    def __init__(self, later: Any, element: Hashable, typed: HostElements, tasks: Any) -> None:
-        super().__init__(element, typed, tasks)
-        self._later = later
-
-    def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
-        """Copy the value, or wait until the host has worked it out."""
-        super().read(target, partly, done)
-        if self.pending is not None:
-            self._tasks.expect(self)
-
-    def _advance(self) -> bool:
-        if not self._values and self._later.ready():
-            self._values = (self._later.result(),)
-            self._later = None
-        return super()._advance()
-
-    def ready(self) -> bool:
-        """Return whether the value is there."""
-        return bool(self._values or self._later.ready())
-
-    def interest(self) -> Interest:
-        """Return the events that the host waits for."""
-        interest: Interest = self._later.interest()
-        return interest
-
-    def _close(self) -> None:
-        super()._close()
         if self._later is not None:
             self._later.cancel()
 
 
-class _SinkBuffer(Buffer):
+class SinkBuffer(CopyBuffer):
     """The room of a sink for elements that a guest writes."""
 
     __slots__ = ("give", "typed")
@@ -258,7 +242,9 @@ class _SinkBuffer(Buffer):
 class HostPump:
     """Reads a guest's stream into a :class:`Sink` until either ends; then calls ``ended``."""
 
-    def __init__(self, shared: Any, sink: Sink, typed: HostElements, tasks: Any, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, shared: Any, sink: ElementSink, typed: HostElements, tasks: Any, ended: Callable[[], None]
+    ) -> None:
         self._shared, self._sink, self._typed, self._tasks, self._ended = shared, sink, typed, tasks, ended
         self._over = self._reading = self._again = False
         tasks.keep(self)
@@ -287,7 +273,7 @@ class HostPump:
             self._finish()
             return
         if room:
-            buffer = _SinkBuffer(self._typed, min(room, _MOST_ELEMENTS), self._sink.give)
+            buffer = SinkBuffer(self._typed, min(room, _MAX_COPY_ELEMENTS), self._sink.give)
             self._shared.read(buffer, self._partly, self._done)
         else:
             self._tasks.expect(self)

@@ -2,150 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sized
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
-from aegis.component.tasks.host_ends import (
-    HostPump,
-    LaterFuture,
-    Sink,
-    SourceFuture,
-    SourceStream,
-    _SinkBuffer,
-)
+from aegis.component.tasks.host_ends import ElementSink, HostPump, SinkBuffer, SourceFuture, SourceStream
+from aegis.component.tasks.sources import source_of
+from aegis.engine.threads.await_result import awaited_later
 from aegis.errors import CallError
-from aegis.values import Ended, Interest, Promise
+from aegis.values import Promise
+from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
 from aegis.wit.types import Future
 
-__all__ = ["GuestFuture", "GuestStream", "host_reader", "host_shared"]
-
-_PIECE_BYTES = 65536
+__all__ = ["GuestReadableEnd", "host_reader", "host_shared"]
 
 
-class GuestStream:
-    """The readable end of a guest's stream."""
+class GuestReadableEnd:
+    """The readable end of a guest's stream or future; a :class:`~aegis.wit.streams.GuestEnd`."""
 
     def __init__(self, shared: Any, typed: HostElements, state: Any) -> None:
-        self._shared, self._typed, self._state = shared, typed, state
+        self._shared, self._typed, self.state = shared, typed, state
 
-    def pump(self, sink: Sink, ended: Callable[[], None] = lambda: None) -> HostPump:
-        """Pass all elements to ``sink``, as the guest writes them; then call ``ended``. For host functions."""
-        return HostPump(self._take(), sink, self._typed, self._state.tasks, ended)
+    def take(self, count: int) -> Any:
+        """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
+        return self._work().work(lambda: self._taken(count))
 
-    def _take(self) -> Any:
+    async def atake(self, count: int) -> Any:
+        """Like :meth:`take`, while the event loop runs other tasks."""
+        return await self._work().perform(lambda done: self.start(count, done))
+
+    def _work(self) -> Any:
+        outside = self.state.outside
+        if outside is None:
+            raise CallError("a stream of a guest cannot be read while the guest is instantiated: read it afterwards")
+        return outside
+
+    def _taken(self, count: int) -> Any:
+        found: list[Any] = []
+        self.start(count, found.append)
+        self.state.tasks.run_or_block(lambda: bool(found))
+        return found[0]
+
+    def start(self, count: int, done: Callable[[Any], None]) -> Callable[[], None]:
+        """Read up to ``count`` elements; pass them to ``done``, or ``None`` at the end. Return a function that cancels.
+
+        Call this on the thread that runs the guest.
+        """
+        shared, over = self._live(), False
+        found: list[Any] = []
+
+        def finish(result: CopyResult) -> None:
+            nonlocal over
+            if over:
+                return
+            if result is CopyResult.COMPLETED and not found:
+                begin()  # a write without elements
+                return
+            over = True
+            done(found[0] if found else None)
+
+        def partly(reclaim: Callable[[], None]) -> None:
+            reclaim()
+            finish(CopyResult.COMPLETED)
+
+        def begin() -> None:
+            shared.read(SinkBuffer(self._typed, count, found.append), partly, finish)
+
+        def cancel() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                shared.cancel()
+
+        begin()
+        return cancel
+
+    def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> HostPump:
+        """Pass all elements to ``sink``, as the guest writes them; then call ``ended``."""
+        return HostPump(self.release(), sink, self._typed, self.state.tasks, ended)
+
+    def then(self, take: Callable[[Any], None]) -> None:
+        """Pass the value of a future to ``take`` when the guest has written it."""
+        self.start(1, lambda values: None if values is None else take(values[0]))
+
+    def _live(self) -> Any:
+        if self._shared is None:
+            raise CallError("the stream or future was passed on already, or closed: read it before")
+        return self._shared
+
+    def release(self) -> Any:
         """Return what both ends share, for another owner of this end."""
-        shared, self._shared = self._shared, None
-        if shared is None:
-            raise CallError("the stream was passed on already, or closed")
+        shared, self._shared = self._live(), None
         return shared
 
     def close(self) -> None:
-        """Drop the end: the guest learns at its next write that nobody reads; a second close does nothing."""
+        """Drop the end, from any thread: the guest learns of it when it runs next."""
         shared, self._shared = self._shared, None
         if shared is not None:
-            shared.drop()
+            self.state.tasks.post(shared.drop)
 
 
-class GuestFuture(GuestStream):
-    """The readable end of a guest's future."""
-
-    def then(self, take: Callable[[Any], None]) -> None:
-        """Pass the value to ``take`` when the guest has written it. For host functions."""
-        shared = self._take()
-        buffer = _SinkBuffer(self._typed, 1, lambda values: take(values[0]))
-        shared.read(buffer, lambda reclaim: None, lambda result: None)
-
-
-class _Iterated:
-    """A source of the elements of a Python iterable, in pieces of at most ``count``."""
-
-    def __init__(self, values: Iterable[Any]) -> None:
-        self._values: Iterator[Any] = iter(values)
-
-    def take(self, count: int) -> list[Any]:
-        found = []
-        for value in self._values:
-            found.append(value)
-            if len(found) == count:
-                break
-        if not found:
-            raise Ended
-        return found
-
-    def ready(self) -> bool:
-        return True
-
-    def interest(self) -> Interest:
-        return Interest()
-
-    def close(self) -> None:
-        close = getattr(self._values, "close", None)
-        if close is not None:
-            close()
-
-
-class _Bytes:
-    """A source of the bytes of a buffer, or of an iterable of buffers."""
-
-    def __init__(self, value: Any) -> None:
-        flat = isinstance(value, (bytes, bytearray, memoryview))
-        self._pieces: Iterator[Any] = iter([value] if flat else value)
-        self._rest = memoryview(b"")
-
-    def take(self, count: int) -> memoryview:
-        while not self._rest:
-            try:
-                piece = next(self._pieces)
-            except StopIteration:
-                raise Ended from None
-            self._rest = memoryview(piece).cast("B")
-        taken, self._rest = self._rest[:count], self._rest[count:]
-        return taken
-
-    def ready(self) -> bool:
-        return True
-
-    def interest(self) -> Interest:
-        return Interest()
-
-    def close(self) -> None:
-        self._rest = memoryview(b"")
-        close = getattr(self._pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def host_reader(shared: Any, of: Any, typed: HostElements, state: Any) -> GuestStream:
+def host_reader(shared: Any, of: Any, typed: HostElements, state: Any) -> Any:
     """Return the object by which the host reads a stream or future of the guest."""
-    return (GuestFuture if isinstance(of, Future) else GuestStream)(shared, typed, state)
-
-
-def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, tasks: Any) -> Any:
-    """Return what the guest's end of a stream or future shares with the host's ``value``."""
-    if isinstance(value, GuestStream):
-        return value._take()
+    end = GuestReadableEnd(shared, typed, state)
     if isinstance(of, Future):
-        if hasattr(value, "result") and hasattr(value, "interest"):
-            return LaterFuture(value, shape, typed, tasks)
-        made = SourceFuture(shape, typed, tasks)
-        if isinstance(value, Promise):
-            value.attach(made.set, tasks.expect)
-        else:
-            made.set(value)
-        return made
-    return SourceStream(_source(value, of), shape, typed, tasks)
+        return FutureReader(end)
+    return ByteStreamReader(end) if of.element == "u8" else StreamReader(end)
 
 
-def _source(value: Any, of: Any) -> Any:
-    if hasattr(value, "take") and hasattr(value, "interest"):
-        return value
-    if of.element == "u8" and isinstance(value, (bytes, bytearray, memoryview, Iterable)):
-        return _Bytes(value)
-    if isinstance(value, Iterable):
-        return _Iterated(value)
-    raise CallError(f"expected an iterable for the stream, not {type(value).__name__}")
-
-
-_ = AsyncIterable, Sized, CopyResult, _PIECE_BYTES
+def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state: Any) -> Any:
+    """Return what the guest's end of a stream or future shares with the host's ``value``."""
+    if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
+        end = value.end
+        if isinstance(end, GuestReadableEnd) and end.state is state:
+            value.detach()
+            return end.release()
+    tasks, door = state.tasks, state.door
+    if not isinstance(of, Future):
+        return SourceStream(source_of(value, of.element, door), shape, typed, tasks)
+    made = SourceFuture(shape, typed, tasks)
+    if isinstance(value, Promise):
+        made.promised = True
+        value.attach(made.set, tasks.expect)
+    elif isinstance(value, FutureWriter):
+        value.attach(made.set)
+    elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
+        made.set_later(value)
+    elif hasattr(type(value), "__await__"):
+        made.set_later(awaited_later(door, value, "a future of the host"))
+    else:
+        made.set(value)
+    return made

@@ -34,11 +34,14 @@ class Scheduler:
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
-        self.closed = False
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
         self._most: int | None = state.plan.limits.tasks
+        self._posts: deque[Callable[[], None]] = deque()
+        """What other threads want this one to do."""
+        self.may_hear: Callable[[], bool] = lambda: False
+        """Returns whether the application may still call or write, so that a wait for nothing else is no deadlock."""
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -47,10 +50,9 @@ class Scheduler:
         caller: int | None,
     ) -> Task:  # fmt: skip
         """Start a task for a call by the component instance ``caller``, or by the host; run it until it waits."""
-        if self._most is not None and self._alive >= self._most:
-            raise QuotaExceeded(
-                exceeded("tasks", self._alive, self._most), limit="tasks", used=self._alive, allowed=self._most
-            )
+        full = self.full()
+        if full is not None:
+            raise full
         self._alive += 1
         task = Task(self, callee, on_start, on_resolve)
         entering = self._entering(callee.lifted.instance, caller)
@@ -59,6 +61,13 @@ class Scheduler:
         task.enter()
         self._leave(entering)
         return task
+
+    def full(self) -> QuotaExceeded | None:
+        """Return the error for a task more than the limit allows, if there is no room for one."""
+        most, alive = self._most, self._alive
+        if most is None or alive < most:
+            return None
+        return QuotaExceeded(exceeded("tasks", alive, most), limit="tasks", used=alive, allowed=most)
 
     def ended(self, task: Task) -> None:
         """Note that a task has exited."""
@@ -97,11 +106,34 @@ class Scheduler:
     def run(self, until: Callable[[], bool]) -> None:
         """Run tasks and complete host operations until ``until()``."""
         while not until():
-            if self._step(None):
+            if self.give_turn():
                 continue
-            if not self.operations:
+            if self.operations or self.may_hear():
+                self._wait()
+            else:
                 raise self._deadlock()
-            self._wait()
+
+    def give_turn(self) -> bool:
+        """Do what another thread posted, and continue a task that is ready; return whether there was either.
+
+        Each call of the host gives such a turn, so that tasks which go on after their result are not held back.
+        """
+        posted = bool(self._posts)
+        if posted:
+            self._posts.popleft()()
+        return self._step(None) or posted
+
+    def run_or_block(self, until: Callable[[], bool]) -> None:
+        """Like :meth:`run`, also within a host function: then the task that called it waits."""
+        if self.current is None:
+            self.run(until)
+        else:
+            self.block(until)
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Have the thread that runs the guest call ``function`` when it runs tasks next; for any thread."""
+        self._posts.append(function)
+        self.door.wake()
 
     def _step(self, within: Any) -> bool:
         """Continue one task that is ready, of the component instance ``within`` if given; return whether one did."""
@@ -124,7 +156,7 @@ class Scheduler:
     def _wait(self) -> None:
         """Wait until an operation is complete, and complete all that are."""
         done = [operation for operation in self.operations if operation.ready()]
-        if not done:
+        if not done and not self._posts:
             self._state.wait_for(list(self.operations))
             done = [operation for operation in self.operations if operation.ready()]
         for operation in done:
@@ -170,7 +202,7 @@ class Scheduler:
             self.current = task
 
     def pause(self, *, cancellable: bool) -> bool:
-        """Let a ready task run (``thread.yield``); return whether the current one was told of its cancellation."""
+        """Let a ready task run (``thread.yield``); return whether the current one has to cancel itself."""
         task = self.current
         if task is not None and task.deliver_cancel(cancellable):
             return True
@@ -206,17 +238,22 @@ class Scheduler:
     # -- calls by the host ---------------------------------------------------------------------
 
     def call(self, callee: BoundCallee, args: tuple[Any, ...]) -> Any:
-        """Call an exported function, and return its result when its task has ended."""
+        """Call an exported function, and return its result.
+
+        Return when its task has ended, or as soon as there is a result with streams: they are read afterwards.
+        """
+        if len(args) != len(callee.plan.function.params):
+            raise TypeError
+        self.give_turn()
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
-        self.run(lambda: task.exited)
-        (result,) = results
+        self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))
+        result = results[0]
         assert result is not CANCELLED  # the host requests no cancellation
         return result
 
     def close(self) -> None:
-        """Cancel all operations, because the store is closed: no memory of a guest is written any more."""
-        self.closed = True
+        """Cancel all operations, because the store is closed."""
         while self.operations:
             operation, _ = self.operations.popitem()
             operation.cancel()

@@ -5,9 +5,10 @@ A task runs guest code until the code returns. Then the task has ended, or its c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.tasks.waitables import Event, EventCode, WaitableSet
 from aegis.component.traps import trap
@@ -15,7 +16,6 @@ from aegis.engine.call.caller import room_inside
 
 if TYPE_CHECKING:
     from aegis.component.tasks.callee import BoundCallee
-    from aegis.component.tasks.scheduler import Scheduler
 
 __all__ = ["CANCELLED", "Task", "TaskState"]
 
@@ -33,30 +33,42 @@ class TaskState(Enum):
     RESOLVED = auto()
 
 
-class _Cancelled:
+class _CancelledTask:
     """The type of :data:`CANCELLED`."""
 
 
-CANCELLED = _Cancelled()
+CANCELLED = _CancelledTask()
 """Passed to ``on_resolve`` instead of a result when a task confirms its cancellation."""
 _ENTER, _TURN = object(), object()
 """What a task waits for beside a waitable set: to enter its instance, and its next turn."""
+
+
+class _Runner(Protocol):
+    """The scheduler, as a task sees it."""
+
+    current: Task | None
+    ready: deque[Task]
+
+    def ended(self, task: Task) -> None: ...
+    def proceed_now(self, task: Task, caller: int | None) -> None: ...
 
 
 class Task:
     """One call. ``on_start`` returns the arguments; ``on_resolve`` takes the result, or :data:`CANCELLED`."""
 
     __slots__ = (
-        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_resolve", "on_start",
-        "queued", "scheduler", "state", "storage",
+        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_exit", "on_resolve",
+        "on_start", "queued", "scheduler", "state", "storage",
     )  # fmt: skip
 
     def __init__(
-        self, scheduler: Scheduler, callee: BoundCallee, on_start: Callable[[], tuple[Any, ...]],
+        self, scheduler: _Runner, callee: BoundCallee, on_start: Callable[[], tuple[Any, ...]],
         on_resolve: Callable[[Any], None],
     ) -> None:  # fmt: skip
         self.scheduler, self.callee, self.instance = scheduler, callee, callee.instance
         self.on_start, self.on_resolve = on_start, on_resolve
+        self.on_exit: Callable[[], None] | None = None
+        """Called when no code of the task runs any more, which may be after its result."""
         self.state = TaskState.INITIAL
         self.borrows = [0]
         """The number of borrowed handles that the task still has, shared with their entries."""
@@ -134,6 +146,8 @@ class Task:
         self.exited = True
         self.instance.release(self)
         self.scheduler.ended(self)
+        if self.on_exit is not None:
+            self.on_exit()
 
     # -- waiting -------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from threading import get_ident, main_thread
 
 from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
-from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.native.library import lib, number, pointer_into
 from aegis.engine.native.signals import NEAR, secure
 from aegis.engine.threads.guest_thread import DIRECT, NESTED, thread_state
 from aegis.engine.threads.ticker import TICK, ticker
@@ -116,10 +116,9 @@ class CallFrame:
         slots = max(len(signature.params), len(signature.results), 1)
         self.entry = entry
         self.buffer = (ctypes.c_char * (_EXTERN + RAW_VALUE_BYTES * slots))()
-        base = ctypes.addressof(self.buffer)
-        self.extern = pointer(base)
-        self.func = pointer(base + 8)
-        self.args = pointer(base + _EXTERN)
+        self.extern = pointer_into(self.buffer)
+        self.func = pointer_into(self.buffer, 8)
+        self.args = pointer_into(self.buffer, _EXTERN)
         self.count = number(slots)
         block = memoryview(self.buffer).cast("B")[_EXTERN:]
         self.views = {name: block.cast(name) for name in formats(signature)}  # type: ignore[call-overload]

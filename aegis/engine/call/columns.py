@@ -30,7 +30,7 @@ from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.code import NativeCode
 from aegis.engine.compile.config import EngineConfig
-from aegis.engine.native.library import lib, number, pointer, take_error, view
+from aegis.engine.native.library import lib, number, pointer, pointer_into, take_error, view
 from aegis.engine.store.own_module import OwnModule
 from aegis.errors import AegisInternalError, CallError, SandboxStateError
 from aegis.support.bounded_cache import memoised
@@ -217,7 +217,7 @@ class _RowMemory:
 
     def __init__(self, context: Any) -> None:
         self.held = (ctypes.c_char * _EXTERN)(_MEMORY_KIND)
-        item = pointer(ctypes.addressof(self.held) + 8)
+        item = pointer_into(self.held, 8)
         error = _memory_new(context, _memory_type(), item)
         if error is not None:
             raise AegisInternalError(f"the engine could not create the memory for rows: {take_error(error)}")
@@ -246,24 +246,23 @@ class RowLoop:
 
     __slots__ = ("_held", "arguments", "code", "columns", "function", "max_rows", "memory", "results", "words")
 
-    def __init__(self, store: Any, entry: LoopEntry, memory: _RowMemory, functions: Sequence[int]) -> None:
+    def __init__(self, store: Any, entry: LoopEntry, memory: _RowMemory, functions: Sequence[Any]) -> None:
         shape = entry.shape
         self.memory, self.max_rows, self.code = memory, shape.max_rows(), entry.code
         given = len(functions) + 1
         self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * RAW_VALUE_BYTES))()
-        base = ctypes.addressof(self._held)
-        imports, found = base + _INSTANCE, base + _INSTANCE + given * _EXTERN
-        for place, address in enumerate((*functions, ctypes.addressof(memory.held))):
-            ctypes.memmove(imports + place * _EXTERN, address, _EXTERN)
+        instance, found = pointer_into(self._held), _INSTANCE + given * _EXTERN
+        for place, buffer in enumerate((*functions, memory.held)):
+            ctypes.memmove(pointer_into(self._held, _INSTANCE + place * _EXTERN), buffer, _EXTERN)
         error = _instance_new(
-            store.context, pointer(self.code.pointer or 0), pointer(imports), number(given), pointer(base),
-            store.trap_pointer,
+            store.context, pointer(self.code.pointer or 0), pointer_into(self._held, _INSTANCE), number(given),
+            instance, store.trap_pointer,
         )  # fmt: skip
         if error is not None:
             raise _no_instance(take_error(error))
-        if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
+        if not _export_get(store.context, instance, _RUN, _RUN_LENGTH, pointer_into(self._held, found)):
             raise AegisInternalError("the engine did not find the export of the loop over rows")
-        self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
+        self.function, self.arguments = pointer_into(self._held, found + 8), pointer_into(self._held, found + _EXTERN)
         self.words = memoryview(self._held).cast("B")[-2 * RAW_VALUE_BYTES :].cast("I")
         widths, offsets = [of.width for of in shape.params], shape.offsets()
         self.columns = list(zip(widths, offsets, strict=False))
@@ -302,8 +301,8 @@ class RowLoops:
         self._made: dict[tuple[Any, int], RowLoop] = {}
 
     @contextmanager
-    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[int]) -> Iterator[RowLoop]:
-        """Lend a loop instance for one call; ``functions`` are the addresses of its imported ``wasmtime_extern_t``."""
+    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[Any]) -> Iterator[RowLoop]:
+        """Lend a loop instance for one call; each of ``functions`` begins with a ``wasmtime_extern_t``."""
         name, memory = entry.name, self._free.pop() if self._free else None
         try:
             stage = None if memory is None else self._made.get((name, id(memory)))
@@ -437,7 +436,7 @@ def column_closure(style: int, drive: Callable[[Any, Any, ColumnBatch, Room], No
 
 def _drive(store: Any, frame: Any, batch: ColumnBatch, room: Room) -> None:
     entry = frame.entry
-    with store.row_loops().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
+    with store.row_loops().taken(store, entry, [frame.buffer]) as stage:
         call_rows(store, stage, batch, room)
 
 

@@ -157,11 +157,11 @@ class _WorldReader:
                 raise AegisInternalError("the engine returned no import or export for a valid index")
             name = _name(pointer, size)
             item = _Item()
-            _call("wasmtime_component_extern_type", None, extern.value, ctypes.addressof(item))
+            _call("wasmtime_component_extern_type", None, extern.value, byref(item))
             try:
                 yield name, item
             finally:
-                _call("wasmtime_component_item_delete", None, ctypes.addressof(item))
+                _call("wasmtime_component_item_delete", None, byref(item))
                 _call("wasmtime_component_extern_delete", None, extern.value)
 
     def interface(self, name: str, native: Any) -> Interface:
@@ -185,7 +185,7 @@ class _WorldReader:
 
     def named_type(self, item: _Item, name: str, owner: str) -> WitType:
         self.parts_before = self.parts
-        inner = _ValType.from_address(ctypes.addressof(item) + 8)
+        inner = _ValType.from_buffer(item, 8)
         return self.type(inner, name, owner)
 
     def resource(self, native: Any, name: str, owner: str) -> Resource:
@@ -209,7 +209,7 @@ class _WorldReader:
             nth(native, n, byref(pointer), byref(size), byref(of))
             params.append((_name(pointer, size), self.taken(of)))
         of = _ValType()
-        has = _call("wasmtime_component_func_type_result", c_bool, native, ctypes.addressof(of))
+        has = _call("wasmtime_component_func_type_result", c_bool, native, byref(of))
         return Function(tuple(params), self.taken(of) if has else None, is_async)
 
     # -- types ---------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class _WorldReader:
         try:
             return self.type(of)
         finally:
-            _call("wasmtime_component_valtype_delete", None, ctypes.addressof(of))
+            _call("wasmtime_component_valtype_delete", None, byref(of))
 
     def type(self, of: _ValType, name: str = "", owner: str = "") -> WitType:
         kind, native = of.kind, of.of
@@ -283,16 +283,16 @@ class _WorldReader:
 
     def part(self, function: str, native: Any) -> WitType:
         of = _ValType()
-        _call(function, None, native, ctypes.addressof(of))
+        _call(function, None, native, byref(of))
         return self.taken(of)
 
     def maybe(self, function: str, native: Any) -> WitType | None:
         of = _ValType()
-        return self.taken(of) if _call(function, c_bool, native, ctypes.addressof(of)) else None
+        return self.taken(of) if _call(function, c_bool, native, byref(of)) else None
 
     def nth(self, function: str, native: Any, n: int) -> WitType:
         of = _ValType()
-        _call(function, c_bool, native, n, ctypes.addressof(of))
+        _call(function, c_bool, native, n, byref(of))
         return self.taken(of)
 
     def fields(self, native: Any) -> Iterator[tuple[str, WitType]]:
@@ -301,7 +301,7 @@ class _WorldReader:
             of = _ValType()
             _call(
                 "wasmtime_component_record_type_field_nth", c_bool, native, n,
-                ctypes.addressof(pointer), ctypes.addressof(size), ctypes.addressof(of),
+                byref(pointer), byref(size), byref(of),
             )  # fmt: skip
             yield _name(pointer, size), self.taken(of)
 
@@ -310,13 +310,13 @@ class _WorldReader:
         for n in range(_call("wasmtime_component_variant_type_case_count", c_size_t, native)):
             of = _ValType()
             _call(
-                "wasmtime_component_variant_type_case_nth", c_bool, native, n, ctypes.addressof(pointer),
-                ctypes.addressof(size), ctypes.addressof(has), ctypes.addressof(of),
+                "wasmtime_component_variant_type_case_nth", c_bool, native, n, byref(pointer),
+                byref(size), byref(has), byref(of),
             )  # fmt: skip
             yield _name(pointer, size), self.taken(of) if has.value else None
 
     def labels(self, function: str, native: Any) -> Iterator[str]:
         pointer, size = c_void_p(), c_size_t()
         for n in range(_call(f"{function}_count", c_size_t, native)):
-            _call(f"{function}_nth", c_bool, native, n, ctypes.addressof(pointer), ctypes.addressof(size))
+            _call(f"{function}_nth", c_bool, native, n, byref(pointer), byref(size))
             yield _name(pointer, size)

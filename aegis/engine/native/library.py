@@ -1,11 +1,13 @@
 """The native library of the ``wasmtime`` wheel, bound symbol by symbol on first use.
 
 Importing the wheel's Python package takes three times as long as loading its library (performance.md, section 6).
-Aegis therefore never imports it: it locates the library next to the package and opens it with :mod:`ctypes`. Two rules
-keep calls fast and correct:
+Aegis therefore never imports it: it locates the library next to the package and opens it with :mod:`ctypes`. Three
+rules keep calls fast and correct:
 
-* On hot paths, arguments are created once by :func:`pointer` and :func:`number`, and the functions declare no argument
-  types; ctypes then copies the prepared argument and allocates nothing.
+* On hot paths, arguments are created once by :func:`pointer`, :func:`pointer_into` and :func:`number`, and the
+  functions declare no argument types; ctypes then copies the prepared argument and allocates nothing.
+* No code passes the address of a buffer that Python allocated as an integer: when the buffer is freed, the engine would
+  call or write into the bytes of another object. An argument from :func:`pointer_into` keeps the buffer alive.
 * A function that may run guest code or take long releases the GIL (``ctypes.CDLL``); only short accessors hold it
   (``ctypes.PyDLL``).
 """
@@ -30,6 +32,7 @@ __all__ = [
     "number",
     "peek",
     "pointer",
+    "pointer_into",
     "take_bytes",
     "take_error",
     "view",
@@ -296,8 +299,13 @@ def peek(address: int, size: int) -> bytes:
 
 
 def pointer(address: int) -> Any:
-    """Return ``address`` as a prepared argument."""
+    """Return the ``address`` of an object of the engine as a prepared argument; the caller keeps the object alive."""
     return c_void_p.from_param(address)
+
+
+def pointer_into(buffer: ctypes.Array[Any], offset: int = 0) -> Any:
+    """Return the address of ``buffer`` plus ``offset`` bytes as a prepared argument, which keeps the buffer alive."""
+    return ctypes.byref(buffer, offset)
 
 
 def number(value: int) -> Any:

@@ -11,7 +11,7 @@ import ctypes
 from ctypes import c_void_p
 
 from aegis.engine.call.trampoline import IMPORT_BITS, host_callback
-from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.native.library import lib, number, pointer, pointer_into
 from aegis.support.lean import Any
 from aegis.values import FuncType, ImportName
 from aegis.wasm.binary import ModuleInfo
@@ -57,9 +57,8 @@ class ImportSpace:
     def __init__(self, imports: Imports) -> None:
         count = len(imports.names)
         self._array = (ctypes.c_char * (_EXTERN * count))()  # kind 0 is a function
-        base = ctypes.addressof(self._array)
-        self.at = pointer(base)
-        self.targets = [pointer(base + n * _EXTERN + 8) for n in range(count)]
+        self.at = pointer_into(self._array)
+        self.targets = [pointer_into(self._array, n * _EXTERN + 8) for n in range(count)]
         """The address to which the engine writes each function."""
         self.give_numbers(0)
 

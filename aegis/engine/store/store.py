@@ -564,14 +564,14 @@ class ModuleStore(TokenHolder):
         """Return the value of an exported global."""
         value = (ctypes.c_char * 32)()
         lib.wasmtime_global_get(self.context, self._pointer_to(name), value)
-        held: Any = _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8)
+        held: Any = _VALUE_CTYPES[kind.value].from_buffer(value, 8)
         return held.value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: GlobalType, number: int | float) -> None:
         """Set an exported mutable global to ``number``, which the caller has checked."""
         value = (ctypes.c_char * 32)()
         value[0] = bytes((_VALUE_KINDS[kind.value],))
-        held: Any = _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8)
+        held: Any = _VALUE_CTYPES[kind.value].from_buffer(value, 8)
         held.value = number
         error = lib.wasmtime_global_set(self.context, self._pointer_to(name), value)
         if error is not None:

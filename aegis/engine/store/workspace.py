@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from aegis.engine.native.library import pointer
+from aegis.engine.native.library import pointer_into
 
 __all__ = ["WORKSPACES_KEPT", "Workspace", "workspaces"]
 
@@ -18,11 +18,10 @@ class Workspace:
 
     def __init__(self) -> None:
         self.buffer = (ctypes.c_char * 128)()
-        base = ctypes.addressof(self.buffer)
-        self.instance = pointer(base)
-        self.trap_pointer = pointer(base + 16)
+        self.instance = pointer_into(self.buffer)
+        self.trap_pointer = pointer_into(self.buffer, 16)
         self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
-        self.extern, self.item = pointer(base + 32), pointer(base + 40)
+        self.extern, self.item = pointer_into(self.buffer, 32), pointer_into(self.buffer, 40)
 
 
 workspaces: list[Workspace] = []

@@ -21,6 +21,7 @@ from aegis.host.net.sockets import GUEST_CONNECTION, Address, Opener, Purpose, S
 from aegis.host.net.verdicts import ANSWERS_JUDGED, NetworkJudge
 from aegis.limits import Limits, exceeded
 from aegis.policy.network import NetworkCapability, NetworkVerdict
+from aegis.policy.patterns import request_pattern
 from aegis.support.descriptors import above_standard
 from aegis.values import CallScope, Decision
 
@@ -100,14 +101,15 @@ class Network:
             self.scope.decided(
                 Decision(
                     capability="network", action="look up", target=name, allowed=bool(verdict),
-                    rule=verdict.rule, wanted="" if verdict else f"tcp://{name}:*",
+                    rule=verdict.rule, wanted="" if verdict else name,
                 )
             )  # fmt: skip
         return bool(verdict)
 
     def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
         """Judge an HTTP request to a host, by name or address; record the decision."""
-        return self._recorded("request", scheme, host, port, self._judge.request(scheme, host, port, method))
+        verdict = self._judge.request(scheme, host, port, method)
+        return self._recorded("request", scheme, host, port, verdict, method)
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those addresses of a name that a request may connect to; record one denial if there is none."""
@@ -116,16 +118,18 @@ class Network:
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:
             address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
-            self._recorded("connect to", scheme, address, port, verdict)
+            self._recorded("connect to", scheme, address, port, verdict, method)
         return allowed
 
-    def _recorded(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
+    def _recorded(
+        self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict, method: str | None = None
+    ) -> bool:
         if not verdict or self.scope.listens:
             target = f"{scheme}://{shown(host, port)}"
             self.scope.decided(
                 Decision(
                     capability="network", action=action, target=target, allowed=bool(verdict), rule=verdict.rule,
-                    wanted="" if verdict else target,
+                    wanted="" if verdict else request_pattern(method, target),
                 )
             )  # fmt: skip
         return bool(verdict)
@@ -325,5 +329,5 @@ def withheld_decision(judge: NetworkJudge, name: str, address: str) -> Decision:
     """Return the denial of a name because the guest may know none of its addresses; ``address`` is the first."""
     return Decision(
         capability="network", action="look up", target=name, allowed=False, rule=judge.answer(name, address).rule,
-        wanted=f"tcp://{shown(address, 0)[:-1]}*",
+        wanted=judge.missing(name, address),
     )  # fmt: skip

@@ -156,6 +156,10 @@ class NetworkJudge:
         denied = self._denial(address)
         return self._capability.decide_answer(name, address) if denied is None else denied
 
+    def missing(self, name: str, address: str) -> str:
+        """Return the grant that an answer of a look-up lacks: a pattern, or the address alone."""
+        return self._capability.missing_for(name, address)
+
     def _remember(self, address: str, name: str) -> None:
         """Store which name an address came from: the latest addresses, and the latest names of each."""
         names = self._names.pop(address, {})

@@ -20,8 +20,17 @@ if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
 
 __all__ = [
-    "CHUNK_BYTES", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
-    "implementation", "wait_for",
+    "CHUNK_BYTES",
+    "Ended",
+    "Failed",
+    "InputStream",
+    "Interest",
+    "IoError",
+    "OutputStream",
+    "PollTarget",
+    "Pollable",
+    "implementation",
+    "wait_for",
 ]  # fmt: skip
 
 CHUNK_BYTES = 65536
@@ -30,7 +39,7 @@ _MAX_BLOCKING_WRITE_BYTES = 4096
 _MAX_POLLABLES = 65536
 
 
-class Waitable(Protocol):
+class PollTarget(Protocol):
     """An object that can become ready, such as a stream or a timer."""
 
     def ready(self) -> bool:
@@ -91,7 +100,7 @@ def wait_for(wasi: Wasi, interests: Iterable[Interest]) -> None:
 class Pollable:
     """The resource ``wasi:io/poll.pollable``."""
 
-    def __init__(self, waitable: Waitable, wasi: Wasi) -> None:
+    def __init__(self, waitable: PollTarget, wasi: Wasi) -> None:
         self.waitable, self._wasi = waitable, wasi
 
     def ready(self) -> bool:
@@ -126,7 +135,7 @@ class _Poll:
             wait_for(self._wasi, (pollable.waitable.interest() for pollable in in_))
 
 
-class _Stream:
+class _ByteStream:
     """The common part of both directions: the end of the stream, and its failures."""
 
     def __init__(self, wasi: Wasi) -> None:
@@ -156,7 +165,7 @@ class _Stream:
         raise Err(StreamErrorLastOperationFailed(failure.error)) from None
 
 
-class InputStream(_Stream):
+class InputStream(_ByteStream):
     """The resource ``wasi:io/streams.input-stream``. Each kind of source overrides :meth:`take`."""
 
     def take(self, count: int) -> bytes | None:
@@ -199,7 +208,7 @@ class InputStream(_Stream):
             self.failed(failure)
 
 
-class OutputStream(_Stream):
+class OutputStream(_ByteStream):
     """The resource ``wasi:io/streams.output-stream``. Each kind of sink overrides :meth:`room` and :meth:`give`."""
 
     _permit = 0

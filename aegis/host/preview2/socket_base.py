@@ -60,7 +60,7 @@ def new_socket(network: Network, family: IpAddressFamily, kind: int) -> SharedSo
 
 
 class SocketBase:
-    """A socket resource: a ``Waitable`` with the options that both kinds have."""
+    """A socket resource: a ``PollTarget`` with the options that both kinds have."""
 
     def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket) -> None:
         self.wasi, self.network = wasi, wasi.grants.network

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from aegis.support.lean import Any, Protocol
+from aegis.support.pieces import MAX_WHOLE_BYTES, decoded, encoded
 
 __all__ = ["CALL", "SHARED_MIN_BYTES", "ChannelTimeout", "ProtocolError", "decode", "encode"]
 
@@ -96,7 +97,11 @@ def _put_int(value: int, out: bytearray, region: SharedBytes | None) -> None:
 
 
 def _put_str(value: str, out: bytearray, region: SharedBytes | None) -> None:
-    raw = value.encode("utf-8", "surrogatepass")
+    raw = (
+        value.encode("utf-8", "surrogatepass")
+        if len(value) <= MAX_WHOLE_BYTES
+        else encoded(value, "utf-8", "surrogatepass")
+    )
     if len(raw) >= SHARED_MIN_BYTES:
         _put_block(raw, len(raw), b"sS", out, region)
         return
@@ -319,9 +324,8 @@ class _FrameReader:
 
     def long_text(self, data: Any) -> str:
         """Decode a long text; charge it before allocating anything of its size, even a copy of its bytes."""
-        if not all(bytes(data[at : at + _CHUNK]).isascii() for at in range(0, len(data), _CHUNK)):
-            self.charge((_width(data) - 1) * len(data))
-        return str(data, "utf-8", "surrogatepass")
+        self.charge((_long_width(data) - 1) * len(data))
+        return decoded(data, "utf-8", "surrogatepass")
 
     def raw(self) -> bytes:
         data = self.take()
@@ -350,6 +354,7 @@ _LIST_BYTES, _ITEM_BYTES = 64, 8
 _MAP_BYTES, _ENTRY_BYTES = 64, 128
 """A dictionary doubles its table when it is two thirds full, and holds both tables while it does."""
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
+_BELOW_TWO, _BELOW_FOUR = bytes(range(0xC4)), bytes(range(0xF0))
 
 
 def _width(raw: Any) -> int:
@@ -358,6 +363,19 @@ def _width(raw: Any) -> int:
         return 1
     two, four = _wide()
     return 4 if four.search(raw) else 2 if two.search(raw) else 1
+
+
+def _long_width(data: Any) -> int:
+    """Return the same for a long text, in pieces; a pattern searches it four times as long."""
+    width = 1
+    for at in range(0, len(data), _CHUNK):
+        piece = bytes(data[at : at + _CHUNK])
+        if piece.isascii():
+            continue
+        if piece.translate(None, _BELOW_FOUR):
+            return 4
+        width = 2 if width == 2 or piece.translate(None, _BELOW_TWO) else 1
+    return width
 
 
 @cache

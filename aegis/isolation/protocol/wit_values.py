@@ -20,6 +20,7 @@ from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.support.lean import Any, Protocol
+from aegis.support.pieces import is_unicode
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes, text_bytes
@@ -408,7 +409,7 @@ def _unpack_texts(budget: ValueBudget) -> Convert:
 
 
 def _unpack_text(data: Any) -> str:
-    if type(data) is not str or not (data.isascii() or _is_unicode(data)):
+    if type(data) is not str or not (data.isascii() or is_unicode(data)):
         raise ProtocolError("expected a string without lone surrogates")
     return data
 
@@ -417,15 +418,6 @@ def _unpack_char(data: Any) -> str:
     if len(_unpack_text(data)) != 1:
         raise ProtocolError("expected a single character")
     return data  # type: ignore[no-any-return]
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether a text consists of Unicode scalar values, that is, contains no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _unpack_bytes(budget: ValueBudget) -> Convert:

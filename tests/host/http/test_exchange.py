@@ -28,7 +28,7 @@ def test_a_request_that_no_rule_allows_is_denied_with_its_remedy() -> None:
         with pytest.raises(Err) as caught:
             client.send(client.request(f"http://127.0.0.1:{port}/"))
         assert code(caught) == "HttpRequestDenied"
-        assert [d.remedy for d in client.decisions] == [f"--allow-net http://127.0.0.1:{port}"]
+        assert [d.remedy for d in client.decisions] == [f"--allow-net 'GET http://127.0.0.1:{port}'"]
 
 
 def test_an_allowed_name_that_is_private_is_not_dialled() -> None:

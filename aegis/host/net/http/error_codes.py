@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from aegis.host.net.http.http_fault import HttpFault
@@ -15,7 +16,7 @@ _RECORDS = {"DNS-error": "DnsErrorPayload", "TLS-alert-received": "TlsAlertRecei
 def error_code_of(types: Any, fault: HttpFault) -> Any:
     """Return the case of ``error-code`` for a fault; ``types`` is the module with its classes."""
     cls = getattr(types, f"ErrorCode{pascal(fault.code)}")
-    if not cls.__dataclass_fields__:
+    if not fields(cls):
         return cls()
     record = _RECORDS.get(fault.code)
     if record is not None:

@@ -9,7 +9,7 @@ Since 1.0.0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Tuple, Variant
 from aegis.wit.values import Err, MaybeAwaitable, Ok, Some
@@ -36,11 +36,15 @@ __all__ = [
 class ErrorMissing:
     """There is no such key."""
 
+    case: ClassVar[Literal["missing"]] = "missing"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorDenied:
     """Not with this guest, and why: a path like `C:\\keys`, or \"\"\"quoted\"\"\"."""
 
+    case: ClassVar[Literal["denied"]] = "denied"
     value: str
 
 

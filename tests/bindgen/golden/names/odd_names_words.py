@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import (
     Borrow,
@@ -103,6 +103,7 @@ class Record_:
 class OptionSome:
     """``some`` of ``option``."""
 
+    case: ClassVar[Literal["some"]] = "some"
     value: int
 
 
@@ -110,17 +111,24 @@ class OptionSome:
 class OptionNone:
     """``none`` of ``option``."""
 
+    case: ClassVar[Literal["none"]] = "none"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class OptionErr:
     """``err`` of ``option``."""
 
+    case: ClassVar[Literal["err"]] = "err"
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class OptionResult:
     """``result`` of ``option``."""
+
+    case: ClassVar[Literal["result"]] = "result"
+    value: ClassVar[None] = None
 
 
 Option_: TypeAlias = OptionSome | OptionNone | OptionErr | OptionResult

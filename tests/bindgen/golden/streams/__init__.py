@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from aegis.wit.streams import ByteSource, ByteStreamReader, StreamReader
 from aegis.wit.types import Function, Interface, Result, Stream
-from aegis.wit.values import AnyStream, Bound, MaybeAwaitable
+from aegis.wit.values import Bound, MaybeAwaitable
 
 from . import acme_media_codec, acme_media_codec_exports
 
@@ -30,7 +31,7 @@ __all__ = ["EXPORTS", "IMPORTS", "AsyncPlugin", "Imports", "Plugin", "imports"]
 class Imports(Protocol):
     """The functions that the world imports outside of interfaces, for Python to implement."""
 
-    def log(self, lines: AnyStream) -> MaybeAwaitable[None]: ...
+    def log(self, lines: StreamReader[str]) -> MaybeAwaitable[None]: ...
 
 
 IMPORTS = Interface("", functions={"log": Function((("lines", Stream("string")),), is_async=True)})
@@ -53,9 +54,9 @@ class Plugin:
         self.codec: acme_media_codec_exports.Exports = sandbox.bind(acme_media_codec_exports.INTERFACE)
         self._functions = sandbox.bind(EXPORTS)
 
-    def run(self, input: AnyStream) -> AnyStream:
+    def run(self, input: ByteSource) -> ByteStreamReader:
         """Raises ``Err[str]``."""
-        returned_: AnyStream = self._functions.run(input)
+        returned_: ByteStreamReader = self._functions.run(input)
         return returned_
 
 
@@ -66,7 +67,7 @@ class AsyncPlugin:
         self.codec: acme_media_codec_exports.AsyncExports = sandbox.abind(acme_media_codec_exports.INTERFACE)
         self._functions = sandbox.abind(EXPORTS)
 
-    async def run(self, input: AnyStream) -> AnyStream:
+    async def run(self, input: ByteSource) -> ByteStreamReader:
         """Raises ``Err[str]``."""
-        returned_: AnyStream = await self._functions.run(input)
+        returned_: ByteStreamReader = await self._functions.run(input)
         return returned_

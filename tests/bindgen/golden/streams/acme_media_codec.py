@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureReader, FutureSource, StreamReader, StreamSource
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -22,7 +23,7 @@ from aegis.wit.types import (
     Stream,
     Tuple,
 )
-from aegis.wit.values import AnyFuture, AnyStream, Err, MaybeAwaitable
+from aegis.wit.values import AnyFuture, AnyStream, Err, MaybeAwaitable, Ok
 
 __all__ = [
     "BYTES",
@@ -67,13 +68,13 @@ class Player(Protocol):
 
     def play(self, speed: float) -> MaybeAwaitable[int | Err[Failure]]: ...
 
-    def frames(self) -> MaybeAwaitable[tuple[AnyStream, Outcome]]: ...
+    def frames(self) -> MaybeAwaitable[tuple[StreamSource[Frame], FutureSource[Ok[None] | Err[Failure]]]]: ...
 
 
 class PlayerClass(Protocol):
     """The class of ``player``: its constructor and static functions."""
 
-    def __call__(self, source: Bytes) -> MaybeAwaitable[Player]: ...
+    def __call__(self, source: ByteStreamReader) -> MaybeAwaitable[Player]: ...
 
     def open(self, name: str) -> MaybeAwaitable[Player]: ...
 
@@ -84,13 +85,17 @@ class Functions(Protocol):
     def settle(self) -> MaybeAwaitable[None]:
         """Wait until the codec can be used."""
 
-    def decode(self, source: AnyStream) -> MaybeAwaitable[AnyStream]: ...
+    def decode(self, source: ByteStreamReader) -> MaybeAwaitable[StreamSource[list[str]]]: ...
 
-    def ticks(self, count: int | None) -> MaybeAwaitable[AnyStream]: ...
+    def ticks(self, count: int | None) -> MaybeAwaitable[StreamSource[None]]: ...
 
-    def done(self, when: AnyFuture) -> MaybeAwaitable[AnyFuture]: ...
+    def done(self, when: FutureReader[None]) -> MaybeAwaitable[FutureSource[ByteSource]]: ...
 
-    def pick(self, choices: list[AnyFuture], other: AnyStream | None) -> MaybeAwaitable[Outcome | Err[Failure]]: ...
+    def pick(
+        self,
+        choices: list[FutureReader[str]],
+        other: StreamReader[Player] | None,
+    ) -> MaybeAwaitable[FutureSource[Ok[None] | Err[Failure]] | Err[Failure]]: ...
 
 
 class Host(Functions, Protocol):

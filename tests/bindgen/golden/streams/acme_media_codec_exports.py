@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from aegis.wit.handle import Handle
+from aegis.wit.streams import ByteSource, ByteStreamReader, FutureReader, FutureSource, StreamReader, StreamSource
 from aegis.wit.types import Borrow, Function, Future, Interface, List, Option, Own, Resource, Result, Stream, Tuple
-from aegis.wit.values import AnyFuture, AnyStream
+from aegis.wit.values import Err, Ok
 
 from .acme_media_codec import BYTES, FAILURE, FRAME, OUTCOME, Bytes, Failure, Frame, Outcome
 
@@ -36,13 +37,13 @@ class Player(Handle, Protocol):
     def play(self, speed: float) -> int:
         """Raises ``Err[Failure]``."""
 
-    def frames(self) -> tuple[AnyStream, Outcome]: ...
+    def frames(self) -> tuple[StreamReader[Frame], FutureReader[Ok[None] | Err[Failure]]]: ...
 
 
 class PlayerClass(Protocol):
     """The class of ``player``: its constructor and static functions."""
 
-    def __call__(self, source: Bytes) -> Player: ...
+    def __call__(self, source: ByteSource) -> Player: ...
 
     def open(self, name: str) -> Player: ...
 
@@ -60,27 +61,31 @@ class Exports(Resources, Protocol):
     def settle(self) -> None:
         """Wait until the codec can be used."""
 
-    def decode(self, source: AnyStream) -> AnyStream: ...
+    def decode(self, source: ByteSource) -> StreamReader[list[str]]: ...
 
-    def ticks(self, count: int | None) -> AnyStream: ...
+    def ticks(self, count: int | None) -> StreamReader[None]: ...
 
-    def done(self, when: AnyFuture) -> AnyFuture: ...
+    def done(self, when: FutureSource[None]) -> FutureReader[ByteStreamReader]: ...
 
-    def pick(self, choices: list[AnyFuture], other: AnyStream | None) -> Outcome:
+    def pick(
+        self,
+        choices: list[FutureSource[str]],
+        other: StreamSource[Player] | None,
+    ) -> FutureReader[Ok[None] | Err[Failure]]:
         """Raises ``Err[Failure]``."""
 
 
 class AsyncPlayerClass(Protocol):
     """The class of ``player``, to await: its constructor, static functions, and methods of a handle."""
 
-    async def __call__(self, source: Bytes) -> Player: ...
+    async def __call__(self, source: ByteSource) -> Player: ...
 
     async def play(self, handle: Player, speed: float) -> int:
         """Raises ``Err[Failure]``."""
 
     async def open(self, name: str) -> Player: ...
 
-    async def frames(self, handle: Player) -> tuple[AnyStream, Outcome]: ...
+    async def frames(self, handle: Player) -> tuple[StreamReader[Frame], FutureReader[Ok[None] | Err[Failure]]]: ...
 
     async def drop(self, handle: Player) -> None: ...
 
@@ -98,13 +103,17 @@ class AsyncExports(AsyncResources, Protocol):
     async def settle(self) -> None:
         """Wait until the codec can be used."""
 
-    async def decode(self, source: AnyStream) -> AnyStream: ...
+    async def decode(self, source: ByteSource) -> StreamReader[list[str]]: ...
 
-    async def ticks(self, count: int | None) -> AnyStream: ...
+    async def ticks(self, count: int | None) -> StreamReader[None]: ...
 
-    async def done(self, when: AnyFuture) -> AnyFuture: ...
+    async def done(self, when: FutureSource[None]) -> FutureReader[ByteStreamReader]: ...
 
-    async def pick(self, choices: list[AnyFuture], other: AnyStream | None) -> Outcome:
+    async def pick(
+        self,
+        choices: list[FutureSource[str]],
+        other: StreamSource[Player] | None,
+    ) -> FutureReader[Ok[None] | Err[Failure]]:
         """Raises ``Err[Failure]``."""
 
 

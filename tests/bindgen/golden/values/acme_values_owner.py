@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Variant
 from aegis.wit.values import Err, MaybeAwaitable
@@ -57,6 +57,7 @@ class Shelf:
 class PlaceHere:
     """``here`` of ``place``."""
 
+    case: ClassVar[Literal["here"]] = "here"
     value: Pot
 
 
@@ -64,12 +65,16 @@ class PlaceHere:
 class PlaceThere:
     """``there`` of ``place``."""
 
+    case: ClassVar[Literal["there"]] = "there"
     value: Pot
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceNowhere:
     """``nowhere`` of ``place``."""
+
+    case: ClassVar[Literal["nowhere"]] = "nowhere"
+    value: ClassVar[None] = None
 
 
 Place: TypeAlias = PlaceHere | PlaceThere | PlaceNowhere

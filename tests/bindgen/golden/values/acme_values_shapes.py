@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant
 from aegis.wit.values import BitFlags, Err, MaybeAwaitable, Ok, Some
@@ -87,11 +87,15 @@ class EmptyIsh:
 class TreeLeaf:
     """``leaf`` of ``tree``."""
 
+    case: ClassVar[Literal["leaf"]] = "leaf"
+    value: ClassVar[None] = None
+
 
 @dataclass(frozen=True, slots=True)
 class TreeOne:
     """``one`` of ``tree``."""
 
+    case: ClassVar[Literal["one"]] = "one"
     value: int
 
 
@@ -99,6 +103,7 @@ class TreeOne:
 class TreePair:
     """``pair`` of ``tree``."""
 
+    case: ClassVar[Literal["pair"]] = "pair"
     value: tuple[int, int]
 
 
@@ -106,6 +111,7 @@ class TreePair:
 class TreePermissions:
     """``permissions`` of ``tree``."""
 
+    case: ClassVar[Literal["permissions"]] = "permissions"
     value: Permissions
 
 
@@ -113,6 +119,7 @@ class TreePermissions:
 class TreeMaybe:
     """``maybe`` of ``tree``."""
 
+    case: ClassVar[Literal["maybe"]] = "maybe"
     value: Maybe
 
 
@@ -120,6 +127,7 @@ class TreeMaybe:
 class TreeNested:
     """``nested`` of ``tree``."""
 
+    case: ClassVar[Literal["nested"]] = "nested"
     value: Outcome
 
 
