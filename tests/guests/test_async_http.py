@@ -35,7 +35,7 @@ def test_a_request_is_sent_with_the_grant_alone(isolate: bool) -> None:
         url, grant = f"http://127.0.0.1:{port}/a?b", f"http://127.0.0.1:{port}"
         denied = run(isolate, "get", url)
         assert denied.stdout == b"refused: ErrorCode_HttpRequestDenied\n"
-        assert [d.remedy for d in denied.denials] == [f"--allow-net {grant}"]
+        assert [d.remedy for d in denied.denials] == [f"--allow-net 'GET {grant}'"]
         answer = "200 hellohellohello [('x-trailer', b'done')] Ok(value=None)"
         assert said(isolate, "get", url, allow=(grant,)) == answer
         assert said(isolate, "via", url, allow=(grant,)) == "200"
