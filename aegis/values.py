@@ -47,11 +47,12 @@ class Ended(Exception):
 class Promise:
     """A future that a host function gives to the guest, and whose value it provides by :meth:`set`."""
 
-    __slots__ = ("_take", "_values")
+    __slots__ = ("_expect", "_take", "_values")
 
     def __init__(self) -> None:
         self._values: tuple[Any, ...] = ()
         self._take: Callable[[Any], None] | None = None
+        self._expect: Callable[[Any], None] | None = None
 
     def set(self, value: Any) -> None:
         """Provide the value; later values are ignored."""
@@ -60,11 +61,19 @@ class Promise:
             if self._take is not None:
                 self._take(value)
 
-    def attach(self, take: Callable[[Any], None]) -> None:
-        """Pass the value to ``take``, now or when it is provided."""
-        self._take = take
+    def attach(self, take: Callable[[Any], None], expect: Callable[[Any], None] | None = None) -> None:
+        """Pass the value to ``take``, now or when it is provided. ``expect`` starts an operation of the host."""
+        self._take, self._expect = take, expect
         if self._values:
             take(self._values[0])
+
+    def pursue(self, operation: Any) -> None:
+        """Have the scheduler complete an operation that leads to the value, whether the guest waits for it or not.
+
+        The operation is one of :mod:`aegis.component.tasks.operations`. The guest must have the future already.
+        """
+        if self._expect is not None:
+            self._expect(operation)
 
 
 class Rows:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["entry_point", "require_entry"]
 
-_HANDLER = "wasi:http/incoming-handler"
+_HANDLERS = tuple(f"wasi:http/{name}" for name in ("incoming-handler", "handler"))
+"""The interfaces in WASI 0.2 and 0.3 by which a component answers HTTP requests."""
 
 
 def entry_point(artifact: Module | Component) -> str:
@@ -33,12 +34,12 @@ def _entry_among(functions: list[str], kind: str) -> str:
             return name
     if "main" in functions:
         return "main"
-    handler = any(name.startswith(f"{_HANDLER}@") or name == f"{_HANDLER}#handle" for name in functions)
-    if len(functions) == 1 and not handler:
+    handlers = [one for one in _HANDLERS if any(n.startswith(f"{one}@") or n == f"{one}#handle" for n in functions)]
+    if len(functions) == 1 and not handlers:
         return functions[0]
-    if handler:
+    if handlers:
         raise ExportNotFound(
-            f"the component handles HTTP requests ({_HANDLER}) and is no program: call one of its functions with "
+            f"the component handles HTTP requests ({handlers[0]}) and is no program: call one of its functions with "
             "--invoke, or build it with wasi:cli/run",
             name=COMMAND, near=[],
         )  # fmt: skip

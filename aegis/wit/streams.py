@@ -40,8 +40,11 @@ class GuestEnd(Protocol):
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
 
-    def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
-        """Pass all elements to ``sink`` as the guest writes them; then call ``ended``."""
+    def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> Any:
+        """Pass all elements to ``sink`` as the guest writes them; then call ``ended``.
+
+        Return an object whose ``stop()`` ends that.
+        """
 
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
@@ -82,12 +85,13 @@ class _EndOwner:
         with suppress(Exception):  # the interpreter ends
             self.close()
 
-    def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
+    def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> Any:
         """Pass all elements to ``sink`` as the guest writes them; then call ``ended``. For host functions.
 
         A sink has ``room()``, ``give(elements)``, ``ready()``, ``interest()`` and ``close()``, none of which blocks.
+        Return an object whose ``stop()`` ends that, for a sink that has failed.
         """
-        self.detach().pump(sink, ended)
+        return self.detach().pump(sink, ended)
 
 
 class _StreamOwner(_EndOwner, Generic[T]):

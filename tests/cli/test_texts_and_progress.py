@@ -85,15 +85,16 @@ HANDLER = """(component
   (component $c (type $i (instance)) (core module $m (func (export "f"))) (core instance $n (instantiate $m))
     (func (export "handle") (canon lift (core func $n "f"))))
   (instance $x (instantiate $c))
-  (export "wasi:http/incoming-handler@0.2.0" (instance $x)))"""
+  (export "wasi:http/%s" (instance $x)))"""
 
 
-def test_a_component_that_handles_http_is_named_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["incoming-handler@0.2.0", "handler@0.3.0"])
+def test_a_component_that_handles_http_is_named_as_one(tmp_path: Path, version: str) -> None:
     path = tmp_path / "server.wat"
-    path.write_text(HANDLER)
+    path.write_text(HANDLER % version)
     done = aegis("run", path)
     assert done.code == 127
-    assert "handles HTTP requests (wasi:http/incoming-handler) and is no program" in done.err
+    assert f"handles HTTP requests (wasi:http/{version.partition('@')[0]}) and is no program" in done.err
     assert "argument" not in done.err
 
 

@@ -77,6 +77,23 @@ def test_a_response_beyond_the_rules_is_an_error_before_the_guest_gets_it(
 
 
 @every_place
+def test_a_guest_of_wasi_0_3_streams_and_is_refused_alike(place: str, strict: bool) -> None:
+    """The same rules and limits of a response hold, and a name is judged with its addresses."""
+    refused = b"refused: ErrorCode_HttpRequestDenied\n"
+    with raw_server(answering(OK + b"\r\nhi")) as port:
+        words, allow = ("get", f"http://LOCALHOST.:{port}/"), [f"local:{port}"]
+        expected = b"200 hi [] Ok(value=None)\n"
+        assert said(place, strict, "py-async-http", *words, allow=allow) == expected
+        assert said(place, strict, "py-async-http", *words) == refused
+        assert said(place, strict, "py-async-http", *words, allow=allow, deny=["udp://localhost:1"]) == refused
+        public = said(place, strict, "py-async-http", *words, allow=[f"http://localhost:{port}"])
+        assert public == b"refused: ErrorCode_DestinationIpProhibited\n"
+    with raw_server(answering(OK + b"x: a\r\n" * 8000 + b"\r\nhi")) as port:
+        words, allow = ("get", f"http://127.0.0.1:{port}/"), [f"http://127.0.0.1:{port}"]
+        assert said(place, strict, "py-async-http", *words, allow=allow) == TOO_LARGE
+
+
+@every_place
 def test_a_host_that_idna_2003_and_2008_read_differently_is_not_asked(place: str, strict: bool) -> None:
     printed = said(place, strict, "py-http", "get", "http://fa\u00df.invalid/", allow=["public:80"])
     assert printed == b"refused: ErrorCode_HttpRequestUriInvalid\n"

@@ -189,10 +189,20 @@ class SourceFuture(_SourceEnd):
         super().__init__(element, typed, tasks)
         self._values: tuple[Any, ...] = ()
         self._later: Any = None
+        self.promised = False
+        """Whether only other operations of the host lead to the value: waiting for it alone is then a deadlock."""
+
+    def read(self, target: Any, partly: OnCopy, done: OnDone) -> None:
+        """Copy the value, or complete the read when the host has it."""
+        super().read(target, partly, done)
+        if self.promised:
+            self._tasks.forget(self)
 
     def set(self, value: Any) -> None:
-        """Provide the value, from any thread."""
+        """Provide the value, from any thread unless it was ``promised``."""
         self._values = (value,)
+        if self.promised and self.pending is not None:
+            self._tasks.expect(self)
         self._tasks.door.wake()
 
     def set_later(self, later: Any) -> None:
@@ -310,6 +320,10 @@ class HostPump:
         if not self._closed:
             self._closed = True
             self._sink.close()
+
+    def stop(self) -> None:
+        """Read no more, because the sink has failed: the guest learns of it at once."""
+        self._finish()
 
     def _finish(self) -> None:
         if not self._over:

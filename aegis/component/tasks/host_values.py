@@ -78,9 +78,9 @@ class GuestReadableEnd:
         begin()
         return cancel
 
-    def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> None:
+    def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> HostPump:
         """Pass all elements to ``sink``, as the guest writes them; then call ``ended``."""
-        HostPump(self.release(), sink, self._typed, self.state.tasks, ended)
+        return HostPump(self.release(), sink, self._typed, self.state.tasks, ended)
 
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
@@ -122,9 +122,12 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state
     if not isinstance(of, Future):
         return SourceStream(source_of(value, of.element, door), shape, typed, tasks)
     made = SourceFuture(shape, typed, tasks)
-    if isinstance(value, (FutureWriter, Promise)):
+    if isinstance(value, Promise):
+        made.promised = True
+        value.attach(made.set, tasks.expect)
+    elif isinstance(value, FutureWriter):
         value.attach(made.set)
-    elif hasattr(type(value), "interest") and hasattr(type(value), "result"):
+    elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
         made.set_later(value)
     elif hasattr(type(value), "__await__"):
         made.set_later(awaited_later(door, value, "a future of the host"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aegis.host.net.http.field_section import may_trail
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.http_errors import error_code, failed
-from aegis.host.preview2.http_fields import Fields, may_trail, received
+from aegis.host.preview2.http_fields import Fields, received
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, Interest, OutputStream, Pollable
 from aegis.wit.values import Err, Ok
 
@@ -14,13 +15,7 @@ if TYPE_CHECKING:
     from aegis.host.net.http.exchange import Exchange
     from aegis.host.wasi import Wasi
 
-__all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody", "interest_of"]
-
-
-def interest_of(exchange: Exchange) -> Interest:
-    """Return the descriptors and the time that an exchange waits for."""
-    reads, writes, again = exchange.interest()
-    return Interest(read=reads, write=writes, host_time=again)
+__all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody"]
 
 
 # -- outgoing -----------------------------------------------------------------------------------------
@@ -133,7 +128,7 @@ class _BodyOutput(OutputStream):
     def interest(self) -> Interest:
         exchange = self._body.exchange
         # Until the request is sent nothing drains the body: only the deadline ends such a wait.
-        return Interest() if exchange is None else interest_of(exchange)
+        return Interest() if exchange is None else exchange.interest()
 
 
 # -- incoming -----------------------------------------------------------------------------------------
@@ -205,7 +200,7 @@ class _BodyInput(InputStream):
         return not self._exchange.waiting_body()
 
     def interest(self) -> Interest:
-        return interest_of(self._exchange)
+        return self._exchange.interest()
 
     def close(self) -> None:
         self._exchange.release()
@@ -224,23 +219,17 @@ class FutureTrailers:
         if self._taken:
             return Err(None)
         self._taken = True
-        if self._exchange.error is not None and not self._exchange.finished:
-            return Ok(Err(error_code(self._exchange.error)))
-        trailers = self._exchange.trailers
+        try:
+            trailers = self._exchange.last_trailers()
+        except HttpFault as fault:
+            return Ok(Err(error_code(fault)))
         return Ok(Ok(received(self._wasi, trailers, trailers=True) if trailers else None))
 
     def ready(self) -> bool:
-        try:
-            while (data := self._exchange.take(CHUNK_BYTES)) is not None:
-                if not data:
-                    return True
-                self._wasi.scope.remaining()  # an endless body is read until the deadline at most
-        except HttpFault:
-            return True
-        return False
+        return self._exchange.skipped(self._wasi.scope)
 
     def interest(self) -> Interest:
-        return interest_of(self._exchange)
+        return self._exchange.interest()
 
     def subscribe(self) -> Pollable:
         return Pollable(self, self._wasi)

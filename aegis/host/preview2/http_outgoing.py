@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from aegis.bindings import wasi_http_types as types
-from aegis.host.net.http.exchange import Exchange, Timeouts, missing_library
-from aegis.host.net.http.framing import stated_length, without_length
+from aegis.bindings import wasi_http_types
+from aegis.host.net.http.exchange import Exchange, Timeouts
+from aegis.host.net.http.framing import stated_length
 from aegis.host.net.http.http_fault import HttpFault
-from aegis.host.net.http.message import Request
-from aegis.host.net.network import shown
-from aegis.host.preview2.http_bodies import IncomingResponse, OutgoingBody, interest_of
+from aegis.host.net.http.request_line import KnownBody, RequestLine, begin
+from aegis.host.preview2.http_bodies import IncomingResponse, OutgoingBody
 from aegis.host.preview2.http_errors import error_code
 from aegis.host.preview2.io import Pollable
-from aegis.policy.patterns import plain_host
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -24,27 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FutureIncomingResponse", "OutgoingRequest", "RequestOptions", "send"]
 
-_METHODS = {
-    types.MethodGet: "GET", types.MethodHead: "HEAD", types.MethodPost: "POST", types.MethodPut: "PUT",
-    types.MethodDelete: "DELETE", types.MethodConnect: "CONNECT", types.MethodOptions: "OPTIONS",
-    types.MethodTrace: "TRACE", types.MethodPatch: "PATCH",
-}  # fmt: skip
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,63}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no space, no control character, no fragment
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?")
-_PORTS = {"http": 80, "https": 443}
-_MAX_TARGET_CHARACTERS = 16384
-_MAX_HELD_TARGET_CHARACTERS, _MAX_HELD_AUTHORITY_CHARACTERS = 4 * _MAX_TARGET_CHARACTERS, 1024
-"""Characters of a target and an authority that the host keeps at most before the request is sent."""
-_WITH_CONTENT = ("POST", "PUT", "PATCH")
-"""Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
-_SECOND = 1e9
-
-
-def _is(text: str, pattern: re.Pattern[str], most: int) -> bool:
-    return len(text) <= most and pattern.fullmatch(text) is not None
-
 
 class OutgoingRequest:
     """The resource ``outgoing-request``."""
@@ -52,10 +28,7 @@ class OutgoingRequest:
     def __init__(self, wasi: Wasi, headers: Fields) -> None:
         headers.immutable = True
         self._wasi, self._headers = wasi, headers
-        self._method: Any = types.MethodGet()
-        self._path: str | None = None
-        self._scheme: Any = None
-        self._authority: str | None = None
+        self.line = RequestLine(wasi_http_types)
         self.outgoing: OutgoingBody | None = None
 
     def body(self) -> OutgoingBody:
@@ -72,89 +45,38 @@ class OutgoingRequest:
             return None
 
     def method(self) -> Any:
-        return self._method
+        return self.line.method
 
     def set_method(self, method: Any) -> None:
-        if isinstance(method, types.MethodOther) and not _TOKEN.fullmatch(method.value):
-            raise Err(None)
-        self._method = method
+        self.line.set_method(method)
 
     def path_with_query(self) -> str | None:
-        return self._path
+        return self.line.path
 
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query is not None and not _is(path_with_query, _TARGET, _MAX_HELD_TARGET_CHARACTERS):
-            raise Err(None)
-        self._path = path_with_query
+        self.line.set_path(path_with_query)
 
     def scheme(self) -> Any:
-        return self._scheme
+        return self.line.scheme
 
     def set_scheme(self, scheme: Any) -> None:
-        if isinstance(scheme, types.SchemeOther) and not _SCHEME.fullmatch(scheme.value):
-            raise Err(None)
-        self._scheme = scheme
+        self.line.set_scheme(scheme)
 
     def authority(self) -> str | None:
-        return self._authority
+        return self.line.authority
 
     def set_authority(self, authority: str | None) -> None:
-        if authority is not None and not _is(authority, _AUTHORITY, _MAX_HELD_AUTHORITY_CHARACTERS):
-            raise Err(None)
-        self._authority = authority
+        self.line.set_authority(authority)
 
     def headers(self) -> Fields:
         return self._headers
 
-    # -- the request to send -------------------------------------------------------------------------
-
-    def place(self) -> tuple[str, str, int]:
-        """Return scheme, host and port; raise ``HttpFault`` for an invalid authority, or another scheme than HTTP."""
-        if isinstance(self._scheme, types.SchemeOther) or self._authority is None:
-            raise HttpFault("HTTP-request-URI-invalid")
-        scheme = "http" if isinstance(self._scheme, types.SchemeHttp) else "https"
-        found = _AUTHORITY.fullmatch(self._authority)
-        assert found is not None
-        port = int(found[2]) if found[2] else _PORTS[scheme]
-        host = plain_host(found[1].strip("[]"))
-        if port > 65535 or host is None:
-            raise HttpFault("HTTP-request-URI-invalid")
-        return scheme, host, port
-
-    def request(self, scheme: str, host: str, port: int) -> Request:
-        """Return the request to send, to the host in the notation that the policy judges."""
-        method = self._method.value if isinstance(self._method, types.MethodOther) else _METHODS[type(self._method)]
-        if method.upper() == "CONNECT":  # a tunnel to a host that no rule has judged
-            raise HttpFault("HTTP-request-method-invalid")
-        length, has_body = self._body_length(method)
-        fields, authority = without_length(self._headers.items), shown(host, port).removesuffix(f":{_PORTS[scheme]}")
-        return Request(method, scheme, authority, self._target(method), fields, has_body, length)
-
-    def _target(self, method: str) -> str:
-        """Return the path in origin form (RFC 9112, 3.2.1); only OPTIONS may have ``*``."""
-        target = self._path or "/"
-        if not target.startswith("/") and (target, method) != ("*", "OPTIONS"):
-            target = f"/{target}"
-        if len(target) > _MAX_TARGET_CHARACTERS:
-            raise HttpFault("HTTP-request-URI-too-long")
-        return target
-
-    def _body_length(self, method: str) -> tuple[int | None, bool]:
-        """Return the length to state, ``None`` for none, and whether there is a body.
-
-        Raise ``HttpFault`` if the stated length is not that of the body.
-        """
-        stated, body = stated_length(self._headers.items), self.outgoing
-        known = 0 if body is None else body.given if body.ended else None
-        if stated is not None and known is not None and stated != known:
-            raise HttpFault("HTTP-request-body-size", known)
-        trailers = body is not None and body.trailers is not None
-        has_body = known != 0 or trailers
-        if has_body and method.upper() == "TRACE":  # RFC 9110, 9.3.8
-            raise HttpFault("HTTP-request-body-size", known)
-        if not has_body:
-            return (0 if stated == 0 or method in _WITH_CONTENT else None), False
-        return (known if stated is None and not trailers else stated), True
+    def known_body(self) -> KnownBody:
+        """Return the size of the body if it has ended, and whether trailers follow."""
+        body = self.outgoing
+        if body is None:
+            return KnownBody(0, trailers=False)
+        return KnownBody(body.given if body.ended else None, trailers=body.trailers is not None)
 
 
 class RequestOptions:
@@ -185,7 +107,7 @@ class RequestOptions:
 
     def timeouts(self) -> Timeouts:
         """Return the timeouts in seconds."""
-        return Timeouts(*(None if t is None else t / _SECOND for t in (self._connect, self._first, self._between)))
+        return Timeouts.of(self._connect, self._first, self._between)
 
 
 class FutureIncomingResponse:
@@ -211,7 +133,7 @@ class FutureIncomingResponse:
         return self._exchange.head is not None or self._exchange.error is not None
 
     def interest(self) -> Interest:
-        return interest_of(self._exchange)
+        return self._exchange.interest()
 
     def subscribe(self) -> Pollable:
         return Pollable(self, self._wasi)
@@ -222,19 +144,8 @@ class FutureIncomingResponse:
 
 def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
     """Begin an exchange; raise ``HttpFault`` for a request that is invalid, denied, or beyond the limits."""
-    scheme, host, port = request.place()
-    network, asked = wasi.grants.network, request.request(scheme, host, port)
-    if not network.may_request(scheme, host, port, asked.method):
-        raise HttpFault("HTTP-request-denied")
-    missing = missing_library()
-    if missing is not None:
-        raise HttpFault("internal-error", missing)
-    limit = wasi.limits.http_requests
-    if limit is not None and len(network.exchanges) >= limit:
-        raise HttpFault("connection-limit-reached")
     timeouts = options.timeouts() if options is not None else Timeouts()
-    exchange = Exchange(network, asked, host, port, timeouts, network.tls)
-    network.exchanges.add(exchange)
+    exchange = begin(wasi, request.line, request.headers().items, request.known_body(), timeouts)
     if request.outgoing is not None:
         request.outgoing.attach(exchange)
     exchange.pump()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aegis.bindings import wasi_http_types as types
+from aegis.bindings.wasi_io_streams import StreamErrorLastOperationFailed
 from aegis.engine.call.door import Door
 from aegis.host.grants import acquire
 from aegis.host.net.network import Resolver
@@ -138,7 +139,7 @@ def read_all(stream: Any) -> bytes:
         try:
             data += stream.blocking_read(1 << 40)
         except Err as end:
-            if isinstance(end.value, types.ErrorCodeConnectionTerminated) or end.value.value is not None:
+            if isinstance(end.value, StreamErrorLastOperationFailed):
                 raise Err(end.value.value.code) from None
             return bytes(data)
 

@@ -15,10 +15,12 @@ from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields, Head, Request
 from aegis.host.net.http.transport import Transport
 from aegis.host.net.network import Network
+from aegis.values import CallScope, Interest
 
 __all__ = ["Exchange", "Timeouts", "missing_library"]
 
 _MAX_HELD_BYTES = 65536
+_SECOND = 1e9
 _RECEIVES_PER_PUMP = 16
 """Chunks that are received before the guest continues: an endless response must not occupy the host."""
 
@@ -29,6 +31,11 @@ class Timeouts(NamedTuple):
     connect: float | None = None
     first_byte: float | None = None
     between_bytes: float | None = None
+
+    @classmethod
+    def of(cls, *nanoseconds: int | None) -> Timeouts:
+        """Return timeouts that a guest set in nanoseconds."""
+        return cls(*(None if span is None else span / _SECOND for span in nanoseconds))
 
 
 def missing_library() -> str | None:
@@ -58,7 +65,7 @@ class Exchange:
         self._stopped: HttpFault | None = None
         self._pieces: deque[bytes] = deque()
         self._held = 0
-        self._end_seen = self._deaf = self._more = False
+        self._request_sent = self._end_seen = self._deaf = self._more = False
         self._users = 1
         self._since = time.monotonic()
         self._phase = "connect"
@@ -91,8 +98,10 @@ class Exchange:
             self._protocol = self._speak(transport.protocol)
             self._enter("first_byte")
         self._send_or_stop(transport)
+        self._request_sent = self._stopped is None and self._all_sent(transport)
         self._receive(transport)
         self._send_or_stop(transport)
+        self._request_sent |= self._stopped is None and self._all_sent(transport)
         if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
             self._close_connection()
 
@@ -150,9 +159,11 @@ class Exchange:
     def _hungry(self) -> bool:
         """Return whether to receive more: not while much is unread by the guest, or unsent to the server.
 
-        The server may send flow-control frames even after the response, which permit the rest of the request.
+        The server may send flow-control frames even after the response, which permit the rest of the request. What is
+        unsent may be a full piece of the body with its framing: a server that answers while it reads must be read then,
+        or each side would wait for the other. More than that are answers to frames of the server.
         """
-        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= _MAX_HELD_BYTES
+        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= 2 * _MAX_HELD_BYTES
 
     def _receive(self, transport: Transport) -> None:
         self._more = False
@@ -227,6 +238,10 @@ class Exchange:
             self._end_given, self._given_end = True, (trailers,)
             self.pump()
 
+    def may_end_with(self, trailers: Fields) -> bool:
+        """Return whether trailers may follow what was announced: a body whose length was not stated, or no fields."""
+        return not trailers or (self._request.has_body and self._request.length is None)
+
     def sent(self) -> bool:
         """Return whether all accepted bytes were sent; raise ``HttpFault`` if the exchange failed."""
         self.pump()
@@ -234,6 +249,14 @@ class Exchange:
         if fault is not None:
             raise fault
         return not self._body and not self._unsent and not (self._transport is not None and self._transport.sending())
+
+    def request_sent(self) -> bool:
+        """Return whether the whole request was sent; raise ``HttpFault`` if it never will be."""
+        self.pump()
+        fault = self.error or self._stopped
+        if fault is not None and not self._request_sent:
+            raise fault
+        return self._request_sent
 
     # -- the response --------------------------------------------------------------------------------
 
@@ -273,6 +296,23 @@ class Exchange:
         self.pump()
         return not self._pieces and not self._end_seen and self.error is None
 
+    def skipped(self, scope: CallScope) -> bool:
+        """Read and discard the rest of the body, whose end may never come; return whether it, or a failure, has."""
+        try:
+            while (data := self.take(_MAX_HELD_BYTES)) is not None:
+                if not data:
+                    return True
+                scope.remaining()  # an endless body is read until the deadline at most
+        except HttpFault:
+            return True
+        return False
+
+    def last_trailers(self) -> Fields | None:
+        """Return the fields after the body, ``None`` without any; raise ``HttpFault`` if the body was cut short."""
+        if self.error is not None and not self.finished:
+            raise self.error
+        return self.trailers
+
     @property
     def finished(self) -> bool:
         """Whether the whole response has arrived and was taken."""
@@ -280,12 +320,18 @@ class Exchange:
 
     # -- waiting and ending --------------------------------------------------------------------------
 
-    def interest(self) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
-        """Return the descriptors to read and to write, and when (``time.monotonic``) to check again."""
+    def interest(self) -> Interest:
+        """Return the descriptors to wait for, and when to check again."""
         if self._transport is None or self.error is not None or self._more:
-            return (), (), 0.0
+            return Interest(host_time=0.0)
         reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
-        return reads, writes, min((t for t in (again, self._until()) if t is not None), default=None)
+        soonest = min((t for t in (again, self._until()) if t is not None), default=None)
+        return Interest(read=reads, write=writes, host_time=soonest)
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection is closed: nothing more is sent or received."""
+        return self._transport is None
 
     def use(self) -> Exchange:
         """Count one more user."""
