@@ -42,13 +42,13 @@ class AsyncUdpSocket(SocketResource, HeldUdpSocket):
         self.set_remote(None)
 
     @answering
-    def send(self, data: bytes, remote_address: IpSocketAddress | None) -> _Sending:
+    def send(self, data: bytes, remote_address: IpSocketAddress | None) -> _DatagramSending:
         """Send a datagram, as soon as there is room for it; bind an unbound socket to a free port."""
         given = None if remote_address is None else ADDRESSES.endpoint_of(remote_address, self.family)
         target = self.target(given, self.remote)
         self.judge(data, target)
         self.bind_to_any()
-        return _Sending(self, data, target)
+        return _DatagramSending(self, data, target)
 
     @answering
     def receive(self) -> _Receiving:
@@ -77,7 +77,7 @@ class AsyncUdpSocket(SocketResource, HeldUdpSocket):
         self.write_hop_limit(value)
 
 
-class _Sending:
+class _DatagramSending:
     """A datagram that waits for room in the socket's buffer."""
 
     def __init__(self, owner: AsyncUdpSocket, data: bytes, target: Endpoint) -> None:

@@ -104,7 +104,7 @@ class ComponentCalls:
         mark, first = handles.lent, handles.next
         check_count(values, self.params)
         if handles.dropped_ends:
-            store.drop_ends()
+            handles.ends.drop_closed()
         if self._streams:  # a stream can be given away once, so the arguments must be right at once
             values = coerce.fit_arguments(self._signature.function, values)
         try:

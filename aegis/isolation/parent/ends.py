@@ -7,8 +7,9 @@ all values of a worker.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.tasks.sources import ElementSource, source_of
 from aegis.engine.threads.await_result import await_result
@@ -22,7 +23,13 @@ from aegis.wit.types import Future, Stream
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
-    from aegis.isolation.parent.handles import ParentHandles
+    from aegis.isolation.protocol.wit_values import WireHandles
+
+    class _EndHandles(WireHandles, Protocol):
+        """The handle table of the sandbox, to which the ends belong."""
+
+        dropped_ends: deque[int]
+
 
 __all__ = ["EndTable", "WorkerEnd"]
 
@@ -93,6 +100,7 @@ class WorkerEnd:
         return self.table.turns().work(lambda: self._taken(count))
 
     def _taken(self, count: int) -> Any:
+        self.table.drop_closed()
         answer = self.table.request("take", self.number, min(count, MAX_TAKEN_ELEMENTS))
         if answer is None:
             self._over = True
@@ -122,7 +130,7 @@ class WorkerEnd:
 class EndTable:
     """The ends of one sandbox. ``turns`` and ``request`` are set when the worker has instantiated the guest."""
 
-    def __init__(self, handles: ParentHandles, limit: int | None) -> None:
+    def __init__(self, handles: _EndHandles, limit: int | None) -> None:
         self._handles, self._limit = handles, limit
         self._offered: dict[int, _OfferedStream | _OfferedFuture] = {}
         self.held: set[int] = set()
@@ -191,6 +199,12 @@ class EndTable:
         """Have the worker drop a guest's end with the next request."""
         self.held.discard(number)
         self._handles.dropped_ends.append(number)
+
+    def drop_closed(self) -> None:
+        """Have the worker drop the guest's streams that the application has closed."""
+        dropped = self._handles.dropped_ends
+        while dropped:
+            self.request("untake", dropped.popleft())
 
     def close(self) -> None:
         """Close all ends of the application, when the sandbox ends."""

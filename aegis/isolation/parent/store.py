@@ -547,18 +547,6 @@ class IsolatedStore(TokenHolder):
             return None
         return self._outer(lambda values: values[0]())
 
-    def end_request(self, verb: str, number: int, count: int) -> Any:
-        """Read the guest's stream with a number, after dropping those that the application has closed."""
-        self.drop_ends()
-        return self.request(verb, number, count)
-
-    def drop_ends(self) -> None:
-        """Have the worker drop the guest's streams that the application has closed."""
-        assert self.handles is not None
-        dropped = self.handles.dropped_ends
-        while dropped:
-            self.request("untake", dropped.popleft())
-
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return a function that drops a handle, or ``None`` if this thread must not wait for the guest."""
         mode = thread_state.mode or thread_state.detect_mode()
