@@ -29,7 +29,7 @@ def names() -> list[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_every_guest_is_built(name: str) -> None:
-    start = COMPONENT if {"app", "adapter", "js"} & tables()[name].keys() else MODULE
+    start = COMPONENT if {"app", "adapter", "js", "wit"} & tables()[name].keys() else MODULE
     assert built(name).read_bytes().startswith(start)
 
 
