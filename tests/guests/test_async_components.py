@@ -138,3 +138,17 @@ def test_a_wait_that_nothing_ends_is_a_deadlock(isolate: bool) -> None:
     ended = run(isolate, "wait")
     assert isinstance(ended.error, GuestTrap)
     assert "deadlock" in str(ended.error)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 1 << 20])
+def test_a_guest_without_a_runtime_copies_by_streams(isolate: bool, tmp_path: Path, size: int) -> None:
+    """The program waits in the middle of its code, for each piece of 64 KiB."""
+    guest, data = catalogue.built("cat-async"), (bytes(range(251)) * (size // 251 + 1))[:size]
+    settings: dict[str, Any] = {"fuel": None, "timeout": "60s", "isolation": isolate or None}
+    assert aegis.run(guest, stdio=StdioCapability(stdin=data), stdout="2 MiB", **settings).stdout == data
+    (tmp_path / "in").write_bytes(data)
+    files = FilesystemCapability.read_write(f"{tmp_path}::/")
+    assert aegis.run(guest, filesystem=files, **settings).exit_code == 0
+    assert (tmp_path / "out").read_bytes() == data
+    reading = FilesystemCapability.read_only(f"{tmp_path}::/")
+    assert aegis.run(guest, filesystem=reading, **settings).status == "trap"
