@@ -18,6 +18,7 @@ from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Va
 __all__ = [
     "Manner", "TypeSection", "align_of", "case_bytes", "echo_component", "echo_many_component", "echoed_type", "flat",
     "logging_echo_component", "logging_echo_lines", "own_echo_component", "payload_offset", "signature_of", "size_of",
+    "store_flat",
 ]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
@@ -219,6 +220,11 @@ def _unjoin(value: str, joined: str, core: str) -> str:
         return value
     as_i32 = value if joined == "i32" else f"(i32.wrap_i64 {value})"
     return {"i32": as_i32, "f32": f"(f32.reinterpret_i32 {as_i32})", "f64": f"(f64.reinterpret_i64 {value})"}[core]
+
+
+def store_flat(of: WitType, values: list[str]) -> list[str]:
+    """Return instructions that store the flat ``values`` of ``of`` at the address in local ``$at``."""
+    return _store(of, values, 0)
 
 
 def own_echo_component(of: WitType) -> str:

@@ -193,6 +193,11 @@ def has_pointers(of: WitType) -> bool:
     return of == "string" or isinstance(of, List) or any(map(has_pointers, children(of)))
 
 
+def has_ends(of: WitType) -> bool:
+    """Return whether values of the type can contain ends of streams and futures."""
+    return isinstance(of, (Stream, Future)) or any(map(has_ends, children(of)))
+
+
 def has_handles(of: WitType) -> bool:
     """Return whether values of the type can contain handles, to resources or to ends of streams and futures."""
     return isinstance(of, (Own, Borrow, Stream, Future)) or any(map(has_handles, children(of)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS
+from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, has_ends
 from aegis.component.planning.builtins import lifted_type
 from aegis.component.planning.program import CanonLift
 from aegis.component.tasks.convert import LiftedValues, Numbers, lift_values, lower_arguments
@@ -13,7 +13,7 @@ from aegis.component.tasks.waitables import Event
 from aegis.component.views import Views
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.native.library import lib, number, pointer
-from aegis.wit.types import Function, Future, Stream, WitType, children
+from aegis.wit.types import Function
 
 __all__ = ["BoundCallee", "TaskCallee"]
 
@@ -31,7 +31,7 @@ class TaskCallee:
         self.lifted, self.function, self.context, self.raw, self.numbers = lifted, function, context, raw, numbers
         signature = lifted_type(lifted)
         self.slots = max(len(signature.params), len(signature.results), 1)
-        self.gives_streams = function.result is not None and _has_ends(function.result)
+        self.gives_streams = function.result is not None and has_ends(function.result)
         """Whether the result has streams or futures, which the caller reads while the task goes on."""
         encoding = lifted.options.encoding
         self.lower = lower_arguments(function, encoding, numbers, raw=raw)
@@ -39,10 +39,6 @@ class TaskCallee:
         most = MAX_FLAT_PARAMS if lifted.options.is_async else MAX_FLAT_RESULTS
         self.result: LiftedValues = lift_values(results, most, encoding, numbers, raw=raw, outward=not raw)
         """The converter of the arguments of ``task.return``, or of the results of a function that is lifted as sync."""
-
-
-def _has_ends(of: WitType) -> bool:
-    return isinstance(of, (Stream, Future)) or any(map(_has_ends, children(of)))
 
 
 class BoundCallee:

@@ -118,17 +118,24 @@ class _SourceEnd(ABC):
         return True
 
     def cancel(self) -> None:
-        """Give the buffer back to the guest, or give up because the store is closed."""
+        """Give the buffer back to its reader."""
         self._tasks.forget(self)
         if self.pending is not None:
             self._end(CopyResult.CANCELLED)
 
+    def abandon(self) -> None:
+        """Close the source, because the store is closed."""
+        self.pending = None
+        self.drop()
+
     def drop(self) -> None:
-        """Close the source, because the guest dropped the readable end."""
+        """Close the source, because it has ended or its reader dropped the readable end; end a pending read."""
         self._tasks.forget(self)
         if not self._closed:
             self._closed = True
             self._close()
+        if self.pending is not None:
+            self._end(CopyResult.DROPPED)
 
     @abstractmethod
     def _close(self) -> None:
@@ -153,7 +160,7 @@ class SourceStream(_SourceEnd):
             values = self._source.take(min(target.remain(), _MAX_COPY_ELEMENTS))
         except Ended:
             self.drop()
-            return self._end(CopyResult.DROPPED)
+            return True
         if values is None:
             return False
         _pass_on(target, _SourceBuffer(self._typed, values), len(values))
@@ -181,6 +188,7 @@ class SourceFuture(_SourceEnd):
         super().__init__(element, typed, tasks)
         self._values: tuple[Any, ...] = ()
         self._later: Any = None
+        tasks.keep(self)
 
     def set(self, value: Any) -> None:
         """Provide the value, from any thread."""
@@ -206,9 +214,11 @@ class SourceFuture(_SourceEnd):
             later, self._later = self._later, None
             self._values = (later.result(),)
         _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1)
+        self._tasks.release(self)
         return self._end(CopyResult.COMPLETED)
 
     def _close(self) -> None:
+        self._tasks.release(self)
         self._values = ()
         if self._later is not None:
             self._later.cancel()
@@ -225,8 +235,9 @@ class SinkBuffer(CopyBuffer):
 
     def accept(self, source: Any, count: int) -> None:
         """Pass ``count`` elements from the buffer of a write to the sink."""
+        values = source.take(count, self.typed)
         self.progress += count
-        self.give(source.take(count, self.typed))
+        self.give(self.typed.fitted(values) if source.owner is None else values)
 
 
 class HostPump:
@@ -291,7 +302,10 @@ class HostPump:
         self._begin()
 
     def cancel(self) -> None:
-        """Give up, because the store is closed."""
+        """Wait for no more room: :meth:`abandon` follows."""
+
+    def abandon(self) -> None:
+        """Close the sink, because the store is closed."""
         if not self._over:
             self._over = True
             self._sink.close()

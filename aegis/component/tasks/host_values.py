@@ -8,7 +8,7 @@ from typing import Any
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import ElementSink, HostPump, SinkBuffer, SourceFuture, SourceStream
-from aegis.component.tasks.sources import source_of
+from aegis.component.tasks.sources import ReadOn, source_of
 from aegis.engine.threads.await_result import awaited_later
 from aegis.errors import CallError
 from aegis.values import Promise
@@ -22,7 +22,8 @@ class GuestReadableEnd:
     """The readable end of a guest's stream or future; a :class:`~aegis.wit.streams.GuestEnd`."""
 
     def __init__(self, shared: Any, typed: HostElements, state: Any) -> None:
-        self._shared, self._typed, self.state = shared, typed, state
+        self._shared, self.typed, self.state = shared, typed, state
+        self._reading = False
 
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
@@ -30,7 +31,12 @@ class GuestReadableEnd:
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
-        return await self._work().perform(lambda done: self.start(count, done))
+        self._live()
+        self._reading = True
+        try:
+            return await self._work().perform(lambda done: self._start(self._shared, count, done))
+        finally:
+            self._reading = False
 
     def _work(self) -> Any:
         outside = self.state.outside
@@ -49,8 +55,14 @@ class GuestReadableEnd:
 
         Call this on the thread that runs the guest.
         """
-        shared, over = self._live(), False
+        return self._start(self._live(), count, done)
+
+    def _start(self, shared: Any, count: int, done: Callable[[Any], None]) -> Callable[[], None]:
+        over = False
         found: list[Any] = []
+        if shared is None:  # closed before the read began
+            done(None)
+            return lambda: None
 
         def finish(result: CopyResult) -> None:
             nonlocal over
@@ -67,7 +79,7 @@ class GuestReadableEnd:
             finish(CopyResult.COMPLETED)
 
         def begin() -> None:
-            shared.read(SinkBuffer(self._typed, count, found.append), partly, finish)
+            shared.read(SinkBuffer(self.typed, count, found.append), partly, finish)
 
         def cancel() -> None:
             nonlocal over
@@ -80,7 +92,7 @@ class GuestReadableEnd:
 
     def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> None:
         """Pass all elements to ``sink``, as the guest writes them; then call ``ended``."""
-        HostPump(self.release(), sink, self._typed, self.state.tasks, ended)
+        HostPump(self.release(), sink, self.typed, self.state.tasks, ended)
 
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
@@ -89,6 +101,8 @@ class GuestReadableEnd:
     def _live(self) -> Any:
         if self._shared is None:
             raise CallError("the stream or future was passed on already, or closed: read it before")
+        if self._reading:
+            raise CallError("another task reads the stream or future: use it in one task at a time")
         return self._shared
 
     def release(self) -> Any:
@@ -114,10 +128,20 @@ def host_reader(shared: Any, of: Any, typed: HostElements, state: Any) -> Any:
 def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state: Any) -> Any:
     """Return what the guest's end of a stream or future shares with the host's ``value``."""
     if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
+        ahead = value.read_ahead()
+        if isinstance(value, FutureReader) and ahead:
+            made = SourceFuture(shape, typed, state.tasks)
+            made.set(ahead[0])
+            return made
         end = value.end
         if isinstance(end, GuestReadableEnd) and end.state is state:
+            if ahead:
+                source = ReadOn(ahead, GuestReadableEnd(end.release(), end.typed, state), state.door.wake)
+                value.detach()
+                return SourceStream(source, shape, typed, state.tasks)
+            shared = end.release()
             value.detach()
-            return end.release()
+            return shared
     tasks, door = state.tasks, state.door
     if not isinstance(of, Future):
         return SourceStream(source_of(value, of.element, door), shape, typed, tasks)

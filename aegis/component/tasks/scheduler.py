@@ -14,7 +14,7 @@ from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.operations import Operation
 from aegis.component.tasks.task import CANCELLED, Task, TaskState
 from aegis.component.traps import cannot_enter, trap
-from aegis.errors import QuotaExceeded
+from aegis.errors import CallError, QuotaExceeded
 from aegis.limits import exceeded
 
 __all__ = ["Scheduler"]
@@ -58,7 +58,11 @@ class Scheduler:
         entering = self._entering(callee.lifted.instance, caller)
         if not self._enter(entering):
             raise cannot_enter()
-        task.enter()
+        try:
+            task.enter()
+        except CallError:  # the arguments of the host do not match: the guest has not run
+            self._leave(entering)
+            raise
         self._leave(entering)
         return task
 
@@ -249,5 +253,5 @@ class Scheduler:
             operation.cancel()
         while self._kept:
             end, _ = self._kept.popitem()
-            end.cancel()
+            end.abandon()
         self.ready.clear()

@@ -6,19 +6,22 @@ is. Its exceptions are those of a host function.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from aegis.engine.threads.await_result import awaited_later
 from aegis.engine.threads.guest_thread import thread_state
-from aegis.errors import AegisError, CallError, HostError
+from aegis.errors import AegisError, HostError
 from aegis.text import printable
 from aegis.values import Ended, Interest
-from aegis.wit.streams import ElementQueue, StreamWriter
+from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 
-__all__ = ["ElementSource", "source_of"]
+__all__ = ["ElementSource", "ReadOn", "source_of"]
 
 _MAX_PIECE_BYTES = 65536
+_MAX_TAKE_SECONDS = 0.01
+"""The guest gets the elements of a slow iterator piece by piece, and its deadline is checked in between."""
 _AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
 
@@ -60,11 +63,13 @@ class _Iterated:
         self._values: Iterator[Any] = iter(values)
 
     def take(self, count: int) -> list[Any]:
+        """Return elements; of an iterator that takes time, those that it returned within some milliseconds."""
         found: list[Any] = []
+        until = monotonic() + _MAX_TAKE_SECONDS
         try:
             for value in self._values:
                 found.append(value)
-                if len(found) == count:
+                if len(found) == count or monotonic() > until:
                     break
         except AegisError:
             raise
@@ -170,16 +175,63 @@ async def _feed(values: AsyncIterable[Any], queue: ElementQueue, flat: bool) -> 
     try:
         async for value in iterator:
             await queue.aput(bytes(_bytes_of(value)) if flat else (value,))
-    except BrokenPipeError:
+    except BaseException as error:
         if not queue.dropped:
+            queue.finish(error if isinstance(error, AegisError) else _raised(error))
+        if not isinstance(error, Exception):
             raise
-    except Exception as error:
-        queue.finish(error)
     finally:
         queue.finish()
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+
+
+class ReadOn:
+    """The elements that a reader has read ahead, and then those that are left in the guest's stream."""
+
+    def __init__(self, values: Sequence[Any], end: Any, wake: Callable[[], None]) -> None:
+        self._values, self._end, self._wake = list(values), end, wake
+        self._cancel: Callable[[], None] | None = None
+        self._over = False
+
+    def take(self, count: int) -> Any:
+        if not self.ready():
+            return None
+        if not self._values:
+            raise Ended
+        taken, self._values = self._values[:count], self._values[count:]
+        return taken
+
+    def ready(self) -> bool:
+        """Return whether there are elements or the stream has ended; otherwise read, if no read is under way."""
+        if not self._values and not self._over and self._cancel is None:
+            self._cancel = _nothing
+            cancel = self._end.start(_AHEAD_ELEMENTS, self._got)
+            if self._cancel is not None:  # the elements were not there yet
+                self._cancel = cancel
+        return bool(self._values) or self._over
+
+    def _got(self, values: Sequence[Any] | None) -> None:
+        self._cancel = None
+        if values is None:
+            self._over = True
+        else:
+            self._values += values
+        self._wake()
+
+    def interest(self) -> Interest:
+        return Interest()
+
+    def close(self) -> None:
+        cancel, self._cancel = self._cancel, _nothing
+        if cancel is not None:
+            cancel()
+        self._end.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def source_of(value: Any, element: Any, door: Any) -> ElementSource:
@@ -188,6 +240,7 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     Raise ``CallError`` for an object that is no stream.
     """
     flat = element == "u8"
+    check_stream(value, flat, "a stream of the host")
     if hasattr(value, "take") and hasattr(value, "interest"):
         return value  # type: ignore[no-any-return]
     if isinstance(value, StreamWriter):
@@ -200,7 +253,4 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
         return _Pieces(iter(lambda: value.read(_MAX_PIECE_BYTES), b""))
     if (isinstance(value, Iterable) and not isinstance(value, (str, bytes))) or (flat and isinstance(value, Iterable)):
         return (_Pieces if flat else _Iterated)(value)
-    raise CallError(
-        f"expected an iterable for the stream, not {type(value).__name__}: "
-        "pass an iterable or asynchronous iterable of its elements, or a StreamWriter"
-    )
+    raise AssertionError(value)
