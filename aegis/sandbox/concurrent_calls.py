@@ -79,6 +79,12 @@ class ConcurrentTurn:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
         self._lock = threading.Lock()
         self._live: dict[_Operation, None] = {}
+        self._queued: list[_Operation] = []
+        """Operations for the turn that is about to begin."""
+        self._running = False
+        """Whether the turn has begun, and takes operations by posts."""
+        self._entering = threading.Lock()
+        """Held by the thread of a turn, so that the next turn begins when that has left the guest."""
         self._serving: asyncio.Task[None] | None = None
         self._bound: dict[Any, BoundCallee] = {}
         self._others = len(list(lifted_exports(store.plan.program))) > 1
@@ -157,7 +163,11 @@ class ConcurrentTurn:
             self._live[operation] = None
             if self._serving is None:
                 self._serving = asyncio.ensure_future(self._serve(run, store))
-        store.state.tasks.post(lambda: self._started(store, operation))
+            running = self._running
+            if not running:
+                self._queued.append(operation)
+        if running:
+            store.state.tasks.post(lambda: self._started(store, operation))
         try:
             return await asyncio.shield(operation.future)
         except asyncio.CancelledError:
@@ -179,18 +189,25 @@ class ConcurrentTurn:
         """Run the scheduler on a guest thread until no operation is left."""
         try:
             await supervise_on_loop(
-                lambda: self._turn(store), run.door, run.cancel_now, run.leave, run.backend.turns
+                lambda: self._turn(store), run.door, lambda: self._stop(run), run.leave, run.backend.turns
             )  # fmt: skip
         except BaseException as error:
+            if self._serving is not asyncio.current_task():
+                raise  # the loop ends, and no operation was left: the turn has ended by itself
             run.failed("(tasks)", (), error)
             self._fail(error)
             if not isinstance(error, (AegisError, Exception)):
                 raise
 
+    def _stop(self, run: Any) -> None:
+        """Cancel the turn, unless it ends by itself."""
+        if self._live:
+            run.cancel_now()
+
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            self._serving = None
-            ended, self._live = list(self._live), {}
+            self._serving, self._running = None, False
+            ended, self._live, self._queued = list(self._live), {}, []
         if isinstance(error, asyncio.CancelledError):
             error = Cancelled("the event loop that ran the guest ended")
         for operation in ended:
@@ -201,17 +218,24 @@ class ConcurrentTurn:
     def _turn(self, store: ComponentStore) -> None:
         turn = store.turn()
         assert turn is not None  # a guest thread may run guests
-        turn(lambda: self._run_tasks(store))
+        with self._entering:
+            turn(lambda: self._run_tasks(store))
 
     def _run_tasks(self, store: ComponentStore) -> None:
         tasks = store.state.tasks
         tasks.may_hear = self._may_hear
+        tasks.catch_up()
+        with self._lock:
+            self._running = True
+            queued, self._queued = self._queued, []
         try:
+            for operation in queued:
+                self._started(store, operation)
             while True:
                 tasks.run(self._idle)
                 with self._lock:
                     if not self._live:
-                        self._serving = None
+                        self._serving, self._running = None, False
                         return
         finally:
             tasks.may_hear = _never
@@ -229,6 +253,8 @@ class ConcurrentTurn:
 
     def _started(self, store: ComponentStore, operation: _Operation) -> None:
         operation.begun = True
+        if operation.over:
+            return  # its turn has failed before
         if operation.unwanted:
             self._settle(operation, None)
             return

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.tasks.subtask import LoweredCall, Subtask, SubtaskState, views_at
 from aegis.component.trampoline import answering, call_method
+from aegis.engine.call.classify import host_failure
 from aegis.engine.call.trampoline import report_call
 from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import awaited_later
@@ -89,7 +90,12 @@ def host_call_body(call: LoweredCall, function: ImportedFunction, index: int) ->
                 complete(outcome)
             except BaseException as error:
                 report(resumed, error)
-                raise
+                if later is None:
+                    raise
+                failure = host_failure(error, function)
+                if failure is error:
+                    raise
+                raise failure from error
             report(resumed, None)
 
         def report(resumed: float, error: BaseException | None) -> None:

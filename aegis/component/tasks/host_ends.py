@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
+from aegis.component.conversion.coerce import fit
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyBuffer, CopyEnd, CopyResult, CopyState, OnCopy, OnDone
-from aegis.component.tasks.sources import ElementSource
+from aegis.component.tasks.sources import ElementSource, raised_by
 from aegis.component.traps import trap
-from aegis.errors import CallError, HostError
+from aegis.errors import AegisError, CallError, HostError
 from aegis.values import Ended, Interest
 
 __all__ = ["ElementSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
@@ -68,12 +69,25 @@ class _SourceBuffer(CopyBuffer):
         return self.values
 
 
-def _pass_on(target: Any, buffer: _SourceBuffer, count: int) -> None:
-    """Copy elements of the host to the buffer of a read."""
+def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None) -> None:
+    """Copy elements of the host to the buffer of a read; ``before`` is the number of those copied before in a stream."""
     try:
         target.accept(buffer, count)
     except CallError as wrong:
-        raise HostError(f"a stream or future of the host has a wrong element: {wrong}") from None
+        if before is None:
+            raise HostError(f"a future of the host has a wrong value: {wrong}") from None
+        raise HostError(f"a stream of the host has a wrong element: {_positioned(wrong, buffer, before)}") from None
+
+
+def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int) -> CallError:
+    """Return the error for the first wrong element, with its position in the stream."""
+    of = buffer.typed.of
+    for n, value in enumerate(buffer.values, before) if of is not None else ():
+        try:
+            fit(of, value, f"element {n}")
+        except CallError as found:
+            return found
+    return wrong
 
 
 class _SourceEnd(ABC):
@@ -147,7 +161,7 @@ class SourceStream(_SourceEnd):
 
     def __init__(self, source: ElementSource, element: Hashable, typed: HostElements, tasks: Any) -> None:
         super().__init__(element, typed, tasks)
-        self._source = source
+        self._source, self._passed = source, 0
         tasks.keep(self)
 
     def _advance(self) -> bool:
@@ -163,7 +177,8 @@ class SourceStream(_SourceEnd):
             return True
         if values is None:
             return False
-        _pass_on(target, _SourceBuffer(self._typed, values), len(values))
+        _pass_on(target, _SourceBuffer(self._typed, values), len(values), self._passed)
+        self._passed += len(values)
         return self._end(CopyResult.COMPLETED)
 
     def ready(self) -> bool:
@@ -212,8 +227,13 @@ class SourceFuture(_SourceEnd):
             if self._later is None or not self._later.ready():
                 return False
             later, self._later = self._later, None
-            self._values = (later.result(),)
-        _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1)
+            try:
+                self._values = (later.result(),)
+            except AegisError:
+                raise
+            except BaseException as error:
+                raise raised_by("a future of the host", error) from error
+        _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1, None)
         self._tasks.release(self)
         return self._end(CopyResult.COMPLETED)
 

@@ -46,6 +46,7 @@ class GuestReadableEnd:
 
     def _taken(self, count: int) -> Any:
         found: list[Any] = []
+        self.state.tasks.catch_up()
         self.start(count, found.append)
         self.state.tasks.run_or_block(lambda: bool(found))
         return found[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aegis.component.tasks.callee import BoundCallee
@@ -117,6 +118,18 @@ class Scheduler:
                     self._wait()
                 else:
                     raise self._deadlock()
+
+    def catch_up(self) -> None:
+        """Continue each task that became ready when the turn before had its result; not in the middle of a call.
+
+        Otherwise tasks that have little left to do after their result would add up.
+        """
+        if self.current is None:
+            for _ in range(len(self._posts)):
+                self._posts.popleft()()
+            for _ in range(len(self.ready)):
+                if not self._step(None):
+                    break
 
     def run_or_block(self, until: Callable[[], bool]) -> None:
         """Like :meth:`run`, also within a host function: then the task that called it waits."""
@@ -239,6 +252,8 @@ class Scheduler:
         """
         if len(args) != len(callee.plan.function.params):
             raise TypeError
+        if self.ready or self._posts:
+            self.catch_up()
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
         self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))
@@ -253,5 +268,6 @@ class Scheduler:
             operation.cancel()
         while self._kept:
             end, _ = self._kept.popitem()
-            end.abandon()
+            with suppress(Exception):  # of the application's iterator, as of the destructors of its objects
+                end.abandon()
         self.ready.clear()

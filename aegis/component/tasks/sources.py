@@ -17,8 +17,9 @@ from aegis.text import printable
 from aegis.values import Ended, Interest
 from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 
-__all__ = ["ElementSource", "ReadOn", "source_of"]
+__all__ = ["ElementSource", "ReadOn", "raised_by", "source_of"]
 
+_STREAM = "a stream of the host"
 _MAX_PIECE_BYTES = 65536
 _MAX_TAKE_SECONDS = 0.01
 """The guest gets the elements of a slow iterator piece by piece, and its deadline is checked in between."""
@@ -42,9 +43,11 @@ class ElementSource(Protocol):
         """Release what the source holds: the guest reads no more."""
 
 
-def _raised(error: BaseException) -> HostError:
-    """Return the error for an exception of the application's iterator."""
-    return HostError(f"a stream of the host raised {type(error).__name__}: {printable(str(error))}")
+def raised_by(giver: str, error: BaseException) -> HostError:
+    """Return the error for an exception of the application's iterator or awaitable."""
+    raised = HostError(f"{giver} raised {type(error).__name__}: {printable(str(error))}")
+    raised.__cause__ = error
+    return raised
 
 
 def _bytes_of(piece: Any) -> memoryview:
@@ -74,7 +77,7 @@ class _Iterated:
         except AegisError:
             raise
         except Exception as error:
-            raise _raised(error) from error
+            raise raised_by(_STREAM, error) from error
         if not found:
             raise Ended
         return found
@@ -105,7 +108,7 @@ class _Pieces:
             except AegisError:
                 raise
             except Exception as error:
-                raise _raised(error) from error
+                raise raised_by(_STREAM, error) from error
             self._rest = _bytes_of(piece)
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
@@ -124,7 +127,12 @@ class _Pieces:
 def _close(values: Any) -> None:
     """Close a generator, whose ``finally`` blocks run now; other iterators are the application's."""
     if hasattr(values, "throw"):
-        values.close()
+        try:
+            values.close()
+        except AegisError:
+            raise
+        except Exception as error:
+            raise raised_by(_STREAM, error) from error
 
 
 class _Queued:
@@ -142,7 +150,7 @@ class _Queued:
         except AegisError:
             raise
         except Exception as error:
-            raise _raised(error) from error
+            raise raised_by(_STREAM, error) from error
         return piece if piece is None or not self._flat else _bytes_of(piece)
 
     def ready(self) -> bool:
@@ -162,7 +170,7 @@ class _AsyncIterated:
     def __init__(self, values: AsyncIterable[Any], flat: bool, door: Any) -> None:
         queue = ElementQueue(_MAX_PIECE_BYTES if flat else _AHEAD_ELEMENTS)
         self._queued = _Queued(queue, flat, door.wake)
-        self._feeding = awaited_later(door, _feed(values, queue, flat), "a stream of the host")
+        self._feeding = awaited_later(door, _feed(values, queue, flat), _STREAM)
         self.take, self.ready, self.interest = self._queued.take, self._queued.ready, self._queued.interest
 
     def close(self) -> None:
@@ -177,7 +185,7 @@ async def _feed(values: AsyncIterable[Any], queue: ElementQueue, flat: bool) -> 
             await queue.aput(bytes(_bytes_of(value)) if flat else (value,))
     except BaseException as error:
         if not queue.dropped:
-            queue.finish(error if isinstance(error, AegisError) else _raised(error))
+            queue.finish(error if isinstance(error, AegisError) else raised_by(_STREAM, error))
         if not isinstance(error, Exception):
             raise
     finally:
@@ -240,7 +248,7 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     Raise ``CallError`` for an object that is no stream.
     """
     flat = element == "u8"
-    check_stream(value, flat, "a stream of the host")
+    check_stream(value, flat, _STREAM)
     if hasattr(value, "take") and hasattr(value, "interest"):
         return value  # type: ignore[no-any-return]
     if isinstance(value, StreamWriter):

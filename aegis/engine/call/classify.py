@@ -30,7 +30,7 @@ from aegis.support.lean import Any
 from aegis.text import printable, shown
 from aegis.values import MemoryFault
 
-__all__ = ["OWN_MODULE", "Evidence", "classify", "own_failure", "refused_growth", "trap_of"]
+__all__ = ["OWN_MODULE", "Evidence", "classify", "host_failure", "own_failure", "refused_growth", "trap_of"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -112,6 +112,11 @@ def own_failure(door: Door) -> BaseException | None:
     if failure is door.stop and isinstance(failure, DeadlineExceeded) and serving:
         door.serving = serving  # the host function that was waiting: its name is known only now
         failure, door.serving = door.timeout(), None
+    return host_failure(failure, serving)
+
+
+def host_failure(failure: BaseException, serving: object) -> BaseException:
+    """Return the exception of a call for one that the host function ``serving`` raised."""
     # KeyboardInterrupt or SystemExit would end an event loop that awaits the call, so wrap it there. On a thread
     # without a loop, it passes to the caller unchanged.
     if isinstance(failure, MemoryFault):

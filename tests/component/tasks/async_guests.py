@@ -9,7 +9,7 @@ from __future__ import annotations
 from aegis.wit.types import WitType
 from tests.echo import TypeSection, align_of, flat, size_of, store_flat
 
-__all__ = ["ENCODINGS", "async_echo", "copier", "machine"]
+__all__ = ["ENCODINGS", "async_echo", "composed", "copier"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 _MAX_FLAT, _MAX_FLAT_ASYNC = 16, 4
@@ -149,13 +149,13 @@ _ENDS = {
     "f-drop-read": ("future.drop-readable $F", "(param i32)"),
     "f-drop-write": ("future.drop-writable $F", "(param i32)"),
     "return-list": ("task.return (result $L) {result}", "(param i32 i32)"),
-    "return-stream": ("task.return (result $S)", "(param i32)"),
-    "return-future": ("task.return (result $F)", "(param i32)"),
-    "return-u32": ("task.return (result u32)", "(param i32)"),
+    "return-stream": ("task.return (result $S) {result}", "(param i32)"),
+    "return-future": ("task.return (result $F) {result}", "(param i32)"),
+    "return-u32": ("task.return (result u32) {result}", "(param i32)"),
 }
 
 # A task of the copier is a record in memory, and ``context`` 0 has its address:
-#   0 kind   4 set   8 readable end   12 writable end   16 buffer   20 done   24 total   28 room   32 random   36 phase
+#   0 kind   4 set   8 readable end   12 writable end   16 buffer   20 done   24 total   28 room   32 random   36 phase   40 given
 _COPIER = """
     (global $BLOCKED i32 (i32.const -1))
     (func $task (param $kind i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
@@ -296,7 +296,7 @@ _COPIER = """
       (local.set $c (call $begin-feed (local.get $at) (local.get $count) (local.get $room) (local.get $seed)))
       (call $return-stream (i32.load offset=8 (local.get $c)))
       (call $feed (local.get $c)))
-    (func (export "relay") (param $s i32) (param $room i32) (param $seed i32) (result i32)
+    (func $begin-relay (param $s i32) (param $room i32) (param $seed i32) (result i32)
       (local $c i32) (local $pair i64)
       (local.set $c (call $task (i32.const 3) (local.get $room) (local.get $seed)))
       (local.set $pair (call $s-new))
@@ -304,7 +304,11 @@ _COPIER = """
       (i32.store offset=12 (local.get $c) (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32))))
       (i32.store offset=16 (local.get $c) (call $realloc (i32.const 0) (i32.const 0) (i32.const 8)
         (i32.mul (local.get $room) (i32.const {size}))))
-      (call $return-stream (i32.wrap_i64 (local.get $pair)))
+      (i32.store offset=40 (local.get $c) (i32.wrap_i64 (local.get $pair)))
+      (local.get $c))
+    (func (export "relay") (param $s i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
+      (local.set $c (call $begin-relay (local.get $s) (local.get $room) (local.get $seed)))
+      (call $return-stream (i32.load offset=40 (local.get $c)))
       (call $relay (local.get $c)))
     (func (export "same") (param $s i32) (result i32)
       (call $return-stream (local.get $s)) (i32.const 0))
@@ -374,14 +378,23 @@ _IMPORTED = """
       (i32.store offset=24 (local.get $c) (local.get $most))
       (i32.store offset=16 (local.get $c) (call $realloc (i32.const 0) (i32.const 0) (i32.const 8)
         (i32.mul (local.get $most) (i32.const {size}))))
-      (i32.store offset=8 (local.get $c) (call $source))
+      (i32.store offset=8 (local.get $c) (call $source (local.get $room) (local.get $seed)))
       (call $collect (local.get $c)))
     (func (export "pour") (param $at i32) (param $count i32) (param $room i32) (param $seed i32) (result i32)
       (local $c i32)
       (local.set $c (call $begin-feed (local.get $at) (local.get $count) (local.get $room) (local.get $seed)))
       (i32.store offset=36 (local.get $c) (i32.const 1))
-      (call $sink (i32.load offset=8 (local.get $c)))
+      (drop (call $sink (i32.load offset=8 (local.get $c)) (local.get $room) (local.get $seed)))
       (call $feed (local.get $c)))
+    (func (export "tap") (param $room i32) (param $seed i32) (result i32) (local $c i32)
+      (local.set $c (call $begin-relay (call $source (local.get $room) (local.get $seed)) (local.get $room) (local.get $seed)))
+      (call $return-stream (i32.load offset=40 (local.get $c)))
+      (call $relay (local.get $c)))
+    (func (export "drain") (param $s i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
+      (local.set $c (call $begin-relay (local.get $s) (local.get $room) (local.get $seed)))
+      (drop (call $sink (i32.load offset=40 (local.get $c)) (local.get $room) (local.get $seed)))
+      (call $return-u32 (i32.const 7))
+      (call $relay (local.get $c)))
 """
 EXPORTS = {
     "collect": '(param "s" $S) (param "room" u32) (param "seed" u32) (param "most" u32) (result $L)',
@@ -395,21 +408,22 @@ EXPORTS = {
 _WITH_IMPORTS = {
     "gather": '(param "room" u32) (param "seed" u32) (param "most" u32) (result $L)',
     "pour": '(param "x" $L) (param "room" u32) (param "seed" u32) (result u32)',
+    "tap": '(param "room" u32) (param "seed" u32) (result $S)',
+    "drain": '(param "s" $S) (param "room" u32) (param "seed" u32) (result u32)',
 }
 
 
-def machine(of: WitType | None, encoding: str, *, imports: bool) -> str:
+def _machine(of: WitType | None, encoding: str, *, imports: bool) -> str:
     """Return the definitions of a copier: it expects the types ``$S``, ``$F`` and ``$L``."""
     size = 0 if of is None else size_of(of)
     options = f"string-encoding={encoding} (memory $mem) (realloc $realloc)"
     result = f"string-encoding={encoding} (memory $mem)"
     ends = {name: (text.format(options=options, result=result), sig) for name, (text, sig) in _ENDS.items()}
-    lowered = linked = wanted = ""
-    imported = ""
+    lowered = linked = wanted = imported = ""
     if imports:
         lowered = "  (core func $source' (canon lower (func $source)))\n  (core func $sink' (canon lower (func $sink)))"
-        wanted = """    (import "" "source" (func $source (result i32)))
-    (import "" "sink" (func $sink (param i32)))"""
+        wanted = """    (import "" "source" (func $source (param i32 i32) (result i32)))
+    (import "" "sink" (func $sink (param i32 i32 i32) (result i32)))"""
         linked = """    (export "source" (func $source')) (export "sink" (func $sink'))"""
         imported = _IMPORTED.replace("{size}", str(size))
     newline = "\n"
@@ -446,11 +460,40 @@ def _ends_of(types: TypeSection, of: WitType | None) -> str:
     )
 
 
+_IMPORTS = f"""  (import "source" (func $source async {_WITH_IMPORTS["tap"]}))
+  (import "sink" (func $sink async {_WITH_IMPORTS["drain"]}))"""
+
+
 def copier(of: WitType | None, encoding: str = "utf8", *, imports: bool = True) -> str:
     """Return the text of a component with the exports of :data:`EXPORTS` for elements of the type ``of``.
 
     With ``imports`` it also reads the stream of the import ``source`` and writes one to the import ``sink``.
     """
     made = _ends_of(TypeSection(), of)
-    wanted = '  (import "source" (func $source (result $S)))\n  (import "sink" (func $sink (param "s" $S)))'
-    return f"(component\n{made}\n{wanted if imports else ''}\n{machine(of, encoding, imports=imports)}\n)"
+    return f"(component\n{made}\n{_IMPORTS if imports else ''}\n{_machine(of, encoding, imports=imports)}\n)"
+
+
+def composed(of: WitType | None, first: str, second: str) -> str:
+    """Return the text of a component of two copiers with strings in the encodings ``first`` and ``second``.
+
+    The second copier has the first one's ``tap`` and ``drain`` as its ``source`` and ``sink``; the first has the host's.
+    """
+    types = TypeSection()
+    made = _ends_of(types, of)
+    given = "\n".join(f'    (with "{name}" (type ${name}))' for name in types.imported())
+    inner = (f"{made}\n{_IMPORTS}\n{_machine(of, encoding, imports=True)}" for encoding in (first, second))
+    one, two = (f"  (component ${name}\n{text})" for name, text in zip(("A", "B"), inner, strict=True))
+    return f"""(component
+{made}
+{_IMPORTS}
+{one}
+{two}
+  (instance $a (instantiate $A
+{given}
+    (with "source" (func $source)) (with "sink" (func $sink))))
+  (instance $b (instantiate $B
+{given}
+    (with "source" (func $a "tap")) (with "sink" (func $a "drain"))))
+  (export "gather" (func $b "gather"))
+  (export "pour" (func $b "pour"))
+)"""
