@@ -194,15 +194,17 @@ class ConcurrentTurn:
         except BaseException as error:
             if self._serving is not asyncio.current_task():
                 raise  # the loop ends, and no operation was left: the turn has ended by itself
-            run.failed("(tasks)", (), error)
+            if self._running or not isinstance(error, asyncio.CancelledError):  # otherwise the turn never began
+                run.failed("(tasks)", (), error)
             self._fail(error)
             if not isinstance(error, (AegisError, Exception)):
                 raise
 
     def _stop(self, run: Any) -> None:
         """Cancel the turn, unless it ends by itself."""
-        if self._live:
-            run.cancel_now()
+        with self._lock:  # so that the turn does not end meanwhile, and the next call is cancelled instead
+            if self._live and self._running:
+                run.cancel_now()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
@@ -218,8 +220,14 @@ class ConcurrentTurn:
     def _turn(self, store: ComponentStore) -> None:
         turn = store.turn()
         assert turn is not None  # a guest thread may run guests
+        ended: list[None] = []
         with self._entering:
-            turn(lambda: self._run_tasks(store))
+            try:
+                turn(lambda: ended.append(self._run_tasks(store)))
+            except AegisError:
+                if not ended:
+                    raise
+                store.door.stop = None  # it was stopped when no operation was left
 
     def _run_tasks(self, store: ComponentStore) -> None:
         tasks = store.state.tasks
