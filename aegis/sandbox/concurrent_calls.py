@@ -72,6 +72,10 @@ class _Operation:
                 self.future.exception()  # retrieved: the task was cancelled
 
 
+def _dropped(value: Any) -> None:
+    """Drop the result of a call whose task was cancelled."""
+
+
 class ConcurrentTurn:
     """The turn of one store for the tasks of event loops."""
 
@@ -142,8 +146,13 @@ class ConcurrentTurn:
 
         return cancel
 
-    async def perform(self, start: Callable[[Callable[[Any], None]], Callable[[], None]]) -> Any:
-        """Start an operation on the thread that runs the guest, and await its result."""
+    async def perform(
+        self, start: Callable[[Callable[[Any], None]], Callable[[], None]], lost: Callable[[Any], None]
+    ) -> Any:
+        """Start an operation on the thread that runs the guest, and await its result.
+
+        ``lost`` takes a result that came when the task was cancelled.
+        """
 
         def begin(operation: _Operation) -> Callable[[], None]:
             cancel = start(lambda value: self._settle(operation, value))
@@ -154,9 +163,9 @@ class ConcurrentTurn:
 
             return give_up
 
-        return await self._perform(begin)
+        return await self._perform(begin, lost)
 
-    async def _perform(self, start: Start) -> Any:
+    async def _perform(self, start: Start, lost: Callable[[Any], None] = _dropped) -> Any:
         run, store = self._alive()
         operation = _Operation(start)
         with self._lock:
@@ -171,10 +180,12 @@ class ConcurrentTurn:
         try:
             return await asyncio.shield(operation.future)
         except asyncio.CancelledError:
-            await self._cancelled(run, store, operation)
+            await self._cancelled(run, store, operation, lost)
             raise
 
-    async def _cancelled(self, run: Any, store: ComponentStore, operation: _Operation) -> None:
+    async def _cancelled(
+        self, run: Any, store: ComponentStore, operation: _Operation, lost: Callable[[Any], None]
+    ) -> None:
         """Cancel an operation whose task was cancelled; cancel the turn if the guest does not confirm it."""
         operation.unwanted = True
         store.state.tasks.post(lambda: self._cancel(operation))
@@ -182,8 +193,10 @@ class ConcurrentTurn:
         if waiting:
             run.cancel_now()
             await asyncio.wait([operation.future])
-        if not operation.future.cancelled():
-            operation.future.exception()
+        if not operation.future.cancelled() and operation.future.exception() is None:
+            value = operation.future.result()
+            if value is not None:
+                lost(value)
 
     async def _serve(self, run: Any, store: ComponentStore) -> None:
         """Run the scheduler on a guest thread until no operation is left."""

@@ -46,6 +46,9 @@ class GuestEnd(Protocol):
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
 
+    def put_back(self, elements: Any) -> None:
+        """Have the next read return ``elements``, which were read and not delivered."""
+
     def close(self) -> None:
         """Drop the end: the guest learns at its next write that its elements are not read any more."""
 
@@ -66,7 +69,10 @@ class _Reader:
     def detach(self) -> GuestEnd:
         """Give the end to another owner; this object is closed afterwards."""
         end = self.end
+        ahead = self.read_ahead()
         self._end = None
+        if ahead:
+            end.put_back(list(ahead))
         return end
 
     def read_ahead(self) -> Sequence[Any]:

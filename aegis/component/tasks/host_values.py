@@ -24,19 +24,31 @@ class GuestReadableEnd:
     def __init__(self, shared: Any, typed: HostElements, state: Any) -> None:
         self._shared, self.typed, self.state = shared, typed, state
         self._reading = False
+        self._unread: Any = ()
+        """Elements that were read for a task that was cancelled before it got them, or for an earlier owner."""
 
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
-        return self._work().work(lambda: self._taken(count))
+        return self._taken_again(count) if self._unread else self._work().work(lambda: self._taken(count))
 
     async def atake(self, count: int) -> Any:
-        """Like :meth:`take`, while the event loop runs other tasks."""
+        """Like :meth:`take`, while the event loop runs other tasks. A cancelled task loses no elements."""
         self._live()
+        if self._unread:
+            return self._taken_again(count)
         self._reading = True
         try:
-            return await self._work().perform(lambda done: self._start(self._shared, count, done))
+            return await self._work().perform(lambda done: self._start(self._shared, count, done), self.put_back)
         finally:
             self._reading = False
+
+    def put_back(self, elements: Any) -> None:
+        """Have the next read return ``elements``, which were read and not delivered."""
+        self._unread = elements + self._unread if self._unread else elements
+
+    def _taken_again(self, count: int) -> Any:
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
 
     def _work(self) -> Any:
         outside = self.state.outside
@@ -97,7 +109,14 @@ class GuestReadableEnd:
 
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
+        if self._unread:
+            take(self._unread[0])
+            return
         self.start(1, lambda values: None if values is None else take(values[0]))
+
+    def check_free(self) -> None:
+        """Raise ``CallError`` if the end was passed on or closed, or is being read."""
+        self._live()
 
     def _live(self) -> Any:
         if self._shared is None:
@@ -109,7 +128,16 @@ class GuestReadableEnd:
     def release(self) -> Any:
         """Return what both ends share, for another owner of this end."""
         shared, self._shared = self._live(), None
-        return shared
+        unread, self._unread = self._unread, ()
+        if not unread:
+            return shared
+        tasks = self.state.tasks
+        if shared.is_future:
+            made = SourceFuture(shared.element, self.typed, tasks)
+            made.set(unread[0])
+            return made
+        source = ReadOn(unread, GuestReadableEnd(shared, self.typed, self.state), self.state.door.wake)
+        return SourceStream(source, shared.element, self.typed, tasks)
 
     def close(self) -> None:
         """Drop the end, from any thread: the guest learns of it when it runs next."""
@@ -129,20 +157,15 @@ def host_reader(shared: Any, of: Any, typed: HostElements, state: Any) -> Any:
 def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state: Any) -> Any:
     """Return what the guest's end of a stream or future shares with the host's ``value``."""
     if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
-        ahead = value.read_ahead()
-        if isinstance(value, FutureReader) and ahead:
+        if isinstance(value, FutureReader) and value.read_ahead():
             made = SourceFuture(shape, typed, state.tasks)
-            made.set(ahead[0])
+            made.set(value.read_ahead()[0])
             return made
         end = value.end
         if isinstance(end, GuestReadableEnd) and end.state is state:
-            if ahead:
-                source = ReadOn(ahead, GuestReadableEnd(end.release(), end.typed, state), state.door.wake)
-                value.detach()
-                return SourceStream(source, shape, typed, state.tasks)
-            shared = end.release()
+            end.check_free()
             value.detach()
-            return shared
+            return end.release()
     tasks, door = state.tasks, state.door
     if not isinstance(of, Future):
         return SourceStream(source_of(value, of.element, door), shape, typed, tasks)

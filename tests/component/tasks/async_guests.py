@@ -9,7 +9,7 @@ from __future__ import annotations
 from aegis.wit.types import WitType
 from tests.echo import TypeSection, align_of, flat, size_of, store_flat
 
-__all__ = ["ENCODINGS", "async_echo", "composed", "copier"]
+__all__ = ["ENCODINGS", "async_echo", "composed", "copier", "script"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 _MAX_FLAT, _MAX_FLAT_ASYNC = 16, 4
@@ -496,4 +496,81 @@ def composed(of: WitType | None, first: str, second: str) -> str:
     (with "source" (func $a "tap")) (with "sink" (func $a "drain"))))
   (export "gather" (func $b "gather"))
   (export "pour" (func $b "pour"))
+)"""
+
+
+_WORDS = {
+    **_TABLE,
+    "s-new": ("stream.new $S", "(result i64)"),
+    "s-read": ("stream.read $S async (memory $mem)", "(param i32 i32 i32) (result i32)"),
+    "s-read-sync": ("stream.read $S (memory $mem)", "(param i32 i32 i32) (result i32)"),
+    "s-write": ("stream.write $S async (memory $mem)", "(param i32 i32 i32) (result i32)"),
+    "s-write-sync": ("stream.write $S (memory $mem)", "(param i32 i32 i32) (result i32)"),
+    "s-cancel-read": ("stream.cancel-read $S", "(param i32) (result i32)"),
+    "s-cancel-write": ("stream.cancel-write $S", "(param i32) (result i32)"),
+    "s-drop-read": ("stream.drop-readable $S", "(param i32)"),
+    "s-drop-write": ("stream.drop-writable $S", "(param i32)"),
+    "f-new": ("future.new $F", "(result i64)"),
+    "f-read": ("future.read $F async (memory $mem)", "(param i32 i32) (result i32)"),
+    "f-read-sync": ("future.read $F (memory $mem)", "(param i32 i32) (result i32)"),
+    "f-write": ("future.write $F async (memory $mem)", "(param i32 i32) (result i32)"),
+    "f-cancel-read": ("future.cancel-read $F", "(param i32) (result i32)"),
+    "f-cancel-write": ("future.cancel-write $F", "(param i32) (result i32)"),
+    "f-drop-read": ("future.drop-readable $F", "(param i32)"),
+    "f-drop-write": ("future.drop-writable $F", "(param i32)"),
+    "set-wait": ("waitable-set.wait (memory $mem)", "(param i32 i32) (result i32)"),
+    "set-poll": ("waitable-set.poll (memory $mem)", "(param i32 i32) (result i32)"),
+    "subtask-cancel-async": ("subtask.cancel async", "(param i32) (result i32)"),
+    "yield": ("thread.yield", "(result i32)"),
+    "return": ("task.return (result u32)", "(param i32)"),
+    "return-none": ("task.return", ""),
+    "return-u8": ("task.return (result u8)", "(param i32)"),
+    "return-utf16": ("task.return (result u32) string-encoding=utf16", "(param i32)"),
+    "return-stream": ("task.return (result $S)", "(param i32)"),
+    "return-future": ("task.return (result $F)", "(param i32)"),
+    "return-pair": ("task.return (result (tuple $S $S))", "(param i32 i32)"),
+}
+
+
+def script(core: str, signatures: dict[str, str], *, imports: dict[str, tuple[str, str, str]] | None = None) -> str:
+    """Return the text of a component with the core functions ``core``, which import all built-ins for streams of u8.
+
+    ``signatures``: the component type of each export, whose callback is ``<name>-cb`` if there is one, otherwise the
+    callback is ``cb``. ``imports``: the component type of each import, its core type, and the options of ``canon lower``.
+    """
+    given = imports or {}
+    newline = "\n"
+    words = {name: sig for name, (_, sig) in _WORDS.items()} | {name: sig for name, (_, sig, _) in given.items()}
+    callbacks = {name: f"{name}-cb" if f'"{name}-cb"' in core else "cb" for name in signatures}
+    lifted = (
+        f"""  (func (export "{name}") async {sig}
+    (canon lift (core func $m "{name}") async (memory $mem) (realloc $realloc) (callback (core func $m "{callbacks[name]}"))))"""
+        for name, sig in signatures.items()
+    )
+    return f"""(component
+  (type $S (stream u8))
+  (type $F (future u8))
+{newline.join(f'  (import "{name}" (func ${name} {of}))' for name, (of, _, _) in given.items())}
+{_MEMORY}
+{newline.join(f"  (core func ${name} (canon {text}))" for name, (text, _) in _WORDS.items())}
+{newline.join(f"  (core func ${name}' (canon lower (func ${name}) {options}))" for name, (_, _, options) in given.items())}
+  (core module $M
+    (import "" "mem" (memory 1))
+    (import "" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
+{newline.join(f'    (import "" "{name}" (func ${name} {sig}))' for name, sig in words.items())}
+    (global $set (export "set") (mut i32) (i32.const 0))
+    (global $n (mut i32) (i32.const 0))
+    (func $wait (param $end i32) (result i32)
+      (if (i32.eqz (global.get $set)) (then (global.set $set (call $set-new))))
+      (call $join (local.get $end) (global.get $set))
+      (i32.or (i32.const 2) (i32.shl (global.get $set) (i32.const 4))))
+    (func $read-end (param $pair i64) (result i32) (i32.wrap_i64 (local.get $pair)))
+    (func $write-end (param $pair i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32))))
+    (func (export "cb") (param i32 i32 i32) (result i32) unreachable)
+{core})
+  (core instance $m (instantiate $M (with "" (instance
+    (export "mem" (memory $mem)) (export "realloc" (func $realloc))
+{newline.join(f'    (export "{name}" (func ${name}))' for name in _WORDS)}
+{newline.join(f"    (export {chr(34)}{name}{chr(34)} (func ${name}'))" for name in given)}))))
+{newline.join(lifted)}
 )"""
