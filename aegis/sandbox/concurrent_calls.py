@@ -180,7 +180,11 @@ class ConcurrentTurn:
         try:
             return await asyncio.shield(operation.future)
         except asyncio.CancelledError:
-            await self._cancelled(run, store, operation, lost)
+            ending = asyncio.ensure_future(self._cancelled(run, store, operation, lost))
+            while not ending.done():
+                with suppress(asyncio.CancelledError):  # a second cancellation does not free the guest from the first
+                    await asyncio.wait([ending])
+            ending.result()
             raise
 
     async def _cancelled(
