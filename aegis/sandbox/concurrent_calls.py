@@ -23,7 +23,7 @@ from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
 from aegis.engine.threads.event_loop import supervise_on_loop
-from aegis.errors import AegisError, Cancelled, SandboxStateError
+from aegis.errors import AegisError, CallError, Cancelled, SandboxStateError
 
 if TYPE_CHECKING:
     from aegis.component.store import ComponentStore
@@ -130,18 +130,27 @@ class ConcurrentTurn:
         early = callee.plan.gives_streams
 
         def resolved(value: Any) -> None:
-            results.append(value)
             if early or value is CANCELLED:
                 self._settle(operation, value)
+            else:
+                results.append(value)
+
+        def ended() -> None:
+            if results:
+                self._settle(operation, results[0])
 
         task = store.state.tasks.begin(callee, lambda: values, resolved, None)
         if task.exited:
-            self._settle(operation, results[0])
-        else:
-            task.on_exit = lambda: self._settle(operation, results[0])
+            ended()
+        elif not operation.over:  # otherwise the task goes on, and must not keep the readers of its result
+            task.on_refused = lambda error: self._settle(operation, None, error)
+            if not early:
+                task.on_exit = ended
 
         def cancel() -> None:
-            if not task.exited:
+            if results:
+                ended()  # it has returned, and goes on by itself
+            elif not task.exited:
                 task.request_cancel(None)
 
         return cancel
@@ -287,7 +296,7 @@ class ConcurrentTurn:
         operation.deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
             operation.cancel = operation.start(operation)
-        except SandboxStateError as error:
+        except (SandboxStateError, CallError) as error:
             self._settle(operation, None, error)
         except AegisError as error:
             if getattr(error, "limit", None) != "tasks":

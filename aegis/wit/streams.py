@@ -493,9 +493,9 @@ def check_stream(value: Any, flat: bool, where: str) -> None:
         value.end  # noqa: B018  # it raises if the reader is closed
     elif isinstance(value, StreamWriter):
         value.queue.check_unused()
-    elif not (isinstance(value, (Iterable, AsyncIterable)) and (flat or not isinstance(value, (str, bytes)))) and not (
-        hasattr(value, "take") and hasattr(value, "interest")
-    ):
+    elif (
+        isinstance(value, str if flat else (str, bytes)) or not isinstance(value, (Iterable, AsyncIterable))
+    ) and not (hasattr(value, "take") and hasattr(value, "interest")):
         raise CallError(
             f"{where}: expected an iterable for the stream, not {type(value).__name__}: "
             "pass an iterable or asynchronous iterable of its elements, or a StreamWriter"

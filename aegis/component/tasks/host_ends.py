@@ -74,17 +74,16 @@ def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None)
     try:
         target.accept(buffer, count)
     except CallError as wrong:
-        if before is None:
-            raise HostError(f"a future of the host has a wrong value: {wrong}") from None
-        raise HostError(f"a stream of the host has a wrong element: {_positioned(wrong, buffer, before)}") from None
+        kind = "future of the host has a wrong value" if before is None else "stream of the host has a wrong element"
+        raise HostError(f"a {kind}: {_positioned(wrong, buffer, before)}") from None
 
 
-def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int) -> CallError:
+def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int | None) -> CallError:
     """Return the error for the first wrong element, with its position in the stream."""
     of = buffer.typed.of
-    for n, value in enumerate(buffer.values, before) if of is not None else ():
+    for n, value in enumerate(buffer.values, before or 0) if of is not None else ():
         try:
-            fit(of, value, f"element {n}")
+            fit(of, value, "the value" if before is None else f"element {n}")
         except CallError as found:
             return found
     return wrong

@@ -8,8 +8,7 @@ from typing import Any
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import ElementSink, HostPump, SinkBuffer, SourceFuture, SourceStream
-from aegis.component.tasks.sources import ReadOn, source_of
-from aegis.engine.threads.await_result import awaited_later
+from aegis.component.tasks.sources import ReadOn, later_of, source_of
 from aegis.errors import CallError
 from aegis.values import Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
@@ -169,11 +168,13 @@ def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state
     tasks, door = state.tasks, state.door
     if not isinstance(of, Future):
         return SourceStream(source_of(value, of.element, door), shape, typed, tasks)
+    awaited = not isinstance(value, (FutureWriter, Promise)) and hasattr(type(value), "__await__")
+    later = later_of(door, value, "a future of the host") if awaited else None
     made = SourceFuture(shape, typed, tasks)
-    if isinstance(value, (FutureWriter, Promise)):
+    if later is not None:
+        made.set_later(later)
+    elif isinstance(value, (FutureWriter, Promise)):
         value.attach(made.set)
-    elif hasattr(type(value), "__await__"):
-        made.set_later(awaited_later(door, value, "a future of the host"))
     else:
         made.set(value)
     return made

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from aegis.engine.threads.await_result import awaited_later
 from aegis.engine.threads.guest_thread import thread_state
-from aegis.errors import AegisError, HostError
+from aegis.errors import AegisError, CallError, HostError
 from aegis.text import printable
 from aegis.values import Ended, Interest
 from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 
-__all__ = ["ElementSource", "ReadOn", "raised_by", "source_of"]
+__all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of"]
 
 _STREAM = "a stream of the host"
 _MAX_PIECE_BYTES = 65536
@@ -50,9 +50,21 @@ def raised_by(giver: str, error: BaseException) -> HostError:
     return raised
 
 
+def later_of(door: Any, awaitable: Any, giver: str) -> Any:
+    """Start to await ``awaitable``; return the operation. Raise ``CallError`` in a synchronous call, which has no loop."""
+    try:
+        return awaited_later(door, awaitable, giver)
+    except HostError:
+        raise CallError(
+            f"{giver} is asynchronous, but the guest was called synchronously: "
+            "call the guest with `await sandbox.acall(…)`"
+        ) from None
+
+
 def _bytes_of(piece: Any) -> memoryview:
     try:
-        return memoryview(piece).cast("B")
+        view = memoryview(piece)
+        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     except TypeError:
         raise HostError(
             f"a stream of the host has a wrong element: expected bytes for stream<u8>, not {type(piece).__name__}"
@@ -170,7 +182,7 @@ class _AsyncIterated:
     def __init__(self, values: AsyncIterable[Any], flat: bool, door: Any) -> None:
         queue = ElementQueue(_MAX_PIECE_BYTES if flat else _AHEAD_ELEMENTS)
         self._queued = _Queued(queue, flat, door.wake)
-        self._feeding = awaited_later(door, _feed(values, queue, flat), _STREAM)
+        self._feeding = later_of(door, _feed(values, queue, flat), _STREAM)
         self.take, self.ready, self.interest = self._queued.take, self._queued.ready, self._queued.interest
 
     def close(self) -> None:

@@ -44,6 +44,11 @@ _ENTER, _TURN = object(), object()
 """What a task waits for beside a waitable set: to enter its instance, and its next turn."""
 
 
+def _over(*_: Any) -> Any:
+    """Take the place of a function that was called."""
+    raise AssertionError
+
+
 class Task:
     """One call. ``on_start`` returns the arguments; ``on_resolve`` takes the result, or :data:`CANCELLED`."""
 
@@ -94,10 +99,12 @@ class Task:
         before, self.scheduler.current = self.scheduler.current, self
         self.state = TaskState.STARTED
         try:
-            callee.lower(self, self.on_start())
+            start, self.on_start = self.on_start, _over  # the arguments may hold streams: they need not last
+            callee.lower(self, start())
         except CallError as wrong:
             self._refused(wrong, before)
             return
+        self.on_refused = None
         packed = callee.start()
         if not callee.lifted.options.is_async:
             self.resolve(callee.lift_result())
@@ -210,15 +217,18 @@ class Task:
         if self.state is TaskState.RESOLVED:
             raise trap("a task returned twice")
         self._check_borrows()
-        self.on_resolve(result)
-        self.state = TaskState.RESOLVED
+        self._pass_on(result)
 
     def cancel(self) -> None:
         """Confirm the cancellation (``Task.cancel``)."""
         if self.state is not TaskState.CANCEL_DELIVERED:
             raise trap("a task confirmed a cancellation that was not requested")
         self._check_borrows()
-        self.on_resolve(CANCELLED)
+        self._pass_on(CANCELLED)
+
+    def _pass_on(self, result: Any) -> None:
+        resolve, self.on_resolve = self.on_resolve, _over  # the caller may drop a stream in it while the task goes on
+        resolve(result)
         self.state = TaskState.RESOLVED
 
     def _check_borrows(self) -> None:
