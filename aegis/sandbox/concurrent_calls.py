@@ -54,6 +54,7 @@ class _Operation:
         if self.over:
             return
         self.over = True
+        self.cancel = None
         observing, self.observing = self.observing, None
         if observing is not None:
             with suppress(BaseException):  # it raises the error again
@@ -295,7 +296,9 @@ class ConcurrentTurn:
         timeout = store.plan.limits.timeout
         operation.deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            operation.cancel = operation.start(operation)
+            cancel = operation.start(operation)
+            if not operation.over:  # otherwise a cycle would keep the readers of its result
+                operation.cancel = cancel
         except (SandboxStateError, CallError) as error:
             self._settle(operation, None, error)
         except AegisError as error:
