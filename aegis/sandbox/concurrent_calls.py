@@ -247,10 +247,16 @@ class ConcurrentTurn:
     def _turn(self, store: ComponentStore) -> None:
         turn = store.turn()
         assert turn is not None  # a guest thread may run guests
-        ended: list[None] = []
+        ended = False
+
+        def run_tasks() -> None:
+            nonlocal ended
+            self._run_tasks(store)
+            ended = True
+
         with self._entering:
             try:
-                turn(lambda: ended.append(self._run_tasks(store)))
+                turn(run_tasks)
             except AegisError:
                 if not ended:
                     raise

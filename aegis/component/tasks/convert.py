@@ -87,9 +87,7 @@ def lower_arguments(
             slot = lower.flat_value(of, f"a{n}", slot)
     names = [f"a{n}" for n in range(len(types))]
     lower.uses(UNFIT=_UNFIT, CallError=CallError, fit_arguments=fit_arguments, function=function)
-    first = lowered_text(
-        lower, names, handles=any(map(has_handles, types)), raw=raw, ends=any(map(has_ends, types))
-    )
+    first = lowered_text(lower, names, handles=any(map(has_handles, types)), raw=raw, ends=any(map(has_ends, types)))
     unpack = f"{', '.join(names)}, = args\n" if names else ""
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
     body = first + "\n".join(lower.later)

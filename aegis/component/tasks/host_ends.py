@@ -81,7 +81,9 @@ def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None)
 def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int | None) -> CallError:
     """Return the error for the first wrong element, with its position in the stream."""
     of = buffer.typed.of
-    for n, value in enumerate(buffer.values, before or 0) if of is not None else ():
+    if of is None:
+        return wrong
+    for n, value in enumerate(buffer.values, before or 0):
         try:
             fit(of, value, "the value" if before is None else f"element {n}")
         except CallError as found:

@@ -7,7 +7,7 @@ element type by its size alone: elements stay in memory as the canonical ABI has
 from __future__ import annotations
 
 from aegis.wit.types import WitType
-from tests.echo import TypeSection, align_of, flat, size_of, store_flat
+from tests.echo import TypeSection, flat, size_of, store_flat
 
 __all__ = ["ENCODINGS", "async_echo", "composed", "copier", "script"]
 

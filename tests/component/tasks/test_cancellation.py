@@ -42,7 +42,8 @@ _CORE = """
     (func (export "other") (param $s i32) (result i32) (local $set i32)
       (local.set $set (call $set-new))
       (call $ctx-set (local.get $s))
-      (drop (call $s-read (local.get $s) (i32.const 96) (i32.const 1)))
+      (if (i32.ne (call $s-read (local.get $s) (i32.const 96) (i32.const 1)) (i32.const -1)) (then
+        (call $return (i32.load8_u (i32.const 96))) (return (i32.const 0))))
       (call $join (local.get $s) (local.get $set))
       (i32.or (i32.const 2) (i32.shl (local.get $set) (i32.const 4))))
     (func (export "other-cb") (param i32 i32 i32) (result i32)

@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 
 from aegis import Bound
 from aegis.wit.python_types import function_with_python_types
-from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType, show
+from aegis.wit.types import (
+    Enum,
+    Flags,
+    Function,
+    Interface,
+    List,
+    Option,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+    show,
+)
 from aegis.wit.values import Err, Ok, Some
 from tests.component.aegis_side import RUNTIME, from_image, to_image
 from tests.component.strategies import any_types, neutral
