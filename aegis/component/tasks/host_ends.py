@@ -70,7 +70,7 @@ class _SourceBuffer(CopyBuffer):
 
 
 def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None) -> None:
-    """Copy elements of the host to the buffer of a read; ``before`` is the number of those copied before in a stream."""
+    """Copy elements of the host to the buffer of a read; ``before``: the number of those that a stream had before."""
     try:
         target.accept(buffer, count)
     except CallError as wrong:

@@ -51,7 +51,7 @@ def raised_by(giver: str, error: BaseException) -> HostError:
 
 
 def later_of(door: Any, awaitable: Any, giver: str) -> Any:
-    """Start to await ``awaitable``; return the operation. Raise ``CallError`` in a synchronous call, which has no loop."""
+    """Start to await ``awaitable``; return the operation. Raise ``CallError`` in a synchronous call: it has no loop."""
     try:
         return awaited_later(door, awaitable, giver)
     except HostError:

@@ -155,7 +155,8 @@ _ENDS = {
 }
 
 # A task of the copier is a record in memory, and ``context`` 0 has its address:
-#   0 kind   4 set   8 readable end   12 writable end   16 buffer   20 done   24 total   28 room   32 random   36 phase   40 given
+#   0 kind   4 set   8 readable end   12 writable end   16 buffer   20 done   24 total   28 room   32 random   36 phase
+#   40 the readable end that is given away
 _COPIER = """
     (global $BLOCKED i32 (i32.const -1))
     (func $task (param $kind i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
@@ -174,7 +175,8 @@ _COPIER = """
       (i32.store offset=32 (local.get $c) (local.get $x))
       (i32.shr_u (local.get $x) (i32.const 4)))
     (func $chunk (param $c i32) (param $left i32) (result i32) (local $n i32)
-      (local.set $n (i32.rem_u (call $random (local.get $c)) (i32.add (i32.load offset=28 (local.get $c)) (i32.const 1))))
+      (local.set $n (i32.add (i32.load offset=28 (local.get $c)) (i32.const 1)))
+      (local.set $n (i32.rem_u (call $random (local.get $c)) (local.get $n)))
       (select (local.get $n) (local.get $left) (i32.lt_u (local.get $n) (local.get $left))))
     (func $left (param $c i32) (result i32)
       (i32.sub (i32.load offset=24 (local.get $c)) (i32.load offset=20 (local.get $c))))
@@ -387,7 +389,8 @@ _IMPORTED = """
       (drop (call $sink (i32.load offset=8 (local.get $c)) (local.get $room) (local.get $seed)))
       (call $feed (local.get $c)))
     (func (export "tap") (param $room i32) (param $seed i32) (result i32) (local $c i32)
-      (local.set $c (call $begin-relay (call $source (local.get $room) (local.get $seed)) (local.get $room) (local.get $seed)))
+      (local.set $c (call $begin-relay (call $source (local.get $room) (local.get $seed))
+        (local.get $room) (local.get $seed)))
       (call $return-stream (i32.load offset=40 (local.get $c)))
       (call $relay (local.get $c)))
     (func (export "drain") (param $s i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
@@ -476,7 +479,7 @@ def copier(of: WitType | None, encoding: str = "utf8", *, imports: bool = True) 
 def composed(of: WitType | None, first: str, second: str) -> str:
     """Return the text of a component of two copiers with strings in the encodings ``first`` and ``second``.
 
-    The second copier has the first one's ``tap`` and ``drain`` as its ``source`` and ``sink``; the first has the host's.
+    The second copier has ``tap`` and ``drain`` of the first as its ``source`` and ``sink``; the first has the host's.
     """
     types = TypeSection()
     made = _ends_of(types, of)
@@ -535,8 +538,8 @@ _WORDS = {
 def script(core: str, signatures: dict[str, str], *, imports: dict[str, tuple[str, str, str]] | None = None) -> str:
     """Return the text of a component with the core functions ``core``, which import all built-ins for streams of u8.
 
-    ``signatures``: the component type of each export, whose callback is ``<name>-cb`` if there is one, otherwise the
-    callback is ``cb``. ``imports``: the component type of each import, its core type, and the options of ``canon lower``.
+    ``signatures``: the component type of each export; its callback is ``<name>-cb`` if there is one, otherwise ``cb``.
+    ``imports``: the component type of each import, its core type, and the options of ``canon lower``.
     """
     given = imports or {}
     newline = "\n"
@@ -544,7 +547,8 @@ def script(core: str, signatures: dict[str, str], *, imports: dict[str, tuple[st
     callbacks = {name: f"{name}-cb" if f'"{name}-cb"' in core else "cb" for name in signatures}
     lifted = (
         f"""  (func (export "{name}") async {sig}
-    (canon lift (core func $m "{name}") async (memory $mem) (realloc $realloc) (callback (core func $m "{callbacks[name]}"))))"""
+    (canon lift (core func $m "{name}") async (memory $mem) (realloc $realloc)
+      (callback (core func $m "{callbacks[name]}"))))"""
         for name, sig in signatures.items()
     )
     return f"""(component
@@ -553,7 +557,7 @@ def script(core: str, signatures: dict[str, str], *, imports: dict[str, tuple[st
 {newline.join(f'  (import "{name}" (func ${name} {of}))' for name, (of, _, _) in given.items())}
 {_MEMORY}
 {newline.join(f"  (core func ${name} (canon {text}))" for name, (text, _) in _WORDS.items())}
-{newline.join(f"  (core func ${name}' (canon lower (func ${name}) {options}))" for name, (_, _, options) in given.items())}
+{newline.join(f"  (core func ${name}' (canon lower (func ${name}) {of[2]}))" for name, of in given.items())}
   (core module $M
     (import "" "mem" (memory 1))
     (import "" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))

@@ -1,4 +1,4 @@
-"""A copier of :mod:`tests.component.tasks.async_guests` in a sandbox, with neutral values, and the checks that follow."""
+"""A copier of :mod:`tests.component.tasks.async_guests` in a sandbox, with neutral values, and its leftovers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(of: WitType | None, *, imports: bool) -> Interface:
 
 
 class Copier:
-    """A sandbox of the component ``text`` for elements of the type ``of``; ``source`` and ``sink`` serve its imports."""
+    """A sandbox of the component ``text`` for elements of type ``of``; ``source`` and ``sink`` serve its imports."""
 
     def __init__(
         self, text: str, of: WitType | None, source: Callable[..., Any] | None = None,

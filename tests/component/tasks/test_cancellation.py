@@ -1,7 +1,7 @@
 """A call whose task is cancelled is cancelled in the guest, in every state, and leaves the other calls alone.
 
-Oracle: ``Task.request_cancellation`` of CanonicalABI.md. A guest that confirms (``task.cancel``), or returns instead, leaves the
-sandbox ready; one that does neither is stopped as a whole after a second.
+Oracle: ``Task.request_cancellation`` of CanonicalABI.md. A guest that confirms (``task.cancel``), or returns instead,
+leaves the sandbox ready; one that does neither is stopped as a whole after a second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tests.component.tasks.async_guests import copier, script
 from tests.component.tasks.copying import leftovers
 
 SIGNATURES = {"run": '(param "how" u32) (result u32)', "other": '(param "s" $S) (result u32)', "open": "(result u32)"}
-# The first argument selects what a cancelled task does: 0 confirms, 1 returns, 2 goes on waiting, 3 traps, 4 confirms after
-# a yield.
+# The argument selects the answer of a cancelled task: 0 confirms, 1 returns, 2 goes on waiting, 3 traps, 4 confirms
+# after a yield.
 _CORE = """
     (global $how (mut i32) (i32.const 0))
     (global $shut (mut i32) (i32.const 0))

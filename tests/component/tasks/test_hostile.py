@@ -1,7 +1,7 @@
 """Guests that break the rules of asynchronous components, or wait for ever, end with a trap that names the rule.
 
-Oracle: CanonicalABI.md, cited by the name of the built-in in each row. Each guest is exact: it breaks one rule. Where the
-rule has a permitted neighbour, that guest runs too and returns 7.
+Oracle: CanonicalABI.md, cited by the name of the built-in in each row. Each guest is exact: it breaks one rule. Where
+the rule has a permitted neighbour, that guest runs too and returns 7.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ BROKEN: dict[str, tuple[str, str]] = {
     "a callback code above 2": ("(i32.const 3)", "unknown code 3"),
     "the greatest callback code": ("(i32.const 15)", "unknown code 15"),
     "a wait for no handle": ("(i32.const 0x12)", "unknown handle index 1"),
-    "a wait for a stream": (_STREAM + "(i32.or (i32.const 2) (i32.shl (local.get $a) (i32.const 4)))", "not a waitable"),
+    "a wait for a stream": (
+        _STREAM + "(i32.or (i32.const 2) (i32.shl (local.get $a) (i32.const 4)))", "not a waitable",
+    ),
     "no task.return": ("(i32.const 0)", "without task.return"),
     "two returns": ("(call $return (i32.const 7)) (call $return (i32.const 7)) (i32.const 0)", "returned twice"),
     "a return of another type": ("(call $return-u8 (i32.const 7)) (i32.const 0)", "another type"),
@@ -85,7 +87,9 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "two reads at once": (_STREAM + _READ + _READ + _DONE, "busy or done"),
     "two writes at once": (_STREAM + _WRITE + _WRITE + _DONE, "busy or done"),
-    "a readable end dropped in a read": (_STREAM + _READ + "(call $s-drop-read (local.get $a))" + _DONE, "during a copy"),
+    "a readable end dropped in a read": (
+        _STREAM + _READ + "(call $s-drop-read (local.get $a))" + _DONE, "during a copy",
+    ),
     "a writable end dropped in a write": (
         _STREAM + _WRITE + "(call $s-drop-write (local.get $b))" + _DONE, "during a copy",
     ),
@@ -160,11 +164,13 @@ PERMITTED: dict[str, str] = {
     "a return with a stream left": _STREAM + _READ + _DONE,
     "a set dropped when it is empty": _SET + _STREAM + _READ + "(call $join (local.get $a) (global.get $set))"
     "(call $join (local.get $a) (i32.const 0)) (call $set-drop (global.get $set))" + _DONE,
-    "a poll of an empty set": _SET + "(if (call $set-poll (global.get $set) (i32.const 64)) (then unreachable))" + _DONE,
+    "a poll of an empty set": _SET
+    + "(if (call $set-poll (global.get $set) (i32.const 64)) (then unreachable))" + _DONE,
     "a read of what the same instance wrote": _STREAM + "(i32.store8 (i32.const 100) (i32.const 7))"
     "(drop (call $s-write (local.get $b) (i32.const 100) (i32.const 1)))" + _READ
     + "(call $return (i32.load8_u (i32.const 64))) (i32.const 0)",
-    "a cancelled read": _STREAM + _READ + "(if (i32.ne (call $s-cancel-read (local.get $a)) (i32.const 2)) (then unreachable))"
+    "a cancelled read": _STREAM + _READ
+    + "(if (i32.ne (call $s-cancel-read (local.get $a)) (i32.const 2)) (then unreachable))"
     "(call $s-drop-read (local.get $a)) (call $s-drop-write (local.get $b))" + _DONE,
     "a cancelled write": _STREAM + _WRITE
     + "(if (i32.ne (call $s-cancel-write (local.get $b)) (i32.const 2)) (then unreachable))" + _DONE,
@@ -174,7 +180,8 @@ PERMITTED: dict[str, str] = {
     "a read after the other end was dropped": _STREAM + "(call $s-drop-write (local.get $b))"
     "(if (i32.ne (call $s-read (local.get $a) (i32.const 64) (i32.const 8)) (i32.const 1)) (then unreachable))" + _DONE,
     "a write after the other end was dropped": _STREAM + "(call $s-drop-read (local.get $a))"
-    "(if (i32.ne (call $s-write (local.get $b) (i32.const 64) (i32.const 8)) (i32.const 1)) (then unreachable))" + _DONE,
+    "(if (i32.ne (call $s-write (local.get $b) (i32.const 64) (i32.const 8)) (i32.const 1)) (then unreachable))"
+    + _DONE,
     "a future dropped after its reader": _FUTURE + "(call $f-drop-read (local.get $a))" + _F_WRITE
     + "(call $f-drop-write (local.get $b))" + _DONE,
     "copies of no elements": _STREAM + "(drop (call $s-read (local.get $a) (i32.const 0xFFFFFFFF) (i32.const 0)))"
@@ -209,7 +216,9 @@ async def _never() -> int:
 
 _SUBTASK = "(local.set $a (i32.shr_u (call $never (i32.const 64)) (i32.const 4)))"
 SUBTASKS: dict[str, tuple[str, str]] = {
-    "dropped before its end": (_SUBTASK + "(call $subtask-drop (local.get $a))" + _DONE, "before its end was delivered"),
+    "dropped before its end": (
+        _SUBTASK + "(call $subtask-drop (local.get $a))" + _DONE, "before its end was delivered",
+    ),
     "cancelled after its end": (
         _SUBTASK + "(drop (call $subtask-cancel (local.get $a))) (drop (call $subtask-cancel (local.get $a)))" + _DONE,
         "after its end was delivered",

@@ -163,13 +163,13 @@ def test_a_wrong_element_is_named_by_its_position(n: int) -> None:
 
 @pytest.mark.parametrize("kind", ["collect", "relay", "same"])
 def test_an_iterator_that_raises_is_the_cause_of_the_error(kind: str) -> None:
-    with numbers() as sandbox, pytest.raises(HostError, match="raised ValueError: no more") as caught:
+    def read(sandbox: Sandbox) -> Any:
         if kind == "collect":
-            sandbox.call("collect", _raising(), *PACE, 10)
-        else:
-            reader = sandbox.call(kind, _raising(), *(PACE if kind == "relay" else ()))
-            while reader.read():
-                pass
+            return sandbox.call("collect", _raising(), *PACE, 10)
+        return list(sandbox.call(kind, _raising(), *(PACE if kind == "relay" else ())))
+
+    with numbers() as sandbox, pytest.raises(HostError, match="raised ValueError: no more") as caught:
+        read(sandbox)
     assert isinstance(caught.value.__cause__, ValueError)
 
 
@@ -230,8 +230,7 @@ def test_a_generator_is_closed_when_the_guest_or_the_sandbox_drops_it() -> None:
 
     def generate(name: str) -> Iterator[int]:
         try:
-            for n in range(1000):
-                yield n
+            yield from range(1000)
         finally:
             ended.append(name)
 

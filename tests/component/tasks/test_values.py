@@ -2,7 +2,7 @@
 
 Oracle: the value itself. ``own`` returns its argument by ``task.return``; ``through`` passes it to the host's ``echo``,
 lowered as sync or async, which returns it at once or later. The arguments that the host receives, and the results, are
-the values that were passed, as they are for a guest that is lifted and lowered as sync (``tests/component/test_echo.py``).
+the values that were passed, as for a guest that is lifted and lowered as sync (``tests/component/test_echo.py``).
 """
 
 from __future__ import annotations
