@@ -2,7 +2,8 @@
 
 While there are any, one guest thread runs the component's scheduler: the turn. A call has the limit ``timeout`` from
 its start; the turn ends at the earliest of these deadlines, because a guest that is stopped in the middle of its code
-cannot be called again. A cancelled call is cancelled in the guest (``task.cancel``); if the guest does not confirm that
+cannot be called again. The limits ``fuel`` and ``host_bytes`` count anew from the start of each call and read: calls that
+overlap cannot be told apart, and a turn may last for as long as a service does. A cancelled call is cancelled in the guest (``task.cancel``); if the guest does not confirm that
 within a second, the turn is cancelled as a whole.
 """
 
@@ -301,6 +302,7 @@ class ConcurrentTurn:
             return
         timeout = store.plan.limits.timeout
         operation.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        store.renew_limits()
         try:
             cancel = operation.start(operation)
             if not operation.over:  # otherwise a cycle would keep the readers of its result
