@@ -25,7 +25,6 @@ __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
-
 _set_fuel = lib.wasmtime_context_set_fuel
 
 

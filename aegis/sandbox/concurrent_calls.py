@@ -271,8 +271,8 @@ class ConcurrentTurn:
             self._running = True
             queued, self._queued = self._queued, []
         try:
-            for operation in queued:
-                self._started(store, operation)
+            while queued:
+                self._started(store, queued.pop(0))
             while True:
                 tasks.run(self._idle)
                 with self._lock:

@@ -13,10 +13,12 @@ import gc
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis.wit.types import Tuple, WitType
+from aegis import Aegis, HostError, QuotaExceeded
+from aegis.wit.types import Record, Stream, Tuple, WitType
 from tests.component.strategies import any_types, neutral
 from tests.component.tasks.async_guests import ENCODINGS, composed, copier
 from tests.component.tasks.copying import Copier, feeds, leftovers
@@ -228,3 +230,49 @@ def test_a_reader_that_was_read_in_part_passes_on_the_rest() -> None:
         assert list(rest) == values[1:]
         del reader, rest
         assert not left(one)
+
+
+def test_streams_of_streams_pass_through_guests_and_leave_nothing() -> None:
+    closed: list[int] = []
+
+    def numbers(n: int) -> Any:
+        try:
+            yield from range(n)
+        finally:
+            closed.append(n)
+
+    one = Copier(copier(Stream("u32"), imports=False), Stream("u32"))
+    with one.sandbox:
+        for kind in ("relay", "same"):
+            given = [numbers(n) for n in range(20)]
+            outer = one.sandbox.call(kind, given, *(() if kind == "same" else (7, 1)))
+            found = [list(inner) for inner in outer]
+            assert found == [list(range(n)) for n in range(20)]
+        assert [list(inner) for inner in one.sandbox.call("collect", [[1], [2, 3]], 3, 1, 9)] == [[1], [2, 3]]
+        assert list(one.sandbox.call("keep", [4, 5])[0]) == [4, 5]
+        first = next(one.sandbox.call("same", [numbers(50), numbers(60)]))
+        assert next(first) == 0
+        first.close()
+        del outer, first
+        assert not left(one)
+    assert closed == [*range(20), *range(20), 50]
+
+
+def test_streams_in_records_are_given_once_beside_fields_that_need_conversion() -> None:
+    of = Record("r", (("data", Stream("u8")), ("n", "u8")))
+    one = Copier(copier(of, imports=False), of)
+    with one.sandbox:
+        given = [{"data": b"abc", "n": 1}, {"data": iter([b"d", b"e"]), "n": 2}]
+        found = one.sandbox.call("relay", given, 3, 1)
+        assert [(b"".join(item.data), item.n) for item in found] == [(b"abc", 1), (b"de", 2)]
+        with pytest.raises(HostError, match=r"element 1\.n: expected an integer for u8"):
+            list(one.sandbox.call("relay", [*given[:1], {"data": b"", "n": "x"}], 3, 1))
+
+
+def test_streams_in_a_stream_count_towards_the_limit_of_handles() -> None:
+    runtime = Aegis(cache=False, pooled=False, timeout="60s", handles=20)
+    text = copier(Stream("u8"), imports=False)
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        assert len(sandbox.call("collect", ([b"x"] for _ in range(10)), 50, 1, 1000)) == 10
+        with pytest.raises(QuotaExceeded):
+            sandbox.call("collect", ([b"x"] for _ in range(1000)), 50, 1, 1000)
