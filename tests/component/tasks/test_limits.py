@@ -1,7 +1,7 @@
 """Limits of a call hold in asynchronous components, however long the calls of an event loop overlap.
 
-``fuel`` and ``host_bytes`` count from the start of the latest call or read, so that a service whose calls always overlap
-does not end, and a single call that exceeds them does.
+``fuel`` and ``host_bytes`` count from the start of the latest call or read, so that a service whose calls always
+overlap does not end, and a single call that exceeds them does.
 """
 
 from __future__ import annotations
@@ -99,11 +99,9 @@ def test_ctrl_c_ends_a_call(waits: bool) -> None:
 
         thread = threading.Thread(target=press)
         thread.start()
+        name, arguments = ("collect", (StreamWriter(), 5, 1, 10)) if waits else ("run", ())
+        begun.set()
         with pytest.raises(KeyboardInterrupt):
-            begun.set()
-            if waits:
-                sandbox.call("collect", StreamWriter(), 5, 1, 10)
-            else:
-                sandbox.call("run")
+            sandbox.call(name, *arguments)
         thread.join()
         assert sandbox.state == "poisoned"
