@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
+from aegis.wit.types import Enum, Flags, Future, List, Option, Record, Result, Stream, Tuple, Variant, WitType
 
 __all__ = [
     "Manner", "TypeSection", "align_of", "case_bytes", "echo_component", "echo_many_component", "echoed_type", "flat",
     "logging_echo_component", "logging_echo_lines", "own_echo_component", "payload_offset", "signature_of", "size_of",
+    "store_flat",
 ]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
@@ -41,7 +42,7 @@ def flat(of: WitType) -> list[str]:
             return ["i32", *_joined([[] if t is None else flat(t) for t in (ok, err)])]
         case Variant():
             return ["i32", *_joined([[] if t is None else flat(t) for _, t in of.cases])]
-        case Flags() | Enum():
+        case Flags() | Enum() | Stream() | Future():
             return ["i32"]
     raise AssertionError(of)
 
@@ -100,6 +101,9 @@ class TypeSection:
                 return self.named(f"(variant {' '.join(cases)})")
             case Enum():
                 return self.named(f"(enum {' '.join(f'{chr(34)}{n}{chr(34)}' for n in of.cases)})")
+            case Stream(element) | Future(element):
+                kind = "stream" if isinstance(of, Stream) else "future"
+                return self.add(f"({kind}{'' if element is None else f' {self.of(element)}'})")
             case Flags():
                 return self.named(f"(flags {' '.join(f'{chr(34)}{n}{chr(34)}' for n in of.names)})")
         raise AssertionError(of)
@@ -114,7 +118,7 @@ def align_of(of: WitType) -> int:
             return 2
         case "s64" | "u64" | "f64":
             return 8
-        case str() | List():
+        case str() | List() | Stream() | Future():
             return 4
         case Flags(names=names):
             return 1 if len(names) <= 8 else 2 if len(names) <= 16 else 4
@@ -158,7 +162,7 @@ def _size(of: WitType) -> int:
     match of:
         case "string" | List():
             return 8
-        case str() | Enum() | Flags():
+        case str() | Enum() | Flags() | Stream() | Future():
             return align_of(of)
     if _cases(of):
         at = payload_offset(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
@@ -219,6 +223,11 @@ def _unjoin(value: str, joined: str, core: str) -> str:
         return value
     as_i32 = value if joined == "i32" else f"(i32.wrap_i64 {value})"
     return {"i32": as_i32, "f32": f"(f32.reinterpret_i32 {as_i32})", "f64": f"(f64.reinterpret_i64 {value})"}[core]
+
+
+def store_flat(of: WitType, values: list[str]) -> list[str]:
+    """Return instructions that store the flat ``values`` of ``of`` at the address in local ``$at``."""
+    return _store(of, values, 0)
 
 
 def own_echo_component(of: WitType) -> str:

@@ -14,6 +14,7 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     Interface,
     List,
     Option,
@@ -21,6 +22,7 @@ from aegis.wit.types import (
     Record,
     Resource,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -140,9 +142,13 @@ class TypeDefinitions:
         return self._made[of]
 
     def function(self, function: Function) -> str:
-        """Return the parameters and the result of a function."""
+        """Return the parameters and the result of a function, after the keyword of an asynchronous one."""
         params = "".join(f' (param "{name}" {self.of(of)})' for name, of in function.params)
-        return params + ("" if function.result is None else f" (result {self.of(function.result)})")
+        return (
+            (" async" if function.is_async else "")
+            + params
+            + ("" if function.result is None else f" (result {self.of(function.result)})")
+        )
 
     def give(self, resource: Resource, reference: str) -> None:
         """Set the reference to a resource that is defined elsewhere."""
@@ -205,6 +211,9 @@ class TypeDefinitions:
                 return self._add(f"(own {self._resource(resource)})")
             case Borrow(resource):
                 return self._add(f"(borrow {self._resource(resource)})")
+            case Stream(element) | Future(element):
+                kind = "stream" if isinstance(of, Stream) else "future"
+                return self._add(f"({kind}{'' if element is None else f' {self.of(element)}'})")
         raise ValueError(f"{of} is not a type that can be defined")
 
     def _field(self, name: str, of: WitType) -> str:

@@ -39,7 +39,7 @@ class Invocation(NamedTuple):
             return cls(target, function, parse_arguments(parsed.arguments, function))
         target, function = _resolved(component, name)
         if len(words) != len(function.params):
-            shown = f"{printable(target)}{show(function).removeprefix('func')}"
+            shown = f"{printable(target)}{show(function).removeprefix('async ').removeprefix('func')}"
             raise CallError(f"{shown} takes {count(len(function.params), 'argument')}, not {len(words)}")
         values = [
             word if of == "string" else parse_value(word, of)

@@ -140,7 +140,7 @@ class Handles:
         """Owned handles to host objects, oldest first: closing the sandbox drops them in reverse order."""
         self.lent: list[HandleEntry] = []
         """Entries lent to calls in progress, innermost call last; an entry appears once for each loan."""
-        self.undo: list[tuple[InstanceState, int, HandleEntry]] = []
+        self.undo: list[tuple[InstanceState, int, Any]] = []
         """Entries added to tables while lowering the current values; removed again if lowering fails."""
         self.moved: list[ResourceHandle] = []
         """Embedder handles whose ownership the current values move into the guest, once lowering succeeds."""
@@ -315,6 +315,10 @@ class Handles:
         """Roll back: lowering failed; remove the values' handles from the tables. The embedder keeps moved handles."""
         while self.undo:
             instance, index, entry = self.undo.pop()
+            if not isinstance(entry, HandleEntry):  # the end of a stream or future
+                self.leave(instance, index)
+                entry.shared.drop()
+                continue
             self.remove(instance, index, entry)
             if entry.task is not None:
                 entry.task[0] -= 1

@@ -129,7 +129,10 @@ class LiftLowerContext:
         """Give the guest the readable end of a stream or future; return the handle's index."""
         plan = self._state.plan
         shared = host_shared(value, of, plan.shape_of(of), plan.host_type(of), self._state)
-        return self.handles.enter(self.instance, CopyEnd(shared, True))
+        end = CopyEnd(shared, True)
+        index = self.handles.enter(self.instance, end)
+        self.handles.undo.append((self.instance, index, end))
+        return index
 
     def lower_own(self, resource: int, value: Any) -> int:
         """Give the guest ownership of a resource; return the handle's index."""

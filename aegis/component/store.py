@@ -25,6 +25,7 @@ __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
+_set_fuel = lib.wasmtime_context_set_fuel
 
 
 class ComponentStore(ModuleStore):
@@ -163,6 +164,12 @@ class ComponentStore(ModuleStore):
         if self.calls_no_python:
             self.watch()
         return bind_turn(self, Style.NESTING if self._calls_python else Style.ALONE)
+
+    def renew_limits(self) -> None:
+        """Give the guest its limits of fuel and host bytes anew, in the middle of a turn: another call begins."""
+        self.door.begin()
+        if self.fuel is not None:
+            _set_fuel(self.context, self.fuel)
 
     def _ended(self) -> None:
         state = getattr(self, "state", None)

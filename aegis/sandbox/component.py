@@ -160,4 +160,6 @@ class SandboxComponent:
     def signature(self, name: Any) -> tuple[str, int]:
         """Return the signature of an export for messages, and the number of its parameters."""
         function = self.function(name)
-        return f"{printable(str(name), 160)}{show(function).removeprefix('func')}", len(function.params)
+        return f"{printable(str(name), 160)}{show(function).removeprefix('async ').removeprefix('func')}", len(
+            function.params
+        )

@@ -2,8 +2,9 @@
 
 While there are any, one guest thread runs the component's scheduler: the turn. A call has the limit ``timeout`` from
 its start; the turn ends at the earliest of these deadlines, because a guest that is stopped in the middle of its code
-cannot be called again. A cancelled call is cancelled in the guest (``task.cancel``); if the guest does not confirm that
-within a second, the turn is cancelled as a whole.
+cannot be called again. The limits ``fuel`` and ``host_bytes`` count anew from the start of each call and read: calls
+that overlap cannot be told apart, and a turn may last for as long as a service does. A cancelled call is cancelled in
+the guest (``task.cancel``); if the guest does not confirm that within a second, the turn is cancelled as a whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
 from aegis.engine.threads.event_loop import supervise_on_loop
-from aegis.errors import AegisError, Cancelled, SandboxStateError
+from aegis.errors import AegisError, CallError, Cancelled, SandboxStateError
 
 if TYPE_CHECKING:
     from aegis.component.store import ComponentStore
@@ -55,6 +56,7 @@ class _AwaitedOperation:
         if self.over:
             return
         self.over = True
+        self.cancel = None
         observing, self.observing = self.observing, None
         if observing is not None:
             with suppress(BaseException):  # it raises the error again
@@ -73,6 +75,10 @@ class _AwaitedOperation:
                 self.future.exception()  # retrieved: the task was cancelled
 
 
+def _dropped(value: Any) -> None:
+    """Drop the result of a call whose task was cancelled."""
+
+
 class ConcurrentTurn:
     """The turn of one store for the tasks of event loops."""
 
@@ -80,11 +86,15 @@ class ConcurrentTurn:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
         self._lock = threading.Lock()
         self._live: dict[_AwaitedOperation, None] = {}
-        self._serving = False
-        self._over: Future[None] = Future()
+        self._queued: list[_AwaitedOperation] = []
+        """Operations for the turn that is about to begin."""
+        self._running = False
+        """Whether the turn has begun, and takes operations by posts."""
+        self._entering = threading.Lock()
+        """Held by the thread of a turn, so that the next turn begins when that has left the guest."""
+        self._serving: asyncio.Task[None] | None = None
+        self._left: Future[None] = Future()
         """Is done when the thread of the latest turn has left the guest."""
-        self._over.set_result(None)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._bound: dict[Any, BoundCallee] = {}
         self._others = len(list(lifted_exports(store.plan.program))) > 1
 
@@ -125,24 +135,38 @@ class ConcurrentTurn:
         early = callee.plan.gives_streams
 
         def resolved(value: Any) -> None:
-            results.append(value)
             if early or value is CANCELLED:
                 self._settle(operation, value)
+            else:
+                results.append(value)
+
+        def ended() -> None:
+            if results:
+                self._settle(operation, results[0])
 
         task = store.state.tasks.begin(callee, lambda: values, resolved, None)
         if task.exited:
-            self._settle(operation, results[0])
-        else:
-            task.on_exit = lambda: self._settle(operation, results[0])
+            ended()
+        elif not operation.over:  # otherwise the task goes on, and must not keep the readers of its result
+            task.on_refused = lambda error: self._settle(operation, None, error)
+            if not early:
+                task.on_exit = ended
 
         def cancel() -> None:
-            if not task.exited:
+            if results:
+                ended()  # it has returned, and goes on by itself
+            elif not task.exited:
                 task.request_cancel(None)
 
         return cancel
 
-    async def perform(self, start: Callable[[Callable[[Any], None]], Callable[[], None]]) -> Any:
-        """Start an operation on the thread that runs the guest, and await its result."""
+    async def perform(
+        self, start: Callable[[Callable[[Any], None]], Callable[[], None]], lost: Callable[[Any], None]
+    ) -> Any:
+        """Start an operation on the thread that runs the guest, and await its result.
+
+        ``lost`` takes a result that came when the task was cancelled.
+        """
 
         def begin(operation: _AwaitedOperation) -> Callable[[], None]:
             cancel = start(lambda value: self._settle(operation, value))
@@ -153,30 +177,37 @@ class ConcurrentTurn:
 
             return give_up
 
-        return await self._perform(begin)
+        return await self._perform(begin, lost)
 
-    async def _perform(self, start: Start) -> Any:
+    async def _perform(self, start: Start, lost: Callable[[Any], None] = _dropped) -> Any:
         run, store = self._alive()
         operation = _AwaitedOperation(start)
         with self._lock:
             self._live[operation] = None
-            if not self._serving:
-                self._serving = True
-                before, self._over = self._over, Future()
-                task = asyncio.ensure_future(self._serve(run, store, before, self._over))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        store.state.tasks.post(lambda: self._started(store, operation))
+            if self._serving is None:
+                self._left = Future()
+                self._serving = asyncio.ensure_future(self._serve(run, store, self._left))
+            running = self._running
+            if not running:
+                self._queued.append(operation)
+        if running:
+            store.state.tasks.post(lambda: self._started(store, operation))
         try:
             return await asyncio.shield(operation.future)
         except asyncio.CancelledError:
-            await self._cancelled(run, store, operation)
+            ending = asyncio.ensure_future(self._cancelled(run, store, operation, lost))
+            while not ending.done():
+                with suppress(asyncio.CancelledError):  # a second cancellation does not free the guest from the first
+                    await asyncio.wait([ending])
+            ending.result()
             raise
         finally:
             if not self._live:  # the sandbox can be closed or called synchronously as soon as the last call returns
-                await asyncio.wait([asyncio.wrap_future(self._over)])
+                await asyncio.wait([asyncio.wrap_future(self._left)])
 
-    async def _cancelled(self, run: Any, store: ComponentStore, operation: _AwaitedOperation) -> None:
+    async def _cancelled(
+        self, run: Any, store: ComponentStore, operation: _AwaitedOperation, lost: Callable[[Any], None]
+    ) -> None:
         """Cancel an operation whose task was cancelled; cancel the turn if the guest does not confirm it."""
         operation.unwanted = True
         store.state.tasks.post(lambda: self._cancel(operation))
@@ -184,28 +215,38 @@ class ConcurrentTurn:
         if waiting:
             run.cancel_now()
             await asyncio.wait([operation.future])
-        if not operation.future.cancelled():
-            operation.future.exception()
+        if not operation.future.cancelled() and operation.future.exception() is None:
+            value = operation.future.result()
+            if value is not None:
+                lost(value)
 
-    async def _serve(self, run: Any, store: ComponentStore, before: Future[None], over: Future[None]) -> None:
-        """Run the scheduler on a guest thread until no operation is left, after the turn before is ``over``."""
+    async def _serve(self, run: Any, store: ComponentStore, left: Future[None]) -> None:
+        """Run the scheduler on a guest thread until no operation is left."""
         try:
-            await asyncio.wrap_future(before)
             await supervise_on_loop(
-                lambda: self._turn(store), run.door, run.cancel_now, run.leave, run.backend.turns
+                lambda: self._turn(store), run.door, lambda: self._stop(run), run.leave, run.backend.turns
             )  # fmt: skip
         except BaseException as error:
-            run.failed("(tasks)", (), error)
+            if self._serving is not asyncio.current_task():
+                raise  # the loop ends, and no operation was left: the turn has ended by itself
+            if self._running or not isinstance(error, asyncio.CancelledError):  # otherwise the turn never began
+                run.failed("(tasks)", (), error)
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
         finally:
-            over.set_result(None)
+            left.set_result(None)
+
+    def _stop(self, run: Any) -> None:
+        """Cancel the turn, unless it ends by itself."""
+        with self._lock:  # so that the turn does not end meanwhile, and the next call is cancelled instead
+            if self._live and self._running:
+                run.cancel_now()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            self._serving = False
-            ended, self._live = list(self._live), {}
+            self._serving, self._running = None, False
+            ended, self._live, self._queued = list(self._live), {}, []
         if isinstance(error, asyncio.CancelledError):
             error = Cancelled("the event loop that ran the guest ended")
         for operation in ended:
@@ -216,17 +257,36 @@ class ConcurrentTurn:
     def _turn(self, store: ComponentStore) -> None:
         turn = store.turn()
         assert turn is not None  # a guest thread may run guests
-        turn(lambda: self._run_tasks(store))
+        ended = False
+
+        def run_tasks() -> None:
+            nonlocal ended
+            self._run_tasks(store)
+            ended = True
+
+        with self._entering:
+            try:
+                turn(run_tasks)
+            except AegisError:
+                if not ended:
+                    raise
+                store.door.stop = None  # it was stopped when no operation was left
 
     def _run_tasks(self, store: ComponentStore) -> None:
         tasks = store.state.tasks
         tasks.may_hear = self._may_hear
+        tasks.catch_up()
+        with self._lock:
+            self._running = True
+            queued, self._queued = self._queued, []
         try:
+            while queued:
+                self._started(store, queued.pop(0))
             while True:
                 tasks.run(self._idle)
                 with self._lock:
                     if not self._live:
-                        self._serving = False
+                        self._serving, self._running = None, False
                         return
         finally:
             tasks.may_hear = _never
@@ -244,14 +304,19 @@ class ConcurrentTurn:
 
     def _started(self, store: ComponentStore, operation: _AwaitedOperation) -> None:
         operation.begun = True
+        if operation.over:
+            return  # its turn has failed before
         if operation.unwanted:
             self._settle(operation, None)
             return
         timeout = store.plan.limits.timeout
         operation.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        store.renew_limits()
         try:
-            operation.cancel = operation.start(operation)
-        except SandboxStateError as error:
+            cancel = operation.start(operation)
+            if not operation.over:  # otherwise a cycle would keep the readers of its result
+                operation.cancel = cancel
+        except (SandboxStateError, CallError) as error:
             self._settle(operation, None, error)
         except AegisError as error:
             if getattr(error, "limit", None) != "tasks":

@@ -65,12 +65,15 @@ class GuestTurns:
             run.failed("(stream)", (), error)
             raise
 
-    async def perform(self, start: Callable[[Callable[[Any], None]], Callable[[], None]]) -> Any:
+    async def perform(
+        self, start: Callable[[Callable[[Any], None]], Callable[[], None]], lost: Callable[[Any], None]
+    ) -> Any:
         """Start an operation on the thread that runs the guest, and await its result.
 
-        ``start`` takes the function for the result, and returns the function that cancels the operation.
+        ``start`` takes the function for the result, and returns the function that cancels the operation. ``lost`` takes
+        a result that came when the task was cancelled.
         """
-        return await self.concurrent().perform(start)
+        return await self.concurrent().perform(start, lost)
 
     async def work_on_loop(self, function: Callable[[], Any]) -> Any:
         """Call ``function``, which calls :meth:`work`, on a guest thread; await its result."""

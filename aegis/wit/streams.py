@@ -23,7 +23,7 @@ else:
 
 __all__ = [
     "ByteSource", "ByteStreamReader", "ElementQueue", "FutureReader", "FutureSource", "FutureWriter", "GuestEnd",
-    "StreamReader", "StreamSource", "StreamWriter",
+    "StreamReader", "StreamSource", "StreamWriter", "check_future", "check_stream",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -49,6 +49,9 @@ class GuestEnd(Protocol):
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
 
+    def put_back(self, elements: Any) -> None:
+        """Have the next read return ``elements``, which were read and not delivered."""
+
     def close(self) -> None:
         """Drop the end: the guest learns at its next write that its elements are not read any more."""
 
@@ -69,8 +72,15 @@ class _EndOwner:
     def detach(self) -> GuestEnd:
         """Give the end to another owner; this object is closed afterwards."""
         end = self.end
+        ahead = self.read_ahead()
         self._end = None
+        if ahead:
+            end.put_back(list(ahead))
         return end
+
+    def read_ahead(self) -> Sequence[Any]:
+        """Return the elements that were read from the guest, and that the application has not got yet."""
+        return ()
 
     def close(self) -> None:
         """Drop the end: the guest learns at its next write that its elements are not read any more.
@@ -130,6 +140,10 @@ class StreamReader(_StreamOwner[T]):
     def __init__(self, end: GuestEnd) -> None:
         super().__init__(end)
         self._ready: deque[T] = deque()
+
+    def read_ahead(self) -> Sequence[T]:
+        """Return the elements that were read from the guest, and that the application has not got yet."""
+        return self._ready
 
     def read(self, count: int = _CHUNK_ELEMENTS) -> list[T]:
         """Return up to ``count`` elements, at least one; ``[]`` at the end of the stream.
@@ -245,7 +259,19 @@ class FutureReader(_EndOwner, Generic[T]):
 
     def then(self, take: Callable[[T], None]) -> None:
         """Pass the value to ``take`` when the guest has written it. For host functions."""
-        self.detach().then(take)
+        if self._values:
+            take(self._values[0])
+        else:
+            self.detach().then(take)
+
+    def read_ahead(self) -> Sequence[T]:
+        """Return the value, if it was read."""
+        return self._values
+
+    def check_open(self) -> None:
+        """Raise ``CallError`` if there is neither a value nor an end to read it from."""
+        if not self._values:
+            self.end  # noqa: B018  # it raises
 
 
 class FutureWriter(Generic[T]):
@@ -268,11 +294,15 @@ class FutureWriter(Generic[T]):
         if take is not None:
             take(value)
 
+    def check_unused(self) -> None:
+        """Raise ``CallError`` if the future was given to a guest."""
+        if self._take is not None:
+            raise CallError("the future was given to a guest already: create another FutureWriter")
+
     def attach(self, take: Callable[[T], None]) -> None:
         """Pass the value to ``take``, now or when it is provided. Raise ``CallError`` for a second call."""
         with self._lock:
-            if self._take is not None:
-                raise CallError("the future was given to a guest already: create another FutureWriter")
+            self.check_unused()
             self._take = take
             values = self._values
         if values:
@@ -346,11 +376,16 @@ class ElementQueue:
 
     # -- the guest's side ----------------------------------------------------------------------
 
-    def attach(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` whenever there may be something to take. Raise ``CallError`` for a second call."""
+    def check_unused(self) -> None:
+        """Raise ``CallError`` if the stream was given to a guest."""
         if self._wake is not None:
             raise CallError("the stream was given to a guest already: create another StreamWriter")
-        self._wake = wake
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` whenever there may be something to take. Raise ``CallError`` for a second call."""
+        with self._lock:
+            self.check_unused()
+            self._wake = wake
 
     def take(self, count: int) -> Any:
         """Return a piece of up to ``count`` elements, ``None`` if there is none yet; raise ``EOFError`` at the end."""
@@ -451,6 +486,34 @@ class StreamWriter(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_stream(value: Any, flat: bool, where: str) -> None:
+    """Raise ``CallError`` for a value that cannot be given as a stream; ``flat``: its elements are bytes.
+
+    ``where`` names the value in the message.
+    """
+    if isinstance(value, _StreamOwner):
+        value.end  # noqa: B018  # it raises if the reader is closed
+    elif isinstance(value, StreamWriter):
+        value.queue.check_unused()
+    elif (
+        isinstance(value, str if flat else (str, bytes)) or not isinstance(value, (Iterable, AsyncIterable))
+    ) and not (hasattr(value, "take") and hasattr(value, "interest")):
+        raise CallError(
+            f"{where}: expected an iterable for the stream, not {type(value).__name__}: "
+            "pass an iterable or asynchronous iterable of its elements, or a StreamWriter"
+        )
+
+
+def check_future(value: Any, where: str) -> None:
+    """Raise ``CallError`` for a reader or writer of a future that cannot be given; other values are checked later."""
+    if isinstance(value, FutureReader):
+        value.check_open()
+    elif isinstance(value, FutureWriter):
+        value.check_unused()
+    elif isinstance(value, _StreamOwner):
+        raise CallError(f"{where}: expected a future, not {type(value).__name__}")
 
 
 def _piece(elements: Any) -> Sequence[Any]:

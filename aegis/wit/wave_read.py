@@ -78,7 +78,7 @@ def parse_arguments(text: str, function: Function) -> list[Any]:
     while len(values) < len(types) and isinstance(types[len(values)], Option):
         values.append(None)
     if len(values) != len(types):
-        shown = show(function).removeprefix("func")
+        shown = show(function).removeprefix("async ").removeprefix("func")
         raise CallError(f"the function takes {count(len(types), 'argument')} {shown}, not {len(values)}")
     return values
 

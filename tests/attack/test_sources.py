@@ -105,6 +105,21 @@ def test_every_interface_of_the_host_can_be_lied_to() -> None:
     assert set(component.imports) >= set(WASI)
 
 
+def test_interfaces_with_asynchronous_functions_and_streams_can_be_lied_to() -> None:
+    from aegis.attack.wat import TypeDefinitions
+    from aegis.wit.types import Function, Future, Stream, Tuple
+
+    of = Tuple((Stream("u8"), Future(None)))
+    types = TypeDefinitions("x")
+    signature = types.function(Function((("x", of),), Stream(of), is_async=True))
+    text = f'(component {" ".join(types.lines)} (import "f" (func{signature})))'
+    world = Aegis(cache=False).load(text_to_binary(text)).imports
+    function = world["f"]
+    assert isinstance(function, Function)
+    assert function.is_async
+    assert isinstance(function.result, Stream)
+
+
 def test_sections_are_put_back_with_their_sizes() -> None:
     data = SEEDS[0][1]
     number, start, end = whole_sections(data)[0]

@@ -20,6 +20,7 @@ from aegis.text import shown, similar_names
 from aegis.wit.flags import BitFlags
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.python_types import nullable
+from aegis.wit.streams import check_future, check_stream
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -112,7 +113,13 @@ def fit(of: WitType, value: Any, where: str) -> Any:
             return _enum(of, value, where)
         case Flags():
             return _flags(of, value, where)
-        case Own() | Borrow() | Stream() | Future():
+        case Stream(element):
+            check_stream(value, element == "u8", where)
+            return value
+        case Future():
+            check_future(value, where)
+            return value
+        case Own() | Borrow():
             return value
 
 

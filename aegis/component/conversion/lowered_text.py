@@ -25,14 +25,19 @@ _LOOP = """for fitted in (False, True):
 """
 
 
-def lowered_text(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
-    """Return the text of the first phase of lowering."""
+def lowered_text(lower: Lower, names: list[str], *, handles: bool, raw: bool, ends: bool = False) -> str:
+    """Return the text of the first phase of lowering.
+
+    ``ends``: the values contain streams or futures, which can be given once, so there is no second try.
+    """
     first = lower.lines
     if not first or raw:
         return "".join(f"{line}\n" for line in first)
     parameters = "".join(f"{name}, " for name in names)
     take_back = "    cx.handles.take_back()\n" if handles else ""
-    if len(first) > _MANY_LINES:
+    if ends:
+        text = f"{parameters}= fit_arguments(function, ({parameters}))\n" + _indented(first, 0)
+    elif len(first) > _MANY_LINES:
         text = _LOOP.format(first=_indented(first, 2), names=parameters, take_back=textwrap.indent(take_back, "    "))
     else:
         text = _CHECKED.format(

@@ -31,7 +31,7 @@ from aegis.component.traps import unaligned
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.errors import CallError
 from aegis.wit.results import as_result
-from aegis.wit.types import Function, List, Result, Tuple, WitType
+from aegis.wit.types import Function, List, Result, Tuple, WitType, has_ends
 
 __all__ = [
     "Elements",
@@ -86,7 +86,7 @@ def lower_arguments(
             slot = lower.flat_value(of, f"a{n}", slot)
     names = [f"a{n}" for n in range(len(types))]
     lower.uses(UNFIT=_UNFIT, CallError=CallError, fit_arguments=fit_arguments, function=function)
-    first = lowered_text(lower, names, handles=any(map(has_handles, types)), raw=raw)
+    first = lowered_text(lower, names, handles=any(map(has_handles, types)), raw=raw, ends=any(map(has_ends, types)))
     unpack = f"{', '.join(names)}, = args\n" if names else ""
     views = "".join(f"v{form} = views[{form!r}]\n" for form in lower.formats)
     body = first + "\n".join(lower.later)
@@ -161,11 +161,13 @@ def lower_result(
         body = head + first + store + "\n"
     else:
         lower.uses(UNFIT=_UNFIT, CallError=CallError, fit=_fitting(of))
-        body = (
-            f"{head}try:\n    try:\n{_indented(first, 2)}    except CallError: raise\n    except UNFIT:\n"
+        tried = (
+            f"    try:\n{_indented(first, 2)}    except CallError: raise\n    except UNFIT:\n"
             f"        cx.handles.take_back()\n        value = fit(value)\n{_indented(first, 2)}"
-            f"except BaseException:\n    cx.handles.take_back()\n    raise\n{store}\n"
         )
+        if has_ends(of):  # streams and futures can be given once, so there is no second try
+            tried = f"    value = fit(value)\n{_indented(first)}"
+        body = f"{head}try:\n{tried}except BaseException:\n    cx.handles.take_back()\n    raise\n{store}\n"
         if has_handles(of):
             body += "cx.handles.lowered()\n"
         else:
@@ -207,17 +209,20 @@ def elements(of: WitType | None, encoding: str, numbers: Numbers, *, raw: bool) 
 
 def _storing(many: List, block: Any, handles: bool, raw: bool) -> Callable[[Any, int, Any], None]:
     size = layout(many.element).size
+    once = not raw and has_ends(many)
 
     def store(cx: Any, at: int, values: Any) -> None:
         door = cx.door
         door.guest_bytes_left = door.guest_bytes_limit
         try:
+            if once:
+                values = fit(many, values, "the elements of the stream")
             try:
                 made = block(cx, values)
             except CallError:
                 raise
             except _UNFIT:
-                if raw:
+                if raw or once:
                     raise
                 if handles:
                     cx.handles.take_back()
@@ -249,6 +254,14 @@ class HostElements:
     def __init__(self, of: WitType | None, numbers: Numbers) -> None:
         self.of, self.numbers = of, numbers
         self._made: dict[str, Elements] = {}
+
+    def fitted(self, values: Any) -> Any:
+        """Return elements of the host as the host gets them: like those of a guest. Raise ``CallError`` if they do not
+        match the type.
+        """
+        if self.of is None:
+            return [None] * len(values)
+        return bytes(values) if self.of == "u8" else fit(List(self.of), values, "the elements of the stream")
 
     def converter(self, encoding: str) -> Elements:
         """Return the converter for memory with strings in ``encoding``."""

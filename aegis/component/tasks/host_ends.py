@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, runtime_checkable
 
+from aegis.component.conversion.coerce import fit
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyBuffer, CopyEnd, CopyResult, CopyState, OnCopy, OnDone
-from aegis.component.tasks.sources import ElementSource
+from aegis.component.tasks.sources import ElementSource, raised_by
 from aegis.component.traps import trap
-from aegis.errors import CallError, HostError
+from aegis.errors import AegisError, CallError, HostError
 from aegis.values import Ended, Interest
 
 __all__ = ["ElementSink", "FlushingSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
@@ -76,12 +77,26 @@ class _SourceBuffer(CopyBuffer):
         return self.values
 
 
-def _pass_on(target: Any, buffer: _SourceBuffer, count: int) -> None:
-    """Copy elements of the host to the buffer of a read."""
+def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None) -> None:
+    """Copy elements of the host to the buffer of a read; ``before``: the number of those that a stream had before."""
     try:
         target.accept(buffer, count)
     except CallError as wrong:
-        raise HostError(f"a stream or future of the host has a wrong element: {wrong}") from None
+        kind = "future of the host has a wrong value" if before is None else "stream of the host has a wrong element"
+        raise HostError(f"a {kind}: {_positioned(wrong, buffer, before)}") from None
+
+
+def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int | None) -> CallError:
+    """Return the error for the first wrong element, with its position in the stream."""
+    of = buffer.typed.of
+    if of is None:
+        return wrong
+    for n, value in enumerate(buffer.values, before or 0):
+        try:
+            fit(of, value, "the value" if before is None else f"element {n}")
+        except CallError as found:
+            return found
+    return wrong
 
 
 class _SourceEnd(ABC):
@@ -126,17 +141,24 @@ class _SourceEnd(ABC):
         return True
 
     def cancel(self) -> None:
-        """Give the buffer back to the guest, or give up because the store is closed."""
+        """Give the buffer back to its reader."""
         self._tasks.forget(self)
         if self.pending is not None:
             self._end(CopyResult.CANCELLED)
 
+    def abandon(self) -> None:
+        """Close the source, because the store is closed."""
+        self.pending = None
+        self.drop()
+
     def drop(self) -> None:
-        """Close the source, because the guest dropped the readable end."""
+        """Close the source, because it has ended or its reader dropped the readable end; end a pending read."""
         self._tasks.forget(self)
         if not self._closed:
             self._closed = True
             self._close()
+        if self.pending is not None:
+            self._end(CopyResult.DROPPED)
 
     @abstractmethod
     def _close(self) -> None:
@@ -148,7 +170,7 @@ class SourceStream(_SourceEnd):
 
     def __init__(self, source: ElementSource, element: Hashable, typed: HostElements, tasks: Any) -> None:
         super().__init__(element, typed, tasks)
-        self._source = source
+        self._source, self._passed = source, 0
         tasks.keep(self)
 
     def _advance(self) -> bool:
@@ -161,10 +183,11 @@ class SourceStream(_SourceEnd):
             values = self._source.take(min(target.remain(), _MAX_COPY_ELEMENTS))
         except Ended:
             self.drop()
-            return self._end(CopyResult.DROPPED)
+            return True
         if values is None:
             return False
-        _pass_on(target, _SourceBuffer(self._typed, values), len(values))
+        _pass_on(target, _SourceBuffer(self._typed, values), len(values), self._passed)
+        self._passed += len(values)
         return self._end(CopyResult.COMPLETED)
 
     def ready(self) -> bool:
@@ -189,6 +212,7 @@ class SourceFuture(_SourceEnd):
         super().__init__(element, typed, tasks)
         self._values: tuple[Any, ...] = ()
         self._later: Any = None
+        tasks.keep(self)
         self.promised = False
         """Whether only other operations of the host lead to the value: waiting for it alone is then a deadlock."""
 
@@ -222,11 +246,18 @@ class SourceFuture(_SourceEnd):
             if self._later is None or not self._later.ready():
                 return False
             later, self._later = self._later, None
-            self._values = (later.result(),)
-        _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1)
+            try:
+                self._values = (later.result(),)
+            except AegisError:
+                raise
+            except BaseException as error:
+                raise raised_by("a future of the host", error) from error
+        _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1, None)
+        self._tasks.release(self)
         return self._end(CopyResult.COMPLETED)
 
     def _close(self) -> None:
+        self._tasks.release(self)
         self._values = ()
         if self._later is not None:
             self._later.cancel()
@@ -243,8 +274,9 @@ class SinkBuffer(CopyBuffer):
 
     def accept(self, source: Any, count: int) -> None:
         """Pass ``count`` elements from the buffer of a write to the sink."""
+        values = source.take(count, self.typed)
         self.progress += count
-        self.give(source.take(count, self.typed))
+        self.give(self.typed.fitted(values) if source.owner is None else values)
 
 
 class HostPump:
@@ -315,7 +347,10 @@ class HostPump:
             self._begin()
 
     def cancel(self) -> None:
-        """Give up, because the store is closed."""
+        """Wait for no more room: :meth:`abandon` follows."""
+
+    def abandon(self) -> None:
+        """Close the sink, because the store is closed."""
         self._over = True
         if not self._closed:
             self._closed = True

@@ -8,8 +8,7 @@ from typing import Any
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import ElementSink, HostPump, SinkBuffer, SourceFuture, SourceStream
-from aegis.component.tasks.sources import source_of
-from aegis.engine.threads.await_result import awaited_later
+from aegis.component.tasks.sources import ReadOn, later_of, source_of
 from aegis.errors import CallError
 from aegis.values import Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
@@ -22,15 +21,33 @@ class GuestReadableEnd:
     """The readable end of a guest's stream or future; a :class:`~aegis.wit.streams.GuestEnd`."""
 
     def __init__(self, shared: Any, typed: HostElements, state: Any) -> None:
-        self._shared, self._typed, self.state = shared, typed, state
+        self._shared, self.typed, self.state = shared, typed, state
+        self._reading = False
+        self._unread: Any = ()
+        """Elements that were read for a task that was cancelled before it got them, or for an earlier owner."""
 
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
-        return self._work().work(lambda: self._taken(count))
+        return self._taken_again(count) if self._unread else self._work().work(lambda: self._taken(count))
 
     async def atake(self, count: int) -> Any:
-        """Like :meth:`take`, while the event loop runs other tasks."""
-        return await self._work().perform(lambda done: self.start(count, done))
+        """Like :meth:`take`, while the event loop runs other tasks. A cancelled task loses no elements."""
+        self._live()
+        if self._unread:
+            return self._taken_again(count)
+        self._reading = True
+        try:
+            return await self._work().perform(lambda done: self._start(self._shared, count, done), self.put_back)
+        finally:
+            self._reading = False
+
+    def put_back(self, elements: Any) -> None:
+        """Have the next read return ``elements``, which were read and not delivered."""
+        self._unread = elements + self._unread if self._unread else elements
+
+    def _taken_again(self, count: int) -> Any:
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
 
     def _work(self) -> Any:
         outside = self.state.outside
@@ -40,6 +57,7 @@ class GuestReadableEnd:
 
     def _taken(self, count: int) -> Any:
         found: list[Any] = []
+        self.state.tasks.catch_up()
         self.start(count, found.append)
         self.state.tasks.run_or_block(lambda: bool(found))
         return found[0]
@@ -49,8 +67,14 @@ class GuestReadableEnd:
 
         Call this on the thread that runs the guest.
         """
-        shared, over = self._live(), False
+        return self._start(self._live(), count, done)
+
+    def _start(self, shared: Any, count: int, done: Callable[[Any], None]) -> Callable[[], None]:
+        over = False
         found: list[Any] = []
+        if shared is None:  # closed before the read began
+            done(None)
+            return lambda: None
 
         def finish(result: CopyResult) -> None:
             nonlocal over
@@ -67,7 +91,7 @@ class GuestReadableEnd:
             finish(CopyResult.COMPLETED)
 
         def begin() -> None:
-            shared.read(SinkBuffer(self._typed, count, found.append), partly, finish)
+            shared.read(SinkBuffer(self.typed, count, found.append), partly, finish)
 
         def cancel() -> None:
             nonlocal over
@@ -80,21 +104,39 @@ class GuestReadableEnd:
 
     def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> HostPump:
         """Pass all elements to ``sink``, as the guest writes them; then call ``ended``."""
-        return HostPump(self.release(), sink, self._typed, self.state.tasks, ended)
+        return HostPump(self.release(), sink, self.typed, self.state.tasks, ended)
 
     def then(self, take: Callable[[Any], None]) -> None:
         """Pass the value of a future to ``take`` when the guest has written it."""
+        if self._unread:
+            take(self._unread[0])
+            return
         self.start(1, lambda values: None if values is None else take(values[0]))
+
+    def check_free(self) -> None:
+        """Raise ``CallError`` if the end was passed on or closed, or is being read."""
+        self._live()
 
     def _live(self) -> Any:
         if self._shared is None:
             raise CallError("the stream or future was passed on already, or closed: read it before")
+        if self._reading:
+            raise CallError("another task reads the stream or future: use it in one task at a time")
         return self._shared
 
     def release(self) -> Any:
         """Return what both ends share, for another owner of this end."""
         shared, self._shared = self._live(), None
-        return shared
+        unread, self._unread = self._unread, ()
+        if not unread:
+            return shared
+        tasks = self.state.tasks
+        if shared.is_future:
+            made = SourceFuture(shared.element, self.typed, tasks)
+            made.set(unread[0])
+            return made
+        source = ReadOn(unread, GuestReadableEnd(shared, self.typed, self.state), self.state.door.wake)
+        return SourceStream(source, shared.element, self.typed, tasks)
 
     def close(self) -> None:
         """Drop the end, from any thread: the guest learns of it when it runs next."""
@@ -114,23 +156,30 @@ def host_reader(shared: Any, of: Any, typed: HostElements, state: Any) -> Any:
 def host_shared(value: Any, of: Any, shape: Hashable, typed: HostElements, state: Any) -> Any:
     """Return what the guest's end of a stream or future shares with the host's ``value``."""
     if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
+        if isinstance(value, FutureReader) and value.read_ahead():
+            made = SourceFuture(shape, typed, state.tasks)
+            made.set(value.read_ahead()[0])
+            return made
         end = value.end
         if isinstance(end, GuestReadableEnd) and end.state is state:
+            end.check_free()
             value.detach()
             return end.release()
     tasks, door = state.tasks, state.door
     if not isinstance(of, Future):
         return SourceStream(source_of(value, of.element, door), shape, typed, tasks)
+    awaited = not isinstance(value, (FutureWriter, Promise)) and hasattr(type(value), "__await__")
+    later = later_of(door, value, "a future of the host") if awaited else None
     made = SourceFuture(shape, typed, tasks)
-    if isinstance(value, Promise):
+    if later is not None:
+        made.set_later(later)
+    elif isinstance(value, Promise):
         made.promised = True
         value.attach(made.set, tasks.expect)
     elif isinstance(value, FutureWriter):
         value.attach(made.set)
     elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
         made.set_later(value)
-    elif hasattr(type(value), "__await__"):
-        made.set_later(awaited_later(door, value, "a future of the host"))
     else:
         made.set(value)
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -15,7 +16,7 @@ from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.operations import Operation
 from aegis.component.tasks.task import CANCELLED, Task, TaskState
 from aegis.component.traps import cannot_enter, trap
-from aegis.errors import QuotaExceeded
+from aegis.errors import CallError, QuotaExceeded
 from aegis.limits import exceeded
 
 __all__ = ["Scheduler"]
@@ -60,7 +61,11 @@ class Scheduler:
         entering = self._entering(callee.lifted.instance, caller)
         if not self._enter(entering):
             raise cannot_enter()
-        task.enter()
+        try:
+            task.enter()
+        except CallError:  # the arguments of the host do not match: the guest has not run
+            self._leave(entering)
+            raise
         self._leave(entering)
         return task
 
@@ -125,6 +130,18 @@ class Scheduler:
         if posted:
             self._posts.popleft()()
         return self._step(None) or posted
+
+    def catch_up(self) -> None:
+        """Continue each task that became ready when the turn before had its result; not in the middle of a call.
+
+        Otherwise tasks that have little left to do after their result would add up.
+        """
+        if self.current is None:
+            for _ in range(len(self._posts)):
+                self._posts.popleft()()
+            for _ in range(len(self.ready)):
+                if not self._step(None):
+                    break
 
     def run_or_block(self, until: Callable[[], bool]) -> None:
         """Like :meth:`run`, also within a host function: then the task that called it waits."""
@@ -264,7 +281,8 @@ class Scheduler:
         """
         if len(args) != len(callee.plan.function.params):
             raise TypeError
-        self.give_turn()
+        if self.ready or self._posts:
+            self.catch_up()
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
         self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))
@@ -279,5 +297,6 @@ class Scheduler:
             operation.cancel()
         while self._kept:
             end, _ = self._kept.popitem()
-            end.cancel()
+            with suppress(Exception):  # of the application's iterator, as of the destructors of its objects
+                end.abandon()
         self.ready.clear()

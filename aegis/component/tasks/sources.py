@@ -6,7 +6,8 @@ is. Its exceptions are those of a host function.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from aegis.engine.threads.await_result import awaited_later
@@ -14,12 +15,15 @@ from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import AegisError, CallError, HostError
 from aegis.text import printable
 from aegis.values import Ended, Interest
-from aegis.wit.streams import ElementQueue, StreamWriter
+from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 
-__all__ = ["ElementSource", "source_of"]
+__all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of"]
 
+_STREAM = "a stream of the host"
 _CHUNK_BYTES = 65536
 """Bytes that one read of a file returns, and that an asynchronous iterable of bytes is read ahead of the guest."""
+_MAX_TAKE_SECONDS = 0.01
+"""The guest gets the elements of a slow iterator piece by piece, and its deadline is checked in between."""
 _MAX_AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
 
@@ -40,14 +44,28 @@ class ElementSource(Protocol):
         """Release what the source holds: the guest reads no more."""
 
 
-def _raised(error: BaseException) -> HostError:
-    """Return the error for an exception of the application's iterator."""
-    return HostError(f"a stream of the host raised {type(error).__name__}: {printable(str(error))}")
+def raised_by(giver: str, error: BaseException) -> HostError:
+    """Return the error for an exception of the application's iterator or awaitable."""
+    raised = HostError(f"{giver} raised {type(error).__name__}: {printable(str(error))}")
+    raised.__cause__ = error
+    return raised
+
+
+def later_of(door: Any, awaitable: Any, giver: str) -> Any:
+    """Start to await ``awaitable``; return the operation. Raise ``CallError`` in a synchronous call: it has no loop."""
+    try:
+        return awaited_later(door, awaitable, giver)
+    except HostError:
+        raise CallError(
+            f"{giver} is asynchronous, but the guest was called synchronously: "
+            "call the guest with `await sandbox.acall(…)`"
+        ) from None
 
 
 def _bytes_of(piece: Any) -> memoryview:
     try:
-        return memoryview(piece).cast("B")
+        view = memoryview(piece)
+        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     except TypeError:
         raise HostError(
             f"a stream of the host has a wrong element: expected bytes for stream<u8>, not {type(piece).__name__}"
@@ -61,16 +79,18 @@ class _Iterated:
         self._values: Iterator[Any] = iter(values)
 
     def take(self, count: int) -> list[Any]:
+        """Return elements; of an iterator that takes time, those that it returned within some milliseconds."""
         found: list[Any] = []
+        until = monotonic() + _MAX_TAKE_SECONDS
         try:
             for value in self._values:
                 found.append(value)
-                if len(found) == count:
+                if len(found) == count or monotonic() > until:
                     break
         except AegisError:
             raise
         except Exception as error:
-            raise _raised(error) from error
+            raise raised_by(_STREAM, error) from error
         if not found:
             raise Ended
         return found
@@ -101,7 +121,7 @@ class _Pieces:
             except AegisError:
                 raise
             except Exception as error:
-                raise _raised(error) from error
+                raise raised_by(_STREAM, error) from error
             self._rest = _bytes_of(piece)
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
@@ -120,7 +140,12 @@ class _Pieces:
 def _close(values: Any) -> None:
     """Close a generator, whose ``finally`` blocks run now; other iterators are the application's."""
     if hasattr(values, "throw"):
-        values.close()
+        try:
+            values.close()
+        except AegisError:
+            raise
+        except Exception as error:
+            raise raised_by(_STREAM, error) from error
 
 
 class _Queued:
@@ -138,7 +163,7 @@ class _Queued:
         except AegisError:
             raise
         except Exception as error:
-            raise _raised(error) from error
+            raise raised_by(_STREAM, error) from error
         return piece if piece is None or not self._flat else _bytes_of(piece)
 
     def ready(self) -> bool:
@@ -158,7 +183,7 @@ class _AsyncIterated:
     def __init__(self, values: AsyncIterable[Any], flat: bool, door: Any) -> None:
         queue = ElementQueue(_CHUNK_BYTES if flat else _MAX_AHEAD_ELEMENTS)
         self._queued = _Queued(queue, flat, door.wake)
-        self._feeding = awaited_later(door, _feed(values, queue, flat), "a stream of the host")
+        self._feeding = later_of(door, _feed(values, queue, flat), _STREAM)
         self.take, self.ready, self.interest = self._queued.take, self._queued.ready, self._queued.interest
 
     def close(self) -> None:
@@ -171,16 +196,63 @@ async def _feed(values: AsyncIterable[Any], queue: ElementQueue, flat: bool) -> 
     try:
         async for value in iterator:
             await queue.aput(bytes(_bytes_of(value)) if flat else (value,))
-    except BrokenPipeError:
+    except BaseException as error:
         if not queue.dropped:
+            queue.finish(error if isinstance(error, AegisError) else raised_by(_STREAM, error))
+        if not isinstance(error, Exception):
             raise
-    except Exception as error:
-        queue.finish(error)
     finally:
         queue.finish()
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+
+
+class ReadOn:
+    """The elements that a reader has read ahead, and then those that are left in the guest's stream."""
+
+    def __init__(self, values: Sequence[Any], end: Any, wake: Callable[[], None]) -> None:
+        self._values, self._end, self._wake = list(values), end, wake
+        self._cancel: Callable[[], None] | None = None
+        self._over = False
+
+    def take(self, count: int) -> Any:
+        if not self.ready():
+            return None
+        if not self._values:
+            raise Ended
+        taken, self._values = self._values[:count], self._values[count:]
+        return taken
+
+    def ready(self) -> bool:
+        """Return whether there are elements or the stream has ended; otherwise read, if no read is under way."""
+        if not self._values and not self._over and self._cancel is None:
+            self._cancel = _nothing
+            cancel = self._end.start(_MAX_AHEAD_ELEMENTS, self._got)
+            if self._cancel is not None:  # the elements were not there yet
+                self._cancel = cancel
+        return bool(self._values) or self._over
+
+    def _got(self, values: Sequence[Any] | None) -> None:
+        self._cancel = None
+        if values is None:
+            self._over = True
+        else:
+            self._values += values
+        self._wake()
+
+    def interest(self) -> Interest:
+        return Interest()
+
+    def close(self) -> None:
+        cancel, self._cancel = self._cancel, _nothing
+        if cancel is not None:
+            cancel()
+        self._end.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def source_of(value: Any, element: Any, door: Any) -> ElementSource:
@@ -189,6 +261,7 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     Raise ``CallError`` for an object that is no stream.
     """
     flat = element == "u8"
+    check_stream(value, flat, _STREAM)
     if hasattr(value, "take") and hasattr(value, "interest"):
         return value  # type: ignore[no-any-return]
     if isinstance(value, StreamWriter):
@@ -201,7 +274,4 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
         return _Pieces(iter(lambda: value.read(_CHUNK_BYTES), b""))
     if (isinstance(value, Iterable) and not isinstance(value, (str, bytes))) or (flat and isinstance(value, Iterable)):
         return (_Pieces if flat else _Iterated)(value)
-    raise CallError(
-        f"expected an iterable for the stream, not {type(value).__name__}: "
-        "pass an iterable or asynchronous iterable of its elements, or a StreamWriter"
-    )
+    raise AssertionError(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.component.tasks.waitables import Event, EventCode, WaitableSet
 from aegis.component.traps import trap
 from aegis.engine.call.caller import room_inside
+from aegis.errors import CallError
 
 if TYPE_CHECKING:
     from aegis.component.tasks.callee import BoundCallee
@@ -53,12 +54,17 @@ class _Runner(Protocol):
     def proceed_now(self, task: Task, caller: int | None) -> None: ...
 
 
+def _over(*_: Any) -> Any:
+    """Take the place of a function that was called."""
+    raise AssertionError
+
+
 class Task:
     """One call. ``on_start`` returns the arguments; ``on_resolve`` takes the result, or :data:`CANCELLED`."""
 
     __slots__ = (
-        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_exit", "on_resolve",
-        "on_start", "queued", "scheduler", "state", "storage",
+        "_waits", "borrows", "callee", "cancellable", "cancelled", "exited", "instance", "on_exit", "on_refused",
+        "on_resolve", "on_start", "queued", "scheduler", "state", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +75,8 @@ class Task:
         self.on_start, self.on_resolve = on_start, on_resolve
         self.on_exit: Callable[[], None] | None = None
         """Called when no code of the task runs any more, which may be after its result."""
+        self.on_refused: Callable[[CallError], None] | None = None
+        """Called instead of the guest's code when the host's arguments do not match; without it the error is raised."""
         self.state = TaskState.INITIAL
         self.borrows = [0]
         """The number of borrowed handles that the task still has, shared with their entries."""
@@ -100,7 +108,13 @@ class Task:
         self.cancellable = False
         before, self.scheduler.current = self.scheduler.current, self
         self.state = TaskState.STARTED
-        callee.lower(self, self.on_start())
+        try:
+            start, self.on_start = self.on_start, _over  # the arguments may hold streams: they need not last
+            callee.lower(self, start())
+        except CallError as wrong:
+            self._refused(wrong, before)
+            return
+        self.on_refused = None
         packed = callee.start()
         if not callee.lifted.options.is_async:
             self.resolve(callee.lift_result())
@@ -111,6 +125,16 @@ class Task:
         else:
             self._returned(packed)
         self.scheduler.current = before
+
+    def _refused(self, wrong: CallError, before: Task | None) -> None:
+        """End the task before its code runs: the host's arguments do not match the types."""
+        self.scheduler.current = before
+        self.exited = True
+        self.instance.release(self)
+        self.scheduler.ended(self)
+        if self.on_refused is None:
+            raise wrong
+        self.on_refused(wrong)
 
     def _call_back(self, event: Event) -> None:
         room_inside()
@@ -203,15 +227,18 @@ class Task:
         if self.state is TaskState.RESOLVED:
             raise trap("a task returned twice")
         self._check_borrows()
-        self.on_resolve(result)
-        self.state = TaskState.RESOLVED
+        self._pass_on(result)
 
     def cancel(self) -> None:
         """Confirm the cancellation (``Task.cancel``)."""
         if self.state is not TaskState.CANCEL_DELIVERED:
             raise trap("a task confirmed a cancellation that was not requested")
         self._check_borrows()
-        self.on_resolve(CANCELLED)
+        self._pass_on(CANCELLED)
+
+    def _pass_on(self, result: Any) -> None:
+        resolve, self.on_resolve = self.on_resolve, _over  # the caller may drop a stream in it while the task goes on
+        resolve(result)
         self.state = TaskState.RESOLVED
 
     def _check_borrows(self) -> None:

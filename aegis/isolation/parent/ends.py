@@ -92,9 +92,18 @@ class WorkerEnd:
     def __init__(self, table: EndTable, number: int, unpack: Callable[[Any], Any]) -> None:
         self.table, self.number, self._unpack = table, number, unpack
         self._over = False
+        self._unread: Any = None
+        """Elements that were read and not delivered."""
+
+    def put_back(self, elements: Any) -> None:
+        """Have the next read return ``elements``, which were read and not delivered."""
+        self._unread = elements + self._unread if self._unread else elements
 
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
+        if self._unread:
+            taken, self._unread = self._unread[:count], self._unread[count:]
+            return taken
         if self._over:
             return None
         return self.table.turns().work(lambda: self._taken(count))
