@@ -157,7 +157,7 @@ def test_wrong_arguments_leave_the_guest_usable(sandbox: aegis.Sandbox) -> None:
 
 
 def test_a_wrong_element_ends_the_run_and_is_named(sandbox: aegis.Sandbox) -> None:
-    with pytest.raises(HostError, match=r"wrong element.*\[1\].*u32"):
+    with pytest.raises(HostError, match=r"wrong element.*\b1\b.*u32"):
         sandbox.call(FILTERS + "sum", [1, "two"])
     assert sandbox.state == "poisoned"
 
@@ -251,7 +251,7 @@ def test_a_stream_that_the_guest_drops_stops_its_writer(sandbox: aegis.Sandbox) 
 
 
 def test_a_coroutine_needs_an_event_loop(sandbox: aegis.Sandbox) -> None:
-    with pytest.raises(HostError, match=r"await sandbox\.acall"):
+    with pytest.raises(CallError, match=r"await sandbox\.acall"):
         sandbox.call(FILTERS + "sum", later([1]))
 
 
