@@ -17,6 +17,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
+# The code of all large guests, in each configuration that the tests use, exceeds the default size of the user's cache:
+# then each run would compile for minutes the code that the previous run compiled. Child processes inherit this.
+os.environ.setdefault("AEGIS_CACHE_SIZE", "4GiB")
+
 PROFILE = "aegis"
 FEWEST_EXAMPLES = 20
 IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
