@@ -19,7 +19,7 @@ from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
 # The code of all large guests, in each configuration that the tests use, exceeds the default size of the user's cache:
 # then each run would compile for minutes the code that the previous run compiled. Child processes inherit this.
-os.environ.setdefault("AEGIS_CACHE_SIZE", "4GiB")
+os.environ.setdefault("AEGIS_CACHE_SIZE", "none")
 
 PROFILE = "aegis"
 FEWEST_EXAMPLES = 20
