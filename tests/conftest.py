@@ -1,4 +1,4 @@
-"""Settings for all tests: default signal dispositions, and property tests that do not depend on the machine's load.
+"""Settings for all tests: default signals, a cache of their own, and property tests that ignore the machine's load.
 
 Environment: ``CI`` makes property tests deterministic. ``AEGIS_EXAMPLES=10`` runs ten times as many examples, and
 ``AEGIS_EXAMPLES=0.5``, the default of ``scripts/test``, half of them.
@@ -19,7 +19,22 @@ from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
 PROFILE = "aegis"
 FEWEST_EXAMPLES = 20
+CACHE = "aegis-tests"
+"""The folder of the cache of compiled code, beside that of the user."""
 IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
+
+
+def keep_compiled_code() -> None:
+    """Use a cache of compiled code for tests alone, without a limit of its size, in this process and its children.
+
+    The code of the large guests, in all configurations that the tests use, exceeds the default size of a cache. In the
+    user's own, each run would compile for minutes the code that the previous run, or another checkout, displaced.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(base) and os.path.basename(base) != CACHE:  # workers of pytest-xdist inherit it
+        os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(base, "zig"))
+        os.environ["XDG_CACHE_HOME"] = os.path.join(base, CACHE)
+    os.environ.setdefault("AEGIS_CACHE_SIZE", "none")
 
 
 def _deterministic() -> bool:
@@ -56,6 +71,7 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     pass
 
 
+keep_compiled_code()
 if os.name == "posix":
     restore_signals()
 

@@ -1,13 +1,16 @@
 """The architecture as a table: which room may import which, who has ambient authority, how large a module may be.
 
-The test walks the syntax trees of aegis/, including function bodies and type-checking blocks, so no import escapes it.
+The tests walk the syntax trees of aegis/, including function bodies and type-checking blocks, so no import escapes
+them. Each test holds one rule in all modules and lists every violation: a test per rule and module would be thousands
+of tests whose collection and reports cost more than the rules.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -135,12 +138,13 @@ LINES = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A source file: its dotted name, room, floor and syntax tree."""
+    """A source file: its dotted name, room, floor, syntax tree, and all nodes of the tree."""
 
     name: str
     path: str
     text: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
     room: str
     floor: int
 
@@ -155,27 +159,47 @@ def place(name: str) -> tuple[str, int]:
     raise AssertionError(f"{name} has no room: give it a place in FLOORS")
 
 
-def load() -> dict[str, Module]:
-    """Return every module of the package by its dotted name."""
-    modules = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        room, floor = place(name)
-        text = path.read_text(encoding="utf-8")
-        modules[name] = Module(
-            name=name,
-            path=path.relative_to(PACKAGE).as_posix(),
-            text=text,
-            tree=ast.parse(text),
-            room=room,
-            floor=floor,
-        )
-    return modules
+def dotted(path: Path) -> str:
+    """Return the dotted name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = load()
-every_module = pytest.mark.parametrize("module", MODULES.values(), ids=lambda m: m.name)
+FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+"""Every module of the package."""
+
+
+def parsed(name: str, path: str, text: str) -> Module:
+    """Return the module with this source."""
+    room, floor = place(name)
+    tree = ast.parse(text)
+    return Module(name=name, path=path, text=text, tree=tree, nodes=tuple(ast.walk(tree)), room=room, floor=floor)
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    """Return every module of the package."""
+    return tuple(
+        parsed(name, path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8"))
+        for name, path in FILES.items()
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_trees_are_released() -> Iterator[None]:
+    """Release the syntax trees after the last test: half a million nodes would slow each garbage collection."""
+    yield
+    modules.cache_clear()
+
+
+def violations(rule: Callable[[Module], Iterator[str]]) -> list[str]:
+    """Return all violations of a rule, each with the path of its module."""
+    return [f"{module.path}:{found}" for module in modules() for found in rule(module)]
+
+
+def line_of(node: ast.AST) -> int:
+    """Return the line of a node; 0 for those without one, such as the module itself."""
+    return int(getattr(node, "lineno", 0))
 
 
 def imported(node: ast.AST, module: Module) -> list[str]:
@@ -191,7 +215,7 @@ def imported(node: ast.AST, module: Module) -> list[str]:
 def within(name: str) -> str | None:
     """Return the module of the package that ``name`` is, or is a member of."""
     while name:
-        if name in MODULES:
+        if name in FILES:
             return name
         name = name.rpartition(".")[0]
     return None
@@ -202,60 +226,75 @@ def test_the_package_root_holds_the_modules_that_every_room_needs() -> None:
 
 
 def test_the_rooms_are_not_empty() -> None:
-    found = {module.room for module in MODULES.values()}
+    found = {module.room for module in modules()}
     assert found == {room for rooms in FLOORS for room in rooms}
 
 
-@every_module
-def test_imports_go_down(module: Module) -> None:
-    for node in ast.walk(module.tree):
+def imports_that_go_up(module: Module) -> Iterator[str]:
+    """Yield imports from a higher floor, or from another room of the same floor."""
+    for node in module.nodes:
         for name in imported(node, module):
             target = within(name)
             if target is None:
                 continue
-            other = MODULES[target]
-            allowed = other.floor < module.floor or other.room == module.room
-            assert allowed, (
-                f"{module.path}:{node.lineno}: {module.room} imports {target} of {other.room}"  # type: ignore[attr-defined]
-            )
+            room, floor = place(target)
+            if floor >= module.floor and room != module.room:
+                yield f"{line_of(node)}: {module.room} imports {target} of {room}"
 
 
-@every_module
-def test_only_the_engine_knows_wasmtime(module: Module) -> None:
+def test_imports_go_down() -> None:
+    assert violations(imports_that_go_up) == []
+
+
+def uses_of_wasmtime(module: Module) -> Iterator[str]:
+    """Yield imports of wasmtime, and calls that load it, outside the engine."""
     if module.room == "engine":
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         for name in imported(node, module):
-            assert name.split(".")[0] != "wasmtime", f"{module.path}: imports {name}"
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__", "CDLL")):
-            assert "wasmtime" not in ast.unparse(node), f"{module.path}:{node.lineno}: loads wasmtime"
+            if name.split(".")[0] == "wasmtime":
+                yield f"{line_of(node)}: imports {name}"
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(("import_module", "__import__", "CDLL"))
+            and "wasmtime" in ast.unparse(node)
+        ):
+            yield f"{line_of(node)}: loads wasmtime"
+
+
+def test_only_the_engine_knows_wasmtime() -> None:
+    assert violations(uses_of_wasmtime) == []
 
 
 def test_ctypes_is_for_those_who_need_it() -> None:
     users = {
         module.room
-        for module in MODULES.values()
-        for node in ast.walk(module.tree)
+        for module in modules()
+        for node in module.nodes
         for name in imported(node, module)
         if name.split(".")[0] in ("ctypes", "_ctypes")
     }
     assert users <= {"component", "engine", "host", "isolation"}
 
 
-@every_module
-def test_no_address_of_a_buffer_outlives_it(module: Module) -> None:
-    """An address as an integer does not keep its buffer alive; ``pointer_into``, ``byref`` and ``from_buffer`` do."""
-    for node in ast.walk(module.tree):
+def addresses_as_integers(module: Module) -> Iterator[str]:
+    """Yield uses of ``addressof``."""
+    for node in module.nodes:
         named = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
         if named == "addressof" or any(name.endswith(".addressof") for name in imported(node, module)):
-            pytest.fail(f"{module.path}:{node.lineno}: pass the buffer with pointer_into()")  # type: ignore[attr-defined]
+            yield f"{line_of(node)}: pass the buffer with pointer_into()"
+
+
+def test_no_address_of_a_buffer_outlives_it() -> None:
+    """An address as an integer does not keep its buffer alive; ``pointer_into``, ``byref`` and ``from_buffer`` do."""
+    assert violations(addresses_as_integers) == []
 
 
 def test_no_module_waits_for_itself() -> None:
     """Imports inside functions and for type checkers count: moving an import there hides a circle, but keeps it."""
     graph = {}
-    for module in MODULES.values():
-        targets = {within(name) for node in ast.walk(module.tree) for name in imported(node, module)}
+    for module in modules():
+        targets = {within(name) for node in module.nodes for name in imported(node, module)}
         graph[module.name] = {t for t in targets if t and t != module.name and not module.name.startswith(t + ".")}
     try:
         tuple(TopologicalSorter(graph).static_order())
@@ -263,42 +302,58 @@ def test_no_module_waits_for_itself() -> None:
         pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
 
 
-@every_module
-def test_a_module_can_be_read_in_one_sitting(module: Module) -> None:
-    if module.room == "bindings":
-        return  # generated, and as long as its interface
+def excessive_length(module: Module) -> Iterator[str]:
+    """Yield the length of a module with too many lines, unless it is generated: as long as its interface."""
     lines = module.text.count("\n")
-    assert lines <= LINES, f"{module.path} has {lines} lines: split it along what changes together"
+    if lines > LINES and module.room != "bindings":
+        yield f" {lines} lines: split it along what changes together"
 
 
-@every_module
-def test_nothing_is_left_undone(module: Module) -> None:
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    assert violations(excessive_length) == []
+
+
+def work_left_undone(module: Module) -> Iterator[str]:
+    """Yield words that mark unfinished code."""
     for word in ("TODO", "FIXME", "XXX", "HACK", "NotImplementedError"):
-        assert word not in module.text, f"{module.path} has {word}: do it, or open an issue"
+        if word in module.text:
+            yield f" {word}: do it, or open an issue"
 
 
-@every_module
-def test_a_module_says_what_it_is_for(module: Module) -> None:
-    assert ast.get_docstring(module.tree), f"{module.path} has no docstring"
-    if any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in ast.walk(module.tree)):
-        assert "from __future__ import annotations" in module.text
+def test_nothing_is_left_undone() -> None:
+    assert violations(work_left_undone) == []
+
+
+def missing_head(module: Module) -> Iterator[str]:
+    """Yield a missing docstring, and a missing import of annotations in a module that has some."""
+    if not ast.get_docstring(module.tree):
+        yield " no docstring"
+    if (
+        any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in module.nodes)
+        and "from __future__ import annotations" not in module.text
+    ):
+        yield " no import of annotations"
+
+
+def test_a_module_says_what_it_is_for() -> None:
+    assert violations(missing_head) == []
 
 
 def ambient(module: Module) -> Iterator[tuple[str, int]]:
     """Yield each use of ambient authority, with its line."""
     aliases = {}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         for name in imported(node, module):
             owner, _, last = name.rpartition(".")
             if any(name == a or name.startswith(a + ".") for a in AMBIENT_IMPORTS):
-                yield name.split(".")[0], node.lineno  # type: ignore[attr-defined]
+                yield name.split(".")[0], line_of(node)
             elif last in AMBIENT_ATTRIBUTES.get(owner, ()):
-                yield name, node.lineno  # type: ignore[attr-defined]
+                yield name, line_of(node)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for alias in node.names:
                 prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
                 aliases[alias.asname or alias.name] = prefix + alias.name
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Name) and node.id in AMBIENT_NAMES and node.id not in aliases:
             yield node.id, node.lineno
         if isinstance(node, ast.Attribute):
@@ -308,26 +363,31 @@ def ambient(module: Module) -> Iterator[tuple[str, int]]:
                 yield f"{owner}.{node.attr}", node.lineno
 
 
-@every_module
-def test_authority_has_one_address(module: Module) -> None:
+def misplaced_authority(module: Module) -> Iterator[str]:
+    """Yield uses of ambient authority that EXCEPTIONS does not name, and exceptions without a use."""
     if module.room in AMBIENT_ROOMS:
         return
     _, known = EXCEPTIONS.get(module.path, ("", set()))
     used = set()
     for what, line in ambient(module):
-        assert what in known, f"{module.path}:{line}: {what} belongs in host/, or in EXCEPTIONS with its reason"
+        if what not in known:
+            yield f"{line}: {what} belongs in host/, or in EXCEPTIONS with its reason"
         used.add(what)
-    assert used == known, f"EXCEPTIONS names what {module.path} does not use: {known - used}"
+    yield from (f" EXCEPTIONS names {what}, which is not used" for what in known - used)
+
+
+def test_authority_has_one_address() -> None:
+    assert violations(misplaced_authority) == []
 
 
 def test_every_exception_is_of_a_module_that_exists() -> None:
-    assert set(EXCEPTIONS) <= {module.path for module in MODULES.values() if module.room not in AMBIENT_ROOMS}
+    assert set(EXCEPTIONS) <= {module.path for module in modules() if module.room not in AMBIENT_ROOMS}
 
 
 def own_names(module: Module) -> set[str]:
     """Return the names that a module defines: functions, classes, variables, and the attributes of its classes."""
     names = set()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and of_itself(node.value):
@@ -348,7 +408,7 @@ def of_itself(node: ast.expr) -> bool:
 def through_walls(module: Module) -> Iterator[tuple[str, int]]:
     """Yield each use of a private name that another module defines, and of the internals of functions and frames."""
     own = own_names(module) | PUBLIC_DESPITE_THEIR_NAME
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         names: list[str] = []
         if isinstance(node, ast.Attribute):
             names = [] if of_itself(node.value) and node.attr not in INTERNALS else [node.attr]
@@ -359,18 +419,23 @@ def through_walls(module: Module) -> Iterator[tuple[str, int]]:
         for name in names:
             private = name.startswith("_") and not name.startswith("__") and name not in own
             if private or name in INTERNALS:
-                yield name, node.lineno  # type: ignore[attr-defined]
+                yield name, line_of(node)
 
 
-@every_module
-def test_no_module_uses_the_private_names_of_another(module: Module) -> None:
-    """A base class counts as the module's own: ``self._name`` is allowed everywhere."""
+def foreign_private_names(module: Module) -> Iterator[str]:
+    """Yield private names of other modules that PRIVATE does not name, and exceptions without a use."""
     _, known = PRIVATE.get(module.path, ("", set()))
     used = set()
     for name, line in through_walls(module):
-        assert name in known, f"{module.path}:{line}: {name} belongs to another module: give it a public name"
+        if name not in known:
+            yield f"{line}: {name} belongs to another module: give it a public name"
         used.add(name)
-    assert used == known, f"PRIVATE names what {module.path} does not use: {known - used}"
+    yield from (f" PRIVATE names {name}, which is not used" for name in known - used)
+
+
+def test_no_module_uses_the_private_names_of_another() -> None:
+    """A base class counts as the module's own: ``self._name`` is allowed everywhere."""
+    assert violations(foreign_private_names) == []
 
 
 def test_a_reach_through_a_wall_is_found() -> None:
@@ -378,12 +443,12 @@ def test_a_reach_through_a_wall_is_found() -> None:
         "def f(x): return x._secret", "from aegis.limits import _secret", "import sys\nsys._current_frames()",
         "def f(x): return getattr(x, '_secret')", "def f(g): return g.__self__", "def f(x): return x.tb_frame.f_locals",
     ):  # fmt: skip
-        module = Module(name="aegis.x", path="x.py", text=text, tree=ast.parse(text), room="cli", floor=0)
+        module = parsed("aegis.cli.x", "cli/x.py", text)
         assert list(through_walls(module)), text
     text = "class A:\n    def __init__(self, other):\n        self._mine = other._mine\n        super()._base()"
-    module = Module(name="aegis.x", path="x.py", text=text, tree=ast.parse(text), room="cli", floor=0)
+    module = parsed("aegis.cli.x", "cli/x.py", text)
     assert not list(through_walls(module))
 
 
 def test_every_private_exception_is_of_a_module_that_exists() -> None:
-    assert set(PRIVATE) <= {module.path for module in MODULES.values()}
+    assert set(PRIVATE) <= {module.path for module in modules()}

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.cli import preloaded
+
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "guests"
 COMMAND = [sys.executable, "-P", "-c", "from aegis.cli import main; main()"]
@@ -29,12 +31,17 @@ class Ended(NamedTuple):
 
 def aegis(*words: object, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
     """Run ``aegis`` with ``words`` and wait for it to exit."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)], input=stdin, capture_output=True, timeout=SECONDS, cwd=cwd or ROOT, check=False
-    )
-    err = done.stderr.decode()
+    line = [*map(str, words)]
+    if preloaded.suitable(line):
+        code, out, complaints = preloaded.run(line, stdin=stdin, cwd=cwd or ROOT, seconds=SECONDS)
+    else:
+        done = subprocess.run(
+            [*COMMAND, *line], input=stdin, capture_output=True, timeout=SECONDS, cwd=cwd or ROOT, check=False
+        )
+        code, out, complaints = done.returncode, done.stdout, done.stderr
+    err = complaints.decode()
     assert "Traceback" not in err
-    return Ended(done.returncode, done.stdout.decode(errors="replace"), err)
+    return Ended(code, out.decode(errors="replace"), err)
 
 
 def guest(name: str) -> Path:

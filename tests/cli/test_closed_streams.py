@@ -55,7 +55,7 @@ COMMANDS: list[Any] = [
     ["validate", HELLO],
     ["inspect", HELLO],
     ["doctor"],
-    ["fuzz", "--time", "1s", HELLO],
+    ["fuzz", "--runs", "20", HELLO],
     ["bindgen", "--check", "nothing.wit"],
     ["--help"],
     ["run", "--no-such-option"],

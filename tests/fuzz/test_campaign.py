@@ -51,6 +51,7 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "uninitialised": ("deterministic", [["checksum", ['""']]]),
     "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
 }
+TIMES = float(os.environ.get("AEGIS_EXAMPLES") or 1)
 CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"]
 
 
@@ -70,7 +71,7 @@ class Here(Executor):
         return future
 
 
-def _campaign(path: Path, runs: int = 6000, executor: Executor | None = None, **options: Any) -> CampaignResult:
+def _campaign(path: Path, runs: int = 3000, executor: Executor | None = None, **options: Any) -> CampaignResult:
     campaign = Campaign(_plan(path, **options), runs=runs, executor=executor or Here())
     for _ in campaign.run():
         pass
@@ -106,7 +107,7 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
 @pytest.mark.parametrize("name", CLEAN)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nothing_is_found_in_a_guest_without_a_bug(name: str, seed: int) -> None:
-    runs = 1000 if name == "shop" else 4000
+    runs = round((1000 if name == "shop" else 4000) * TIMES)
     result = _campaign(source(name), runs, seed=seed)
     assert result.findings == {}
     assert result.cases >= runs
@@ -114,10 +115,10 @@ def test_nothing_is_found_in_a_guest_without_a_bug(name: str, seed: int) -> None
 
 def test_the_same_seed_does_the_same_whatever_the_executor() -> None:
     path = source("buggy/code-point")
-    one = _campaign(path, 5000, seed=3)
+    one = _campaign(path, 2500, seed=3)
     with ThreadPoolExecutor(1) as executor:
-        two = _campaign(path, 5000, executor, seed=3)
-    other = _campaign(path, 5000, seed=4)
+        two = _campaign(path, 2500, executor, seed=3)
+    other = _campaign(path, 2500, seed=4)
     assert (one.statuses, one.behaviours, one.findings) == (two.statuses, two.behaviours, two.findings)
     assert other.statuses != one.statuses
 
@@ -139,7 +140,7 @@ class Dying(Here):
 
 def test_chunks_of_a_dying_process_are_repeated_and_counted_once() -> None:
     path = source("buggy/code-point")
-    whole, dying = _campaign(path, 5000, seed=3), _campaign(path, 5000, Dying(1), seed=3)
+    whole, dying = _campaign(path, 2500, seed=3), _campaign(path, 2500, Dying(1), seed=3)
     assert sorted(dying.chunks) == sorted(whole.chunks)
     assert (dying.cases, dying.statuses, dying.findings) == (whole.cases, whole.statuses, whole.findings)
 
