@@ -279,7 +279,7 @@ class ConcurrentTurn:
 
     def _alive(self) -> tuple[Any, ComponentStore]:
         run, store = self._run(), self._store()
-        if run is None or store is None or run.store is not store:
+        if run is None or store is None or run.store is not store or store.closed:
             raise SandboxStateError("the guest was closed or replaced: call the new one", state="closed")
         return run, store
 

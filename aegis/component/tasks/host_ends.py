@@ -126,7 +126,7 @@ class _SourceEnd(ABC):
         return True
 
     def cancel(self) -> None:
-        """Give the buffer back to the guest, or give up because the store is closed."""
+        """Give the buffer back to the guest."""
         self._tasks.forget(self)
         if self.pending is not None:
             self._end(CopyResult.CANCELLED)
@@ -137,6 +137,10 @@ class _SourceEnd(ABC):
         if not self._closed:
             self._closed = True
             self._close()
+
+    def close(self) -> None:
+        """Close the source, because the store is closed."""
+        self.drop()
 
     @abstractmethod
     def _close(self) -> None:
@@ -208,6 +212,7 @@ class SourceFuture(_SourceEnd):
     def set_later(self, later: Any) -> None:
         """Take the value from an operation of the host, when that is complete."""
         self._later = later
+        self._tasks.keep(self)
 
     def ready(self) -> bool:
         """Return whether there is a value, or the operation that returns it is complete."""
@@ -222,12 +227,14 @@ class SourceFuture(_SourceEnd):
             if self._later is None or not self._later.ready():
                 return False
             later, self._later = self._later, None
+            self._tasks.release(self)
             self._values = (later.result(),)
         _pass_on(self.pending, _SourceBuffer(self._typed, self._values), 1)
         return self._end(CopyResult.COMPLETED)
 
     def _close(self) -> None:
         self._values = ()
+        self._tasks.release(self)
         if self._later is not None:
             self._later.cancel()
 
@@ -320,6 +327,10 @@ class HostPump:
         if not self._closed:
             self._closed = True
             self._sink.close()
+
+    def close(self) -> None:
+        """Close the sink, because the store is closed."""
+        self.cancel()
 
     def stop(self) -> None:
         """Read no more, because the sink has failed: the guest learns of it at once."""

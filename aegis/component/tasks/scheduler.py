@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -165,7 +166,7 @@ class Scheduler:
 
     def _complete(self) -> bool:
         """Complete all operations that are ready; return whether any was."""
-        done = [operation for operation in self.operations if operation.ready()]
+        done = [operation for operation in list(self.operations) if operation.ready()]
         for operation in done:
             if self.operations.pop(operation, operation) is None:
                 operation.complete()
@@ -273,11 +274,16 @@ class Scheduler:
         return result
 
     def close(self) -> None:
-        """Cancel all operations, because the store is closed."""
+        """Cancel all operations, and close the host's ends of streams, because the store is closed.
+
+        An exception of one, such as that of the application's iterator, does not keep the others open.
+        """
         while self.operations:
             operation, _ = self.operations.popitem()
-            operation.cancel()
+            with suppress(Exception):
+                operation.cancel()
         while self._kept:
             end, _ = self._kept.popitem()
-            end.cancel()
+            with suppress(Exception):
+                end.close()
         self.ready.clear()
