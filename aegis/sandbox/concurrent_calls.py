@@ -23,6 +23,7 @@ from aegis.component.planning.signatures import lifted_exports
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
+from aegis.engine.store.token import busy_error
 from aegis.engine.threads.event_loop import supervise_on_loop
 from aegis.errors import AegisError, Cancelled, SandboxStateError
 
@@ -74,13 +75,15 @@ class _AwaitedOperation:
 
 
 class ConcurrentTurn:
-    """The turn of one store for the tasks of event loops."""
+    """The turn of one store for the tasks of an event loop; meanwhile the store is busy for all others."""
 
     def __init__(self, run: Any, store: ComponentStore) -> None:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
         self._lock = threading.Lock()
         self._live: dict[_AwaitedOperation, None] = {}
         self._serving = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that has the latest turn: it also runs the asynchronous host functions."""
         self._over: Future[None] = Future()
         """Is done when the thread of the latest turn has left the guest."""
         self._over.set_result(None)
@@ -159,6 +162,10 @@ class ConcurrentTurn:
         run, store = self._alive()
         operation = _AwaitedOperation(start)
         with self._lock:
+            if not self._serving:
+                self._loop = asyncio.get_running_loop()
+            elif self._loop is not asyncio.get_running_loop():  # its end would end this call, and the guest with it
+                raise busy_error()
             self._live[operation] = None
             if not self._serving:
                 self._serving = True

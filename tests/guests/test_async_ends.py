@@ -211,3 +211,45 @@ def test_an_asynchronous_iterable_is_closed_with_the_sandbox(runtime: aegis.Aegi
     for isolate in (False, True):
         ended = asyncio.Event()
         asyncio.run(main(isolate))
+
+
+def test_the_event_loop_of_the_calls_under_way_keeps_the_sandbox(sandbox: aegis.Sandbox) -> None:
+    """A call of another loop is refused, as one of another thread is, instead of ending with the first loop."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def first() -> Any:
+        async def numbers() -> AsyncIterator[int]:
+            yield 1
+            begun.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.001)
+            yield 2
+
+        return await sandbox.acall(FILTERS + "sum", numbers())
+
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(first())))
+    thread.start()
+    assert begun.wait(WAIT_SECONDS)
+    with pytest.raises(SandboxStateError, match="busy"):
+        asyncio.run(sandbox.acall(FILTERS + "sum", [1]))
+    with pytest.raises(SandboxStateError, match="busy"):
+        sandbox.call(FILTERS + "sum", [1])
+    go_on.set()
+    thread.join(WAIT_SECONDS)
+    assert results == [3]
+    assert asyncio.run(sandbox.acall(FILTERS + "sum", [4])) == 4, "afterwards another loop may call"
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_the_loop_of_the_calls_may_make_more(runtime: aegis.Aegis, artifact: Any, calls: int) -> None:
+    async def main() -> list[Any]:
+        imports = {"aegis:py-streams/origin": Origin()}
+        async with runtime.asandbox(artifact, imports=imports, isolate=False) as sandbox:
+            return await asyncio.gather(*[sandbox.acall(FILTERS + "sum", later(n)) for n in range(calls)])
+
+    async def later(n: int) -> AsyncIterator[int]:
+        await asyncio.sleep(0)
+        yield n
+
+    assert asyncio.run(main()) == list(range(calls))

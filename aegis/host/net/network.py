@@ -178,7 +178,7 @@ class Network:
         return resolved
 
     def _peer(self, opened: socket.socket) -> str:
-        """Return the address to which a socket connects or is connected; the system tells the one of an accepted one."""
+        """Return the address to which a socket connects or is connected; the system knows that of an accepted one."""
         return self._peers.get(opened) or str(opened.getpeername()[0]).partition("%")[0]
 
     def forget(self, lookup: Lookup) -> None:

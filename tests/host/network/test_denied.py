@@ -117,7 +117,7 @@ def test_an_attempt_to_connect_ends_when_its_address_is_found_denied(denied: tup
             listening.accept()[0].close()  # now there is room
             select.select([], [opened], [], 10)
             if denied:
-                with pytest.raises(OSError, match="reset|connected|Broken pipe"):
+                with pytest.raises(OSError, match=r"reset|connected|Broken pipe"):
                     opened.send(b"text")
             else:
                 assert opened.send(b"text") == 4
