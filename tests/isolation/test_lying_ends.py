@@ -33,6 +33,7 @@ COMPONENT = """(component
   (func (export "things") (param "s" $things) (result u32) (canon lift (core func $m "f")))
   (func (export "text") (param "s" $text) (result $text) (canon lift (core func $m "f")))
   (func (export "gift") (param "s" $gift) (result u32) (canon lift (core func $m "f")))
+  (func (export "back") (param "n" u32) (result $things) (canon lift (core func $m "f")))
   (func (export "whole") (param "t" $own) (result u32) (canon lift (core func $m "f"))))"""
 
 
@@ -232,6 +233,25 @@ def test_a_stream_whose_close_raises_does_not_keep_the_others_open() -> None:
         readers = [sandbox.call("numbers", made) for made in (closing([1, 2], log), broken(), closing([1, 2], log))]
         assert len(readers) == 3
     assert log == ["closed", "broken", "closed"]
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_an_object_that_comes_back_in_a_stream_is_the_applications(read: bool) -> None:
+    thing = Thing()
+
+    def each(peer: Peer, message: Any) -> None:
+        answers = {"call": 5, "take": [1], "untake": None}
+        peer.send(done(answers[message[0]]))
+
+    sandbox, _ = box(each)
+    with sandbox:
+        sandbox.call("whole", thing)
+        things = sandbox.call("back", 0)
+        if read:
+            assert next(things) is thing
+            with pytest.raises(WorkerCrashed):  # the guest has it no more
+                next(things)
+    assert thing.dropped == (0 if read else 1)
 
 
 # -- what the application reads -------------------------------------------------------------------

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         """The handle table of the sandbox, to which the ends belong."""
 
         dropped_ends: deque[int]
+        taken: list[Any]
         next: int
 
         def count(self) -> None: ...
@@ -115,7 +116,9 @@ class WorkerEnd:
             self._over = True
             self.table.held.discard(self.number)
             return None
-        return self.table.validated(lambda: self._unpacked(answer, count))
+        values = self.table.validated(lambda: self._unpacked(answer, count))
+        self.table.received()
+        return values
 
     def _unpacked(self, answer: Any, count: int) -> Any:
         values = self._unpack(answer)
@@ -215,6 +218,10 @@ class EndTable:
         if isinstance(of, Future):
             return FutureReader(end)
         return ByteStreamReader(end) if of.element == "u8" else StreamReader(end)
+
+    def received(self) -> None:
+        """Note that the application has the elements of a message, and so owns the objects among them."""
+        self._handles.taken.clear()
 
     def drop_later(self, number: int) -> None:
         """Have the worker drop a guest's end with the next request."""

@@ -28,7 +28,8 @@ _END = -1
 
 
 class WorkerResource:
-    """A resource of a host function in a worker, as an answer step sees it: its number and the key of its type."""
+    """A resource, stream or future of a host function in a worker, as an answer step sees it: its number and the key
+    of its type."""
 
     __slots__ = ("__weakref__", "key", "number", "owner")
 
@@ -89,12 +90,18 @@ class ParentHandles:
         return self._ends
 
     def end_number(self, value: Any, of: Stream | Future) -> int:
+        if isinstance(value, WorkerResource):
+            if value.owner is not self or value.key != _END:
+                raise CallError("the stream or future belongs to another sandbox, or is a resource")
+            return value.number
         number = self.next
         self.ends.offer(value, of, number)
         self.next, self._keys[number] = number + 1, _END
         return number
 
     def find_end(self, number: int, of: Stream | Future) -> Any:
+        if number >= WORKER_NUMBERS and self.in_worker is not None:
+            return self._worker_resource(self.in_worker, number, _END)
         return self.ends.find(number, of)
 
     def take_elements(self, number: Any, count: Any) -> Any:
