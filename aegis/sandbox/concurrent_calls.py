@@ -24,6 +24,7 @@ from aegis.component.planning.signatures import lifted_exports
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
+from aegis.engine.store.token import busy_error
 from aegis.engine.threads.event_loop import supervise_on_loop
 from aegis.errors import AegisError, CallError, Cancelled, SandboxStateError
 
@@ -80,7 +81,7 @@ def _dropped(value: Any) -> None:
 
 
 class ConcurrentTurn:
-    """The turn of one store for the tasks of event loops."""
+    """The turn of one store for the tasks of an event loop; meanwhile the store is busy for all others."""
 
     def __init__(self, run: Any, store: ComponentStore) -> None:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
@@ -93,6 +94,8 @@ class ConcurrentTurn:
         self._entering = threading.Lock()
         """Held by the thread of a turn, so that the next turn begins when that has left the guest."""
         self._serving: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that has the latest turn: it also runs the asynchronous host functions."""
         self._left: Future[None] = Future()
         """Is done when the thread of the latest turn has left the guest."""
         self._bound: dict[Any, BoundCallee] = {}
@@ -183,9 +186,11 @@ class ConcurrentTurn:
         run, store = self._alive()
         operation = _AwaitedOperation(start)
         with self._lock:
+            if self._serving is not None and self._loop is not asyncio.get_running_loop():
+                raise busy_error()  # the end of that loop would end this call, and the guest with it
             self._live[operation] = None
             if self._serving is None:
-                self._left = Future()
+                self._loop, self._left = asyncio.get_running_loop(), Future()
                 self._serving = asyncio.ensure_future(self._serve(run, store, self._left))
             running = self._running
             if not running:
@@ -344,7 +349,7 @@ class ConcurrentTurn:
 
     def _alive(self) -> tuple[Any, ComponentStore]:
         run, store = self._run(), self._store()
-        if run is None or store is None or run.store is not store:
+        if run is None or store is None or run.store is not store or store.closed:
             raise SandboxStateError("the guest was closed or replaced: call the new one", state="closed")
         return run, store
 

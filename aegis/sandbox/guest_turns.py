@@ -48,7 +48,7 @@ class GuestTurns:
     def live(self) -> tuple[_TurnedRun, Any]:
         """Return the run and its store; raise ``SandboxStateError`` if the guest was closed or replaced."""
         run, store = self._run(), self._store()
-        if run is None or store is None or run.store is not store:
+        if run is None or store is None or run.store is not store or store.closed:
             raise SandboxStateError("the guest of this stream was closed or replaced: read it before", state="closed")
         run.live()
         return run, store

@@ -318,7 +318,8 @@ class ElementQueue:
     def __init__(self, limit: int) -> None:
         self._limit, self._lock = limit, threading.Condition()
         self._pieces: deque[Any] = deque()
-        self._count = 0
+        self._count = self._at = 0
+        """Elements in all pieces, and of the first one those that were taken already."""
         self._over = self._dropped = False
         self._error: BaseException | None = None
         self._wake: Callable[[], None] | None = None
@@ -394,11 +395,12 @@ class ElementQueue:
                 if not self._over:
                     return None
                 raise self._error or EOFError
-            piece = self._pieces[0]
-            if len(piece) > count:
-                piece, self._pieces[0] = piece[:count], piece[count:]
-            else:
+            first, at = self._pieces[0], self._at
+            piece = first[at : at + count]  # only what is taken is copied, since the guest may take little at a time
+            self._at = at + len(piece)
+            if self._at == len(first):
                 self._pieces.popleft()
+                self._at = 0
             self._count -= len(piece)
             self._room()
         return piece
@@ -412,7 +414,7 @@ class ElementQueue:
         with self._lock:
             self._dropped = True
             self._pieces.clear()
-            self._count = 0
+            self._count = self._at = 0
             self._room()
 
     def _room(self) -> None:
@@ -517,7 +519,7 @@ def check_future(value: Any, where: str) -> None:
 
 
 def _piece(elements: Any) -> Sequence[Any]:
-    if isinstance(elements, (bytes, list, tuple)):
+    if isinstance(elements, (bytes, tuple)):
         return elements
     if isinstance(elements, (bytearray, memoryview)):
         return bytes(elements)

@@ -232,6 +232,7 @@ class SourceFuture(_SourceEnd):
     def set_later(self, later: Any) -> None:
         """Take the value from an operation of the host, when that is complete."""
         self._later = later
+        self._tasks.keep(self)
 
     def ready(self) -> bool:
         """Return whether there is a value, or the operation that returns it is complete."""

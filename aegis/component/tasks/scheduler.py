@@ -182,7 +182,7 @@ class Scheduler:
 
     def _complete(self) -> bool:
         """Complete all operations that are ready; return whether any was."""
-        done = [operation for operation in self.operations if operation.ready()]
+        done = [operation for operation in list(self.operations) if operation.ready()]
         for operation in done:
             if self.operations.pop(operation, operation) is None:
                 operation.complete()
@@ -291,10 +291,14 @@ class Scheduler:
         return result
 
     def close(self) -> None:
-        """Cancel all operations, because the store is closed."""
+        """Cancel all operations, and close the host's ends of streams, because the store is closed.
+
+        An exception of one, such as that of the application's iterator, does not keep the others open.
+        """
         while self.operations:
             operation, _ = self.operations.popitem()
-            operation.cancel()
+            with suppress(Exception):
+                operation.cancel()
         while self._kept:
             end, _ = self._kept.popitem()
             with suppress(Exception):  # of the application's iterator, as of the destructors of its objects

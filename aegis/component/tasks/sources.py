@@ -16,6 +16,7 @@ from aegis.errors import AegisError, CallError, HostError
 from aegis.text import printable
 from aegis.values import Ended, Interest
 from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
+from aegis.wit.types import List, WitType, children
 
 __all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of"]
 
@@ -26,6 +27,9 @@ _MAX_TAKE_SECONDS = 0.01
 """The guest gets the elements of a slow iterator piece by piece, and its deadline is checked in between."""
 _MAX_AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
+_MAX_TAKEN_UNBOUNDED = 64
+"""Elements of a type without a bound on its size, such as a text, that one read of the guest takes from an iterable:
+the guest says how many it wants, and all of them are in memory at once."""
 
 
 class ElementSource(Protocol):
@@ -73,14 +77,17 @@ def _bytes_of(piece: Any) -> memoryview:
 
 
 class _Iterated:
-    """The elements of an iterable."""
+    """The elements of an iterable, of the type ``element``."""
 
-    def __init__(self, values: Iterable[Any]) -> None:
+    def __init__(self, values: Iterable[Any], element: Any) -> None:
         self._values: Iterator[Any] = iter(values)
+        self._unbounded = element is not None and _is_unbounded(element)
 
     def take(self, count: int) -> list[Any]:
         """Return elements; of an iterator that takes time, those that it returned within some milliseconds."""
         found: list[Any] = []
+        if self._unbounded:
+            count = min(count, _MAX_TAKEN_UNBOUNDED)
         until = monotonic() + _MAX_TAKE_SECONDS
         try:
             for value in self._values:
@@ -135,6 +142,11 @@ class _Pieces:
     def close(self) -> None:
         self._rest = memoryview(b"")
         _close(self._pieces)
+
+
+def _is_unbounded(of: WitType) -> bool:
+    """Return whether a value of the type may be of any size."""
+    return of == "string" or isinstance(of, List) or any(map(_is_unbounded, children(of)))
 
 
 def _close(values: Any) -> None:
@@ -273,5 +285,5 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     if flat and hasattr(value, "readinto"):
         return _Pieces(iter(lambda: value.read(_CHUNK_BYTES), b""))
     if (isinstance(value, Iterable) and not isinstance(value, (str, bytes))) or (flat and isinstance(value, Iterable)):
-        return (_Pieces if flat else _Iterated)(value)
+        return _Pieces(value) if flat else _Iterated(value, element)
     raise AssertionError(value)

@@ -62,6 +62,8 @@ class Network:
         self._begin = begin or (lambda name: SystemLookup(self.resolver, name))
         self._judge = NetworkJudge(self._capability)
         self._open: set[socket.socket] = set()
+        self._peers: dict[socket.socket, str] = {}
+        """The addresses to which sockets connect, or are connected."""
         self._lookups: set[Lookup] = set()
         self._connections = self._bytes = 0
         self.tls: Any = None
@@ -171,9 +173,13 @@ class Network:
         if answers and not resolved:
             for opened in self._open:
                 with contextlib.suppress(OSError):  # not connected, or no longer
-                    if self._judge.is_closed(str(opened.getpeername()[0]).partition("%")[0]):
-                        opened.shutdown(socket.SHUT_RDWR)
+                    if self._judge.is_closed(self._peer(opened)):
+                        opened.shutdown(socket.SHUT_RDWR)  # ends also an attempt to connect
         return resolved
+
+    def _peer(self, opened: socket.socket) -> str:
+        """Return the address to which a socket connects or is connected; the system knows that of an accepted one."""
+        return self._peers.get(opened) or str(opened.getpeername()[0]).partition("%")[0]
 
     def forget(self, lookup: Lookup) -> None:
         """Close a look-up that the guest dropped. It counts as long as it occupies a resolver thread."""
@@ -208,6 +214,7 @@ class Network:
     def close_socket(self, opened: socket.socket) -> None:
         """Close a socket."""
         self._open.discard(opened)
+        self._peers.pop(opened, None)
         self._opener.close(opened)
 
     def bind(self, opened: socket.socket, address: Address) -> None:
@@ -220,6 +227,7 @@ class Network:
 
     def connect(self, opened: socket.socket, address: Address, purpose: Purpose = GUEST_CONNECTION) -> int:
         """Begin to connect to an address that was judged; return the error number of the attempt."""
+        self._peers[opened] = str(address[0]).partition("%")[0]
         return self._opener.connect(opened, address, purpose)
 
     def send_datagram(self, opened: socket.socket, data: bytes, address: Address) -> None:

@@ -9,26 +9,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.tasks.sources import ElementSource, source_of
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import AegisError, CallError, HostError, QuotaExceeded
+from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker
-from aegis.limits import exceeded
 from aegis.values import Ended, Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
-from aegis.wit.types import Future, Stream
+from aegis.wit.types import Future, List, Stream, has_ends
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
-    from aegis.isolation.protocol.wit_values import WireHandles
+    from aegis.isolation.protocol.wit_values import ValueBudget, WireHandles
+    from aegis.wit.types import WitType
 
     class _EndHandles(WireHandles, Protocol):
         """The handle table of the sandbox, to which the ends belong."""
 
         dropped_ends: deque[int]
+        taken: list[Any]
+        next: int
+
+        def count(self) -> None: ...
+        def withdraw(self, first: int) -> None: ...
 
 
 __all__ = ["EndTable", "WorkerEnd"]
@@ -83,7 +90,9 @@ class _OfferedFuture:
         return self._pack([value])
 
     def close(self) -> None:
-        """Do nothing: a value needs no release."""
+        """Close a coroutine, which nothing awaits any more; another value needs no release."""
+        if isinstance(self._value, CoroutineType):
+            self._value.close()
 
 
 class WorkerEnd:
@@ -110,12 +119,21 @@ class WorkerEnd:
 
     def _taken(self, count: int) -> Any:
         self.table.drop_closed()
-        answer = self.table.request("take", self.number, min(count, MAX_TAKEN_ELEMENTS))
+        count = min(count, MAX_TAKEN_ELEMENTS)
+        answer = self.table.request("take", self.number, count)
         if answer is None:
             self._over = True
             self.table.held.discard(self.number)
             return None
-        return self.table.validated(lambda: self._unpack(answer))
+        values = self.table.validated(lambda: self._unpacked(answer, count))
+        self.table.received()
+        return values
+
+    def _unpacked(self, answer: Any, count: int) -> Any:
+        values = self._unpack(answer)
+        if len(values) > count:
+            raise ProtocolError("more elements of a stream than were requested")
+        return values
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
@@ -139,8 +157,8 @@ class WorkerEnd:
 class EndTable:
     """The ends of one sandbox. ``turns`` and ``request`` are set when the worker has instantiated the guest."""
 
-    def __init__(self, handles: _EndHandles, limit: int | None) -> None:
-        self._handles, self._limit = handles, limit
+    def __init__(self, handles: _EndHandles) -> None:
+        self._handles = handles
         self._offered: dict[int, _OfferedStream | _OfferedFuture] = {}
         self.held: set[int] = set()
         """The guest's ends that the application has, by number."""
@@ -149,16 +167,15 @@ class EndTable:
         self.request: Callable[..., Any] = _no_turns
         self.validated: Callable[[Callable[[], Any]], Any] = _no_turns
 
-    def _count(self) -> None:
-        used = len(self._offered) + len(self.held)
-        if self._limit is not None and used >= self._limit:
-            message = exceeded("handles", used, self._limit)
-            raise QuotaExceeded(message, limit="handles", used=used, allowed=self._limit)
+    @property
+    def used(self) -> int:
+        """The number of ends, which count as handles."""
+        return len(self._offered) + len(self.held)
 
     def offer(self, value: Any, of: Stream | Future, number: int) -> None:
         """Keep what the application passes for a stream or future, under ``number``."""
-        self._count()
-        pack = _wrong_elements(elements_packer(of.element, self._handles, self.door))
+        self._handles.count()
+        pack = _element_packer(of.element, self._handles, self.door)
         if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
             end = value.end
             if isinstance(end, WorkerEnd) and end.table is self:
@@ -181,10 +198,17 @@ class EndTable:
         offered = self._offered.get(number)
         if offered is None:
             raise ProtocolError("request for elements of a stream that the guest does not have")
+        if isinstance(offered, _OfferedFuture):
+            del self._offered[number]  # its value may own resources, which the guest gets once
+            return offered.take(count)
         values = offered.take(count)
         if values is None:
             self.drop(number)
         return values
+
+    def offers(self, number: int) -> bool:
+        """Return whether the guest may still ask for elements of this end."""
+        return number in self._offered
 
     def drop(self, number: Any) -> None:
         """Close an end of the application, because the guest reads no more."""
@@ -197,12 +221,16 @@ class EndTable:
         """Return the reader of an end that the worker numbered."""
         if number in self.held:
             raise ProtocolError("duplicate number of a stream")
-        self._count()
+        self._handles.count()
         self.held.add(number)
         end = WorkerEnd(self, number, elements_unpacker(of.element, self._handles, self.door))
         if isinstance(of, Future):
             return FutureReader(end)
         return ByteStreamReader(end) if of.element == "u8" else StreamReader(end)
+
+    def received(self) -> None:
+        """Note that the application has the elements of a message, and so owns the objects among them."""
+        self._handles.taken.clear()
 
     def drop_later(self, number: int) -> None:
         """Have the worker drop a guest's end with the next request."""
@@ -215,21 +243,48 @@ class EndTable:
         while dropped:
             self.request("untake", dropped.popleft())
 
-    def close(self) -> None:
-        """Close all ends of the application, when the sandbox ends."""
+    def close(self) -> list[BaseException]:
+        """Close all ends of the application, when the sandbox ends; return the errors of its iterators."""
+        failures: list[BaseException] = []
         while self._offered:
             _, offered = self._offered.popitem()
-            offered.close()
+            try:
+                offered.close()
+            except Exception as error:
+                failures.append(error)
+        return failures
 
 
-def _wrong_elements(pack: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def packed(values: Any) -> Any:
+def _element_packer(element: WitType | None, handles: _EndHandles, budget: ValueBudget) -> Callable[[Any], Any]:
+    """Return the function that encodes elements of the application, which are coerced if their types are not exact.
+
+    What a failed attempt has numbered for the guest is withdrawn.
+    """
+    if element is None:
+        return len
+    many, pack = List(element), elements_packer(element, handles, budget)
+    coerced = has_ends(element)  # a stream can be given away once, so the elements must be right at once
+
+    def attempt(values: Any) -> Any:
+        first = handles.next
         try:
             return pack(values)
+        except BaseException:
+            handles.withdraw(first)
+            raise
+
+    def packed(values: Any) -> Any:
+        try:
+            if coerced:
+                return attempt(fit(many, values, "the elements of the stream"))
+            try:
+                return attempt(values)
+            except AegisError:
+                raise
+            except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
+                return attempt(fit(many, values, "the elements of the stream"))
         except CallError as wrong:
             raise HostError(f"a stream or future of the host has a wrong element: {wrong}") from None
-        except AegisError:
-            raise
 
     return packed
 

@@ -28,7 +28,8 @@ _END = -1
 
 
 class WorkerResource:
-    """A resource of a host function in a worker, as an answer step sees it: its number and the key of its type."""
+    """A resource, stream or future of a host function in a worker, as an answer step sees it: its number and the key
+    of its type."""
 
     __slots__ = ("__weakref__", "key", "number", "owner")
 
@@ -71,7 +72,7 @@ class ParentHandles:
             return value.number
         if isinstance(value, ResourceHandle) or value is None:
             raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
-        self._count()
+        self.count()
         number, self.next = self.next, self.next + 1
         self.objects[number], self._keys[number] = value, resource.key
         if not own:
@@ -84,23 +85,29 @@ class ParentHandles:
         if self._ends is None:
             from aegis.isolation.parent.ends import EndTable  # few sandboxes have any
 
-            self._ends = EndTable(self, self._limit)
+            self._ends = EndTable(self)
             self.prepare_ends(self._ends)
         return self._ends
 
     def end_number(self, value: Any, of: Stream | Future) -> int:
+        if isinstance(value, WorkerResource):
+            if value.owner is not self or value.key != _END:
+                raise CallError("the stream or future belongs to another sandbox, or is a resource")
+            return value.number
         number = self.next
         self.ends.offer(value, of, number)
         self.next, self._keys[number] = number + 1, _END
         return number
 
     def find_end(self, number: int, of: Stream | Future) -> Any:
+        if number >= WORKER_NUMBERS and self.in_worker is not None:
+            return self._worker_resource(self.in_worker, number, _END)
         return self.ends.find(number, of)
 
     def take_elements(self, number: Any, count: Any) -> Any:
-        """Return elements of a stream of the application, which the guest reads; ``None`` at its end."""
+        """Return elements of a stream or future of the application, which the guest reads; ``None`` at its end."""
         values = self.ends.take(number, count)
-        if values is None:
+        if not self.ends.offers(number):
             self._keys.pop(number, None)
         return values
 
@@ -109,8 +116,9 @@ class ParentHandles:
         self.ends.drop(number)
         self._keys.pop(number, None)
 
-    def _count(self) -> None:
-        used = len(self.objects) + len(self.held)
+    def count(self) -> None:
+        """Raise ``QuotaExceeded`` if there is no room for one more object, handle, stream or future."""
+        used = len(self.objects) + len(self.held) + (0 if self._ends is None else self._ends.used)
         if self._limit is not None and used >= self._limit:
             message = exceeded("handles", used, self._limit)
             raise QuotaExceeded(message, limit="handles", used=used, allowed=self._limit)
@@ -130,7 +138,7 @@ class ParentHandles:
         if resource.key >= self._imported:
             if number in self.held:
                 raise ProtocolError("duplicate handle number")
-            self._count()
+            self.count()
             made = self.held[number] = self._classes(resource.key)(number, resource.key, self)
             return made
         if number >= WORKER_NUMBERS and self.in_worker is not None:
@@ -181,7 +189,7 @@ class ParentHandles:
 
     def drop_object(self, number: Any, door: Door | None = None) -> None:
         """Drop an object of the embedder for the guest; call its ``__drop__`` method if it has one."""
-        if type(number) is not int or number not in self._keys or number in self._lent:
+        if type(number) is not int or self._keys.get(number, _END) == _END or number in self._lent:
             raise ProtocolError("drop of an object that the guest does not hold")
         drop_object(self._pop(number), door)
 
@@ -200,7 +208,7 @@ class ParentHandles:
         failures: list[BaseException] = []
         self._lent.clear()
         if self._ends is not None:
-            self._ends.close()
+            failures += self._ends.close()
         for value in self.taken:
             with suppress(Exception):
                 drop_object(value)

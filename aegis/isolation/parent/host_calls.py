@@ -76,8 +76,9 @@ class HostFunctions:
                     door.serving = self.label(number)
             if isinstance(error, MemoryFault):
                 error = trap_of(error, door.serving)
-            # The message of a PolicyError contains host paths, which a worker must not learn; the door has the error.
-            if isinstance(error, AegisError) and not isinstance(error, PolicyError):
+            # The message of a PolicyError contains host paths, that of a HostError may quote an exception or a value of
+            # the application: a worker must not learn them; the door has the error.
+            if isinstance(error, AegisError) and not isinstance(error, (HostError, PolicyError)):
                 return True, to_plain(error)
             return True, to_plain(HostError("a host function raised"))
 

@@ -60,6 +60,8 @@ class _WorkerSocket:
         self.family, self.kind = family, kind
         self.open_to_all = False
         """Whether a rule allows listening at its address: then any peer that no rule denies may send to it."""
+        self.peer = ""
+        """The address to which it connects, or is connected."""
         self._pollers: list[select.epoll] = []
         self.socket = socket_above_standard(socket.socket(family, kind))
         try:
@@ -197,6 +199,7 @@ class SocketService:
             raise ProtocolError(f"connection limit exceeded ({self._connections}/{self._limits.connections})")
         if not self._permitted("connect to", purpose.scheme, host, port, self.judge.reach(purpose, host, port)):
             return errno.EACCES
+        made.peer = host
         return made.socket.connect_ex(where)
 
     def _send(self, number: Any, data: Any, address: Any) -> int:
@@ -267,8 +270,9 @@ class SocketService:
         with self.lock:
             for made in self._made.values():
                 with contextlib.suppress(OSError):  # not connected
-                    if self.judge.is_closed(str(made.socket.getpeername()[0]).partition("%")[0]):
-                        made.socket.shutdown(socket.SHUT_RDWR)
+                    peer = made.peer or str(made.socket.getpeername()[0]).partition("%")[0]
+                    if self.judge.is_closed(peer):
+                        made.socket.shutdown(socket.SHUT_RDWR)  # ends also an attempt to connect
 
     def close(self) -> None:
         """Close every socket."""

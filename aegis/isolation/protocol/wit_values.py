@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple, fit
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.scalars import exact, octets, single
-from aegis.errors import CallError
 from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
 from aegis.isolation.protocol.channel import ProtocolError
@@ -183,22 +182,7 @@ def elements_packer(element: WitType | None, handles: WireHandles, budget: Value
     """Return the function that converts elements of a stream; those without a value become their number."""
     if element is None:
         return len
-    many = List(element)
-    return _fitted(many, _one_value(budget, packer(many, handles, budget)))
-
-
-def _fitted(of: List, pack: Convert) -> Convert:
-    """Return ``pack``, with values coerced to their types if they do not have them exactly."""
-
-    def packed(values: Any) -> Any:
-        try:
-            return pack(values)
-        except CallError:
-            raise
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
-            return pack(fit(of, values, "the elements of the stream"))
-
-    return packed
+    return _one_value(budget, packer(List(element), handles, budget))
 
 
 def _pack_primitive(of: str) -> Convert:

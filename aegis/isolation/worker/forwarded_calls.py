@@ -6,7 +6,8 @@ A call of a host function that the worker has is sent to the parent, which may a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from aegis.engine.call.trampoline import fit_result
@@ -32,6 +33,9 @@ else:  # needed only for components
 
 __all__ = ["ForwardedAnswers"]
 
+_END_NUMBERS = 3 << 51
+"""The first number of streams and futures that are shown; those of resources begin at ``WORKER_NUMBERS``, 1 << 52."""
+
 
 class _Converters(NamedTuple):
     """The converters of one function: for its arguments, for its own result, and for the answer of the parent."""
@@ -54,6 +58,7 @@ class ForwardedAnswers:
     ) -> None:  # fmt: skip
         self._remote, self._ask, self._find_numbers, self._handles = frozenset(remote), ask, numbers, handles
         self._numbers: Mapping[tuple[str, str], int] | None = None
+        self._ends = _ShownEnds(handles)
         self._converters: dict[int, _Converters] = {}
         self._waiting: list[tuple[HostCall, _Converters]] = []
         """The calls that wait for the parent's answer, innermost last."""
@@ -71,13 +76,14 @@ class ForwardedAnswers:
         convert = self._converters.get(number)
         if convert is None:
             convert = self._converters[number] = self._made(call)
-        arguments = convert.pack(call.arguments)
-        self._waiting.append((call, convert))
-        try:
-            answer = self._ask(number, arguments)
-        finally:
-            self._waiting.pop()
-        return convert.unpack(answer)
+        with self._ends.during_call():
+            arguments = convert.pack(call.arguments)
+            self._waiting.append((call, convert))
+            try:
+                answer = self._ask(number, arguments)
+            finally:
+                self._waiting.pop()
+            return convert.unpack(answer)
 
     def own(self) -> Any:
         """Run the host function of the innermost call that waits, and return its encoded result."""
@@ -98,11 +104,55 @@ class ForwardedAnswers:
     def _made(self, call: HostCall) -> _Converters:
         if isinstance(call.type, FuncType):
             return _Converters(list, partial(_core_result, self._door), _core_answer)
-        assert self._handles is not None
-        signature = wit_values.Signature(call.type, self._handles, self._door)
+        signature = wit_values.Signature(call.type, self._ends, self._door)
         return _Converters(
-            signature.pack, partial(_component_result, signature), partial(_component_answer, signature, self._ask)
-        )
+            signature.pack, partial(_component_result, signature, self._door),
+            partial(_component_answer, signature, self._ask),
+        )  # fmt: skip
+
+
+class _ShownEnds:
+    """A handle table that shows streams and futures to the answer step without giving them away.
+
+    The step gets an object for each, which it may only return. The numbers are valid until the call has its answer.
+    """
+
+    def __init__(self, handles: WorkerHandles | None) -> None:
+        self._handles = handles
+        self._shown: dict[int, Any] = {}
+        self._next = _END_NUMBERS
+
+    @contextmanager
+    def during_call(self) -> Iterator[None]:
+        """Forget the streams of a call, and of calls within it, at its end."""
+        first = self._next
+        try:
+            yield
+        finally:
+            for number in range(first, self._next):
+                del self._shown[number]
+            self._next = first
+
+    def number(self, value: Any, resource: Any, *, own: bool) -> int:
+        assert self._handles is not None
+        return self._handles.number(value, resource, own=own)
+
+    def find(self, number: int, resource: Any, *, own: bool) -> Any:
+        assert self._handles is not None
+        return self._handles.find(number, resource, own=own)
+
+    def end_number(self, value: Any, of: Any) -> int:
+        number, self._next = self._next, self._next + 1
+        self._shown[number] = value
+        return number
+
+    def find_end(self, number: int, of: Any) -> Any:
+        if number < _END_NUMBERS:
+            assert self._handles is not None
+            return self._handles.find_end(number, of)
+        if number not in self._shown:
+            raise HostError("the answer to a host call contains a stream or future of another call")
+        return self._shown[number]
 
 
 def _core_result(door: Door, call: HostCall) -> Any:
@@ -114,10 +164,10 @@ def _core_answer(answer: Any) -> Any:
     return tuple(answer) if isinstance(answer, list) else answer
 
 
-def _component_result(signature: wit_values.Signature, call: HostCall) -> Any:
+def _component_result(signature: wit_values.Signature, door: Door, call: HostCall) -> Any:
     of = call.type.result
     try:
-        value = call.answer()
+        value = _complete(door, call.answer())
     except Err as declared:
         value = declared
     if isinstance(of, types.Result):
@@ -130,6 +180,15 @@ def _component_result(signature: wit_values.Signature, call: HostCall) -> Any:
         raise
     except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.ConversionError):
         return signature.pack_result(coerce.fit(of, value, "its result"))
+
+
+def _complete(door: Door, value: Any) -> Any:
+    """Return a result; wait for one that comes later, with all tasks of the guest, because the answer step waits."""
+    if not (hasattr(value, "interest") and hasattr(value, "result")):
+        return value
+    while not value.ready():
+        door.wait_for([value.interest()])
+    return value.result()
 
 
 def _component_answer(signature: wit_values.Signature, ask: Ask, answer: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import select
 import socket
 from typing import Any
 
@@ -89,6 +91,36 @@ def test_an_address_that_one_transport_finds_denied_is_denied_to_the_others() ->
             assert refusal(look_up, made, "localhost") == "name-unresolvable"
             assert refusal(tcp(made).start_connect, None, at(port)) == "access-denied"
             assert not made.grants.network.may_request("http", "0x7f.1", port, "GET")
+
+
+@pytest.mark.parametrize("denied", [(), ("tracker.example",)])
+def test_an_attempt_to_connect_ends_when_its_address_is_found_denied(denied: tuple[str, ...]) -> None:
+    """The queue of the server is full, so the connection is made only after the look-up; without the rule it is."""
+    known = names(alias_org=["127.0.0.1", "tracker.example"])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port = listening.getsockname()[1]
+        with (
+            socket.create_connection(("127.0.0.1", port)),
+            guest("local:*", "alias.org:*", deny=denied, resolver=known) as made,
+        ):
+            network = made.grants.network
+            opened = network.open(socket.AF_INET, socket.SOCK_STREAM)
+            assert opened is not None
+            assert network.may_connect("tcp", "127.0.0.1", port)
+            assert network.connect(opened, ("127.0.0.1", port)) == errno.EINPROGRESS
+            if denied:
+                assert refusal(look_up, made, "alias.org") == "name-unresolvable"
+            else:
+                assert look_up(made, "alias.org")
+            listening.accept()[0].close()  # now there is room
+            select.select([], [opened], [], 10)
+            if denied:
+                with pytest.raises(OSError, match=r"reset|connected|Broken pipe"):
+                    opened.send(b"text")
+            else:
+                assert opened.send(b"text") == 4
 
 
 def test_a_denial_is_of_one_sandbox() -> None:
