@@ -3,7 +3,7 @@
 While there are any, one guest thread runs the component's scheduler: the turn. A call has the limit ``timeout`` from
 its start; the turn ends at the earliest of these deadlines, because a guest that is stopped in the middle of its code
 cannot be called again. The limits ``fuel`` and ``host_bytes`` count anew from the start of each call and read: calls
-that overlap cannot be told apart, and a turn may last for as long as a service does. A cancelled call is cancelled in
+that overlap cannot be distinguished, and a turn may last for as long as a service does. A cancelled call is cancelled in
 the guest (``task.cancel``); if the guest does not confirm that within a second, the turn is cancelled as a whole.
 """
 
@@ -198,17 +198,30 @@ class ConcurrentTurn:
         if running:
             store.state.tasks.post(lambda: self._started(store, operation))
         try:
-            return await asyncio.shield(operation.future)
+            value = await asyncio.shield(operation.future)
         except asyncio.CancelledError:
             ending = asyncio.ensure_future(self._cancelled(run, store, operation, lost))
             while not ending.done():
                 with suppress(asyncio.CancelledError):  # a second cancellation does not free the guest from the first
                     await asyncio.wait([ending])
             ending.result()
+            await self._turn_left()
             raise
-        finally:
-            if not self._live:  # the sandbox can be closed or called synchronously as soon as the last call returns
-                await asyncio.wait([asyncio.wrap_future(self._left)])
+        except BaseException:
+            await self._turn_left()
+            raise
+        try:
+            await self._turn_left()
+        except asyncio.CancelledError:
+            if value is not None:
+                lost(value)
+            raise
+        return value
+
+    async def _turn_left(self) -> None:
+        """After the last operation, wait until its turn has left the guest: then the sandbox is free for other uses."""
+        if not self._live:
+            await asyncio.wait([asyncio.wrap_future(self._left)])
 
     async def _cancelled(
         self, run: Any, store: ComponentStore, operation: _AwaitedOperation, lost: Callable[[Any], None]

@@ -27,7 +27,7 @@ _MAX_TAKE_SECONDS = 0.01
 """The guest gets the elements of a slow iterator piece by piece, and its deadline is checked in between."""
 _MAX_AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
-_MAX_TAKEN_UNBOUNDED = 64
+_MAX_UNBOUNDED_ELEMENTS = 64
 """Elements of a type without a bound on its size, such as a text, that one read of the guest takes from an iterable:
 the guest says how many it wants, and all of them are in memory at once."""
 
@@ -87,7 +87,7 @@ class _Iterated:
         """Return elements; of an iterator that takes time, those that it returned within some milliseconds."""
         found: list[Any] = []
         if self._unbounded:
-            count = min(count, _MAX_TAKEN_UNBOUNDED)
+            count = min(count, _MAX_UNBOUNDED_ELEMENTS)
         until = monotonic() + _MAX_TAKE_SECONDS
         try:
             for value in self._values:
