@@ -3,8 +3,8 @@
 While there are any, one guest thread runs the component's scheduler: the turn. A call has the limit ``timeout`` from
 its start; the turn ends at the earliest of these deadlines, because a guest that is stopped in the middle of its code
 cannot be called again. The limits ``fuel`` and ``host_bytes`` count anew from the start of each call and read: calls
-that overlap cannot be distinguished, and a turn may last for as long as a service does. A cancelled call is cancelled in
-the guest (``task.cancel``); if the guest does not confirm that within a second, the turn is cancelled as a whole.
+that overlap cannot be distinguished, and a turn may last for as long as a service does. A cancelled call is cancelled
+in the guest (``task.cancel``); if the guest does not confirm that within a second, the turn is cancelled as a whole.
 """
 
 from __future__ import annotations
