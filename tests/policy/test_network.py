@@ -586,3 +586,22 @@ def test_an_invalid_host_or_scheme_is_named_before_a_missing_port(pattern: str, 
         NetworkCapability(allow=[pattern])
     assert fault in str(caught.value)
     assert "port" not in str(caught.value).replace("supported", "").replace("support", "").partition(": end")[0]
+
+
+@pytest.mark.parametrize(
+    ("allow", "host", "address", "grant"),
+    [
+        (["https://api.example.com"], "api.example.com", "10.0.0.1", "https://10.0.0.1"),
+        (["tcp://api.example.com:7"], "api.example.com", "::ffff:10.0.0.1", "tcp://10.0.0.1:7"),
+        (["api.example.com:1-9"], "api.example.com", "10.0.0.1", "10.0.0.1"),
+        (["api.example.com:*"], "api.example.com", "10.0.0.1", "10.0.0.1"),
+        (["https://api.example.com", "tcp://api.example.com:7"], "api.example.com", "10.0.0.1", "10.0.0.1"),
+        ([], "api.example.com", "10.0.0.1", "10.0.0.1"),
+        (["https://api.example.com"], "api.example.com", "no address", ""),
+        (["https://api.example.com"], "no host name!", "10.0.0.1", ""),
+    ],
+)
+def test_the_grant_for_an_address_is_as_narrow_as_the_rules_of_its_name(
+    allow: list[str], host: str, address: str, grant: str
+) -> None:
+    assert NetworkCapability(allow=tuple(allow)).missing_for(host, address) == grant
