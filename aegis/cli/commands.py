@@ -105,7 +105,8 @@ def run_command(words: Sequence[str], output: Output) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        return output.usage_error(error.format_message(), error.exit_code, context and context.command_path)
+        message = error.format_message().replace("\n\t", " ")  # click lists the choices of an argument on lines
+        return output.usage_error(message, error.exit_code, context and context.command_path)
     except click.Abort:
         raise KeyboardInterrupt from None
     output.flush()

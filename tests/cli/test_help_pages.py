@@ -157,6 +157,12 @@ def test_every_option_is_in_the_script_of_every_shell(shell: str) -> None:
         assert re.search(rf"(?<![\w-]){re.escape(shown)}(?![\w-])", text), option
 
 
+def test_a_missing_shell_is_a_usage_error_that_lists_the_shells_on_one_line() -> None:
+    ended = aegis("completion")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (125, "", 1)
+    assert f"Choose from: {', '.join(SHELLS)} (see" in ended.err
+
+
 def test_an_unknown_shell_is_a_usage_error() -> None:
     ended = aegis("completion", "tcsh")
     assert (ended.code, ended.out) == (2, "")
