@@ -195,7 +195,13 @@ class _CommandRun:
             self.function = call.target
             self.load(sandbox, component)
             outcome = sandbox.run(call.target, *call.arguments)
-            return replace(outcome, value=call.shown(outcome.value)) if outcome.error is None else outcome
+            if outcome.error is not None:
+                return outcome
+            try:
+                return replace(outcome, value=call.shown(outcome.value))
+            except AegisError as error:  # of the guest that writes a stream of its result
+                streams = {"stdout": sandbox.stdout, "stderr": sandbox.stderr}
+                return Outcome.from_error(error, usage=sandbox.usage, denials=outcome.denials, **streams)
 
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""

@@ -17,6 +17,7 @@ from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.programs import is_program
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
+from aegis.wit.collected import collected, collected_type
 from aegis.wit.results import is_declared, outcome_value
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
 from aegis.wit.values import Err, ResourceHandle
@@ -33,6 +34,8 @@ DROP = "[drop]"
 """The name of the step that drops a handle."""
 PROGRAM: tuple[WitType, ...] = (List("string"), List("u8"))
 """The generated arguments of a program: its command-line arguments, without the program name, and its stdin."""
+_MAX_READ_ELEMENTS = 1 << 16
+"""Elements, or bytes, that are read of a stream in a result; the test case ends at a longer one."""
 EVERY = ("*",)
 """As ``functions``: every export, including those of the toolchain."""
 _TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
@@ -61,7 +64,7 @@ class TargetExport:
         """The WIT types of the arguments; empty for core functions."""
         if self.program:
             return PROGRAM
-        return () if self.type is None else [of for _, of in self.type.params]
+        return () if self.type is None else [collected_type(of) for _, of in self.type.params]
 
     def size(self, arguments: Sequence[Any]) -> int:
         """Return the size of arguments: characters, bytes, elements and parts, plus 1."""
@@ -158,7 +161,7 @@ class Target:
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None
             takes.append(None if resource is None else resource.key)
-            shapes.append(None if resource is not None else shape_of(of, self._overrides))
+            shapes.append(None if resource is not None else shape_of(collected_type(of), self._overrides))
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result
@@ -268,10 +271,17 @@ class Target:
         if self.detailed:
             outcome = sandbox.run(name, *arguments)
             declared = is_declared(self._result_of(name), outcome.value)
-            result = StepResult(outcome.value, outcome.error, *_used(outcome.usage), declared=declared)
+            value = outcome.value if outcome.error is not None else self._read(name, outcome.value)
+            result = StepResult(value, outcome.error, *_used(outcome.usage), declared=declared)
             result.status, result.whole = outcome.status, outcome
             return result
-        return self._step_result(sandbox, outcome_value(self._result_of(name), sandbox.call(name, *arguments)), None)
+        value = outcome_value(self._result_of(name), sandbox.call(name, *arguments))
+        return self._step_result(sandbox, self._read(name, value), None)
+
+    def _read(self, name: str, value: Any) -> Any:
+        """Read the streams and futures of a result to their ends, which runs the guest on."""
+        of = self._result_of(name)
+        return value if of is None else collected(value, of, _MAX_READ_ELEMENTS)
 
     def _result_of(self, name: str) -> WitType | None:
         function = self.exports[name].type

@@ -33,6 +33,7 @@ from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, 
 from aegis.fuzz.values.shape import CannotGenerate
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
+from aegis.wit.collected import collected_type
 from aegis.wit.python_types import nullable, with_python_types
 from aegis.wit.types import (
     Enum,
@@ -214,6 +215,7 @@ class _Strategies:
         return found
 
     def _values(self, of: WitType, budget: int) -> Strategy:
+        of = collected_type(of)
         match of:
             case str():
                 return _primitive(of, budget)
