@@ -128,15 +128,20 @@ class ConcurrentTurn:
         early = callee.plan.gives_streams
 
         def resolved(value: Any) -> None:
-            results.append(value)
             if early or value is CANCELLED:
                 self._settle(operation, value)
+            else:
+                results.append(value)
+
+        def settle() -> None:
+            if results:
+                self._settle(operation, results.pop())
 
         task = store.state.tasks.begin(callee, lambda: values, resolved, None)
         if task.exited:
-            self._settle(operation, results[0])
-        else:
-            task.on_exit = lambda: self._settle(operation, results[0])
+            settle()
+        elif not operation.over:  # otherwise the task would keep the readers in the result alive
+            task.on_exit = settle
 
         def cancel() -> None:
             if not task.exited:

@@ -118,10 +118,7 @@ class Scheduler:
                 raise self._deadlock()
 
     def give_turn(self) -> bool:
-        """Do what another thread posted, and continue a task that is ready; return whether there was either.
-
-        Each call of the host gives such a turn, so that tasks which go on after their result are not held back.
-        """
+        """Do what another thread posted, and continue a task that is ready; return whether there was either."""
         posted = bool(self._posts)
         if posted:
             self._posts.popleft()()
@@ -138,6 +135,15 @@ class Scheduler:
         """Have the thread that runs the guest call ``function`` when it runs tasks next; for any thread."""
         self._posts.append(function)
         self.door.wake()
+
+    def give_turns(self) -> None:
+        """Give a turn to each post and each ready task that there is now.
+
+        Each call of the host does so: tasks that go on after their result are not held back, and do not pile up.
+        """
+        for _ in range(1 + len(self._posts) + len(self.ready)):
+            if not self.give_turn():
+                break
 
     def _step(self, within: Any) -> bool:
         """Continue one task that is ready, of the component instance ``within`` if given; return whether one did."""
@@ -265,11 +271,11 @@ class Scheduler:
         """
         if len(args) != len(callee.plan.function.params):
             raise TypeError
-        self.give_turn()
+        self.give_turns()
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
         self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))
-        result = results[0]
+        result = results.pop()
         assert result is not CANCELLED  # the host requests no cancellation
         return result
 

@@ -43,6 +43,10 @@ _ENTER, _TURN = object(), object()
 """What a task waits for beside a waitable set: to enter its instance, and its next turn."""
 
 
+def _ignore(result: Any) -> None:
+    """Take the place of ``on_resolve`` after the result."""
+
+
 class _Runner(Protocol):
     """The scheduler, as a task sees it."""
 
@@ -205,6 +209,7 @@ class Task:
         self._check_borrows()
         self.on_resolve(result)
         self.state = TaskState.RESOLVED
+        self._forget_caller()
 
     def cancel(self) -> None:
         """Confirm the cancellation (``Task.cancel``)."""
@@ -213,6 +218,11 @@ class Task:
         self._check_borrows()
         self.on_resolve(CANCELLED)
         self.state = TaskState.RESOLVED
+        self._forget_caller()
+
+    def _forget_caller(self) -> None:
+        """Refer to the caller's values no more: a reader that the caller drops is closed, which may end this task."""
+        self.on_start, self.on_resolve = tuple, _ignore
 
     def _check_borrows(self) -> None:
         if self.borrows[0]:
