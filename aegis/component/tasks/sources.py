@@ -23,7 +23,7 @@ _CHUNK_BYTES = 65536
 """Bytes that one read of a file returns, and that an asynchronous iterable of bytes is read ahead of the guest."""
 _MAX_AHEAD_ELEMENTS = 64
 """Elements, or pieces of bytes, that an asynchronous iterable is read ahead of the guest."""
-_MAX_TAKEN_UNBOUNDED = 64
+_MAX_UNBOUNDED_ELEMENTS = 64
 """Elements of a type without a bound on its size, such as a text, that one read of the guest takes from an iterable:
 the guest says how many it wants, and all of them are in memory at once."""
 
@@ -68,7 +68,7 @@ class _Iterated:
     def take(self, count: int) -> list[Any]:
         found: list[Any] = []
         if self._unbounded:
-            count = min(count, _MAX_TAKEN_UNBOUNDED)
+            count = min(count, _MAX_UNBOUNDED_ELEMENTS)
         try:
             for value in self._values:
                 found.append(value)
