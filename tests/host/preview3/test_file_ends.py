@@ -1,4 +1,4 @@
-"""Streams of files at their edges: offsets that no file has, descriptors that are gone, files and folders that change."""
+"""Streams of files at their edges: offsets that no file has, descriptors that are gone, files that change."""
 
 from __future__ import annotations
 
