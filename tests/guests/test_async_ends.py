@@ -253,3 +253,39 @@ def test_the_loop_of_the_calls_may_make_more(runtime: aegis.Aegis, artifact: Any
         yield n
 
     assert asyncio.run(main()) == list(range(calls))
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+def test_what_calls_leave_behind_does_not_pile_up(isolate: bool) -> None:
+    """Streams that are closed, forgotten or read to their end, and futures, are handles no more after a few calls."""
+    with aegis.Aegis(timeout="60s", fuel=None, handles=50) as runtime:
+        program = runtime.load_file(catalogue.built("py-streams"))
+        imports = {"aegis:py-streams/origin": Origin()}
+        with runtime.sandbox(program, imports=imports, isolate=isolate) as sandbox:
+            for n in range(120):
+                doubled = sandbox.call(FILTERS + "double", [1])
+                if n % 3 == 0:
+                    assert list(doubled) == [2]
+                elif n % 3 == 1:
+                    doubled.close()
+                del doubled
+                assert sandbox.call(FILTERS + "twice", "x") == "xx"
+                assert sandbox.call(FILTERS + "later", "y").result() == "y"
+
+
+def test_what_overlapping_calls_leave_behind_does_not_pile_up() -> None:
+    async def main() -> None:
+        with aegis.Aegis(timeout="60s", fuel=None, handles=60) as runtime:
+            program = runtime.load_file(catalogue.built("py-streams"))
+            imports = {"aegis:py-streams/origin": Origin()}
+            async with runtime.asandbox(program, imports=imports) as sandbox:
+                for n in range(60):
+                    one, other = await asyncio.gather(
+                        sandbox.acall(FILTERS + "double", [1]), sandbox.acall(FILTERS + "double", [2])
+                    )
+                    if n % 2:
+                        assert [number async for number in one] == [2]
+                    del one, other
+                    assert await (await sandbox.acall(FILTERS + "later", "y")) == "y"
+
+    asyncio.run(main())

@@ -122,10 +122,7 @@ class Scheduler:
                 raise self._deadlock()
 
     def give_turn(self) -> bool:
-        """Do what another thread posted, and continue a task that is ready; return whether there was either.
-
-        Each call of the host gives such a turn, so that tasks which go on after their result are not held back.
-        """
+        """Do what another thread posted, and continue a task that is ready; return whether there was either."""
         posted = bool(self._posts)
         if posted:
             self._posts.popleft()()
@@ -286,7 +283,7 @@ class Scheduler:
         results: list[Any] = []
         task = self.begin(callee, lambda: args, results.append, None)
         self.run((lambda: bool(results)) if callee.plan.gives_streams else (lambda: task.exited))
-        result = results[0]
+        result = results.pop()
         assert result is not CANCELLED  # the host requests no cancellation
         return result
 
