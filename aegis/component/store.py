@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import repeat
@@ -184,7 +185,7 @@ class ComponentStore(ModuleStore):
         space, self._space = self._space, None
         if space is not None:
             self.plan.give_back(space)
-        if was_open and self.plan.artifact.kept_code is not None:
+        if was_open and self.plan.artifact.kept_code is not None and not sys.is_finalizing():  # it may import modules
             self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
