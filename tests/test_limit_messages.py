@@ -6,6 +6,7 @@ own fields. Each limit is exceeded by a guest, or in the object that enforces it
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -139,6 +140,28 @@ def component_handles() -> None:
         sandbox.call("run")
 
 
+def tasks() -> None:
+    yields = "(result i32) (i32.const 1)"
+    text = f"""(component
+      (core module $m (func (export "run") {yields}) (func (export "again") (param i32 i32 i32) {yields}))
+      (core instance $i (instantiate $m))
+      (func (export "run") async (canon lift (core func $i "run") async (callback (core func $i "again")))))"""
+
+    async def main() -> None:
+        runtime = Aegis(cache=False, tasks=1)
+        async with runtime.asandbox(runtime.load_wat(text)) as sandbox:
+            endless = asyncio.create_task(sandbox.acall("run"))
+            await asyncio.sleep(0)
+            try:
+                await sandbox.acall("run")
+            finally:
+                sandbox.cancel()
+                await asyncio.wait([endless])
+                endless.exception()
+
+    asyncio.run(main())
+
+
 KEEPERS: dict[str, Callable[[], None]] = {
     "value_bytes that are kept": held,
     "value_bytes of random bytes": random,
@@ -146,6 +169,7 @@ KEEPERS: dict[str, Callable[[], None]] = {
     "network_bytes": lambda: Network(None, Limits(network_bytes=10), None).charge(11),  # type: ignore[arg-type]
     "handles": handles,
     "handles of a component": component_handles,
+    "tasks": tasks,
     "instances": instances,
     "http_fields": fields(http_fields=1),
     "http_field_bytes": fields(http_field_bytes=15),
