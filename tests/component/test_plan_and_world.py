@@ -23,11 +23,13 @@ from aegis.wit.types import (
     Enum,
     Flags,
     Function,
+    Future,
     List,
     Option,
     Own,
     Record,
     Result,
+    Stream,
     Tuple,
     Variant,
     WitType,
@@ -64,6 +66,8 @@ def alike(world: WitType | None, planned: WitType | None, resources: Resources) 
             return labels == others
         case (Own(a), Own(b)) | (Borrow(a), Borrow(b)):
             return resources.same(a.key, b.key)
+        case (Stream(a), Stream(b)) | (Future(a), Future(b)):
+            return alike(a, b, resources)
     return world == planned
 
 

@@ -200,7 +200,7 @@ BEFORE_CONFINEMENT = {
 COMPONENTS = {
     "aegis.component.planning.artifact", "aegis.component.link", "aegis.component.store", "aegis.sandbox.exports",
     "aegis.sandbox.component",
-    "aegis.host.preview2", "aegis.sandbox.link_component",
+    "aegis.host.wasi", "aegis.sandbox.guest_turns", "aegis.sandbox.link_component",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
     "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
