@@ -66,6 +66,9 @@ class Exchange:
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self._request_sent = self._end_seen = self._deaf = self._more = False
+        self._news = False
+        """Whether bytes were received or sent since :meth:`interest` was asked: what one user of the exchange did may
+        have made another ready, which was checked before."""
         self._users = 1
         self._since = time.monotonic()
         self._phase = "connect"
@@ -81,11 +84,13 @@ class Exchange:
         """Advance as far as possible without blocking; store a failure in ``error``."""
         if self.error is not None or self._transport is None:
             return
+        unsent = len(self._unsent)
         try:
             self._go(self._transport)
             self._overdue()
         except HttpFault as fault:
             self._fail(fault)
+        self._news |= len(self._unsent) < unsent
 
     def _fail(self, fault: HttpFault) -> None:
         self.error = fault
@@ -174,7 +179,7 @@ class Exchange:
             data = transport.receive()
             if data is None:
                 return
-            self._deaf = not data
+            self._deaf, self._news = not data, True
             self._protocol.feed(data)
             if self._protocol.head is not None:
                 self._since = time.monotonic()
@@ -322,7 +327,8 @@ class Exchange:
 
     def interest(self) -> Interest:
         """Return the descriptors to wait for, and when to check again."""
-        if self._transport is None or self.error is not None or self._more:
+        news, self._news = self._news, False
+        if self._transport is None or self.error is not None or self._more or news:
             return Interest(host_time=0.0)
         reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
         soonest = min((t for t in (again, self._until()) if t is not None), default=None)
