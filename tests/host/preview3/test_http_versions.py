@@ -325,6 +325,25 @@ def test_ten_megabytes_go_both_ways_over_http_2() -> None:
         assert ending.value.copy_all() == [("x-trailer", b"done")]
 
 
+def test_users_of_an_exchange_are_checked_again_once_after_one_received_bytes() -> None:
+    """What one user receives may make another ready that was checked before, which would otherwise wait for ever."""
+
+    def head_alone(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        connection.recv(1)
+
+    with raw_server(head_alone) as port, StreamingClient(f"local:{port}") as client:
+        request, _, operations = client.made(f"http://localhost:{port}/")
+        later = client.of("client").send(request)
+        client.drive(later.ready, later, None, operations)
+        assert later.interest().host_time == 0.0
+        again = later.interest()
+        assert again.read
+        assert again.host_time != 0.0
+        later.cancel()
+
+
 @every_protocol
 @pytest.mark.parametrize("count", [256, 257])
 def test_received_trailers_have_limits(protocol: str, count: int) -> None:
