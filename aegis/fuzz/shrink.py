@@ -25,8 +25,10 @@ def shrink(
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
     Steps are removed first, then arguments are simplified, then the answer plan. If the oracle does not report the
-    finding again in its normal mode, the shrinker uses its thorough mode.
+    finding again in its normal mode, the shrinker uses its thorough mode, and always if that costs no more.
     """
+    if oracle.cost == 1:
+        return _Shrinker(target, oracle.thorough(), found, calls, seconds).best()
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
     return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds).best()

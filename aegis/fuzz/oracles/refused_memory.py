@@ -1,0 +1,53 @@
+"""Tell a trap after a refused ``memory.grow`` from other traps: it is an exceeded limit, not a fault of its own.
+
+The engine reports a refused growth only to the guest, which usually traps then. A campaign runs without exact memory
+accounting, which is slow, so a test case that trapped runs once more with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from aegis.errors import GuestTrap, MemoryExceeded
+from aegis.fuzz.case import Trace
+from aegis.fuzz.causes import signature_of
+
+if TYPE_CHECKING:
+    from aegis.fuzz.target import Target
+
+__all__ = ["TrapCheck"]
+
+_CODES = frozenset({"unreachable", "memory-out-of-bounds", "table-out-of-bounds"})
+"""Trap codes of guests after a refused growth, as in :mod:`aegis.engine.call.classify`."""
+_MAX_CHECKS = 16
+"""Most checks of traps with one signature in a chunk: a guest that often traps would be fuzzed at half the speed."""
+
+
+class TrapCheck:
+    """Runs test cases that trapped again, a bounded number of times; ``bounded=False`` always."""
+
+    def __init__(self, *, bounded: bool = True) -> None:
+        self._bounded = bounded
+        self._checks: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Start a chunk. Its checks must not depend on those of the chunks that this process ran before."""
+        self._checks.clear()
+
+    def judged(self, target: Target, trace: Trace) -> Trace:
+        """Return the trace, with a :class:`~aegis.errors.MemoryExceeded` in place of a trap after a refused growth."""
+        error = trace.results[-1].error
+        if not isinstance(error, GuestTrap) or error.code not in _CODES or not target.grows:
+            return trace
+        if trace.exact is not None:
+            return trace.exact
+        if self._bounded:
+            signature = f"{trace.step(trace.last)} {signature_of(trace.results[-1])}"
+            self._checks[signature] += 1
+            if self._checks[signature] > _MAX_CHECKS:
+                return trace
+        again = target.run(trace.reached(), target.watched)
+        same_step = len(again.results) == len(trace.results)
+        trace.exact = again if same_step and isinstance(again.results[-1].error, MemoryExceeded) else trace
+        return trace.exact
