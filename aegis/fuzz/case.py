@@ -53,6 +53,17 @@ class Case:
             kept.append(Step(step.function, tuple(moved)))
         return Case(tuple(kept), self.answers)
 
+    def without_users(self, number: int) -> Case | None:
+        """Return the test case without a step and the steps that use its handle; ``None`` if the last one is among."""
+        gone = {number}
+        for later, step in enumerate(self.steps):
+            if any(isinstance(a, HandleRef) and a.step in gone for a in step.arguments):
+                gone.add(later)
+        if len(self.steps) - 1 in gone:
+            return None
+        places = {old: new for new, old in enumerate(n for n in range(len(self.steps)) if n not in gone)}
+        return Case(tuple(_placed(self.steps[old], places) for old in places), self.answers)
+
     def first(self, count: int) -> Case:
         """Return the test case with its first ``count`` steps; these never need a later one."""
         return self if len(self.steps) <= count else Case(self.steps[:count], self.answers)
