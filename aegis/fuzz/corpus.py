@@ -105,4 +105,5 @@ def is_behaviour(data: Any) -> bool:
 
 
 def is_finding(data: Any) -> bool:
+    """Return whether a line describes a finding that can be replayed."""
     return isinstance(data, dict) and isinstance(data.get("signature"), str) and {"steps", "answers"} <= data.keys()

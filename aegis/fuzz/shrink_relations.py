@@ -18,7 +18,7 @@ from aegis.fuzz.values.sequences import Octets, TextShape
 
 __all__ = ["related"]
 
-_MAX_PAIR_LENGTH = 40
+_MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
 _WIDE = Integer(-(1 << 64), 1 << 64)
 
@@ -160,7 +160,7 @@ def _bracketed(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
     """Remove two items of a short sequence that need each other."""
     for part in lists:
         value = part.value
-        if len(value) > _MAX_PAIR_LENGTH:
+        if len(value) > _MAX_PAIR_ITEMS:
             continue
         for one in range(len(value)):
             for two in range(one + 2, len(value)):

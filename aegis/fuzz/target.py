@@ -112,6 +112,13 @@ class Target:
         return Aegis(self.runtime.policy, exact_memory=True)
 
     @cached_property
+    def counting(self) -> Aegis:
+        """A runtime that also knows each growth of a memory that the limit refused."""
+        from aegis.runtime import Aegis
+
+        return Aegis(self.runtime.policy, exact_memory="all")
+
+    @cached_property
     def grows(self) -> bool:
         """Whether a memory or table of the guest can grow."""
         tables = getattr(getattr(self.artifact, "info", None), "tables", ())

@@ -57,7 +57,7 @@ CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"
 
 
 def _plan(path: Path, **options: Any) -> CampaignPlan:
-    return CampaignPlan(data=read_file(path, Limits()), name=str(path), policy=Policy(), **options)
+    return CampaignPlan(data=read_file(path, Limits()), name=str(path), **{"policy": Policy(), **options})
 
 
 class Here(Executor):

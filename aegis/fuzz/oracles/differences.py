@@ -12,13 +12,13 @@ from aegis.wit.values import Err, Ok
 __all__ = ["Difference", "difference"]
 
 _MAX_CHARACTERS = 200
-_WINDOW = 24
+_WINDOW_CHARACTERS = 24
 """Characters or bytes that are shown from the first difference of two long texts on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two values differ: ``place`` such as ``[3].name``, empty for the whole, and the two parts as text."""
+    """A difference of two values: ``place`` such as ``[3].name``, empty for the whole, and the two parts as text."""
 
     place: str
     first: str
@@ -42,9 +42,9 @@ def difference(one: Any, two: Any, equal: Callable[[Any, Any], bool]) -> Differe
         at = next(
             (n for n, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), min(len(one), len(two))
         )
-        if at > _WINDOW or max(len(one), len(two)) > _MAX_CHARACTERS // 4:
+        if at > _WINDOW_CHARACTERS or max(len(one), len(two)) > _MAX_CHARACTERS // 4:
             place += f"[{at}:]"
-            one, two = one[at : at + _WINDOW], two[at : at + _WINDOW]
+            one, two = one[at : at + _WINDOW_CHARACTERS], two[at : at + _WINDOW_CHARACTERS]
     elif isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
         return Difference(printable(place, _MAX_CHARACTERS), f"a length of {len(one)}", f"a length of {len(two)}")
     return Difference(printable(place, _MAX_CHARACTERS), _shown(one), _shown(two))

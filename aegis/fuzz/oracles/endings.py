@@ -49,8 +49,9 @@ class NoTrap(_Ending):
     def judge(self, target: Target, trace: Trace) -> Finding | None:
         if trace.results[-1].status not in TRAPS:
             return None
-        last = self._traps.judged(target, trace).results[-1]
-        return _ended(self.name, trace, last) if last.status in TRAPS else None
+        judged = self._traps.judged(target, trace)
+        last = None if judged is None else judged.results[-1]
+        return _ended(self.name, trace, last) if last is not None and last.status in TRAPS else None
 
 
 class NoLimit(_Ending):
@@ -62,7 +63,8 @@ class NoLimit(_Ending):
     def judge(self, target: Target, trace: Trace) -> Finding | None:
         last = trace.results[-1]
         if last.status == "trap":
-            last = self._traps.judged(target, trace).results[-1]
+            judged = self._traps.judged(target, trace)
+            last = last if judged is None else judged.results[-1]
         return _ended(self.name, trace, last) if last.status in LIMITS else None
 
 

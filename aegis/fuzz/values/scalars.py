@@ -89,11 +89,11 @@ def _nearer(size: int) -> Iterator[int]:
     for factor in _PRIMES:  # a multiple of any number
         if size % factor == 0 and size > factor:
             yield size // factor
-    yield from range(1, min(size, _MAX_TRIED))
+    yield from range(1, min(size, _TRIED_BELOW))
 
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-_MAX_TRIED = 256
+_TRIED_BELOW = 256
 """Integers below this are all tried in the end."""
 
 
