@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,7 @@ class _CommandCampaign:
         began, live = time.time(), Live(self.output)
         with stopped_by_signals() as stop:
             try:
-                for progress in campaign.run():
-                    live.show(progress)
+                self.watch(campaign, live)
             finally:
                 live.clear()
         result, target = campaign.result, state.target
@@ -81,6 +81,17 @@ class _CommandCampaign:
         code = 125 if result.lost else stop.exit_code if result.interrupted and not new else int(bool(new))
         self.output.result(data, to_text(data), code)
         return code
+
+    def watch(self, campaign: Campaign, live: Live) -> None:
+        """Show the progress of a campaign until it ends."""
+        steps = campaign.run()
+        try:
+            for progress in steps:
+                live.show(progress)
+        except KeyboardInterrupt:  # while the progress was shown: the campaign does not know of it yet
+            with contextlib.suppress(StopIteration, KeyboardInterrupt):
+                steps.throw(KeyboardInterrupt())
+            campaign.result.interrupted = True
 
     def note_layers(self) -> None:
         isolation = self.plan.policy.isolation
@@ -111,6 +122,8 @@ class _CommandCampaign:
         given = self.options["runs"]
         if given is None:
             return None if seconds is not None else 0 if self.options["minimize"] else DEFAULT_RUNS
+        if given == "0":  # only the cases of --corpus and --import
+            return 0
         return None if given == "none" else parse_count(given, "--runs")
 
     def baseline(self) -> Baseline | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
@@ -66,7 +66,7 @@ class Campaign:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Run the campaign and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
         until = time.monotonic() + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
         began = time.monotonic() - self.result.seconds

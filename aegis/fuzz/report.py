@@ -25,7 +25,7 @@ __all__ = ["closing", "new_findings", "to_data", "to_text", "with_command"]
 
 _MAX_BEST_CALLS = 5
 """Most calls of one function among the ``best``."""
-_MAX_LISTED_EXPORTS = 8
+_MAX_LISTED_NAMES = 8
 """Most exports that are listed beside the case of a group of findings."""
 _MAX_CALL_CHARACTERS = 200
 """Longest call in the text report, in characters."""
@@ -137,8 +137,8 @@ def _finding(finding: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> 
     lines += [f"  {visible(frame)}" for frame in finding["frames"][:5]]
     others = dict.fromkeys(other["steps"][-1][0] for other in group if other is not finding and other["steps"])
     if others:
-        names = ", ".join(printable(name, 60) for name in list(others)[:_MAX_LISTED_EXPORTS])
-        more = f" and {len(others) - _MAX_LISTED_EXPORTS} more" if len(others) > _MAX_LISTED_EXPORTS else ""
+        names = ", ".join(printable(name, 60) for name in list(others)[:_MAX_LISTED_NAMES])
+        more = f" and {len(others) - _MAX_LISTED_NAMES} more" if len(others) > _MAX_LISTED_NAMES else ""
         lines.append(f"  same cause ({visible(finding['cause'])}): {names}{more}")
     return lines
 

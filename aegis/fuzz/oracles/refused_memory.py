@@ -20,7 +20,7 @@ __all__ = ["TrapCheck"]
 
 _CODES = frozenset({"unreachable", "memory-out-of-bounds", "table-out-of-bounds"})
 """Trap codes of guests after a refused growth, as in :mod:`aegis.engine.call.classify`."""
-_MAX_CHECKED_TRAPS = 16
+_MAX_CHECKED_CALLS = 16
 """Most checks of traps with one signature in a chunk: a guest that often traps would be fuzzed at half the speed."""
 
 
@@ -49,7 +49,7 @@ class TrapCheck:
             return trace.exact
         signature = f"{trace.step(trace.last)} {signature_of(trace.results[-1])}"
         self._checks[signature] += 1
-        if self._bounded and self._checks[signature] > _MAX_CHECKED_TRAPS:
+        if self._bounded and self._checks[signature] > _MAX_CHECKED_CALLS:
             return trace if signature in self._true_traps else None
         again = target.run(trace.reached(), target.counting)
         same_step = len(again.results) == len(trace.results)
