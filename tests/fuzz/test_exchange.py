@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.errors import PolicyError
-from aegis.fuzz.campaign import CHUNK_CALLS, ROUND_CHUNKS, Campaign
+from aegis.fuzz.campaign import ROUND_CHUNKS, Campaign
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.continuation import STATE_FILE, SavedCampaign, to_state
 from aegis.fuzz.corpus import Corpus
@@ -57,10 +57,13 @@ def test_calls_of_a_corpus_come_on_top_of_the_runs(tmp_path: Path) -> None:
 # -- continuing -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["buggy/code-point"])
-def test_a_campaign_that_was_continued_finds_the_same_as_one_that_ran_through(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["buggy/code-point", "buggy/wrong-state"])
+def test_a_campaign_that_was_continued_finds_the_same_as_one_that_ran_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Oracle: two rounds in one campaign, and in two campaigns with a file in between."""
-    path, size = source(name), CHUNK_CALLS * ROUND_CHUNKS
+    monkeypatch.setattr("aegis.fuzz.campaign.CHUNK_CALLS", 150)
+    path, size = source(name), 150 * ROUND_CHUNKS
     whole = _campaign(path, 2 * size, seed=3)
     (tmp_path / STATE_FILE).write_text(json.dumps(to_state(_campaign(path, size, seed=3))))
     saved = SavedCampaign(str(tmp_path))
