@@ -38,7 +38,7 @@ def write_folder(folder: Path, data: dict[str, Any], campaign: Campaign, plan: C
     from aegis.fuzz.reproduce import file_name, pytest_file
     from aegis.observe.encode import dump
 
-    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result)}
+    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result, str(folder))}
     files[STATE_FILE] = dump(to_state(campaign.result), indent=None)
     for finding in data["findings"]:
         name = file_name(finding)

@@ -147,7 +147,7 @@ class Campaign:
                     ended, pending = wait(pending, timeout=_PROGRESS_SECONDS)
                     for future in sorted(ended, key=lambda one: one.exception() is not None):  # keep results, then fail
                         number = futures[future]
-                        done[number] = future.result()
+                        done[number] = {**future.result(), "at": time.monotonic() - began}
                         waiting.pop(number)
                     yield self._progress(began, done.values())
             except (BrokenExecutor, BrokenPipeError):  # BrokenPipeError: the process died before it read its task
@@ -168,7 +168,8 @@ class Campaign:
         for number, _ in chunks:
             if number in done:
                 self._merge(done[number])
-        self.result.line.append((time.monotonic() - began, self.result.cases, len(self.result.behaviours)))
+                at = max(done[number]["at"], self.result.line[-1][0] if self.result.line else 0.0)
+                self.result.line.append((at, self.result.cases, len(self.result.behaviours)))
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.

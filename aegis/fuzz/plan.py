@@ -86,7 +86,7 @@ class CampaignResult:
     behaviours: dict[str, list[Any]] = field(default_factory=dict)
     points: list[tuple[str, int, int]] = field(default_factory=list)
     line: list[tuple[float, int, int]] = field(default_factory=list)
-    """Seconds, calls and behaviours after each round, for the plot over time."""
+    """Seconds, calls and behaviours after each chunk, in the order of their numbers, for the plot over time."""
     edges: list[tuple[float, int]] = field(default_factory=list)
     """Seconds and covered edges after each round; empty without coverage."""
     interrupted: bool = False

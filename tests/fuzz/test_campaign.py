@@ -371,7 +371,7 @@ def test_a_report_is_text_json_and_a_page() -> None:
     assert "left out: f: a handle" in text
     assert page.startswith("<!doctype html>")
     assert page.count("<svg") == 2
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page
     assert "<script" not in page
 
 
