@@ -22,8 +22,7 @@ from aegis.fuzz.oracles.agreement import same
 from aegis.fuzz.oracles.differences import difference
 from aegis.fuzz.target import EVERY, Target
 from aegis.policy import Policy
-from aegis.runtime import Aegis
-from aegis.sandbox.in_process import InProcessBackend
+from aegis.runtime import Aegis, compiled_by
 from aegis.sandbox.programs import is_program
 from aegis.text import printable
 from aegis.values import FuncType
@@ -67,14 +66,6 @@ def available_compilers() -> tuple[str, ...]:
     ]
     done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
     return (*found, "winch") if done.returncode == 0 else tuple(found)
-
-
-def compiled_by(policy: Policy, name: str) -> Aegis:
-    """Return a runtime for ``policy`` whose guests a compiler of :data:`COMPILERS` compiles."""
-    runtime = Aegis(policy, cache=False, pooled=False)
-    config = replace(runtime._backend.plain, compiler=name)
-    runtime._backend = InProcessBackend(policy, config, config)
-    return runtime
 
 
 class EngineComparison:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from aegis.attack.bytewise import flips
-from aegis.attack.engines import EngineComparison, available_compilers, compiled_by
+from aegis.attack.engines import EngineComparison, available_compilers
 from aegis.attack.inputs import AttackInput
 from aegis.attack.seeds import built_in
 from aegis.attack.trial import LIMITS, Bounds, Harness
@@ -17,6 +17,7 @@ from aegis.engine.compile.config import COMPILERS, EngineConfig
 from aegis.errors import AegisInternalError
 from aegis.policy import Policy, RandomCapability
 from aegis.policy.statements import StdioCapability
+from aegis.runtime import compiled_by
 from tests.guests.catalogue import source
 
 POLICY = Policy(limits=LIMITS, stdio=StdioCapability(stdout="capture", stderr="capture"))
