@@ -31,7 +31,9 @@ __all__ = ["EngineComparison", "available_compilers"]
 
 _BASE = "speed"
 _NUMBERS = {"i32", "i64", "f32", "f64"}
-_MAX_CASES, _MAX_STEPS = 6, 8
+_MAX_CASES, _MAX_STEPS = 4, 6
+_COMPARED_FUEL = 200_000
+"""Fuel limit of a call: it runs once for each compiler, and many random guests never return."""
 _MAX_COMPLEXITY_UNITS = 1_000_000
 """Limit of ``complexity``, in estimated microseconds: each artifact is compiled several times, in this process."""
 _MAX_ARTIFACT_BYTES = 64 << 10
@@ -72,7 +74,9 @@ class EngineComparison:
     """Runs artifacts with all compilers in this process, under a policy without isolation and proposals."""
 
     def __init__(self, policy: Policy, compilers: Sequence[str] | None = None) -> None:
-        limits = policy.limits.with_(complexity=_MAX_COMPLEXITY_UNITS, module_size=_MAX_ARTIFACT_BYTES)
+        limits = policy.limits.with_(
+            fuel=_COMPARED_FUEL, complexity=_MAX_COMPLEXITY_UNITS, module_size=_MAX_ARTIFACT_BYTES
+        )
         policy = replace(policy, limits=limits, isolation=None, proposals=())
         names = available_compilers() if compilers is None else compilers
         self.runtimes = {name: compiled_by(policy, name) for name in names}

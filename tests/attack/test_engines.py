@@ -92,6 +92,9 @@ ALIKE = {
     "accesses at the end of memory": """(memory 1 2) (func (export "f") (param i32) (result i64)
       (i64.load offset=65528 (i32.and (local.get 0) (i32.const 15))))
       (func (export "g") (param i32) (i32.store16 offset=0xfffffffe (local.get 0) (i32.const 1)))""",
+    "memory that grows to its limit": """(memory 1) (func (export "f") (param i32) (result i32 i32)
+      (memory.grow (i32.and (local.get 0) (i32.const 511))) (i32.load (i32.sub (i32.shl (memory.size) (i32.const 16))
+        (i32.const 4))))""",
     "bulk memory": """(memory 1) (data $d "abc") (func (export "f") (param i32 i32 i32)
       (memory.fill (local.get 0) (local.get 1) (local.get 2)) (memory.copy (local.get 1) (local.get 0) (local.get 2))
       (memory.init $d (i32.const 0) (i32.const 0) (i32.and (local.get 0) (i32.const 7))) (data.drop $d))""",

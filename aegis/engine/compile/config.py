@@ -58,11 +58,12 @@ COMPILERS: dict[str, tuple[tuple[str, int | bool], ...]] = {
     "none": (("cranelift_nan_canonicalization", True), ("cranelift_opt_level", 0)),
     "size": (("cranelift_nan_canonicalization", True), ("cranelift_opt_level", 2)),
     "single-pass": (("cranelift_nan_canonicalization", True), ("cranelift_regalloc_algorithm", 1)),
-    "bounds": (("cranelift_nan_canonicalization", True), ("memory_reservation", 0), ("memory_guard_size", 0)),
+    "bounds": (("cranelift_nan_canonicalization", True), ("memory_reservation", 1 << 28), ("memory_guard_size", 0)),
     "winch": (("cranelift_nan_canonicalization", True), ("strategy", 2)),
 }
 """Compilers and their settings, whose code must behave alike. They make every NaN the same one, which the core
-specification leaves open. ``bounds`` compares addresses by instructions instead of guard pages."""
+specification leaves open. ``bounds`` compares addresses by instructions instead of guard pages; a memory may grow up
+to the address space that is reserved for it, 256 MiB there."""
 
 _POOL_SLOTS = 256
 _POOL_INSTANCES = 4 * _POOL_SLOTS
