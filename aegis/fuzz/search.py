@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.stubs import random_answers
 from aegis.fuzz.target import DROP, TargetExport
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -32,6 +34,7 @@ _MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
 _MAX_POOL_CASES = 512
 _PAGE_BITS = 16
+_MAX_ERROR_CHARACTERS = 200
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
 """Longest time for the minimisation of a finding, and the time it still gets when the campaign's time is over."""
 
@@ -65,7 +68,10 @@ class ChunkResult:
     chunk: int
     cases: int = 0
     seconds: float = 0.0
-    statuses: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each export, the number of its calls by status."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """For each export, the first error that it declared."""
     behaviours: list[Behaviour] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     points: list[tuple[str, int, int]] = field(default_factory=list)
@@ -129,7 +135,7 @@ class Search:
     # -- one chunk -----------------------------------------------------------------------------
 
     def run(self, chunk: int, cases: int, until: float = float("inf")) -> ChunkResult:
-        """Run one chunk of about ``cases`` calls, or until ``until`` on the monotonic clock."""
+        """Run one chunk of ``cases`` calls, or until ``until`` on the monotonic clock."""
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = ChunkResult(chunk)
         self._until = until
@@ -138,7 +144,8 @@ class Search:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            self._judge(self.target.run(self._case(rng), self._runtime), batch)
+            case = self._case(rng).first(cases - batch.cases)
+            self._judge(self.target.run(case, self._runtime), batch)
         self._check_scaling(batch, until)
         batch.seconds = time.monotonic() - began
         return batch
@@ -176,7 +183,12 @@ class Search:
         if result.status == "usage":  # an earlier step did not return the handle: the guest was not called
             return
         status = "declared" if declared else result.status
-        batch.statuses[status] = batch.statuses.get(status, 0) + 1
+        counts = batch.calls.get(step.function)
+        if counts is None:
+            counts = batch.calls[step.function] = {}
+        counts[status] = counts.get(status, 0) + 1
+        if declared and step.function not in batch.errors:
+            batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
         if result.error is None and not self.goal:
             # Most calls repeat a behaviour: compare integers before formatting a signature.
             fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
