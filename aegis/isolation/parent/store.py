@@ -565,6 +565,9 @@ class IsolatedStore(TokenHolder):
         """Return access to the guest's memory that charges nothing."""
         return RemoteMemory(self, charged=False)
 
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        return ()
+
     def fuel_left(self) -> int:
         """Return the fuel left by the latest call; 0 if fuel is not metered."""
         return self._fuel
