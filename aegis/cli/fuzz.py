@@ -72,12 +72,14 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
     if any(":" in name for name in options["oracles"]):
         use_python_path()
+    from aegis.cli.fuzz_values import given_values
+
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
-        buffers=not options["numbers"],
+        buffers=not options["numbers"], **given_values(options),
         others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip

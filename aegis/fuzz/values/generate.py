@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
-from aegis.fuzz.values.sequences import Items, Octets, TextShape
+from aegis.fuzz.values.sequences import LARGE, Items, Octets, TextShape
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
@@ -157,8 +157,12 @@ class _Parts:
         return self.make(*(shape.simplest() for shape in self.shapes))
 
     def random(self, rng: Random, size: int) -> Any:
-        each = max(1, size // max(1, len(self.shapes)))
-        return self.make(*[shape.random(rng, each) for shape in self.shapes])
+        count = max(1, len(self.shapes))
+        if size < LARGE:
+            each = max(1, size // count)
+            return self.make(*[shape.random(rng, each) for shape in self.shapes])
+        large = int(rng.random() * count)  # one part gets the whole size, so that its length reaches the largest ones
+        return self.make(*[shape.random(rng, size if n == large else 16) for n, shape in enumerate(self.shapes)])
 
     def mutate(self, rng: Random, value: Any) -> Any:
         parts = self.take(value)
