@@ -12,9 +12,9 @@ import click
 
 from aegis.cli.click_options import FileCommand, limit_options, policy_options, with_options
 from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.fuzz_options import DEFAULT_RUNS, fuzz_options
 from aegis.cli.input_files import read_artifact, read_bounded
 from aegis.cli.options import (
-    CONFIG,
     ENABLE,
     make_policy,
     policy_files,
@@ -34,43 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DEFAULT_RUNS = 20_000
 _MAX_FINDING_BYTES = 64 << 20
 
 
 @click.command(cls=FileCommand, reads_policy=True)
-@click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
-@click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_DEFAULT_RUNS}]")
-@click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus, it reproduces a campaign."
-)
-@click.option("--jobs", type=click.IntRange(1, 256), help="Number of processes. [one per core]")
-@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
-@click.option("--corpus", metavar="DIR", help="Replay the corpus in DIR first, and save new test cases there.")
-@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
-@click.option("-c", "--config", "--policy", "config", multiple=True, metavar="FILE", help=CONFIG.help)
-@click.option(
-    "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
-)
-@click.option("--hostile-host", "hostile", is_flag=True, help="Make WASI functions fail or return extreme values too.")
-@click.option(
-    "--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory."
-)
-@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Search for the worst input.")
-@click.option("--replay", metavar="FILE", help="Run a saved finding again, and report whether it is still there.")
-@click.option(
-    "--call",
-    "calls",
-    multiple=True,
-    metavar="CALL",
-    help="Run one test case from these calls, written as in a finding.",
-)
-@click.option("--answers", metavar="N,N…", help="With --call: the answer plan for stubbed imports.")
-@click.option("--host", is_flag=True, help="Attack Aegis itself with hostile bytes; the artifacts are the seed corpus.")
-@click.option(
-    "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
-)
+@fuzz_options
 @policy_options
 @with_options([ENABLE])
 @partial(limit_options, fuel="1e9")
@@ -104,12 +72,14 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
     if any(":" in name for name in options["oracles"]):
         use_python_path()
+    from aegis.cli.fuzz_values import given_values
+
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
-        buffers=not options["numbers"],
+        buffers=not options["numbers"], **given_values(options),
         others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip
@@ -183,7 +153,7 @@ class _Fuzz:
     def runs(self, seconds: float | None) -> int | None:
         given = self.options["runs"]
         if given is None:
-            return _DEFAULT_RUNS if seconds is None else None
+            return DEFAULT_RUNS if seconds is None else None
         return None if given == "none" else parse_count(given, "--runs")
 
 

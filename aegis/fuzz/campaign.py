@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
@@ -32,6 +32,10 @@ _PROGRESS_SECONDS = 0.1
 """Longest time between two progress reports."""
 _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
+_MAX_START_CASES_PER_FUNCTION = 3
+"""Test cases of one function that every chunk starts from: the first that returned, without an error."""
+_MAX_WORDS = 512
+"""Most words for the dictionary that chunks learned; the oldest are forgotten first."""
 _MAX_MINIMISED_CASES = 512
 """Most test cases that are minimised for the corpus at the end of a campaign."""
 _MINIMISE_TASKS = 8
@@ -65,8 +69,9 @@ class Campaign:
         began = time.monotonic()
         until = began + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
         try:
-            if self.corpus is not None and self.corpus.entries:
-                yield from self._round([(-1, self.corpus.cases())], began, until)
+            kept = [] if self.corpus is None else self.corpus.cases()
+            if kept or self.plan.examples:
+                yield from self._round([(-1, kept)], began, until)
             chunk = 0
             while not self._enough(chunk, until):
                 count = min(ROUND_CHUNKS, self._chunks_left(chunk))
@@ -107,8 +112,21 @@ class Campaign:
         return CHUNK_CALLS if self.runs is None or chunk < 0 else min(CHUNK_CALLS, self.runs - chunk * CHUNK_CALLS)
 
     def _start(self) -> list[Any]:
-        """Return the test cases that the next round starts from: the latest that showed a new behaviour."""
-        return [entry[1] for entry in list(self.result.behaviours.values())[-_MAX_START_CASES:]]
+        """Return the test cases that the next round starts from: for each function some that returned, then the latest.
+
+        A call that ended the guest is chosen last, because no call can follow it.
+        """
+        chosen: dict[str, Any] = {}
+        functions: dict[str, int] = {}
+        for entry in self.result.behaviours.values():
+            function = entry[1]["steps"][-1][0]
+            if returned(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
+                functions[function] = functions.get(function, 0) + 1
+                chosen[entry[0]] = entry[1]
+        latest = sorted(self.result.behaviours.values(), key=returned)  # stable: the latest are last
+        for entry in latest[-_MAX_START_CASES + min(len(chosen), _MAX_START_CASES // 2) :]:
+            chosen.setdefault(entry[0], entry[1])
+        return list(chosen.values())[-_MAX_START_CASES:]
 
     def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
         """Run the chunks of one round, and merge their results in the order of their numbers."""
@@ -152,7 +170,8 @@ class Campaign:
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.
         ends = time.time() + until - time.monotonic()
-        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends)
+        words = list(self.result.words)
+        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends, words)
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 
@@ -182,6 +201,9 @@ class Campaign:
         result.points += batch["points"]
         for status, count in batch["statuses"].items():
             result.statuses[status] = result.statuses.get(status, 0) + count
+        result.words.update(dict.fromkeys(map(tuple, batch["words"])))
+        for old in list(result.words)[:-_MAX_WORDS]:
+            del result.words[old]
         for entry in batch["behaviours"]:
             result.behaviours.setdefault(entry[0], entry)
         for finding in batch["findings"]:
@@ -217,6 +239,13 @@ class Campaign:
             own.shutdown(wait=True, cancel_futures=True)
             for number in self._numbers:
                 clear_canaries(number)
+
+
+def returned(entry: Sequence[Any]) -> bool:
+    """Return whether the last call of a behaviour returned, without an error that its type declares."""
+    signature, function = entry[0], entry[1]["steps"][-1][0]
+    ending = signature[len(function) + 1 :]
+    return ending.startswith("returned ") and not ending.endswith(" declared")
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:

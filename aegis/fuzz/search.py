@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace, signature_of
+from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.plan import MAX_SIZE
 from aegis.fuzz.shrink import shrink
-from aegis.fuzz.stubs import random_answers
-from aegis.fuzz.target import DROP, TargetExport
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "behaviour"]
 
-_MAX_STEPS = 48
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
 _MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
-_MAX_POOL_CASES = 512
+_COSTLY_FUEL = 100_000
+"""Fuel from which the cost of a call with large arguments matters."""
+_MAX_SEQUENCE_RUNS = 24
+"""Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
+_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.25, 400
+"""Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
 """Longest time for the minimisation of a finding, and the time it still gets when the campaign's time is over."""
@@ -108,23 +112,21 @@ class Search:
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
-        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = 4096,
+        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_SIZE,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
         self._asked = [oracle for oracle in oracles if oracle.every]
         self._runtime = target.watched if goal == "big" else None
         self._exports = list(target.exports.values())
-        self._calls = [s for s in self._exports if not s.program]
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
-        self._largest = largest
-        self._pool: dict[str, list[tuple[int, Step]]] = {}
-        self._beginnings: list[Case] = []
-        self._best: dict[str, tuple[float, Step]] = {}
+        endless = tuple(signature for signature in self._known if signature.startswith("no-limit "))
+        slow = frozenset(n for n in target.exports if any(e.startswith(f"no-limit {n} out-of-fuel") for e in endless))
+        self.maker = CaseMaker(target, largest=largest, goal=goal, slow=slow)
+        self.maker.start_from(corpus)
         self._turn = 0
+        self._sequence_calls = 0
         self._until = float("inf")
-        for case in corpus:
-            self._keep(case)
 
     # -- one chunk -----------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Search:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            self._judge(self.target.run(self._case(rng), self._runtime), batch)
+            self._judge(self.target.run(self.maker.case(rng), self._runtime), batch)
         self._check_scaling(batch, until)
         batch.seconds = time.monotonic() - began
         return batch
@@ -173,6 +175,8 @@ class Search:
     def _note(self, trace: Trace, number: int, batch: ChunkResult) -> None:
         result, step = trace.results[number], trace.case.steps[number]
         declared = result.declared
+        if (result.fuel or 0) > _COSTLY_FUEL and step.function in self.target.exports:
+            self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
         if result.status == "usage":  # an earlier step did not return the handle: the guest was not called
             return
         status = "declared" if declared else result.status
@@ -192,34 +196,56 @@ class Search:
         if new or self.goal:
             size = export.size(step.arguments)
             self._aim(trace, number, result, size)
+        case = trace.case.closure(number)
         if new:
             self._known.add(signature)
-            case = trace.case.closure(number)
+            case = self._whole(trace, number, case, signature, batch)
             batch.behaviours.append(
                 Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls)
             )
             batch.points.append((step.function, size, result.fuel or 0))
-            self._keep(case)
+            self.maker.keep(case)
+        self.maker.note_result(export, result, case)
 
-    def _keep(self, case: Case) -> None:
-        step = case.steps[-1]
-        pool = self._pool.setdefault(step.function, [])
-        if len(pool) >= _MAX_POOL_CASES:
-            pool.pop(0)
-        export = self.target.exports.get(step.function)
-        pool.append((1 if export is None else export.size(step.arguments), step))
-        if len(case.steps) > 1:
-            self._beginnings.append(case)
-            del self._beginnings[:-_MAX_POOL_CASES]
+    def _whole(self, trace: Trace, number: int, case: Case, signature: str, batch: ChunkResult) -> Case:
+        """Return the steps that lead to a behaviour: ``case``, or a longer sequence if other steps matter too.
+
+        Such a sequence shows the state of the guest: the next state is reached from it, and hardly from the start.
+        """
+        if len(case.steps) > number or self._sequence_calls > max(
+            _MIN_SEQUENCE_CALLS, batch.cases * _SEQUENCE_SHARE
+        ) or self._shows(case, signature):  # fmt: skip
+            return case
+        whole = Case(trace.case.steps[: number + 1], trace.case.answers)
+        runs, span = _MAX_SEQUENCE_RUNS, number
+        while span and runs:
+            start = max(0, len(whole.steps) - 1 - span)
+            while runs:
+                fewer = whole.without(start, min(start + span, len(whole.steps) - 1))
+                if fewer is not None and len(fewer.steps) < len(whole.steps):
+                    runs -= 1
+                    if self._shows(fewer, signature):
+                        whole = fewer
+                if not start:
+                    break
+                start = max(0, start - span)
+            span //= 2
+        return whole
+
+    def _shows(self, case: Case, signature: str) -> bool:
+        """Run a test case, and return whether its last step shows the behaviour."""
+        results = self.target.run(case, self._runtime).results
+        self._sequence_calls += len(results)
+        return len(results) == len(case.steps) and behaviour(case.steps[-1].function, results[-1]) == signature
 
     def _aim(self, trace: Trace, number: int, result: StepResult, size: int) -> None:
         """Record the call of each function that comes closest to the goal."""
         step = trace.case.steps[number]
         score = score_of(self.goal, result, size)
-        best = self._best.get(step.function)
+        best = self.maker.best.get(step.function)
         if best is None or score > best[0]:
-            self._best[step.function] = (score, step)
-            self._keep(trace.case.closure(number))
+            self.maker.best[step.function] = (score, step)
+            self.maker.keep(trace.case.closure(number))
 
     def _check_scaling(self, batch: ChunkResult, until: float) -> None:
         """Run the oracle ``scales`` on the calls that burned most fuel for their size."""
@@ -236,82 +262,6 @@ class Search:
                     return
                 self._ask(oracle, self.target.run(one.case), batch)
 
-    # -- test cases ----------------------------------------------------------------------------
-
-    def _case(self, rng: random.Random) -> Case:
-        steps: list[Step] = []
-        if not self._calls or (len(self._calls) < len(self._exports) and rng.random() < 0.3):
-            steps.append(self._program(rng))
-        else:
-            count = 1 if rng.random() < 0.2 else rng.randint(2, _MAX_STEPS)
-            held: dict[int, list[int]] = {}
-            if self._beginnings and rng.random() < 0.25:
-                steps += self._beginnings[int(rng.random() * len(self._beginnings))].steps
-                held = self.target.held(steps)
-            for _ in range(count):
-                step = self._step(rng, len(steps), held)
-                if step is not None:
-                    steps.append(step)
-        stubs = self.target.stubs
-        if not stubs.any:
-            return Case(tuple(steps))
-        return Case(tuple(steps), random_answers(rng, hostile=stubs.step is not None))
-
-    def _program(self, rng: random.Random) -> Step:
-        """Return the single step of a test case that runs a whole program."""
-        export = rng.choice([s for s in self._exports if s.program])
-        return Step(export.name, tuple(self._arguments(rng, export)))
-
-    def _step(self, rng: random.Random, number: int, held: dict[int, list[int]]) -> Step | None:
-        """Return a step whose handles are available, and update ``held``; ``None`` if four attempts found no export."""
-        if held and rng.random() < 0.06:
-            return _drop(rng, held)
-        calls = self._calls
-        for _ in range(4):
-            export = calls[int(rng.random() * len(calls))]
-            if not export.takes or all(key is None or held.get(key) for key in export.takes):
-                break
-        else:
-            return None
-        arguments = self._arguments(rng, export)
-        if export.takes and not _insert_handles(rng, export, arguments, held):
-            return None
-        if export.gives is not None:
-            held.setdefault(export.gives, []).append(number)
-        return Step(export.name, tuple(arguments))
-
-    def _arguments(self, rng: random.Random, export: TargetExport) -> list[Any]:
-        if not export.shapes:
-            return []
-        chance = rng.random()
-        if self.goal and chance < 0.4:
-            best = self._best.get(export.name)
-            if best is not None:
-                return self._mutated(rng, export, best[1])
-        pool = self._pool.get(export.name)
-        if pool and chance < 0.6:
-            return self._mutated(rng, export, _picked(rng, pool))
-        size = min(self._largest, int(2 ** (rng.random() * rng.random() * 13)))
-        return [None if shape is None else shape.random(rng, size) for shape in export.shapes]
-
-    def _mutated(self, rng: random.Random, export: TargetExport, step: Step) -> list[Any]:
-        arguments = list(step.arguments)
-        shapes = export.shapes
-        chosen = int(rng.random() * len(shapes))
-        for place, shape in enumerate(shapes):
-            if shape is not None and (place == chosen or rng.random() < 0.2):
-                arguments[place] = shape.mutate(rng, arguments[place])
-            elif shape is None:
-                arguments[place] = None
-        return arguments
-
-
-def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> Step:
-    """Choose a call from the pool, with a preference for recent and for small ones."""
-    last = len(pool) - 1
-    one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
-    return (one if one[0] <= two[0] or rng.random() < 0.2 else two)[1]
-
 
 def score_of(goal: str, result: StepResult, size: int) -> float:
     """Return the score of a call for a goal: memory in bytes for ``big``; else host calls or fuel per unit of input."""
@@ -320,37 +270,6 @@ def score_of(goal: str, result: StepResult, size: int) -> float:
     if goal == "chatty":
         return float(result.host_calls) / size
     return float(result.fuel or 0) / size
-
-
-def _insert_handles(rng: random.Random, export: TargetExport, arguments: list[Any], held: dict[int, list[int]]) -> bool:
-    """Insert handles into ``arguments``; return ``False`` if there are too few. Remove moved handles from ``held``."""
-    gone: list[int] = []
-    for place, key in enumerate(export.takes):
-        if key is None:
-            continue
-        free = [step for step in held[key] if step not in gone]
-        if place in export.consumes:  # a handle that is moved may not occur elsewhere in the same call
-            free = [step for step in free if HandleRef(step) not in arguments]
-        if not free:
-            return False
-        chosen = rng.choice(free)
-        arguments[place] = HandleRef(chosen)
-        if place in export.consumes:
-            gone.append(chosen)
-    if gone:
-        for steps in held.values():
-            steps[:] = [step for step in steps if step not in gone]
-    return True
-
-
-def _drop(rng: random.Random, held: dict[int, list[int]]) -> Step | None:
-    keys = [key for key, steps in held.items() if steps]
-    if not keys:
-        return None
-    key = rng.choice(keys)
-    chosen = rng.choice(held[key])
-    held[key].remove(chosen)
-    return Step(DROP, (HandleRef(chosen),))
 
 
 def _amount_class(amount: int) -> int:

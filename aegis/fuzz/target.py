@@ -19,12 +19,13 @@ from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.collected import collected, collected_type
 from aegis.wit.results import is_declared, outcome_value
-from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
+from aegis.wit.types import Borrow, Function, Future, Interface, List, Own, Result, Stream, WitType, children
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.compile.artifact import Module
+    from aegis.fuzz.dictionary import Dictionary
     from aegis.runtime import Aegis
     from aegis.sandbox.sandbox import Sandbox
 
@@ -43,6 +44,10 @@ _TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 
 
+MISSING_HANDLE = StepResult(error=CallError("an earlier step did not return the handle that this step needs"))
+"""The result of a step that was skipped, because an earlier step failed. The test case goes on after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetExport:
     """A callable export of the target. ``shapes`` has one shape per parameter, ``None`` for a guest handle."""
@@ -56,6 +61,12 @@ class TargetExport:
     gives: int | None = None
     """The key of the resource that the export returns, or ``None``."""
     type: Function | None = None
+    fallible: bool = False
+    """Whether the type of the result has an error case."""
+    kinds: tuple[Any, ...] = ()
+    """The type of each parameter, as far as it decides its shape."""
+    returns: WitType | None = None
+    """The type of the returned value, without the error case; ``None`` for core functions, and for handles."""
     program: bool = False
     """Whether the export runs a whole program, such as ``_start``. Its arguments are then those of :data:`PROGRAM`."""
 
@@ -74,18 +85,19 @@ class TargetExport:
 class Target:
     """An artifact whose exports the fuzzer calls. Not thread-safe.
 
-    ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all. Raise
-    :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
+    ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all.
+    Some arguments are entries of the ``dictionary``. Raise :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
     called.
     """
 
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
-        overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True,
+        overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True, dictionary: Dictionary | None = None,
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
         self._allocator = GuestAllocator(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
         self._overrides = dict(overrides or {})
+        self.dictionary = dictionary
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
         self.exports = {s.name: s for s in self._exports(functions)}
@@ -140,7 +152,7 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            return TargetExport(name, tuple(shape_of(of, self._overrides) for of in PROGRAM), program=True)
+            return TargetExport(name, tuple(shape_of(of, self._overrides, self.dictionary) for of in PROGRAM), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
     def _takes_nothing(self, name: str) -> bool:
@@ -152,7 +164,8 @@ class Target:
     def _module(self, name: str) -> TargetExport:
         module: Any = self.artifact
         kinds = module.signature(name).params if self._allocator is None else layout(module, name, self._allocator)
-        return TargetExport(name, tuple(BufferShape() if kind == "buffer" else core_shape(kind) for kind in kinds))
+        shapes = tuple(BufferShape(self.dictionary) if k == "buffer" else core_shape(k, self.dictionary) for k in kinds)
+        return TargetExport(name, shapes, kinds=tuple(kinds))
 
     def _component(self, name: str) -> TargetExport:
         component: Any = self.artifact
@@ -161,13 +174,15 @@ class Target:
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None
             takes.append(None if resource is None else resource.key)
-            shapes.append(None if resource is not None else shape_of(collected_type(of), self._overrides))
+            shapes.append(None if resource is not None else shape_of(collected_type(of), self._overrides, self.dictionary))
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result
         return TargetExport(
             name, tuple(shapes), tuple(takes), tuple(consumes),
             given.resource.key if isinstance(given, Own) else None, function,
+            fallible=isinstance(function.result, Result), kinds=tuple(of for _, of in function.params),
+            returns=None if given is None or _has_handles(given) else given,
         )  # fmt: skip
 
     def held(self, steps: Sequence[Step]) -> dict[int, list[int]]:
@@ -208,7 +223,7 @@ class Target:
             for step in case.steps:
                 result = self._perform(sandbox, step, values)
                 results.append(result)
-                if result.ended:
+                if result.ended and result is not MISSING_HANDLE:
                     break
                 values.append(result.value)
         return trace
@@ -247,11 +262,14 @@ class Target:
             if name == DROP:
                 handle = values[arguments[0].step]
                 if not isinstance(handle, ResourceHandle):
-                    raise CallError(f"step {arguments[0].step} did not return a handle that can be dropped")
+                    return MISSING_HANDLE
                 handle.drop()
                 return StepResult()
             export = self.exports[name]
             if export.takes:
+                for argument in arguments:
+                    if isinstance(argument, HandleRef) and not isinstance(values[argument.step], ResourceHandle):
+                        return MISSING_HANDLE
                 arguments = tuple(values[a.step] if isinstance(a, HandleRef) else a for a in arguments)
             elif export.program:
                 arguments = ()
@@ -293,6 +311,10 @@ class Target:
         fuel, calls, memory = sandbox.tally()
         before, self._host_calls_before = self._host_calls_before, calls
         return StepResult(value, error, fuel, calls - before, memory, declared=declared)
+
+
+def _has_handles(of: WitType) -> bool:
+    return isinstance(of, (Own, Borrow, Stream, Future)) or any(map(_has_handles, children(of)))
 
 
 def _used(usage: Any) -> tuple[int | None, int, int]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
+from aegis.fuzz.dictionary import Dictionary
+from aegis.fuzz.examples import example_cases
 from aegis.fuzz.inverse_pairs import round_trips
 from aegis.fuzz.oracles import (
     Deterministic,
@@ -49,17 +51,21 @@ class WorkerState:
     def __init__(self, plan: CampaignPlan) -> None:
         self.plan = plan
         runtime = Aegis(plan.policy)
-        self.target = _target(runtime, plan.data, plan)
+        self.dictionary = Dictionary(plan.dictionary)
+        self.target = _target(runtime, plan.data, plan, self.dictionary)
+        self.dictionary.read_guest(self.target.artifact.binary)
+        self.examples = list(example_cases(self.target, plan.examples))
         self.oracles = list(oracles_of(plan, self.target))
         self._cases: dict[Any, Case] = {}
         self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
 
-    def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
-        """Return a search that starts from the campaign's known signatures and corpus."""
+    def search(self, known: Sequence[str], corpus: Sequence[Any], words: Sequence[Any] = ()) -> Search:
+        """Return a search that starts from the campaign's known signatures, corpus and learned words."""
         plan = self.plan
+        self.dictionary.begin(words)
         return Search(
             self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known),
-            corpus=list(self.cases(corpus)),
+            corpus=[*self.examples, *self.cases(corpus)], largest=plan.max_size,
         )  # fmt: skip
 
     def cases(self, entries: Sequence[Any]) -> Iterator[Case]:
@@ -88,6 +94,7 @@ class WorkerState:
             "seconds": batch.seconds,
             "statuses": batch.statuses,
             "points": batch.points[:64],
+            "words": self.dictionary.learned(),
             "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [
                 [b.signature, write_case(self.target, b.case), b.size, b.fuel, b.memory, b.host_calls]
@@ -96,9 +103,11 @@ class WorkerState:
         }
 
 
-def _target(runtime: Aegis, data: bytes, plan: CampaignPlan) -> Target:
+def _target(runtime: Aegis, data: bytes, plan: CampaignPlan, dictionary: Dictionary | None = None) -> Target:
     artifact = runtime.load(data, plan.name)
-    return Target(runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers)
+    return Target(
+        runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, dictionary=dictionary,
+    )  # fmt: skip
 
 
 def oracles_of(plan: CampaignPlan, target: Target) -> Sequence[Oracle]:
@@ -165,13 +174,14 @@ def prepare_process() -> None:
 
 
 def explore(
-    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
-) -> Any:
-    """Run one chunk and return its result as plain data. A negative chunk number replays the corpus.
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
+    words: Sequence[Any] = (),
+) -> Any:  # fmt: skip
+    """Run one chunk and return its result as plain data. A negative chunk number replays the examples and the corpus.
 
-    ``ends`` is the end time in seconds since the epoch.
+    ``ends`` is the end time in seconds since the epoch. ``words`` are the words that earlier chunks learned.
     """
-    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends))
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words))
 
 
 def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
@@ -209,14 +219,15 @@ def _worker_state(plan: CampaignPlan) -> WorkerState:
 
 
 def _explore(
-    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
-) -> Any:
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
+    words: Sequence[Any],
+) -> Any:  # fmt: skip
     until = time.monotonic() + ends - time.time()
     state = _worker_state(plan)
-    search = state.search(known, corpus if chunk >= 0 else ())
+    search = state.search(known, corpus if chunk >= 0 else (), words)
     if chunk < 0:
         batch = ChunkResult(chunk)
-        for case in state.cases(corpus):
+        for case in (*state.examples, *state.cases(corpus)):
             if time.monotonic() < until:
                 search.again(case, batch)
     else:
