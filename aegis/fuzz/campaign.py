@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
+from operator import add
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.coverage.edge_map import adds, merged
 from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
 from aegis.fuzz.worker import explore, minimise, prepare_process
@@ -171,7 +173,9 @@ class Campaign:
         # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.
         ends = time.time() + until - time.monotonic()
         words = list(self.result.words)
-        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends, words)
+        future = self._executor().submit(
+            explore, self.plan, number, self._calls_in(number), known, start, ends, words, self.result.coverage
+        )
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 
@@ -205,7 +209,11 @@ class Campaign:
         for old in list(result.words)[:-_MAX_WORDS]:
             del result.words[old]
         for entry in batch["behaviours"]:
-            result.behaviours.setdefault(entry[0], entry)
+            bits = batch["fresh"].get(entry[0])
+            if bits is None or adds(bits, result.coverage):  # another chunk of the round may have reached the same
+                result.behaviours.setdefault(entry[0], entry)
+        result.coverage = merged(result.coverage, batch["edges"])
+        result.cost = tuple(map(add, result.cost, batch["cost"]))
         for finding in batch["findings"]:
             kept = result.findings.get(finding["signature"])
             if kept is None or _weight(finding) < _weight(kept):

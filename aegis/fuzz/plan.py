@@ -62,6 +62,8 @@ class CampaignPlan:
     """The core module's allocator: ``NAME`` or ``NAME,FREE``; empty: it is found by name and signature."""
     signatures: tuple[str, ...] = ()
     """Signatures of core functions, such as ``render(cstr, out u32)``."""
+    coverage: bool = True
+    """Whether the search is guided by the edges of the guest's code. It is not with a ``goal``, or with isolation."""
     own_fuel: bool = False
     """Whether the fuel limit is :data:`FUEL`, which other commands do not set by default."""
 
@@ -95,6 +97,10 @@ class CampaignResult:
     points: list[tuple[str, int, int]] = field(default_factory=list)
     line: list[tuple[float, int, int]] = field(default_factory=list)
     """Seconds, calls and behaviours after each round, for the plot over time."""
+    coverage: bytes = b""
+    """The edges that test cases reached, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What coverage cost, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
     words: dict[tuple[str, Any], None] = field(default_factory=dict)
     """What the guest returned and compared, for the dictionary of later rounds, the oldest first."""
     interrupted: bool = False

@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
+from aegis.fuzz.coverage.copies import Copies, CoverageUnavailable, make_copies
+from aegis.fuzz.coverage.guided import GuidedSearch
 from aegis.fuzz.dictionary import Dictionary
 from aegis.fuzz.examples import example_cases
 from aegis.fuzz.inverse_pairs import round_trips
@@ -59,14 +62,34 @@ class WorkerState:
         self._cases: dict[Any, Case] = {}
         self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
 
-    def search(self, known: Sequence[str], corpus: Sequence[Any], words: Sequence[Any] = ()) -> Search:
-        """Return a search that starts from the campaign's known signatures, corpus and learned words."""
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The instrumented copies of the target; ``None`` without coverage."""
+        self.uncovered = ""
+        if not self.plan.coverage or self.plan.goal:
+            return None
+        try:
+            return make_copies(self.plan, self.target)
+        except CoverageUnavailable as reason:
+            self.uncovered = str(reason)
+            return None
+
+    uncovered = ""
+    """Why there is no coverage, although the plan wants it; known after the first use of :attr:`copies`."""
+
+    def search(
+        self, known: Sequence[str], corpus: Sequence[Any], words: Sequence[Any] = (), edges: bytes = b""
+    ) -> Search:
+        """Return a search that starts from the campaign's known signatures, corpus, learned words and edges."""
         plan = self.plan
         self.dictionary.begin(words)
-        return Search(
-            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known),
-            corpus=[*self.examples, *self.cases(corpus)], largest=plan.max_size,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "seed": plan.seed, "goal": plan.goal, "known": frozenset(known), "largest": plan.max_size,
+            "corpus": [*self.examples, *self.cases(corpus)],
+        }  # fmt: skip
+        if self.copies is None:
+            return Search(self.target, self.oracles, **options)
+        return GuidedSearch(self.copies, edges, self.target, self.oracles, **options)
 
     def cases(self, entries: Sequence[Any]) -> Iterator[Case]:
         """Yield the test cases that plain data describes. Skip those that do not fit this target."""
@@ -95,6 +118,9 @@ class WorkerState:
             "statuses": batch.statuses,
             "points": batch.points[:64],
             "words": self.dictionary.learned(),
+            "edges": batch.edges,
+            "fresh": {name: bits.to_bytes(len(batch.edges), "little") for name, bits in batch.fresh.items()},
+            "cost": batch.cost,
             "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [
                 [b.signature, write_case(self.target, b.case), b.size, b.fuel, b.memory, b.host_calls]
@@ -175,13 +201,14 @@ def prepare_process() -> None:
 
 def explore(
     plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
-    words: Sequence[Any] = (),
+    words: Sequence[Any] = (), edges: bytes = b"",
 ) -> Any:  # fmt: skip
     """Run one chunk and return its result as plain data. A negative chunk number replays the examples and the corpus.
 
-    ``ends`` is the end time in seconds since the epoch. ``words`` are the words that earlier chunks learned.
+    ``ends`` is the end time in seconds since the epoch. ``words`` are the words that earlier chunks learned,
+    and ``edges`` the edges that they reached.
     """
-    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words))
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words, edges))
 
 
 def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
@@ -220,16 +247,17 @@ def _worker_state(plan: CampaignPlan) -> WorkerState:
 
 def _explore(
     plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
-    words: Sequence[Any],
+    words: Sequence[Any], edges: bytes,
 ) -> Any:  # fmt: skip
     until = time.monotonic() + ends - time.time()
     state = _worker_state(plan)
-    search = state.search(known, corpus if chunk >= 0 else (), words)
+    search = state.search(known, corpus if chunk >= 0 else (), words, edges)
     if chunk < 0:
         batch = ChunkResult(chunk)
         for case in (*state.examples, *state.cases(corpus)):
             if time.monotonic() < until:
-                search.again(case, batch)
+                search.explore(case, batch)
+        search.finish(batch)
     else:
         batch = search.run(chunk, cases, until)
     return state.to_data(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EdgeMap", "merged", "reached"]
+__all__ = ["EdgeMap", "adds", "bits_of", "merged", "reached"]
 
 _FIRST = (1, 2, 3, 4, 8, 16, 32, 128)
 """The smallest count of each class."""
@@ -44,6 +44,11 @@ def merged(one: bytes, two: bytes) -> bytes:
     """Return the bits of both maps."""
     both = int.from_bytes(one, "little") | int.from_bytes(two, "little")
     return both.to_bytes(max(len(one), len(two)), "little")
+
+
+def adds(bits: bytes, known: bytes) -> bool:
+    """Return whether there are bits that are not known."""
+    return bool(int.from_bytes(bits, "little") & ~int.from_bytes(known, "little"))
 
 
 def reached(bits: bytes) -> int:
