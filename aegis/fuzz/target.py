@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.source_lines import SourceLines
 from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
@@ -107,6 +108,11 @@ class Target:
         self.detailed = False
         """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
         self._initialize = artifact.kind == "module" and artifact.reactor  # type: ignore[union-attr]
+
+    @cached_property
+    def lines(self) -> SourceLines:
+        """The source lines of the guest's code, from its debugging information."""
+        return SourceLines(self.artifact.binary)
 
     @property
     def fuel(self) -> int | None:
