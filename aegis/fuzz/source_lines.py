@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["CodeModule", "SourceLines"]
 
 _DEBUG = ".debug_"
+_FUNCTION_NAMES = 1
+"""The id of the subsection with names of functions."""
 
 
 class CodeModule:
@@ -46,6 +48,18 @@ class CodeModule:
     def lines(self) -> LineTable:
         """The line table; empty without debugging information."""
         return read_lines(self._debug)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Names of functions by index, from the section ``name`` and from the exports."""
+        names = {}
+        for number, start, end in sections(self.data, 0, len(self.data)):
+            reader = BinaryReader(self.data, start, end)
+            if number == 7:
+                names = dict(_exported(reader)) | names
+            elif number == 0 and reader.name() == "name":
+                names |= dict(_named(reader))
+        return names
 
     def holds(self, frame: Frame) -> bool:
         """Return whether a frame may be of this module: its function has code at its offset."""
@@ -93,3 +107,26 @@ def _bodies(r: BinaryReader) -> Iterator[tuple[int, int]]:
         start = r.at
         r.skip(size)
         yield start, r.at
+
+
+def _exported(r: BinaryReader) -> Iterator[tuple[int, str]]:
+    for _ in range(r.count()):
+        name, kind, index = r.name(), r.byte(), r.leb()
+        if kind == 0:
+            yield index, name
+
+
+def _named(r: BinaryReader) -> Iterator[tuple[int, str]]:
+    """Yield the names of functions (7.4.1); stop at a violation, because the section is not validated."""
+    try:
+        while r.at < r.end:
+            part, size = r.byte(), r.leb()
+            if part != _FUNCTION_NAMES:
+                r.skip(size)
+                continue
+            for _ in range(r.count()):
+                index = r.leb()
+                yield index, r.name()
+            return
+    except Malformed:
+        return

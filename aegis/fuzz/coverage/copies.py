@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError
 from aegis.fuzz.coverage.instrumented import InstrumentedTarget
+from aegis.fuzz.coverage.lcov import to_lcov
 from aegis.wasm.binary import PAGE, Malformed
 from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
 from aegis.wasm.edges import Counted, count_edges
@@ -33,10 +34,15 @@ class CoverageUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """The copies of one target. ``modules`` are the core modules with counters, by number of the added memory."""
+    """The copies of one target. ``modules`` has the module with counters of each added memory.
 
+    ``numbers`` are the numbers of these modules among all core modules of the artifact.
+    """
+
+    original: Target
     counting: InstrumentedTarget
     modules: tuple[Counted, ...]
+    numbers: tuple[int, ...]
     comparing: InstrumentedTarget | None
     compared: tuple[Comparing, ...]
     seconds: float
@@ -46,6 +52,15 @@ class Copies:
     def size(self) -> int:
         """The number of counters."""
         return sum(self.counting.sizes)
+
+    def tracefile(self, bits: bytes, proposals: Collection[str] = ()) -> str:
+        """Return the coverage of source lines for lcov; empty if the guest has no debugging information."""
+        parts, at = [], 0
+        originals = self.original.lines.modules
+        for number, counted in zip(self.numbers, self.modules, strict=True):
+            parts.append((originals[number], counted, bits[at : at + counted.counters]))
+            at += counted.counters
+        return to_lcov(parts, proposals)
 
     def operands(self, written: bytes) -> Iterator[Operands]:
         """Yield the operands that the copy with comparisons wrote in one step."""
@@ -61,19 +76,23 @@ def make_copies(plan: CampaignPlan, target: Target) -> Copies:
         raise CoverageUnavailable("the counters of an isolated guest cannot be read: leave out --isolate")
     began = time.monotonic()
     try:
-        counting, modules = _copy(plan, target, lambda data: count_edges(data, plan.policy.proposals))
+        counting, modules, numbers = _copy(plan, target, lambda data: count_edges(data, plan.policy.proposals))
     except (AegisError, Malformed) as error:
         raise CoverageUnavailable(str(error)) from None
     try:
-        comparing, compared = _copy(plan, target, lambda data: record_comparisons(data, plan.policy.proposals))
-    except (AegisError, Malformed):
+        comparing, compared, _ = _copy(plan, target, lambda data: record_comparisons(data, plan.policy.proposals))
+    except (AegisError, Malformed, CoverageUnavailable):
         comparing, compared = None, ()
-    return Copies(counting, modules, comparing, compared, time.monotonic() - began)
+    return Copies(target, counting, modules, numbers, comparing, compared, time.monotonic() - began)
 
 
 def _copy(
     plan: CampaignPlan, target: Target, instrument: Callable[[bytes], Any]
-) -> tuple[InstrumentedTarget, tuple[Any, ...]]:
+) -> tuple[InstrumentedTarget, tuple[Any, ...], tuple[int, ...]]:
+    """Return an instrumented copy, the instrumented module of each added memory, and the number of that module.
+
+    Modules without an instruction to probe, such as tables of trampolines, stay as they are.
+    """
     from aegis.runtime import Aegis
 
     made: list[Any] = []
@@ -84,10 +103,12 @@ def _copy(
         if one is None:
             one = known[data] = instrument(data)
         made.append(one)
-        return one.data  # type: ignore[no-any-return]
+        return one.data if _probed(one) else data  # type: ignore[no-any-return]
 
     data = with_modules(plan.data, change)
-    numbers = _instances(target.artifact)
+    numbers = tuple(number for number in _instances(target.artifact) if _probed(made[number]))
+    if not numbers:
+        raise CoverageUnavailable("the code has no branches")
     modules = tuple(made[number] for number in numbers)
     sizes = [module.counters if isinstance(module, Counted) else module.size for module in modules]
     pages = [max(1, -(-size // PAGE)) for size in sizes]
@@ -96,7 +117,15 @@ def _copy(
     artifact = runtime.load(data, plan.name)
     if _added(artifact) != len(numbers):
         raise Malformed("the instrumented artifact has other instances than the original")
-    return InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile, buffers=plan.buffers), modules
+    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile, buffers=plan.buffers)
+    return copy, modules, numbers
+
+
+def _probed(module: Any) -> bool:
+    """Return whether an instrumented module has probes that matter: a module without branches has none."""
+    if isinstance(module, Counted):
+        return any(site.kind != "entry" for site in module.sites)
+    return bool(module.sites)
 
 
 def _instances(artifact: Any) -> Sequence[int]:
