@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 from aegis.dwarf.cursor import BadDwarf, Cursor
 
 __all__ = ["MAX_BYTES", "LineTable", "SourceLine", "read_lines"]
 
-MAX_BYTES = 64 << 20
-"""Largest ``.debug_line`` that is read, in bytes; a program of 20 MB has some 3 MB."""
+MAX_BYTES = 16 << 20
+"""Largest ``.debug_line`` that is read, in bytes; a program of 20 MB has some 3 MB. A byte can make a row of 20."""
+_MAX_PATH_ENTRIES = 1 << 20
+"""Most directories and files of all units."""
 _MAX_PATH_BYTES = 1024
-_MAX_LINE = 1 << 31
-_MAX_ADDRESS = 1 << 32
+_LINES_END = 1 << 31
+_ADDRESSES_END = 1 << 32
 _PATH, _DIRECTORY_INDEX = 1, 2
 _SIZES = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x1E: 16}
 """Forms of a fixed size: data1, data2, data4, data8 and data16 (7.5.6)."""
 _STRING, _BLOCK, _UDATA, _STRP, _LINE_STRP, _STRX = 0x08, 0x09, 0x0F, 0x0E, 0x1F, 0x1A
 _OFFSETS = {_STRP: ".debug_str", _LINE_STRP: ".debug_line_str"}
+
+
+_T = TypeVar("_T")
 
 
 class SourceLine(NamedTuple):
@@ -59,10 +65,13 @@ class LineTable:
     def __init__(self, sections: Mapping[str, bytes]) -> None:
         self._sections = sections
         self._units: list[_Unit] = []
-        self._addresses, self._lines = array("Q"), array("Q")
-        self._files, self._unit_of = array("Q"), array("Q")
+        self._addresses = array("Q")
+        self._lines, self._files, self._unit_of = array("I"), array("I"), array("I")
+        self._complete = 0
+        """The number of rows of sequences that have ended."""
+        self._paths_left = _MAX_PATH_ENTRIES
         self._sequences: list[tuple[int, int, int, int]] = []
-        """First and last address, and first and last row, of each sequence of ascending addresses; sorted at the end."""
+        """First address, end, first row and last row of each sequence of ascending addresses; sorted at the end."""
         self._paths: dict[tuple[int, int], str] = {}
 
     def __len__(self) -> int:
@@ -70,7 +79,7 @@ class LineTable:
 
     def at(self, address: int) -> SourceLine | None:
         """Return the line of an address, ``None`` if no table has it."""
-        place = bisect_right(self._sequences, (address, _MAX_ADDRESS, 0, 0)) - 1
+        place = bisect_right(self._sequences, (address, _ADDRESSES_END, 0, 0)) - 1
         if place < 0:
             return None
         first, last, start, stop = self._sequences[place]
@@ -134,8 +143,8 @@ class LineTable:
             unit.directories = list(self._entries(cursor, offset_size))
             unit.files = list(self._entries(cursor, offset_size))
         else:
-            unit.directories = [_Path(".debug_line", *text, 0) for text in _strings(cursor)]
-            for start, stop in _strings(cursor):
+            unit.directories = [_Path(".debug_line", *text, 0) for text in self._counted(_strings(cursor))]
+            for start, stop in self._counted(_strings(cursor)):
                 unit.files.append(_Path(".debug_line", start, stop, cursor.unsigned()))
                 cursor.unsigned()
                 cursor.unsigned()
@@ -145,13 +154,21 @@ class LineTable:
         cursor.at = program
         self._program(cursor, header, unit)
 
+    def _counted(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Yield the items as long as there may be more directories and files."""
+        for item in items:
+            self._paths_left -= 1
+            if self._paths_left < 0:
+                raise BadDwarf(f"there are more than {_MAX_PATH_ENTRIES:,} files")
+            yield item
+
     def _entries(self, cursor: Cursor, offset_size: int) -> Iterator[_Path]:
         """Yield the directories or files of version 5 (6.2.4.1)."""
         formats = [(cursor.unsigned(), cursor.unsigned()) for _ in range(cursor.number(1))]
         count = cursor.unsigned()
         if count > (cursor.end - cursor.at if formats else 0):  # each entry takes at least a byte
             raise BadDwarf("a count is larger than its table")
-        for _ in range(count):
+        for _ in self._counted(range(count)):
             found = _Path(".debug_line", 0, 0, 0)
             for content, form in formats:
                 start, value, section = _form(cursor, form, offset_size)
@@ -174,7 +191,7 @@ class LineTable:
 
         def row() -> None:
             self._addresses.append(address)
-            self._lines.append(line if 0 < line < _MAX_LINE else 0)
+            self._lines.append(line if 0 < line < _LINES_END else 0)
             self._files.append(file)
             self._unit_of.append(number)
 
@@ -197,7 +214,7 @@ class LineTable:
                     address = int.from_bytes(data[until - length + 1 : until], "little")
                 elif kind == 3:  # define_file
                     inner = Cursor(data, until - length + 1, until)
-                    text = inner.string()
+                    (text,) = self._counted([inner.string()])
                     unit.files.append(_Path(".debug_line", *text, inner.unsigned()))
             elif op == 1:
                 row()
@@ -214,7 +231,7 @@ class LineTable:
             else:
                 for _ in range(header.operands[op - 1]):
                     cursor.unsigned()
-            if not 0 <= address < 1 << 64 or file >= 1 << 64:
+            if not 0 <= address < 1 << 64 or file >= 1 << 32:
                 raise BadDwarf("an address is too large")
         self._end(start, None)
 
@@ -222,19 +239,19 @@ class LineTable:
         """End a sequence. Drop one that is empty, not ascending, or of a function that the linker removed."""
         addresses = self._addresses[start:]
         kept = (
-            bool(addresses) and last is not None and 0 < addresses[0] < last <= _MAX_ADDRESS
-            and all(one <= two for one, two in zip(addresses, addresses[1:], strict=False)) and addresses[-1] <= last
+            bool(addresses) and last is not None and 0 < addresses[0] < last <= _ADDRESSES_END
+            and all(one <= two for one, two in pairwise(addresses)) and addresses[-1] <= last
         )  # fmt: skip
         if kept:
             self._sequences.append((addresses[0], last, start, start + len(addresses)))  # type: ignore[arg-type]
+            self._complete = len(self._addresses)
         else:
             for column in (self._addresses, self._lines, self._files, self._unit_of):
                 del column[start:]
 
     def drop_open(self, before: int) -> None:
         """Drop the rows of a sequence that has no end; ``before`` is the number of rows before the unit."""
-        start = max(before, max((stop for _, _, _, stop in self._sequences), default=0))
-        self._end(start, None)
+        self._end(max(before, self._complete), None)
 
     def finish(self) -> LineTable:
         """Sort the sequences, and return the table."""

@@ -52,7 +52,7 @@ class CodeModule:
     @cached_property
     def names(self) -> dict[int, str]:
         """Names of functions by index, from the section ``name`` and from the exports."""
-        names = {}
+        names: dict[int, str] = {}
         for number, start, end in sections(self.data, 0, len(self.data)):
             reader = BinaryReader(self.data, start, end)
             if number == 7:

@@ -158,7 +158,9 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            return TargetExport(name, tuple(shape_of(of, self._overrides, self.dictionary) for of in PROGRAM), program=True)
+            return TargetExport(
+                name, tuple(shape_of(of, self._overrides, self.dictionary) for of in PROGRAM), program=True
+            )
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
     def _takes_nothing(self, name: str) -> bool:
@@ -180,7 +182,9 @@ class Target:
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None
             takes.append(None if resource is None else resource.key)
-            shapes.append(None if resource is not None else shape_of(collected_type(of), self._overrides, self.dictionary))
+            shapes.append(
+                None if resource is not None else shape_of(collected_type(of), self._overrides, self.dictionary)
+            )
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result

@@ -17,7 +17,7 @@ __all__ = ["Comparing", "Operands", "read_operands", "record_comparisons"]
 
 _SEEN = 16
 _RECORD = struct.Struct("<IIQQ")
-_MAX_RECORDS = 2048
+_MAX_RECORD_ENTRIES = 2048
 _PER_SITE = 12
 """Most records of one comparison: a loop compares its counter again and again."""
 _TYPES = {0x7F: (32, False), 0x7E: (64, False), 0x7D: (32, True), 0x7C: (64, True)}
@@ -54,7 +54,7 @@ def record_comparisons(data: bytes, proposals: Collection[str] = ()) -> Comparin
 
 def read_operands(memory: bytes, sites: int) -> Iterator[Operands]:
     """Yield the records in a copy of the memory of a module with ``sites`` comparisons."""
-    count = min(int.from_bytes(memory[:4], "little"), _MAX_RECORDS)
+    count = min(int.from_bytes(memory[:4], "little"), _MAX_RECORD_ENTRIES)
     start = _start(sites)
     for site, of, left, right in _RECORD.iter_unpack(memory[start : start + count * _RECORD.size]):
         bits, floating = _TYPES[of]
@@ -77,7 +77,7 @@ class _Comparisons(Probes):
         return b"\x41" + signed(site) + b"\x10" + leb(self.first_function + _PLACES[_TYPE_OF[op]])
 
     def size(self) -> int:
-        return _start(self.sites) + _MAX_RECORDS * _RECORD.size
+        return _start(self.sites) + _MAX_RECORD_ENTRIES * _RECORD.size
 
     def functions(self) -> list[tuple[bytes, bytes]]:
         return [(_signature(of), self._keeper(of)) for _, _, of in _SPANS]
@@ -96,7 +96,7 @@ class _Comparisons(Probes):
             b"\x01\x01\x7f\x02\x40"  # one i32, number 3; a block that is left if there is nothing to record
             + left + right + equal + b"\x0d\x00"
             + b"\x20\x02\x2d" + seen + b"\x41" + signed(_PER_SITE) + b"\x4f\x0d\x00"
-            + count + b"\x28" + total + b"\x22\x03\x41" + signed(_MAX_RECORDS) + b"\x4f\x0d\x00"
+            + count + b"\x28" + total + b"\x22\x03\x41" + signed(_MAX_RECORD_ENTRIES) + b"\x4f\x0d\x00"
             + b"\x20\x02\x20\x02\x2d" + seen + b"\x41\x01\x6a\x3a" + seen
             + count + b"\x20\x03\x41\x01\x6a\x36" + total
             + b"\x20\x03\x41" + signed(_RECORD.size) + b"\x6c\x22\x03"

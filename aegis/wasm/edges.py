@@ -16,7 +16,7 @@ from aegis.wasm.rewrite import BR_IF, Probes, leb, memarg, rewritten, signed
 
 __all__ = ["Counted", "Site", "count_edges"]
 
-_MAX_TABLE_COUNTERS = 1024
+_MAX_TABLE_ENTRIES = 1024
 """Counters of one ``br_table``; the last counts all further targets."""
 
 
@@ -64,7 +64,7 @@ class _Edges(Probes):
     def before(self, function: int, offset: int, op: int, targets: int, local: int) -> bytes:
         condition, address = leb(local), leb(local + 1)
         if op == BR_TABLE:
-            count = min(targets + 1, _MAX_TABLE_COUNTERS)
+            count = min(targets + 1, _MAX_TABLE_ENTRIES)
             first = self._site(function, offset, "br_table", count)
             last = b"\x41" + signed(count - 1)
             # The smaller of the operand and the number of the last counter, by i32.lt_u and select.

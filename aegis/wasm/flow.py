@@ -24,7 +24,7 @@ _STOPS = frozenset((0x00, 0x08, 0x0A, _RETURN, 0x12, 0x13))
 _FLOW = frozenset((*_STOPS, BLOCK, LOOP, IF, _ELSE, END, _BR, BR_IF, BR_TABLE, TRY_TABLE))
 
 
-class _Node(NamedTuple):
+class _CodeRun(NamedTuple):
     """A run of code that ends with the instruction ``op`` at the offset ``at``; ``labels`` are its branch depths."""
 
     start: int
@@ -54,13 +54,13 @@ def executed(
     return [(node.start, node.end) for node, was in zip(nodes, seen, strict=True) if was]
 
 
-def _nodes(data: bytes, start: int, end: int, proposals: Collection[str]) -> list[_Node]:
+def _nodes(data: bytes, start: int, end: int, proposals: Collection[str]) -> list[_CodeRun]:
     r = BinaryReader(data, start, end)
     for _ in range(r.count()):  # the locals
         r.leb()
         r.byte()
     match = up_to(b"".join(b"\\x%02x" % op for op in sorted(_FLOW)), frozenset(proposals)).match
-    found: list[_Node] = []
+    found: list[_CodeRun] = []
     begin = r.at
     while begin < end:
         run = match(data, begin, end)
@@ -68,7 +68,7 @@ def _nodes(data: bytes, start: int, end: int, proposals: Collection[str]) -> lis
         if at >= end or data[at] not in _FLOW:
             raise Malformed(f"unknown instruction at byte {at:,}")
         op, labels, after = _read(BinaryReader(data, at, end))
-        found.append(_Node(begin, at, after, op, labels))
+        found.append(_CodeRun(begin, at, after, op, labels))
         begin = after
     return found
 
@@ -97,7 +97,7 @@ def _read(r: BinaryReader) -> tuple[int, tuple[int, ...], int]:
 
 
 def _successors(
-    nodes: list[_Node], taken: Callable[[int], Collection[int]]
+    nodes: list[_CodeRun], taken: Callable[[int], Collection[int]]
 ) -> Callable[[int], list[int]]:  # fmt: skip
     """Return the function from the number of a run to those of the runs that followed it."""
     ends: dict[int, int] = {}  # for each block, the number of its end; the function's own block is -1

@@ -103,7 +103,7 @@ def _copy(
         if one is None:
             one = known[data] = instrument(data)
         made.append(one)
-        return one.data if _probed(one) else data  # type: ignore[no-any-return]
+        return one.data if _probed(one) else data
 
     data = with_modules(plan.data, change)
     numbers = tuple(number for number in _instances(target.artifact) if _probed(made[number]))

@@ -7,7 +7,7 @@ __all__ = ["EdgeMap", "adds", "bits_of", "merged", "reached"]
 _FIRST = (1, 2, 3, 4, 8, 16, 32, 128)
 """The smallest count of each class."""
 _CLASS_OF = bytes(0 if n == 0 else 1 << sum(n >= first for first in _FIRST) - 1 for n in range(256))
-_MAX_KNOWN = 1 << 20
+_MAX_KNOWN_VALUES = 1 << 20
 
 
 class EdgeMap:
@@ -23,7 +23,7 @@ class EdgeMap:
         key = hash(counters)
         if key in self._known:
             return 0
-        if len(self._known) < _MAX_KNOWN:
+        if len(self._known) < _MAX_KNOWN_VALUES:
             self._known.add(key)
         new = bits_of(counters) & self._unseen
         if new:

@@ -1,10 +1,10 @@
 """The search guided by the edges of the guest's code and by the operands that it compares.
 
-Each test case runs in the copy of the guest that counts edges. Most repeat known edges and use no more than calls did
-before; they are counted, and that is all. Every other one also runs in the original guest, and only there behaviours are
-noted and oracles judge: so findings, the fuel of behaviours, ``deterministic`` and ``scales`` never see instrumented
-code. Results of the two runs are the same. A test case that reached new edges is kept, and run once more in the copy
-that records operands; these suggest the next test cases.
+Each test case runs in the copy of the guest that counts edges. Most repeat known edges, and use no more than calls did
+before; they are only counted. All others also run in the original guest, and only there are behaviours noted and do
+oracles judge. So findings, the fuel of behaviours, ``deterministic`` and ``scales`` never see instrumented code. The
+results of both runs are the same. A test case that reached new edges is kept, and runs once more in the copy that
+records operands; these suggest the next test cases.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["GuidedSearch"]
 
 _VALUE_ORACLES = (NoTrap, NoLimit, RoundTrip, Differential)
 """Oracles that judge results and endings, which instrumentation does not change."""
-_MAX_SUGGESTED = 512
+_MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
-_MAX_SUGGESTED_PER_CASE = 96
+_MAX_NEW_CASES = 96
 
 
 class GuidedSearch(Search):
@@ -48,7 +48,7 @@ class GuidedSearch(Search):
         self._map = EdgeMap(copies.size, edges)
         self._usual: set[tuple[Any, ...]] = set()
         """What instrumented calls used that returned."""
-        self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED)
+        self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
         self._alternate = False
         self.cost = (0.0, 0.0, 0.0)
 
@@ -127,9 +127,7 @@ class GuidedSearch(Search):
         signature = f"{step.function} edges {digest}"
         case = self.whole(trace, number, trace.case.closure(number), lambda one: self._reaches(one, bits), batch)
         size = export.size(step.arguments)
-        batch.behaviours.append(
-            Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls)
-        )
+        batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
         self.maker.keep(case)
@@ -145,7 +143,7 @@ class GuidedSearch(Search):
         return len(copy.written) == len(case.steps) and bits_of(copy.written[-1]) & bits == bits
 
     def _suggest(self, case: Case) -> None:
-        """Run a test case with records of comparisons, and suggest test cases in which other operands would be equal."""
+        """Run a test case with records of comparisons, and suggest test cases for which operands would be equal."""
         copy = self.copies.comparing
         if copy is None:
             return
@@ -157,7 +155,7 @@ class GuidedSearch(Search):
         suggested = []
         for one in matched_cases(case, pairs, self.target.exports):
             suggested.append(one)
-            if len(suggested) >= _MAX_SUGGESTED_PER_CASE:
+            if len(suggested) >= _MAX_NEW_CASES:
                 break
         self._suggested.extend(suggested)
         if dictionary is not None:

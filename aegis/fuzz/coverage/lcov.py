@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["to_lcov"]
 
 
-class _File:
+class _SourceFile:
     """The lines, functions and branches of one source file."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ def to_lcov(
 
     ``parts`` has for each core instance its original module, the module with counters, and the bits of its edges.
     """
-    files: dict[str, _File] = {}
+    files: dict[str, _SourceFile] = {}
     numbers: dict[bytes, int] = {}
     for module, counted, bits in parts:
         if len(module.lines):
@@ -43,7 +43,12 @@ def to_lcov(
 
 
 def _add(
-    files: dict[str, _File], of: int, module: CodeModule, counted: Counted, bits: bytes, proposals: Collection[str]
+    files: dict[str, _SourceFile],
+    of: int,
+    module: CodeModule,
+    counted: Counted,
+    bits: bytes,
+    proposals: Collection[str],
 ) -> None:
     sites: dict[int, list[Site]] = {}
     for site in counted.sites:
@@ -56,7 +61,7 @@ def _add(
         rows = by_function.get(function, [])
         for at, until, line in rows:
             hit = any(first < until and at < last for first, last in ranges)
-            known = files.setdefault(line.path, _File()).lines
+            known = files.setdefault(line.path, _SourceFile()).lines
             known[line.line] = known.get(line.line, False) or hit
         if rows:
             first = rows[0][2]
@@ -81,32 +86,30 @@ def _rows(module: CodeModule) -> dict[int, list[tuple[int, int, SourceLine]]]:
 def _ranges(
     module: CodeModule, start: int, end: int, decisions: Sequence[Site], bits: bytes, proposals: Collection[str]
 ) -> list[tuple[int, int]]:
-    edges = {
-        site.offset: [n for n in range(site.counters) if bits[site.first + n]] for site in decisions
-    }
+    edges = {site.offset: [n for n in range(site.counters) if bits[site.first + n]] for site in decisions}
     try:
         return executed(module.data, start, end, lambda at: edges.get(at, ()), proposals)
     except Malformed:
         return []
 
 
-def _branch(files: dict[str, _File], of: int, module: CodeModule, site: Site, bits: bytes) -> None:
+def _branch(files: dict[str, _SourceFile], of: int, module: CodeModule, site: Site, bits: bytes) -> None:
     line = module.at(site.offset)
     if line is None:
         return
     taken = [bool(bits[site.first + n]) for n in range(site.counters)]
-    branches = files.setdefault(line.path, _File()).branches
+    branches = files.setdefault(line.path, _SourceFile()).branches
     key = line.line, of, site.offset
     before = branches.setdefault(key, [None] * len(taken))
     if any(taken):
         branches[key] = [bool(one) or two for one, two in zip(before, taken, strict=True)]
 
 
-def _record(path: str, file: _File) -> str:
+def _record(path: str, file: _SourceFile) -> str:
     return "".join(f"{line}\n" for line in _lines_of(path, file))
 
 
-def _lines_of(path: str, file: _File) -> Iterator[str]:
+def _lines_of(path: str, file: _SourceFile) -> Iterator[str]:
     """Yield the record of a source file, in the order of geninfo(1)."""
     yield "TN:aegis fuzz"
     yield f"SF:{_plain(path)}"

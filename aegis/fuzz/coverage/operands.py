@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Pair", "matched_cases", "pairs_of", "replaced"]
 
-_MAX_PAIRS = 256
-_MAX_PLACES = 4
+_MAX_PAIRED_VALUES = 256
+_MAX_RESULTS = 4
 """Most places of one value in which one operand is replaced."""
-_MAX_LENGTH = 1 << 17
+_MAX_ELEMENTS = 1 << 17
 _MAX_ITEMS = 64
 """Most items of a list in which operands are searched."""
 _MAX_DEPTH = 6
@@ -54,7 +54,7 @@ def pairs_of(records: Iterable[Operands]) -> list[Pair]:
         sites[one.site] = sites.get(one.site, 0) + 1
         for a, b in ((one.left, one.right), (one.right, one.left)):
             found.setdefault(Pair(one.bits, one.floating, a, b), one.site)
-    return sorted(found, key=lambda pair: sites[found[pair]])[:_MAX_PAIRS]
+    return sorted(found, key=lambda pair: sites[found[pair]])[:_MAX_PAIRED_VALUES]
 
 
 def matched_cases(case: Case, pairs: Iterable[Pair], exports: Mapping[str, TargetExport]) -> Iterator[Case]:
@@ -66,7 +66,7 @@ def matched_cases(case: Case, pairs: Iterable[Pair], exports: Mapping[str, Targe
     for pair in pairs:
         for place, argument in enumerate(step.arguments):
             if not isinstance(argument, HandleRef):
-                for value in islice(replaced(argument, pair), _MAX_PLACES):
+                for value in islice(replaced(argument, pair), _MAX_RESULTS):
                     arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
                     yield case.with_step(number, Step(step.function, arguments))
 
@@ -141,9 +141,9 @@ def _octets(value: bytes, pair: Pair) -> Iterator[bytes]:
         if width * 8 > pair.bits or max(pair.found, pair.wanted) >> (8 * width):
             continue
         for order in ("little", "big") if width > 1 else ("little",):
-            old, new = (n.to_bytes(width, order) for n in (pair.found, pair.wanted))  # type: ignore[arg-type]
+            old, new = (n.to_bytes(width, order) for n in (pair.found, pair.wanted))
             at, places = value.find(old), 0
-            while at >= 0 and places < _MAX_PLACES:
+            while at >= 0 and places < _MAX_RESULTS:
                 yield value[:at] + new + value[at + width :]
                 at, places = value.find(old, at + 1), places + 1
     yield from _lengths(value, pair)
@@ -151,9 +151,9 @@ def _octets(value: bytes, pair: Pair) -> Iterator[bytes]:
 
 def _lengths(value: Any, pair: Pair) -> Iterator[Any]:
     """Yield the value with another length, if its length is the operand."""
-    if pair.found == len(value) and not pair.floating and pair.wanted <= _MAX_LENGTH:
+    if pair.found == len(value) and not pair.floating and pair.wanted <= _MAX_ELEMENTS:
         for length in (pair.wanted, pair.wanted + 1, pair.wanted - 1):
-            if 0 <= length <= _MAX_LENGTH and (value or not length):
+            if 0 <= length <= _MAX_ELEMENTS and (value or not length):
                 yield (value * (length // len(value) + 1))[:length] if length else value[:0]
 
 

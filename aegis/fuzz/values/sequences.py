@@ -59,7 +59,9 @@ class SequenceShape(ABC):
         each = max(1, size // max(1, length))
         if length <= _MAX_DISTINCT_ITEMS:
             return self.join([self.item(rng, each) for _ in range(length)])
-        block = rng.choices([self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=min(length, _MAX_RANDOM_ITEMS))
+        block = rng.choices(
+            [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=min(length, _MAX_RANDOM_ITEMS)
+        )
         return self.join((block * (length // len(block) + 1))[:length])
 
     def mutate(self, rng: Random, value: Any) -> Any:

@@ -42,6 +42,7 @@ from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
+    from aegis.engine.store.memory import LinearMemory
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.host_calls import HostFunctions
     from aegis.isolation.parent.pool import Worker
