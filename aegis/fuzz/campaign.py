@@ -36,6 +36,8 @@ _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
 _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
+_MAX_START_CHARACTERS = 20_000
+"""Longest such test case, in characters of its arguments."""
 _MAX_WORDS = 512
 """Most words for the dictionary that chunks learned; the oldest are forgotten first."""
 _MAX_MINIMISED_CASES = 512
@@ -122,10 +124,10 @@ class Campaign:
         functions: dict[str, int] = {}
         for entry in self.result.behaviours.values():
             function = entry[1]["steps"][-1][0]
-            if returned(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
+            if returned(entry) and _small(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
                 functions[function] = functions.get(function, 0) + 1
                 chosen[entry[0]] = entry[1]
-        latest = sorted(self.result.behaviours.values(), key=returned)  # stable: the latest are last
+        latest = sorted(filter(_small, self.result.behaviours.values()), key=returned)  # stable: the latest are last
         for entry in latest[-_MAX_START_CASES + min(len(chosen), _MAX_START_CASES // 2) :]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
@@ -254,6 +256,11 @@ def returned(entry: Sequence[Any]) -> bool:
     signature, function = entry[0], entry[1]["steps"][-1][0]
     ending = signature[len(function) + 1 :]
     return ending.startswith("returned ") and not ending.endswith(" declared")
+
+
+def _small(entry: Sequence[Any]) -> bool:
+    """Return whether the arguments of a behaviour are short texts: long ones take too long to send and to parse."""
+    return sum(len(text) for step in entry[1]["steps"] for text in step[1]) < _MAX_START_CHARACTERS
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:

@@ -30,7 +30,9 @@ _MAX_VERIFIED_PRODUCERS = 8
 """Most calls of one constructor, from the corpus, that are run at the start of a chunk."""
 _MAX_RETURNED = 32
 """Most kept values of one type that calls returned."""
-_LARGE_SHARE = 0.01
+_MAX_LARGE_CASES = 3
+"""Most kept calls of one function with large arguments."""
+_LARGE_SHARE = 0.003
 """The share of generated calls with a large argument, unless such calls are slow."""
 _LARGE_FUEL_PER_CALL = 12_500
 """Fuel of calls with large arguments for each ordinary call: they take about a fifth of the time."""
@@ -63,10 +65,13 @@ class CaseMaker:
         """Keep a test case: its last call, and the whole sequence if it has several."""
         step = case.steps[-1]
         pool = self.pool.setdefault(step.function, [])
+        export = self.target.exports.get(step.function)
+        size = 1 if export is None else export.size(step.arguments)
+        if size >= LARGE and sum(kept >= LARGE for kept, _ in pool) >= _MAX_LARGE_CASES:
+            return
         if len(pool) >= _MAX_POOL_CASES:
             pool.pop(0)
-        export = self.target.exports.get(step.function)
-        pool.append((1 if export is None else export.size(step.arguments), step))
+        pool.append((size, step))
         if len(case.steps) > 1:
             self.beginnings.append(case)
             del self.beginnings[:-_MAX_POOL_CASES]
@@ -199,7 +204,9 @@ class CaseMaker:
                 return self._mutated(rng, export, best[1])
         pool = self.pool.get(export.name)
         if pool and chance < 0.55:
-            return self._mutated(rng, export, _picked(rng, pool))
+            kept_size, step = _picked(rng, pool)
+            if kept_size < LARGE or self._made >= self._large_from:
+                return self._mutated(rng, export, step)
         size = int(2 ** (rng.random() * rng.random() * 13))
         if size > self._largest:
             size = self._largest
@@ -271,11 +278,11 @@ def _learn(dictionary: Any, value: Any, depth: int = 0) -> None:
                 _learn(dictionary, getattr(value, name), depth + 1)
 
 
-def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> Step:
+def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> tuple[int, Step]:
     """Choose a call from the pool, with a preference for recent and for small ones."""
     last = len(pool) - 1
     one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
-    return (one if one[0] <= two[0] or (one[0] < LARGE and rng.random() < 0.2) else two)[1]
+    return one if one[0] <= two[0] or (one[0] < LARGE and rng.random() < 0.2) else two
 
 
 def _insert_handles(rng: random.Random, export: TargetExport, arguments: list[Any], held: dict[int, list[int]]) -> bool:

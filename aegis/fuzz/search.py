@@ -19,6 +19,7 @@ from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.plan import MAX_SIZE
 from aegis.fuzz.shrink import shrink
+from aegis.fuzz.values.sequences import LARGE
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -258,7 +259,11 @@ class Search:
                     break
                 start = max(0, start - span)
             span //= 2
-        return whole
+        return case if any(map(self._large, whole.steps[:-1])) else whole
+
+    def _large(self, step: Step) -> bool:
+        export = self.target.exports.get(step.function)
+        return export is not None and export.size(step.arguments) >= LARGE
 
     def _shows(self, case: Case, signature: str) -> bool:
         results = self.target.run(case, self._runtime).results
@@ -282,7 +287,7 @@ class Search:
         for export in self._exports:
             worst = sorted(
                 (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
-                key=lambda b: b.fuel / b.size, reverse=True,
+                key=lambda b: (b.size < LARGE, b.fuel / b.size), reverse=True,  # large arguments take long to double
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:

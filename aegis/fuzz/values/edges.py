@@ -13,8 +13,8 @@ LENGTHS = (
 """Lengths of strings and lists at and around common buffer sizes."""
 
 LARGE_LENGTHS = tuple(
-    sorted({(1 << bits) + near for bits in range(13, 27) for near in (-1, 0, 1)}
-           | {10_000, 32_766, 49_152, 65_534, 65_537, 65_540, 70_000, 99_999, 100_000, 131_070, 10**6, 10**7})
+    sorted([65_535, 65_536, 65_537] * 3 + list({(1 << bits) + near for bits in range(13, 27) for near in (-1, 0, 1)}
+           | {10_000, 32_766, 49_152, 65_534, 65_537, 65_540, 70_000, 99_999, 100_000, 131_070, 10**6, 10**7}))
 )  # fmt: skip
 """Lengths beyond those, up to 64 Mi: ends of 16-bit counters, pages and blocks, and round numbers."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.documents import changed_document, new_document
 from aegis.fuzz.values.edges import AMOUNTS, LARGE_LENGTHS, LENGTHS, SNIPPETS
-from aegis.fuzz.values.scalars import Char, Integer
+from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.scripts import renormalised, script_text
 from aegis.fuzz.values.shape import ValueShape
 
@@ -298,6 +298,7 @@ class Items(SequenceShape):
     def __init__(self, element: ValueShape) -> None:
         self.element = element
         self.empty: Any = []
+        self._units = isinstance(element, (Integer, Float, Choice, Char, FlagSet))
 
     def simplest(self) -> list[Any]:
         return []
@@ -325,4 +326,4 @@ class Items(SequenceShape):
             yield list(smaller)
 
     def size(self, value: Any) -> int:
-        return 1 + sum(map(self.element.size, value))
+        return 1 + (len(value) if self._units else sum(map(self.element.size, value)))
