@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
+from aegis.fuzz.causes import cause_of, key_of
 from aegis.fuzz.target import DROP
 from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
 from aegis.text import printable
@@ -36,6 +37,10 @@ class PortableFinding:
     """The answers that the stubs gave, as ``import -> value``."""
     status: str = ""
     frames: list[str] = field(default_factory=list)
+    cause: str = ""
+    """The cause as a phrase; empty if the oracle does not judge the ending of a call."""
+    key: str = ""
+    """A key of the finding that stays the same when the guest is compiled again, for baselines."""
     answers_imports: bool = False
     """Whether the artifact imports functions for which only the fuzzer has stubs."""
     command: str = ""
@@ -44,10 +49,12 @@ class PortableFinding:
     def of(cls, target: Target, found: Finding) -> PortableFinding:
         """Convert a finding to plain data."""
         result = found.result
+        function = found.case.steps[-1].function if found.case.steps else "instantiation"
         frames = [] if result is None else [_frame(f, target.lines.of(f)) for f in getattr(result.error, "frames", ())]
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
+            cause=cause_of(function, result), key=key_of(found.oracle, function, result),
             answered=target.answered(found.case), status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
         )  # fmt: skip

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
 from aegis.fuzz.case_maker import CaseMaker
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.plan import MAX_SIZE
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.values.sequences import LARGE
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -38,6 +40,7 @@ _MAX_SEQUENCE_RUNS = 24
 _SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.25, 400
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
+_MAX_ERROR_CHARACTERS = 200
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
 """Longest time for the minimisation of a finding, and the time it still gets when the campaign's time is over."""
 
@@ -71,7 +74,10 @@ class ChunkResult:
     chunk: int
     cases: int = 0
     seconds: float = 0.0
-    statuses: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each export, the number of its calls by status."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """For each export, the first error that it declared."""
     behaviours: list[Behaviour] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     points: list[tuple[str, int, int]] = field(default_factory=list)
@@ -140,7 +146,7 @@ class Search:
     # -- one chunk -----------------------------------------------------------------------------
 
     def run(self, chunk: int, cases: int, until: float = float("inf")) -> ChunkResult:
-        """Run one chunk of about ``cases`` calls, or until ``until`` on the monotonic clock."""
+        """Run one chunk of ``cases`` calls, or until ``until`` on the monotonic clock."""
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = ChunkResult(chunk)
         self._until = until
@@ -149,7 +155,7 @@ class Search:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            self.explore(self.next_case(rng), batch)
+            self.explore(self.next_case(rng).first(cases - batch.cases), batch)
         self._check_scaling(batch, until)
         self.finish(batch)
         batch.seconds = time.monotonic() - began
@@ -183,7 +189,12 @@ class Search:
                 self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
             if result.status != "usage":  # an earlier step did not return the handle: the guest was not called
                 status = "declared" if result.declared else result.status
-                batch.statuses[status] = batch.statuses.get(status, 0) + 1
+                counts = batch.calls.get(step.function)
+                if counts is None:
+                    counts = batch.calls[step.function] = {}
+                counts[status] = counts.get(status, 0) + 1
+                if result.declared and step.function not in batch.errors:
+                    batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
 
     def due(self, trace: Trace) -> Iterator[Oracle]:
         """Yield the oracles whose turn it is to judge the trace that was counted last."""

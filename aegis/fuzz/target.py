@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.source_lines import SourceLines
 from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
@@ -94,11 +95,13 @@ class Target:
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
         overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True, dictionary: Dictionary | None = None,
+        programs: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
         self._allocator = GuestAllocator(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
         self._overrides = dict(overrides or {})
         self.dictionary = dictionary
+        self._programs = programs
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
         self.exports = {s.name: s for s in self._exports(functions)}
@@ -125,6 +128,19 @@ class Target:
         from aegis.runtime import Aegis
 
         return Aegis(self.runtime.policy, exact_memory=True)
+
+    @cached_property
+    def counting(self) -> Aegis:
+        """A runtime that also knows each growth of a memory that the limit refused."""
+        from aegis.runtime import Aegis
+
+        return Aegis(self.runtime.policy, exact_memory="all")
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether a memory or table of the guest can grow."""
+        tables = getattr(getattr(self.artifact, "info", None), "tables", ())
+        return any(m.minimum != m.maximum for m in (*self.artifact.memories(1 << 16), *tables))
 
     # -- callable exports ----------------------------------------------------------------------
 
@@ -158,9 +174,8 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            return TargetExport(
-                name, tuple(shape_of(of, self._overrides, self.dictionary) for of in PROGRAM), program=True
-            )
+            words, stdin = (shape_of(of, self._overrides, self.dictionary) for of in PROGRAM)
+            return TargetExport(name, (GivenWords(self._programs) if self._programs else words, stdin), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
     def _takes_nothing(self, name: str) -> bool:

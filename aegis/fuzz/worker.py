@@ -33,13 +33,13 @@ from aegis.fuzz.oracles import (
 )
 from aegis.fuzz.plan import CampaignPlan
 from aegis.fuzz.portable import PortableFinding, read_case, write_case
-from aegis.fuzz.search import Behaves, ChunkResult, Search
+from aegis.fuzz.search import Behaves, ChunkResult, Search, behaviour
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.target import Target
 from aegis.runtime import Aegis
 from aegis.text import printable
 
-__all__ = ["WorkerState", "explore", "minimise", "oracles_of", "prepare_process"]
+__all__ = ["WorkerState", "explore", "features", "minimise", "oracles_of", "prepare_process"]
 
 ORACLES: dict[str, Callable[[], Oracle]] = {
     "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
@@ -115,7 +115,8 @@ class WorkerState:
             "chunk": batch.chunk,
             "cases": batch.cases,
             "seconds": batch.seconds,
-            "statuses": batch.statuses,
+            "calls": batch.calls,
+            "errors": batch.errors,
             "points": batch.points[:64],
             "words": self.dictionary.learned(),
             "edges": batch.edges,
@@ -132,7 +133,8 @@ class WorkerState:
 def _target(runtime: Aegis, data: bytes, plan: CampaignPlan, dictionary: Dictionary | None = None) -> Target:
     artifact = runtime.load(data, plan.name)
     return Target(
-        runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, dictionary=dictionary,
+        runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, programs=plan.programs,
+        dictionary=dictionary,
     )  # fmt: skip
 
 
@@ -194,9 +196,10 @@ _state: WorkerState | None = None
 
 
 def prepare_process() -> None:
-    """Ignore SIGINT in a worker process: on Ctrl-C the parent stops the campaign."""
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore SIGINT and SIGHUP in a worker process: a terminal sends them to all, and the parent stops the campaign."""
+    for name in ("SIGINT", "SIGHUP"):
+        with contextlib.suppress(ValueError, AttributeError):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def explore(
@@ -215,6 +218,20 @@ def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
     """Minimise the test cases of corpus entries, keeping their behaviour, within ``_MINIMISE_SECONDS``."""
     until = time.monotonic() + _MINIMISE_SECONDS
     return list(_on_a_thread(lambda: [_minimised(_worker_state(plan), entry, until) for entry in entries]))
+
+
+def features(plan: CampaignPlan, entries: Sequence[Any]) -> list[set[str]]:
+    """Return for each corpus entry the behaviours that its test case shows, which ``--minimize`` compares."""
+    return list(_on_a_thread(lambda: [_features(_worker_state(plan), entry) for entry in entries]))
+
+
+def _features(state: WorkerState, entry: Any) -> set[str]:
+    shown: set[str] = set()
+    for case in state.cases([entry[1]]):
+        trace = state.target.run(case)
+        for step, result in zip(case.steps, trace.results, strict=False):
+            shown.add(behaviour(step.function, result))
+    return shown
 
 
 def _minimised(state: WorkerState, entry: Any, until: float) -> Any:

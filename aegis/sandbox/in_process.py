@@ -35,7 +35,7 @@ class InProcessBackend(BaseBackend):
 
     ``config`` has the pool; ``plain`` has none, for artifacts that exceed its slots; a third one, derived from it,
     accounts for each growth of a memory, for limits that caps of single memories cannot enforce. ``exact`` selects the
-    third also when only the peak of memories that are not exported is of interest.
+    third also when only the peak of memories that are not exported is of interest, ``refusals`` also for exported ones.
     """
 
     def __init__(
@@ -46,16 +46,18 @@ class InProcessBackend(BaseBackend):
         subscribers: Sequence[Subscriber] = (),
         *,
         exact: bool = False,
+        refusals: bool = False,
     ) -> None:
         super().__init__(policy, subscribers)
         self.config, self.plain, self.counted = config, plain, plain.with_count()
         self.exact = exact or bool(self.subscribers)
+        self.refusals = refusals
 
     # -- plans ---------------------------------------------------------------------------------
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
         """Return the engine for ``artifact``; ``watched``: its memory is measured."""
-        if artifact.counted(self.policy.limits, watched=watched or self.exact):
+        if artifact.counted(self.policy.limits, watched=watched or self.exact, refusals=self.refusals):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
 

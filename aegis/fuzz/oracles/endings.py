@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aegis.errors import PolicyError
-from aegis.fuzz.case import Case, Finding, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, StepResult, Trace
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.oracles.refused_memory import TrapCheck
 from aegis.observe.outcome import Outcome
 from aegis.text import printable
 
@@ -20,29 +22,49 @@ TRAPS = ("trap", "stack-exhausted")
 LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota-exceeded")
 
 
-class NoTrap(Stateless):
+class _Ending:
+    """Base class of the oracles about endings: it attributes a trap after a refused growth to the limit of memory."""
+
+    every: ClassVar[int] = 1
+    cost: ClassVar[int] = 1
+
+    def __init__(self, *, thorough: bool = False) -> None:
+        self._traps = TrapCheck(bounded=not thorough)
+
+    def begin(self, chunk: int) -> None:
+        """Forget the traps of earlier chunks."""
+        self._traps.begin()
+
+    def thorough(self) -> Self:
+        """Return an oracle that checks every trap."""
+        return type(self)(thorough=True)
+
+
+class NoTrap(_Ending):
     """Reports a call that ended in a trap or exhausted its stack."""
 
     name: ClassVar[str] = "no-trap"
     sentence: ClassVar[str] = "No call traps, exhausts its stack or breaks the canonical ABI."
-    every: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
-        last = trace.results[-1]
-        return _ended(self.name, trace, last) if last.status in TRAPS else None
+        if trace.results[-1].status not in TRAPS:
+            return None
+        judged = self._traps.judged(target, trace)
+        last = None if judged is None else judged.results[-1]
+        return _ended(self.name, trace, last) if last is not None and last.status in TRAPS else None
 
 
-class NoLimit(Stateless):
+class NoLimit(_Ending):
     """Reports a call that exceeded a limit: fuel, time, memory, output or a quota."""
 
     name: ClassVar[str] = "no-limit"
     sentence: ClassVar[str] = "No call exceeds a limit: fuel, time, memory, output, quotas."
-    every: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
         last = trace.results[-1]
+        if last.status == "trap":
+            judged = self._traps.judged(target, trace)
+            last = last if judged is None else judged.results[-1]
         return _ended(self.name, trace, last) if last.status in LIMITS else None
 
 
