@@ -104,7 +104,7 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
-            coverage=_coverage(data["coverage"]), words={(kind, value): None for kind, value in data["words"]},
+            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 

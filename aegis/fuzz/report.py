@@ -40,7 +40,8 @@ def to_data(
     """Return the report as a JSON object.
 
     ``kind``: ``module`` or ``component``; ``left_out``: reasons by export; ``exports``: those that the campaign calls.
-    ``coverage`` has the figures of :func:`aegis.fuzz.coverage.summary.coverage_data`. ``baseline`` has the findings that are known already, ``folder`` is the directory for findings as files.
+    ``coverage`` has the figures of :func:`aegis.fuzz.coverage.summary.coverage_data`. ``baseline`` has the findings
+    that are known already, ``folder`` is the directory for findings as files.
     """
     plan = result.plan
     findings = [with_command(plan, kind, finding, folder) for finding in result.findings.values()]

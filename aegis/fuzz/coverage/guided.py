@@ -16,7 +16,9 @@ from hashlib import blake2s
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, Trace
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.oracles import Differential, NoLimit, NoTrap, RoundTrip
@@ -47,7 +49,7 @@ class GuidedSearch(Search):
         self.copies = copies
         self._map = EdgeMap(copies.size, edges)
         self._usual: set[tuple[Any, ...]] = set()
-        """What instrumented calls used that returned."""
+        """What instrumented calls used that returned, and how others trapped."""
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
         self._alternate = False
         self.cost = (0.0, 0.0, 0.0)
@@ -94,12 +96,18 @@ class GuidedSearch(Search):
         return trace
 
     def _is_usual(self, trace: Trace) -> bool:
-        """Return whether all calls returned and used what calls used before; remember what they used."""
+        """Return whether all calls used what calls used before, or trapped like an earlier one; remember both.
+
+        A call that met a limit is not usual: without instrumentation it may return.
+        """
         usual = bool(trace.results)
         for step, result in zip(trace.case.steps, trace.results, strict=False):
-            if result.error is not None:
+            if result.error is None:
+                key = amounts(step, result)
+            elif isinstance(result.error, GuestTrap):
+                key = step.function, signature_of(result)
+            else:
                 return False
-            key = amounts(step, result)
             if key not in self._usual:
                 self._usual.add(key)
                 usual = False
