@@ -125,7 +125,8 @@ def test_records_variants_and_handles_pass_to_the_copies_of_a_component(monkeypa
     state = WorkerState(made)
     search = state.search([], [])
     copies = state.copies
-    assert copies is not None and copies.comparing is not None
+    assert copies is not None
+    assert copies.comparing is not None
     rng = random.Random(4)
     for _ in range(40):
         case = search.next_case(rng)
