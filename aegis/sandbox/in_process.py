@@ -12,6 +12,7 @@ from aegis.engine.store.store import ModuleStore, PoolExhausted
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.sandbox.base_backend import BaseBackend
+from aegis.sandbox.host_function_adapters import BlockingFunction
 from aegis.sandbox.link_module import served_by_host, wants_host
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
@@ -129,9 +130,20 @@ class InProcessBackend(BaseBackend):
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
         from aegis.component.store import ComponentStore
 
+        if plan.is_async and isinstance(functions, list):
+            _on_threads(functions, run.door)
         store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
         if plan.is_async:
             from aegis.sandbox.guest_turns import GuestTurns
 
             run.turns = store.state.outside = GuestTurns(run, store)
         return store
+
+
+def _on_threads(functions: list[Any], door: Door) -> None:
+    """Replace functions that block while they read streams, so that the guest can write meanwhile."""
+    from aegis.component.tasks.threaded_calls import threaded
+
+    for n, function in enumerate(functions):
+        if isinstance(function, BlockingFunction):
+            functions[n] = threaded(function.function, function.name, door)
