@@ -27,6 +27,8 @@ _MAX_RANDOM_ITEMS = 1024
 """Items after which a long value repeats itself."""
 _MAX_DOUBLED = 4096
 """Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
+_MAX_LARGE_PARTS = 64
+"""Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
 LARGE = 8192
 """Size from which a value is large: its length is then mostly one of :data:`LARGE_LENGTHS`."""
 
@@ -95,21 +97,22 @@ class SequenceShape(ABC):
         yield self.empty
         span = length // 2
         same = length > 1 and value == value[:1] * length  # then equal numbers of items may be removed anywhere
+        least = 1 if length < LARGE else length // _MAX_LARGE_PARTS
         while span:
-            for at in range(0, 1 if same else length, span):
+            for at in (0,) if same else range(0, length, span) if span >= least else (0, length - span):
                 yield value[:at] + value[at + span :]
             span //= 2
-        yield from self._levelled(value)
-        for at in range(length):
+        yield from self._levelled(value, least)
+        for at in range(length if length < LARGE else 0):
             for item in self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
 
-    def _levelled(self, value: Any) -> Iterator[Any]:
+    def _levelled(self, value: Any, least: int) -> Iterator[Any]:
         """Yield the value with longer and shorter ranges replaced by the simplest item."""
         length = len(value)
         flat = self.join([self.level()]) * length
         span = length
-        while span > 1:
+        while span > 1 and span >= least:
             for at in range(0, length, span):
                 if value[at : at + span] != flat[at : at + span]:
                     yield value[:at] + flat[at : at + span] + value[at + span :]
