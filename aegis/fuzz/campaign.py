@@ -37,7 +37,7 @@ _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
 _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
-_MAX_START_CHARACTERS = 20_000
+_MAX_START_CHARACTERS = 8192
 """Longest such test case, in characters of its arguments."""
 _MAX_WORDS = 512
 """Most words for the dictionary that chunks learned; the oldest are forgotten first."""

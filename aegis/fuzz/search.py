@@ -37,7 +37,7 @@ _COSTLY_FUEL = 100_000
 """Fuel from which the cost of a call with large arguments matters."""
 _MAX_SEQUENCE_RUNS = 24
 """Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
-_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.25, 400
+_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
 _MAX_ERROR_CHARACTERS = 200

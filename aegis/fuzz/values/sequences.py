@@ -27,6 +27,8 @@ _MAX_RANDOM_ITEMS = 1024
 """Items after which a long value repeats itself."""
 _MAX_DOUBLED = 4096
 """Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
+_MAX_LARGE_PARTS = 64
+"""Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
 LARGE = 8192
 """Size from which a value is large: its length is then mostly one of :data:`LARGE_LENGTHS`."""
 
@@ -101,11 +103,12 @@ class SequenceShape(ABC):
             yield value[span:]
             span //= 2
         coarse = length // 16
+        least = 0 if length < LARGE else length // _MAX_LARGE_PARTS
         yield from self._without(value, length // 2, coarse)
-        yield from self._levelled(value)  # before single items are removed: a uniform value has few that matter
-        yield from self._without(value, coarse, 0)
+        yield from self._levelled(value, max(1, least))  # before single items are removed: a uniform value has few that matter
+        yield from self._without(value, coarse, least)
         level = self.level()
-        for at in range(length):
+        for at in range(length if length < LARGE else 0):
             for item in () if value[at] == level else self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
 
@@ -119,12 +122,12 @@ class SequenceShape(ABC):
                     yield value[:at] + value[at + span :]
             span //= 2
 
-    def _levelled(self, value: Any) -> Iterator[Any]:
+    def _levelled(self, value: Any, least: int) -> Iterator[Any]:
         """Yield the value with longer and shorter ranges replaced by the simplest item."""
         length = len(value)
         flat = self.join([self.level()]) * length
         span = length
-        while span > 1:
+        while span > 1 and span >= least:
             for at in range(0, length, span):
                 if value[at : at + span] != flat[at : at + span]:
                     yield value[:at] + flat[at : at + span] + value[at + span :]
