@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _short_forms: Any = late("aegis.policy.short_forms")
 
-__all__ = ["Aegis", "Builder", "run"]
+__all__ = ["Aegis", "Builder", "compiled_by", "run"]
 
 
 def __dir__() -> list[str]:
@@ -528,6 +528,17 @@ class Builder:
     def build(self) -> Aegis:
         """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""
         return Aegis(self._policy, **self._options)
+
+
+def compiled_by(policy: Policy, compiler: str) -> Aegis:
+    """Return a runtime whose guests a compiler of ``COMPILERS`` compiles, to compare compilers (``aegis fuzz --host``).
+
+    It runs guests in this process, without a pool and without the cache.
+    """
+    runtime = Aegis(policy, cache=False, pooled=False)
+    config = replace(runtime._backend.plain, compiler=compiler)
+    runtime._backend = InProcessBackend(policy, config, config)
+    return runtime
 
 
 def run(
