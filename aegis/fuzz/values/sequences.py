@@ -105,7 +105,9 @@ class SequenceShape(ABC):
         coarse = length // 16
         least = 0 if length < LARGE else length // _MAX_LARGE_PARTS
         yield from self._without(value, length // 2, coarse)
-        yield from self._levelled(value, max(1, least))  # before single items are removed: a uniform value has few that matter
+        yield from self._levelled(
+            value, max(1, least)
+        )  # before single items are removed: a uniform value has few that matter
         yield from self._without(value, coarse, least)
         level = self.level()
         for at in range(length if length < LARGE else 0):
