@@ -15,6 +15,7 @@ from typing import Any
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.copies import Copies, CoverageUnavailable, make_copies
+from aegis.fuzz.coverage.covers import EDGES, Covers, edges_of
 from aegis.fuzz.coverage.guided import GuidedSearch
 from aegis.fuzz.dictionary import Dictionary
 from aegis.fuzz.examples import example_cases
@@ -231,6 +232,8 @@ def _features(state: WorkerState, entry: Any) -> set[str]:
         trace = state.target.run(case)
         for step, result in zip(case.steps, trace.results, strict=False):
             shown.add(behaviour(step.function, result))
+        if state.copies is not None:
+            shown |= edges_of(state.copies, case)
     return shown
 
 
@@ -239,13 +242,16 @@ def _minimised(state: WorkerState, entry: Any, until: float) -> Any:
     for case in state.cases([entry[1]]):
         if time.monotonic() > until or (size <= _MINIMAL_SIZE and len(case.steps) == 1):
             break
-        oracle = Behaves(signature)
+        covers = EDGES in signature and state.copies is not None
+        oracle: Oracle = Covers(state.copies, case) if covers else Behaves(signature)  # type: ignore[arg-type]
         found = oracle.judge(state.target, state.target.run(case))
         if found is not None:
-            small = shrink(state.target, oracle, found, calls=_MINIMISE_CALLS, seconds=1.0).case
-            step = small.steps[-1]
+            small = shrink(state.target, oracle, found, calls=_MINIMISE_CALLS, seconds=1.0)
+            step, used = small.case.steps[-1], entry[3:]
+            if small.result is not None:
+                used = [small.result.fuel or 0, small.result.memory, small.result.host_calls]
             size = state.target.exports[step.function].size(step.arguments)
-            return [signature, write_case(state.target, small), size, *entry[3:]]
+            return [signature, write_case(state.target, small.case), size, *used]
     return entry
 
 

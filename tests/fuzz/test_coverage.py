@@ -13,7 +13,9 @@ import pytest
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.case import Case, Step
+from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.coverage import copies as copies_module
+from aegis.fuzz.coverage.covers import edges_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, reached
 from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, replaced
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
@@ -149,6 +151,22 @@ def test_memory_for_probes_is_not_the_guests_memory() -> None:
     assert state.copies is not None
     case = Case((Step("fill", ()),))
     assert state.copies.counting.run(case).results[0].value == state.target.run(case).results[0].value
+
+
+def test_the_corpus_keeps_minimal_cases_that_cover_the_same_edges(tmp_path: Path) -> None:
+    """Oracle: the cases of the corpus, run alone, reach all edges of the campaign, about as often."""
+    chosen = plan(MAGIC, functions=("steps",))
+    with ThreadPoolExecutor(1) as threads:
+        made = Campaign(chosen, runs=2000, executor=threads, corpus=Corpus(tmp_path), cover=True)
+        for _ in made.run():
+            pass
+    state = WorkerState(chosen)
+    assert state.copies is not None
+    edges: set[str] = set()
+    for case in state.cases(Corpus(tmp_path).cases()):
+        edges |= edges_of(state.copies, case)
+    everything = int.from_bytes(made.result.coverage, "little")
+    assert edges == {f"edge {n}" for n in range(everything.bit_length()) if everything >> n & 1}
 
 
 # -- the map of edges --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, Trace
 from aegis.fuzz.causes import signature_of
+from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.oracles import Differential, NoLimit, NoTrap, RoundTrip
@@ -132,7 +133,7 @@ class GuidedSearch(Search):
             return
         began = perf_counter()
         digest = blake2s(bits.to_bytes(self._map.size, "little"), digest_size=8).hexdigest()
-        signature = f"{step.function} edges {digest}"
+        signature = f"{step.function}{EDGES}{digest}"
         case = self.whole(trace, number, trace.case.closure(number), lambda one: self._reaches(one, bits), batch)
         size = export.size(step.arguments)
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
