@@ -17,13 +17,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import GuestTrap
-from aegis.fuzz.case import Case, Trace
+from aegis.fuzz.case import Case, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.oracles import Differential, NoLimit, NoTrap, RoundTrip
-from aegis.fuzz.search import Behaviour, ChunkResult, Search, amounts
+from aegis.fuzz.search import Behaviour, ChunkResult, Search
 
 if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
@@ -104,7 +104,7 @@ class GuidedSearch(Search):
         usual = bool(trace.results)
         for step, result in zip(trace.case.steps, trace.results, strict=False):
             if result.error is None:
-                key = amounts(step, result)
+                key = _magnitudes(step, result)
             elif isinstance(result.error, GuestTrap):
                 key = step.function, signature_of(result)
             else:
@@ -171,3 +171,10 @@ class GuidedSearch(Search):
             for pair in pairs:
                 if not pair.floating:
                     dictionary.learn_integer(pair.constant)
+
+
+def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
+    """Return what a call used, by powers of two: edges tell smaller differences, and twice the fuel is worth a run."""
+    return (
+        step.function, result.declared, (result.fuel or 0).bit_length(), result.host_calls.bit_length(), result.memory,
+    )  # fmt: skip
