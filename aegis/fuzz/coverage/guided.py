@@ -22,7 +22,7 @@ from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
-from aegis.fuzz.oracles import Differential, NoLimit, NoTrap, RoundTrip
+from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GuidedSearch"]
 
-_VALUE_ORACLES = (NoTrap, NoLimit, RoundTrip, Differential)
-"""Oracles that judge results and endings, which instrumentation does not change."""
+_VALUE_ORACLES = (NoTrap, NoLimit, RoundTrip, Differential, Steady, HostUntouched)
+"""Oracles for which results and endings, which instrumentation does not change, decide whether to look closer."""
 _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
