@@ -26,12 +26,17 @@ _ELEMENTS: tuple[WitType | None, ...] = (
 )  # fmt: skip
 _SLOTS = 12
 """Global variables of the core module, which keep handles."""
-_MAX_CALLBACKS = 8
-"""Callbacks of one task, after which it exits."""
+_MAX_CALLBACK_CALLS = 8
+"""Most calls of one callback, after which its task exits."""
 _ODD = (0, 1, 2, 3, 7, 15, 16, 255, 256, 1023, 1025, 65528, 65535, 65536, 1 << 28, 1 << 30, (1 << 31) - 1, 1 << 31)
-_LENGTHS = (0, 1, 2, 3, 8, 64, 4096, (1 << 28) - 1, 1 << 28, (1 << 32) - 1)
-_CODES = (0, 0, 1, 3, 5, 15)
-"""Results of callbacks that name no waitable set: exit, yield, and others that are no codes."""
+_ADDRESSES = (64, 128, 1024, 4096)
+_LENGTHS = (0, 1, 2, 3, 8, 64)
+_ODD_LENGTHS = (4096, (1 << 28) - 1, 1 << 28, (1 << 32) - 1)
+_RARE = ("task-cancel", "dec", "inc", "set-drop")
+"""Built-ins that mostly trap, or make a task wait for ever."""
+_CODES = (0, 1)
+_ODD_CODES = (3, 5, 15, 18, 1 << 31)
+"""Results of callbacks that name no waitable set: exit and yield, and others that are no codes."""
 
 
 class _BuiltIn(NamedTuple):
@@ -86,7 +91,7 @@ def _builtins(options: str) -> list[_BuiltIn]:
     return found
 
 
-class _Signature(NamedTuple):
+class _TaskFunction(NamedTuple):
     """The type of an import and of the export of the same name: parameters and result as component text and letters."""
 
     params: str
@@ -96,10 +101,10 @@ class _Signature(NamedTuple):
 
 
 _FUNCTIONS = {
-    "give": _Signature('(param "n" u32)', "x", "(result $S)", "r"),
-    "take": _Signature('(param "s" $S) (param "f" $F)', "rR", "(result u32)", "x"),
-    "later": _Signature("", "", "(result $F)", "R"),
-    "run": _Signature("", "", "", ""),
+    "give": _TaskFunction('(param "n" u32)', "x", "(result $S)", "r"),
+    "take": _TaskFunction('(param "s" $S) (param "f" $F)', "rR", "(result u32)", "x"),
+    "later": _TaskFunction("", "", "(result $F)", "R"),
+    "run": _TaskFunction("", "", "", ""),
 }
 """Every component exports these functions, and imports all but ``run``."""
 
@@ -166,7 +171,7 @@ def _component(rng: Random, of: WitType | None) -> Iterator[str]:
         yield f"(core func $return-{name} (canon task.return {function.result} {memory}))"
     for one in builtins:
         yield f"(core func ${one.name} (canon {one.text}))"
-    code = _Code(rng, [*builtins, *lowered.values()])
+    code = _TaskCode(rng, [*builtins, *lowered.values()])
     returns = {name: _BuiltIn(f"return-{name}", "", of.gives) for name, of in _FUNCTIONS.items()}
     yield '(core module $code (import "m" "memory" (memory 0))'
     for one in (*code.calls, *returns.values()):
@@ -202,7 +207,7 @@ def _memory(rng: Random) -> Iterator[str]:
     yield "(core instance $mem (instantiate $memory))"
 
 
-def _lowered(name: str, of: _Signature, *, is_async: bool) -> _BuiltIn:
+def _lowered(name: str, of: _TaskFunction, *, is_async: bool) -> _BuiltIn:
     """Return an import as core code sees it: the result of an asynchronous call is at an address."""
     if is_async:
         return _BuiltIn(name, "", of.takes + ("p" if of.gives else ""), "t")
@@ -214,15 +219,16 @@ def _core(one: _BuiltIn) -> str:
     return f"(param {' '.join('i32' for _ in one.takes)}) {result}" if one.takes else result
 
 
-class _Code:
+class _TaskCode:
     """Writes the functions of a core module. It remembers which global probably has which handle."""
 
     def __init__(self, rng: Random, calls: list[_BuiltIn]) -> None:
         self.rng, self.calls = rng, calls
         self._kinds = [""] * _SLOTS
 
-    def function(self, name: str, of: _Signature, returned: _BuiltIn, style: str) -> Iterator[str]:
+    def function(self, name: str, of: _TaskFunction, returned: _BuiltIn, style: str) -> Iterator[str]:
         """Yield a function and, if it has one, its callback."""
+        self._kinds = [""] * _SLOTS  # each function may be the first that is called
         params = " ".join(f"(param $p{n} i32)" for n in range(len(of.takes)))
         kept = [self._set(letter, f"(local.get $p{n})") for n, letter in enumerate(of.takes) if letter != "x"]
         done = self.rng.random() < 0.6
@@ -230,7 +236,7 @@ class _Code:
         if style == "stackful":
             yield f'(func (export "{name}") {params} (local $pair i64) {" ".join(body)})'
             return
-        body.append(f"(global.set $left (i32.const {self.rng.randrange(_MAX_CALLBACKS)}))")
+        body.append(f"(global.set $left (i32.const {self.rng.randrange(_MAX_CALLBACK_CALLS)}))")
         yield f'(func (export "{name}") {params} (result i32) (local $pair i64) {" ".join(body)} {self._code()})'
         later = [*self._calls(4), *([self._call(returned)] if not done and self.rng.random() < 0.8 else [])]
         yield f"""(func (export "{name}-callback") (param i32 i32 i32) (result i32) (local $pair i64)
@@ -242,7 +248,9 @@ class _Code:
     def _calls(self, most: int) -> Iterator[str]:
         for _ in range(self.rng.randrange(most + 1)):
             ready = [one for one in self.calls if all(self._slots(letter) for letter in one.takes)]
-            yield self._call(self.rng.choice(ready if ready and self.rng.random() < 0.9 else self.calls))
+            among = ready if self.rng.random() < 0.95 else self.calls
+            rare = [0.15 if one.name in _RARE or "cancel" in one.name else 1 for one in among]
+            yield self._call(self.rng.choices(among, rare)[0])
 
     def _slots(self, letter: str) -> list[int]:
         """Return the globals that probably have what ``letter`` stands for; all for a number."""
@@ -252,7 +260,8 @@ class _Code:
         return [n for n, kind in enumerate(self._kinds) if kind and kind in wanted]
 
     def _call(self, one: _BuiltIn) -> str:
-        call = f"(call ${one.name} {' '.join(map(self._argument, one.takes))})"
+        takes = "drop" in one.name or one.text == ""
+        call = f"(call ${one.name} {' '.join(self._argument(letter, takes=takes) for letter in one.takes)})"
         if len(one.gives) == 2:
             low = self._set(one.gives[0], "(i32.wrap_i64 (local.get $pair))")
             high = self._set(one.gives[1], "(i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32)))")
@@ -268,21 +277,24 @@ class _Code:
         self._kinds[place] = kind
         return f"(global.set $k{place} {value})"
 
-    def _argument(self, letter: str) -> str:
+    def _argument(self, letter: str, *, takes: bool) -> str:
+        """Return code for an argument; ``takes``: the callee takes the handle away."""
         rng = self.rng
         if letter == "p":
-            return f"(i32.const {rng.choice((64, 128, 1024, 4096, 4097, *_ODD))})"
+            return f"(i32.const {rng.choice(_ADDRESSES if rng.random() < 0.93 else _ODD)})"
         if letter == "n":
-            return f"(i32.const {rng.choice(_LENGTHS)})"
-        if letter == "x" or rng.random() < 0.05:
+            return f"(i32.const {rng.choice(_LENGTHS if rng.random() < 0.93 else _ODD_LENGTHS)})"
+        if letter == "x" or rng.random() < 0.02:
             return f"(i32.const {rng.choice(_ODD)})"
         slots = self._slots(letter)
-        place = rng.choice(slots) if slots and rng.random() < 0.95 else rng.randrange(_SLOTS)
+        place = rng.choice(slots) if slots and rng.random() < 0.98 else rng.randrange(_SLOTS)
+        if takes:
+            self._kinds[place] = ""
         return f"(global.get $k{place})"
 
     def _code(self) -> str:
         """Return the result of a function with a callback: mostly to wait for a set that exists."""
         sets = self._slots("s")
         if not sets or self.rng.random() < 0.4:
-            return f"(i32.const {self.rng.choice(_CODES)})"
+            return f"(i32.const {self.rng.choice(_CODES if self.rng.random() < 0.93 else _ODD_CODES)})"
         return f"(i32.or (i32.const 2) (i32.shl (global.get $k{self.rng.choice(sets)}) (i32.const 4)))"
