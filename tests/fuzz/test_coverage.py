@@ -16,7 +16,7 @@ from aegis.fuzz.case import Case, Step
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.coverage import copies as copies_module
 from aegis.fuzz.coverage.covers import edges_of
-from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, reached
+from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, packed, reached
 from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, replaced
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.values.buffers import Buffer
@@ -190,8 +190,8 @@ def test_a_map_starts_from_the_edges_of_earlier_chunks() -> None:
     assert two.fresh(b"\1\1\7") == bits_of(b"\0\1\0")
     assert merged(one.bits(), two.bits()) == two.bits()
     assert (reached(one.bits()), reached(two.bits())) == (2, 3)
-    assert adds(two.bits(), one.bits())
-    assert not adds(one.bits(), two.bits())
+    assert adds(packed(bits_of(b"\1\1\7"), 3), one.bits())
+    assert not adds(packed(bits_of(b"\1\0\7"), 3), two.bits())
 
 
 # -- operands ----------------------------------------------------------------------------------------
