@@ -61,15 +61,15 @@ def _nodes(data: bytes, start: int, end: int, proposals: Collection[str]) -> lis
         r.byte()
     match = up_to(b"".join(b"\\x%02x" % op for op in sorted(_FLOW)), frozenset(proposals)).match
     found: list[_CodeRun] = []
-    begin = r.at
+    begin, at = start, r.at  # the first run has the declarations of locals, to which compilers give a line too
     while begin < end:
-        run = match(data, begin, end)
-        at = run.end() if run else begin
+        run = match(data, at, end)
+        at = run.end() if run else at
         if at >= end or data[at] not in _FLOW:
             raise Malformed(f"unknown instruction at byte {at:,}")
         op, labels, after = _read(BinaryReader(data, at, end))
         found.append(_CodeRun(begin, at, after, op, labels))
-        begin = after
+        begin = at = after
     return found
 
 
