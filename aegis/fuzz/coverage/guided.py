@@ -36,6 +36,9 @@ _VALUE_ORACLES = (NoTrap, NoLimit, RoundTrip, Differential, Steady, HostUntouche
 _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
+"""Most test cases that the comparisons of one test case suggest."""
+_MAX_LEARNED_VALUES = 16
+"""Most operands of one test case for the dictionary: those of loops would displace what the guest returned."""
 
 
 class GuidedSearch(Search):
@@ -168,7 +171,7 @@ class GuidedSearch(Search):
                 break
         self._suggested.extend(suggested)
         if dictionary is not None:
-            for pair in pairs:
+            for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
                     dictionary.learn_integer(pair.constant)
 
