@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,12 @@ def _add(
         entry, *decisions = sites[function]
         entered = bool(bits[entry.first])
         ranges = _ranges(module, start, end, decisions, bits, proposals) if entered else []
+        starts = [first for first, _ in ranges]
         rows = by_function.get(function, [])
         for at, until, line in rows:
             begin = _first_instruction(module.data, at, until)
-            hit = any(first <= begin < last for first, last in ranges)
+            place = bisect_right(starts, begin) - 1
+            hit = place >= 0 and begin < ranges[place][1]
             known = files.setdefault(line.path, _SourceFile()).lines
             known[line.line] = known.get(line.line, False) or hit
         if rows:
