@@ -107,7 +107,7 @@ class CaseMaker:
         if dictionary is not None:
             _learn(dictionary, getattr(result.value, "value", result.value) if result.declared else result.value)
         of = export.returns
-        if result.good and of is not None and not isinstance(of, str):
+        if result.good and of is not None and (not isinstance(of, str) or of == "string") and _short(result.value):
             kept = self._returned.setdefault(of, [])
             if len(kept) >= _MAX_RETURNED:
                 kept.pop(0)
@@ -237,7 +237,7 @@ class CaseMaker:
     def _reuse(self, rng: random.Random, export: TargetExport, found: list[Any]) -> None:
         """Replace arguments by values of the same type that calls returned, half of them mutated."""
         for place, of in enumerate(export.types):
-            kept = None if isinstance(of, str) else self._returned.get(of)
+            kept = self._returned.get(of)
             shape = export.shapes[place]
             if kept and shape is not None:
                 value = kept[int(rng.random() * len(kept))]
@@ -255,6 +255,17 @@ class CaseMaker:
         return arguments
 
 
+def _short(value: Any) -> bool:
+    """Return whether a returned value, and each part of it, may be kept."""
+    if isinstance(value, (str, bytes)):
+        return len(value) < LARGE
+    if isinstance(value, list):
+        return len(value) < _MAX_KEPT_ITEMS and all(map(_short, value))
+    fields = getattr(type(value), "__dataclass_fields__", ())
+    return all(_short(getattr(value, name)) for name in fields)
+
+
+_MAX_KEPT_ITEMS = 512
 _MAX_LEARNED_PARTS = 16
 _MAX_LEARNED_DEPTH = 4
 

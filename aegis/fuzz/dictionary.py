@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from aegis.wasm.component import decode_component
 from aegis.wasm.constants import CodeConstant, DataSegment, code_constants, data_segments
 
 if TYPE_CHECKING:
-    from aegis.engine.compile.artifact import Module
+    pass
 
 __all__ = ["Dictionary", "read_entries"]
 
@@ -45,7 +46,7 @@ _INTEGER = re.compile(r"(?<![\w.])-?\d{1,19}(?![\w.])")
 
 
 class _Source:
-    """Entries of one origin. ``latest`` forgets the oldest entries; otherwise later ones are ignored when it is full."""
+    """Entries of one origin. When it is full, it forgets the oldest ones if ``latest``, and else ignores new ones."""
 
     def __init__(self, most: int = _MAX_ENTRIES, *, latest: bool = False) -> None:
         self.integers: list[int] = []
@@ -277,7 +278,7 @@ def _named_strings(constants: Sequence[CodeConstant], segments: Sequence[DataSeg
         return
     first = min(offset for offset, _ in placed)
     last = max(offset + len(segment.data) for offset, segment in placed)
-    for one, two in zip(constants, constants[1:], strict=False):
+    for one, two in pairwise(constants):
         for address, length in ((one.value, two.value), (two.value, one.value)):
             if not (first <= address < last and 2 <= length <= _MAX_WORD_BYTES):
                 continue
@@ -317,7 +318,7 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 def read_entries(data: bytes, name: str) -> list[bytes]:
     """Parse a dictionary in AFL's format: a line has ``name="value"`` or ``"value"``, with escapes such as ``\\x00``.
 
-    Raise :class:`~aegis.errors.PolicyError` for a line that is neither an entry, a comment nor empty; it names the line.
+    Raise :class:`~aegis.errors.PolicyError` for any other line that is no comment; it names the line.
     """
     found = []
     for number, line in enumerate(data.decode("latin-1").splitlines(), 1):

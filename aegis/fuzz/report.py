@@ -45,6 +45,8 @@ def to_data(result: CampaignResult, kind: str, left_out: Mapping[str, str]) -> d
 def _whole(plan: CampaignPlan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
     """Return a finding with its reproducer command."""
     found = {**finding, "hostile": plan.hostile, "numbers": not plan.buffers}
+    found |= {"allocator": plan.allocator} if plan.allocator else {}
+    found |= {"signatures": list(plan.signatures)} if plan.signatures else {}
     flags = plan.flags
     if plan.own_fuel and found["oracle"] == "no-limit":  # `aegis run` has no fuel limit: it would run to the deadline
         flags += (f"--fuel-limit={FUEL}",)

@@ -30,6 +30,7 @@ _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
 _MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
+_MAX_SCALING_STEPS = 4
 _COSTLY_FUEL = 100_000
 """Fuel from which the cost of a call with large arguments matters."""
 _MAX_SEQUENCE_RUNS = 24
@@ -58,9 +59,9 @@ class Behaviour:
         return self.case.steps[-1]
 
     @property
-    def alone(self) -> bool:
-        """Whether the call needs no handle from an earlier step."""
-        return len(self.case.steps) == 1
+    def short(self) -> bool:
+        """Whether the call needs at most a few earlier steps, such as the constructor of its handle."""
+        return len(self.case.steps) <= _MAX_SCALING_STEPS
 
 
 @dataclass(slots=True)
@@ -259,7 +260,7 @@ class Search:
             return
         for export in self._exports:
             worst = sorted(
-                (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
+                (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.short),
                 key=lambda b: (b.size < LARGE, b.fuel / b.size), reverse=True,  # large arguments take long to double
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:

@@ -117,7 +117,8 @@ def fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    if text.isprintable() and (text.isascii() or all(map(is_visible, set(text)))) and quote not in text and "\\" not in text:
+    plain = text.isprintable() and (text.isascii() or all(map(is_visible, set(text))))
+    if plain and quote not in text and "\\" not in text:
         return text
     made: dict[str, int | str | None] = {quote: f"\\{quote}"}
     for char in set(text):

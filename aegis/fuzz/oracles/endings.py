@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.errors import PolicyError
-from aegis.fuzz.case import Case, Finding, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, Step, Trace, signature_of
 from aegis.fuzz.oracles.base import Stateless
 from aegis.observe.outcome import Outcome
 from aegis.text import printable
@@ -14,7 +15,7 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
 
-__all__ = ["NoLimit", "NoTrap", "Predicate"]
+__all__ = ["RANDOM_ADDRESSES", "NoLimit", "NoTrap", "Predicate"]
 
 TRAPS = ("trap", "stack-exhausted")
 LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota-exceeded")
@@ -29,8 +30,7 @@ class NoTrap(Stateless):
     cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
-        last = trace.results[-1]
-        return _ended(self.name, trace, last) if last.status in TRAPS else None
+        return _ended(self.name, TRAPS, target, trace)
 
 
 class NoLimit(Stateless):
@@ -42,11 +42,43 @@ class NoLimit(Stateless):
     cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
-        last = trace.results[-1]
-        return _ended(self.name, trace, last) if last.status in LIMITS else None
+        return _ended(self.name, LIMITS, target, trace)
 
 
-def _ended(oracle: str, trace: Trace, last: StepResult) -> Finding:
+RANDOM_ADDRESSES = "random-addresses"
+"""The signature of the one finding of calls whose addresses are random: a function that gets them does no better."""
+
+
+def _ended(oracle: str, kinds: Sequence[str], target: Target, trace: Trace) -> Finding | None:
+    """Return a finding if the last call ended in one of ``kinds``.
+
+    A call with random addresses may write anything anywhere, so it explains whatever ends after it: such cases are one
+    finding, unless they end the same way without these calls.
+    """
+    if trace.results[-1].status not in kinds:
+        return None
+    steps = trace.reached().steps
+    trusted = tuple(step for step in steps if not _random_addresses(target, step))
+    if len(trusted) == len(steps):
+        return _found(oracle, trace)
+    if trusted and trusted[-1] is steps[-1]:
+        again = target.run(Case(trusted, trace.case.answers))
+        if again.results[-1].status in kinds:
+            return _found(oracle, again)
+    found = _found(oracle, trace)
+    return replace(
+        found, signature=RANDOM_ADDRESSES,
+        text=f"{found.text}; addresses among its arguments, or those of the calls before it, are random",
+    )  # fmt: skip
+
+
+def _random_addresses(target: Target, step: Step) -> bool:
+    export = target.exports.get(step.function)
+    return export is not None and export.addresses
+
+
+def _found(oracle: str, trace: Trace) -> Finding:
+    last = trace.results[-1]
     step = trace.step(trace.last)
     text = f"{printable(step)} ended as {last.status}: {last.error}"
     return Finding(oracle, f"{oracle} {step} {signature_of(last)}", text, trace.reached(), last)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator
 from random import Random
@@ -61,7 +61,8 @@ class SequenceShape(ABC):
         each = max(1, size // max(1, length))
         if length <= _MAX_DISTINCT_ITEMS:
             return self.join([self.item(rng, each) for _ in range(length)])
-        block = rng.choices([self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=min(length, _MAX_RANDOM_ITEMS))
+        items = [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)]
+        block = rng.choices(items, k=min(length, _MAX_RANDOM_ITEMS))
         return self.join((block * (length // len(block) + 1))[:length])
 
     def mutate(self, rng: Random, value: Any) -> Any:
@@ -206,7 +207,7 @@ class TextShape(SequenceShape):
             entry = self.dictionary.text(rng)
             if entry is not None and chance < 0.31:
                 at = int(rng.random() * (len(value) + 1))
-                return value[:at] + entry + value[at + (len(entry) if chance < 0.27 else 0) :]
+                return f"{value[:at]}{entry}{value[at + (len(entry) if chance < 0.27 else 0) :]}"
         return super().mutate(rng, value)  # type: ignore[no-any-return]
 
     def size(self, value: str) -> int:
