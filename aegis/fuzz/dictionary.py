@@ -30,7 +30,7 @@ __all__ = ["Dictionary", "read_entries"]
 
 _MAX_ENTRIES = 4096
 """Most integers, and most words, of one source."""
-_MAX_LEARNED = 512
+_MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
 _MAX_STRING_CHARACTERS = 64
@@ -45,7 +45,7 @@ _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u
 _INTEGER = re.compile(r"(?<![\w.])-?\d{1,19}(?![\w.])")
 
 
-class _Source:
+class _Entries:
     """Entries of one origin. When it is full, it forgets the oldest ones if ``latest``, and else ignores new ones."""
 
     def __init__(self, most: int = _MAX_ENTRIES, *, latest: bool = False) -> None:
@@ -85,8 +85,8 @@ class Dictionary:
     """
 
     def __init__(self, user: Iterable[bytes] = ()) -> None:
-        self._user, self._compared, self._plain = _Source(), _Source(), _Source()
-        self._learned = _Source(_MAX_LEARNED, latest=True)
+        self._user, self._compared, self._plain = _Entries(), _Entries(), _Entries()
+        self._learned = _Entries(_MAX_LEARNED_ENTRIES, latest=True)
         self._new: dict[tuple[str, Any], None] = {}
         self.recent: list[int] = [0] * 8
         """The integers generated last, by which related values are generated."""
@@ -128,7 +128,7 @@ class Dictionary:
             if not one.compared:
                 self._constant(one, self._plain)
 
-    def _constant(self, constant: CodeConstant, into: _Source) -> None:
+    def _constant(self, constant: CodeConstant, into: _Entries) -> None:
         """Add an integer constant, and its bytes if it may be a magic number or several characters at once."""
         if abs(constant.value) < _SMALL:
             return
@@ -151,7 +151,7 @@ class Dictionary:
 
     def begin(self, entries: Sequence[Any] = ()) -> None:
         """Forget the learned entries, and learn those that :meth:`learned` of other chunks returned."""
-        self._learned = _Source(_MAX_LEARNED, latest=True)
+        self._learned = _Entries(_MAX_LEARNED_ENTRIES, latest=True)
         self._new, self.documents, self.json, self.keys = {}, [], False, []
         self.recent = [0] * 8
         for kind, value in entries:
@@ -166,7 +166,7 @@ class Dictionary:
 
     def learned(self) -> list[list[Any]]:
         """Return the entries learned since :meth:`begin` as plain data, the oldest first."""
-        return [list(key) for key in self._new][-_MAX_LEARNED:]
+        return [list(key) for key in self._new][-_MAX_LEARNED_ENTRIES:]
 
     def learn_integer(self, value: int) -> None:
         """Add an integer that the guest returned or compared."""
@@ -206,7 +206,7 @@ class Dictionary:
         self._schema(value)
 
     def _key(self, word: str) -> None:
-        if word not in self.keys and len(self.keys) < _MAX_LEARNED:
+        if word not in self.keys and len(self.keys) < _MAX_LEARNED_ENTRIES:
             self.keys.append(word)
 
     def _schema(self, value: str) -> None:

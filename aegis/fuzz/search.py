@@ -16,9 +16,9 @@ from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace, signature_of
 from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
-from aegis.fuzz.plan import MAX_SIZE
+from aegis.fuzz.plan import MAX_ARGUMENT_ITEMS
 from aegis.fuzz.shrink import shrink
-from aegis.fuzz.values.sequences import LARGE
+from aegis.fuzz.values.sequences import BULK_ITEMS
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -33,7 +33,7 @@ _MAX_SCALING_CALLS = 3
 _MAX_SCALING_STEPS = 4
 _COSTLY_FUEL = 100_000
 """Fuel from which the cost of a call with large arguments matters."""
-_MAX_SEQUENCE_RUNS = 24
+_MAX_SEQUENCE_ATTEMPTS = 24
 """Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
 _SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
@@ -114,7 +114,7 @@ class Search:
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
-        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_SIZE,
+        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_ARGUMENT_ITEMS,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
         self._asked = [oracle for oracle in oracles if oracle.every]
@@ -219,7 +219,7 @@ class Search:
         ) or self._shows(case, signature):  # fmt: skip
             return case
         whole = Case(trace.case.steps[: number + 1], trace.case.answers)
-        runs, span = _MAX_SEQUENCE_RUNS, number
+        runs, span = _MAX_SEQUENCE_ATTEMPTS, number
         while span and runs:
             start = max(0, len(whole.steps) - 1 - span)
             while runs:
@@ -236,7 +236,7 @@ class Search:
 
     def _large(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
-        return export is not None and export.size(step.arguments) >= LARGE
+        return export is not None and export.size(step.arguments) >= BULK_ITEMS
 
     def _shows(self, case: Case, signature: str) -> bool:
         """Run a test case, and return whether its last step shows the behaviour."""
@@ -261,7 +261,7 @@ class Search:
         for export in self._exports:
             worst = sorted(
                 (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.short),
-                key=lambda b: (b.size < LARGE, b.fuel / b.size), reverse=True,  # large arguments take long to double
+                key=lambda b: (b.size < BULK_ITEMS, b.fuel / b.size), reverse=True,  # large arguments take long to double
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:

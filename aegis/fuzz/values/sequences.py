@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.documents import changed_document, new_document
-from aegis.fuzz.values.edges import AMOUNTS, LARGE_LENGTHS, LENGTHS, SNIPPETS
+from aegis.fuzz.values.edges import AMOUNTS, BULK_LENGTHS, LENGTHS, SNIPPETS
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.scripts import renormalised, script_text
 from aegis.fuzz.values.shape import ValueShape
@@ -18,19 +18,19 @@ from aegis.fuzz.values.shape import ValueShape
 if TYPE_CHECKING:
     from aegis.fuzz.dictionary import Dictionary
 
-__all__ = ["LARGE", "Items", "Octets", "TextShape"]
+__all__ = ["BULK_ITEMS", "Items", "Octets", "TextShape"]
 
 
 _MAX_DISTINCT_ITEMS = 24
 """Most distinct items of a long value; a longer value repeats them, because generating each would be slow."""
 _MAX_RANDOM_ITEMS = 1024
 """Items after which a long value repeats itself."""
-_MAX_DOUBLED = 4096
+_MAX_DOUBLED_ITEMS = 4096
 """Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
-_MAX_LARGE_PARTS = 64
+_MAX_BULK_PARTS = 64
 """Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
-LARGE = 8192
-"""Size from which a value is large: its length is then mostly one of :data:`LARGE_LENGTHS`."""
+BULK_ITEMS = 8192
+"""Size from which a value is large: its length is then mostly one of :data:`BULK_LENGTHS`."""
 
 
 class SequenceShape(ABC):
@@ -82,7 +82,7 @@ class SequenceShape(ABC):
         if chance < 0.75:
             return value[:at] + value[at:until] * (2 + int(rng.random() * 6)) + value[until:]
         if chance < 0.85:
-            return value + value if length <= _MAX_DOUBLED else value
+            return value + value if length <= _MAX_DOUBLED_ITEMS else value
         if chance < 0.93:
             wanted = LENGTHS[int(rng.random() * len(LENGTHS))]
             return (value * (wanted // length + 1))[:wanted] if wanted < 2 * length + 64 else value
@@ -98,13 +98,13 @@ class SequenceShape(ABC):
         yield self.empty
         span = length // 2
         same = length > 1 and value == value[:1] * length  # then equal numbers of items may be removed anywhere
-        least = 1 if length < LARGE else length // _MAX_LARGE_PARTS
+        least = 1 if length < BULK_ITEMS else length // _MAX_BULK_PARTS
         while span:
             for at in (0,) if same else range(0, length, span) if span >= least else (0, length - span):
                 yield value[:at] + value[at + span :]
             span //= 2
         yield from self._levelled(value, least)
-        for at in range(length if length < LARGE else 0):
+        for at in range(length if length < BULK_ITEMS else 0):
             for item in self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
 
@@ -128,9 +128,9 @@ class SequenceShape(ABC):
 
 
 def _length(rng: Random, size: int) -> int:
-    if size >= LARGE:
+    if size >= BULK_ITEMS:
         if rng.random() < 0.7:
-            return LARGE_LENGTHS[int(rng.random() * bisect_right(LARGE_LENGTHS, size))]
+            return BULK_LENGTHS[int(rng.random() * bisect_right(BULK_LENGTHS, size))]
         return int(size ** (0.5 + rng.random() / 2))
     if rng.random() < 0.4:
         return min(size, LENGTHS[int(rng.random() * len(LENGTHS))])
@@ -163,7 +163,7 @@ class TextShape(SequenceShape):
 
     def random(self, rng: Random, size: int) -> str:
         chance = rng.random()
-        if size >= LARGE and chance < 0.8:
+        if size >= BULK_ITEMS and chance < 0.8:
             unit = script_text(rng, 1 + int(rng.random() ** 2 * 16)) if chance < 0.5 else self.item(rng, 1)
             length = _length(rng, size)
             return (unit * (length // len(unit) + 1))[:length]
@@ -259,7 +259,7 @@ class Octets(SequenceShape):
             return rng.randbytes(_length(rng, size))
         if chance < 0.35:
             return self.text.random(rng, size).encode("utf-8", "replace")
-        if chance < 0.5 and self.dictionary is not None and size < LARGE:
+        if chance < 0.5 and self.dictionary is not None and size < BULK_ITEMS:
             entry = self.dictionary.word(rng)
             if entry is not None:
                 rest = rng.randbytes(_length(rng, min(size, 64))) if chance < 0.47 else b""
