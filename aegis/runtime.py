@@ -27,7 +27,7 @@ from aegis.values import AnswerStep, Decision
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from typing import Never
+    from typing import Literal, Never, TypeAlias
 
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from aegis.sandbox.backend import Backend
     from aegis.sandbox.opening import SandboxOpening
 
+    ExactMemory: TypeAlias = bool | Literal["all"]
+
 _short_forms: Any = late("aegis.policy.short_forms")
 
-__all__ = ["Aegis", "Builder", "run"]
+__all__ = ["Aegis", "Builder", "compiled_by", "run"]
 
 
 def __dir__() -> list[str]:
@@ -81,7 +83,8 @@ class Aegis:
         exact, and a trap after a refused growth is reported as :class:`~aegis.errors.MemoryExceeded`. Implied for a
         sandbox that has subscribers or is ``measured``. Costs the pool, a copy of the component's data for each
         sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
-        in either case.
+        in either case. ``"all"`` also counts memories that are exported: their size is known without that, but not that
+        a growth was refused.
     ``max_concurrent_calls``
         Guests that asynchronous calls run at once; further calls wait for their turn, and waiting does not count as
         their time. A guest whose host function is awaited gives its turn away meanwhile. Without it, all runtimes
@@ -99,7 +102,7 @@ class Aegis:
     def __init__(
         self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
         cache_size: Amount = DEFAULT,
-        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: ExactMemory = False,
         max_concurrent_calls: int | None = None,
         limits: Limits = DEFAULT,
         # [capabilities: parameters]
@@ -136,7 +139,9 @@ class Aegis:
             require_isolation(proposals)
         plain = EngineConfig.from_limits(limits, proposals=proposals)
         chosen = EngineConfig.from_limits(limits, pooled=True, proposals=proposals) if pooled else plain
-        self._backend = InProcessBackend(self.policy, chosen, plain, subscribers, exact=exact_memory)
+        self._backend = InProcessBackend(
+            self.policy, chosen, plain, subscribers, exact=bool(exact_memory), refusals=exact_memory == "all"
+        )
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
@@ -161,7 +166,7 @@ class Aegis:
     def from_config(
         cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
         cache_size: Amount = DEFAULT,
-        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: ExactMemory = False,
         max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
         """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
@@ -275,7 +280,10 @@ class Aegis:
                 from aegis.policy import Isolation
 
                 options, here = self.policy.isolation or Isolation(), self._backend
-                made = IsolatedBackend(self.policy, here.plain, options, self.cache, here.subscribers, exact=here.exact)
+                made = IsolatedBackend(
+                    self.policy, here.plain, options, self.cache, here.subscribers, exact=here.exact,
+                    refusals=here.refusals,
+                )  # fmt: skip
                 made.protected, made.turns = here.protected, here.turns
                 self._isolated = made
             return self._isolated
@@ -520,6 +528,17 @@ class Builder:
     def build(self) -> Aegis:
         """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""
         return Aegis(self._policy, **self._options)
+
+
+def compiled_by(policy: Policy, compiler: str) -> Aegis:
+    """Return a runtime whose guests a compiler of ``COMPILERS`` compiles, to compare compilers (``aegis fuzz --host``).
+
+    It runs guests in this process, without a pool and without the cache.
+    """
+    runtime = Aegis(policy, cache=False, pooled=False)
+    config = replace(runtime._backend.plain, compiler=compiler)
+    runtime._backend = InProcessBackend(policy, config, config)
+    return runtime
 
 
 def run(

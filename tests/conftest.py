@@ -1,7 +1,9 @@
 """Settings for all tests: default signals, a cache of their own, and property tests that ignore the machine's load.
 
 Environment: ``CI`` makes property tests deterministic. ``AEGIS_EXAMPLES=10`` runs ten times as many examples, and
-``AEGIS_EXAMPLES=0.5``, the default of ``scripts/test``, half of them.
+``AEGIS_EXAMPLES=0.25``, the default of ``scripts/test``, a quarter of them. ``AEGIS_LONG=1``, which
+``scripts/test --long`` sets, runs the tests marked ``long`` too, and those with a fixture of :data:`SAMPLED` once for
+each of its parameters.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import zlib
 from collections.abc import Iterator
 from types import FrameType
 
@@ -21,6 +24,8 @@ PROFILE = "aegis"
 FEWEST_EXAMPLES = 20
 CACHE = "aegis-tests"
 """The folder of the cache of compiled code, beside that of the user."""
+SAMPLED = ("entries", "ways")
+"""Fixtures that repeat the tests of a module. Each test has one of their parameters, and each parameter many tests."""
 IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
 
 
@@ -76,7 +81,39 @@ if os.name == "posix":
     restore_signals()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three processes for two cores: some wait for a deadline or a process that they started."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
+def is_long() -> bool:
+    """Return whether long tests run, and all repetitions of the others."""
+    return os.environ.get("AEGIS_LONG", "") not in ("", "0")
+
+
+def _is_chosen(item: pytest.Item) -> bool:
+    """Return whether a test runs, also where only a sample does."""
+    if item.get_closest_marker("long") is not None:
+        return False
+    call = getattr(item, "callspec", None)
+    for name in SAMPLED:
+        if call is not None and name in call.params:
+            base = item.nodeid.replace(call.params[name], "")  # the same for all parameters of the fixture
+            return call.indices[name] == zlib.crc32(base.encode()) % 2
+    return True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long tests to ``AEGIS_LONG`` unless they are named, and set the number of random examples."""
+    if not is_long() and not any("::" in path for path in config.args):
+        left = [item for item in items if not _is_chosen(item)]
+        if left:
+            config.hook.pytest_deselected(items=left)
+            items[:] = [item for item in items if item not in set(left)]
+    _multiply_examples(items)
+
+
+def _multiply_examples(items: list[pytest.Item]) -> None:
     """Multiply the number of examples of property tests by ``AEGIS_EXAMPLES``; keep the first ``FEWEST_EXAMPLES``."""
     times = float(os.environ.get("AEGIS_EXAMPLES") or 1)
     if times == 1:

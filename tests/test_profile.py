@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,43 @@ def test_examples_are_multiplied_and_ci_is_deterministic(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert f"derandomized {fixed}" in done.stdout
+
+
+REPEATED = """
+import pytest
+@pytest.fixture(scope="module", params=["slow way", "fast way"])
+def ways(request):
+    return request.param
+@pytest.mark.parametrize("n", range(20))
+def test_each(ways, n):
+    print(f"<{n} {ways}>")
+@pytest.mark.long
+def test_campaign():
+    print("<campaign>")
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "expected"),
+    [({}, [], 20), ({"AEGIS_LONG": "1"}, [], 41), ({}, ["test_it.py::test_campaign"], 1)],
+)
+def test_long_tests_and_repetitions_are_left_to_long_runs(
+    tmp_path: Path, variables: dict[str, str], words: list[str], expected: int
+) -> None:
+    """Oracle: a usual run has each repeated test once, and each way in several; a long run, or a name, has it all."""
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(REPEATED)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long: a long test\n")
+    environment = {name: value for name, value in os.environ.items() if name != "AEGIS_LONG"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", *words], capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=environment | variables | {"PYTHONPATH": str(TESTS.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = re.findall("<(.*?)>", done.stdout)
+    assert len(set(ran)) == len(ran) == expected
+    if not words:
+        assert min(sum(way in one for one in ran) for way in ("slow way", "fast way")) >= 5
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -75,13 +75,22 @@ def checkout(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose first run is done; its path contains characters that shells interpret."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.CompletedProcess[str]]]:
+    """A checkout whose path contains characters that shells interpret, and two first runs that began at once."""
     folder = checkout(tmp_path_factory.mktemp("made") / "a folder; with 'quotes'")
-    done = aegis(folder)
-    assert (done.returncode, done.stdout.count("\n")) == (7, 1), done.stderr
-    assert "preparing .venv" in done.stderr
-    return folder
+    done: list[subprocess.CompletedProcess[str]] = []
+    threads = [threading.Thread(target=lambda: done.append(aegis(folder))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def made(prepared: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> Path:
+    """A checkout whose first run is done."""
+    return prepared[0]
 
 
 @pytest.fixture
@@ -101,6 +110,12 @@ def aegis(
 def builds(folder: Path) -> int:
     """Return how often the package was installed."""
     return len((folder / "builds").read_text().splitlines())
+
+
+def test_two_first_runs_at_once_take_turns(prepared: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
+    _, done = prepared
+    assert [(d.returncode, d.stdout.count("\n")) for d in done] == [(7, 1), (7, 1)], [d.stderr for d in done]
+    assert sum("preparing .venv" in d.stderr for d in done) == 1
 
 
 def test_a_second_run_installs_nothing_and_is_silent(made: Path) -> None:
@@ -158,6 +173,7 @@ def test_a_changed_project_file_installs_again(copy: Path) -> None:
     assert builds(copy) == before + 1
 
 
+@pytest.mark.long
 def test_an_interrupted_run_is_begun_again(copy: Path) -> None:
     venv = copy / ".venv"
     for stamp in venv.glob("aegis-stamp*"):
@@ -169,6 +185,7 @@ def test_an_interrupted_run_is_begun_again(copy: Path) -> None:
     assert aegis(copy).stderr == ""
 
 
+@pytest.mark.long
 def test_remains_of_an_interrupted_deletion_are_removed(copy: Path) -> None:
     (copy / ".venv").rename(copy / ".venv.old")
     (copy / ".venv.new").mkdir()
@@ -176,6 +193,7 @@ def test_remains_of_an_interrupted_deletion_are_removed(copy: Path) -> None:
     assert sorted(p.name for p in copy.glob(".venv*")) == [".venv", ".venv.lock"]
 
 
+@pytest.mark.long
 def test_an_interpreter_that_went_away_is_replaced(copy: Path) -> None:
     for link in (copy / ".venv" / "bin").glob("python*"):
         link.unlink()
@@ -205,18 +223,6 @@ def test_an_installation_that_fails_says_so_and_can_be_repeated(copy: Path) -> N
     assert aegis(folder).returncode == 7
 
 
-def test_two_first_runs_at_once_take_turns(tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "twice")
-    done: list[subprocess.CompletedProcess[str]] = []
-    threads = [threading.Thread(target=lambda: done.append(aegis(folder))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [d.returncode for d in done] == [7, 7], [d.stderr for d in done]
-    assert builds(folder) == 1
-
-
 def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "bare")
     (tmp_path / "bin").mkdir()
@@ -244,7 +250,10 @@ def script(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize(("failing", "pyenv", "code"), [(False, False, 0), (True, False, 1), (False, True, 0)])
+@pytest.mark.parametrize(
+    ("failing", "pyenv", "code"),
+    [pytest.param(False, False, 0, marks=pytest.mark.long), (True, False, 1), (False, True, 0)],
+)
 def test_the_tests_run_on_each_python_that_is_found(
     made: Path, tmp_path: Path, failing: bool, pyenv: bool, code: int
 ) -> None:

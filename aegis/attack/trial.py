@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aegis.attack.engines import EngineComparison
 from aegis.attack.inputs import AttackInput
 from aegis.attack.smith import OPTIONAL_KIND
 from aegis.attack.triage import Fault, coarse, fault_of
@@ -71,7 +72,10 @@ _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
     "show": (),
     "drop": (GuestError,),
     "close": (),
+    "compare": (),
 }
+_INPUTS_PER_COMPARISON = 4
+"""One input in so many is compiled by all compilers."""
 _ADDRESS = re.compile("0x[0-9a-f]+")
 _LIMIT_STATUSES = ("timeout", "quota-exceeded", "memory-exceeded", "stack-exhausted")
 """Statuses of exceeded limits; calls that pass through the host reach a limit sooner than direct ones."""
@@ -126,6 +130,8 @@ class Harness:
         self.runtime = self._stack.enter_context(Aegis(self.policy, cache=False))
         self.optional = self._stack.enter_context(Aegis(replace(self.policy, proposals=tuple(OPTIONAL)), cache=False))
         """A runtime with every proposal that a policy can enable."""
+        self.engines = cache(lambda: EngineComparison(self.policy))
+        """The runtimes of other compilers, made when the first input is compared."""
         here = replace(self.policy, isolation=None, limits=limits.with_(fuel=None, timeout=0.3))
         self.in_process = self._stack.enter_context(Aegis(here, cache=False))
         """Runs guests in process and without fuel: only then do component instances call each other directly."""
@@ -185,8 +191,21 @@ class _Trial:
             self._exercise(artifact, target, stubs)
         if self.input.source == "liar" and isinstance(artifact, Component):
             self._compare_links(data)
+        if self.input.turn % _INPUTS_PER_COMPARISON == 2:
+            self._compare_engines(data)
         if self.granted is not None and (changed := self.granted.escaped()):
             self.result.faults.append(Fault(phase="call", kind="escape", type="", place="", text=changed))
+
+    def _compare_engines(self, data: bytes) -> None:
+        """Report a fault if code of another compiler behaves differently (the oracle ``engine-agrees``)."""
+        engines = self.harness.engines()
+        allowed = len(engines.runtimes) * self.harness.bounds.compile_time
+        text = self._phase("compare", allowed, lambda: engines.disagreement(data, self.input.turn))
+        if text is not None:
+            kind = text.rpartition(" ")[2]
+            self.result.faults.append(
+                Fault(phase="call", kind="engines-differ", type=kind, place="", text=f"engine-agrees: {text[:300]}")
+            )
 
     def _compare_links(self, data: bytes) -> None:
         """Run a component in process with direct calls between its instances, and with calls through the host.

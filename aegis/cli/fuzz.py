@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aegis.cli.click_options import FileCommand, limit_options, policy_options, with_options
-from aegis.cli.dask_cluster import dask_executor
-from aegis.cli.fuzz_options import DEFAULT_RUNS, fuzz_options
+from aegis.cli.fuzz_campaign import run_campaign
+from aegis.cli.fuzz_options import fuzz_options
 from aegis.cli.input_files import read_artifact, read_bounded
 from aegis.cli.options import (
     ENABLE,
@@ -23,18 +21,20 @@ from aegis.cli.options import (
 )
 from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
-from aegis.cli.progress import Live
 from aegis.errors import AegisError, PolicyError
-from aegis.limits import parse_count, parse_seconds
 from aegis.text import printable
 
 if TYPE_CHECKING:
-    from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.plan import CampaignPlan
 
 __all__ = ["command"]
 
 _MAX_FINDING_BYTES = 64 << 20
+_OWN_FILES = {
+    "out": "directory", "corpus": "directory", "replay": "file", "resumed": "directory", "export": "directory",
+    "baseline": "file", "sarif": "file", "junit": "file", "coverage_out": "file",
+}  # fmt: skip
+"""The options that name files of Aegis itself, with the kind of file."""
 
 
 @click.command(cls=FileCommand, reads_policy=True)
@@ -51,13 +51,14 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     With --host, attack Aegis itself: the artifacts, files or directories, are the seed corpus for hostile bytes.
     """
     from aegis.fuzz.plan import CampaignPlan
+    from aegis.fuzz.program_words import parse_words
 
     output: Output = context.obj
     output.config += options["config"]
     refuse_second_reader(output.config, artifacts)
-    for name in ("out", "corpus", "replay"):
+    for name, kind in _OWN_FILES.items():
         if options[name] == "":
-            raise PolicyError(f"--{name}: the name is empty: name a {'file' if name == 'replay' else 'directory'}")
+            raise PolicyError(f"--{_word(name)}: the name is empty: name a {kind}")
     if host:
         from aegis.cli.fuzz_host import attack
 
@@ -65,6 +66,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         return attack(output, context, artifacts, options)
     if options["sources"]:
         raise click.UsageError("--source requires --host: without it, the artifact is run unchanged")
+    saved = None
+    if options["resumed"] is not None:
+        from aegis.fuzz.continuation import SavedCampaign
+
+        saved = SavedCampaign(options["resumed"])
+        artifacts = artifacts or (saved.artifact,)
+        if context.get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--seed: --continue keeps the seed of its campaign")
+        options["seed"] = saved.seed
     if len(artifacts) != 1:
         raise click.UsageError("name one component or module; several require --host")
     artifact = artifacts[0]
@@ -75,11 +85,12 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     from aegis.cli.fuzz_values import given_values
 
     policy = make_policy(output.config, options, capture=True)
-    refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
+    refuse_shared_files(policy, {f"--{_word(name)}": options[name] for name in _OWN_FILES})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
-        buffers=not options["numbers"], **given_values(options),
+        buffers=not options["numbers"], programs=tuple(map(parse_words, options["words"])),
+        **given_values(options), coverage=options["coverage"] == "edges",
         others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip
@@ -87,14 +98,21 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         return _replayed(output, plan, options["replay"], options["oracles"])
     if options["calls"]:
         return _called(output, plan, options["calls"], options["answers"])
-    return _Fuzz(output, plan, options).go()
+    return run_campaign(output, plan, options, saved)
+
+
+def _word(name: str) -> str:
+    return "continue" if name == "resumed" else name
+
+
+_POLICY_OPTIONS = ("isolate", "enable", "listen", "deny_net", "config_value", "stdin")
 
 
 def _flags(context: click.Context) -> Iterable[str]:
     """Yield the policy options of the command line, each as one word ``--option=value``."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
-        if name.startswith(("limit_", "allow_")) or name in ("isolate", "enable", "listen", "deny_net", "config_value"):
+        if name.startswith(("limit_", "allow_")) or name in _POLICY_OPTIONS:
             values = value if isinstance(value, tuple) else () if value is None else (value,)
             yield from (f"{option.opts[0]}={one}" for one in values)
 
@@ -104,86 +122,6 @@ def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
         kind, _, path = oracle.partition(":")
         if kind == "differential" and path:
             yield path, read_artifact(path, policy.limits)
-
-
-class _Fuzz:
-    """A campaign started by the command."""
-
-    def __init__(self, output: Output, plan: CampaignPlan, options: dict[str, Any]) -> None:
-        self.output, self.plan, self.options = output, plan, options
-
-    def go(self) -> int:
-        from aegis.fuzz.campaign import Campaign
-        from aegis.fuzz.corpus import Corpus
-        from aegis.fuzz.report import to_data, to_text
-        from aegis.fuzz.worker import WorkerState
-
-        options = self.options
-        state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
-        isolation = self.plan.policy.isolation
-        if isolation is not None and not self.output.quiet and not self.output.json:
-            from aegis.isolation.confine import available
-
-            self.output.note_layers(available(), isolation)
-        seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
-        campaign = Campaign(
-            self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
-            executor=dask_executor(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
-        )  # fmt: skip
-        out = _folder(options["out"])
-        live = Live(self.output)
-        try:
-            for progress in campaign.run():
-                live.show(progress)
-        finally:
-            live.clear()
-        data = to_data(campaign.result, state.target.artifact.kind, state.target.left_out)
-        try:
-            if out is not None:
-                _write(out, data, campaign, self.plan)
-        except PolicyError as error:  # print the findings even if they cannot be written
-            campaign.result.lost.append(str(error))
-        if campaign.result.lost:
-            code = 125
-        else:
-            code = 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
-        self.output.result(data, to_text(data), code)
-        return code
-
-    def runs(self, seconds: float | None) -> int | None:
-        given = self.options["runs"]
-        if given is None:
-            return DEFAULT_RUNS if seconds is None else None
-        return None if given == "none" else parse_count(given, "--runs")
-
-
-def _folder(path: str | None) -> Path | None:
-    if path is None:
-        return None
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
-    return folder
-
-
-def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: CampaignPlan) -> None:
-    from aegis.fuzz.regular_files import write_regular
-    from aegis.fuzz.report import to_html
-    from aegis.fuzz.reproduce import file_name, pytest_file
-    from aegis.observe.encode import dump
-
-    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result)}
-    for finding in data["findings"]:
-        name = file_name(finding)
-        files[f"{name}.json"] = dump(finding, indent=2)
-        files[f"test_{name}.py"] = pytest_file(os.path.abspath(plan.name), finding, plan.policy)
-    try:
-        for name, text in files.items():
-            write_regular(folder / name, text)
-    except OSError as error:
-        raise PolicyError(f"{printable(str(folder / name))} cannot be written: {error.strerror or error}") from None
 
 
 def _called(output: Output, plan: CampaignPlan, calls: Sequence[str], answers: str | None) -> int:

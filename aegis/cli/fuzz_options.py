@@ -31,6 +31,12 @@ _CAMPAIGN: _Options = (
     click.option(
         "--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file."
     ),
+    click.option(
+        "--continue",
+        "resumed",
+        metavar="DIR",
+        help="Continue the campaign of --out DIR; --runs and --time are in addition.",
+    ),
     click.option("-c", "--config", "--policy", "config", multiple=True, metavar="FILE", help=CONFIG.help),
     click.option(
         "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
@@ -42,6 +48,10 @@ _CAMPAIGN: _Options = (
 """The campaign: its bounds, its oracles and its results."""
 
 _VALUES: _Options = (
+    click.option(
+        "--args", "words", multiple=True, metavar="WORDS",
+        help="Arguments of a program, as in a shell; @@ is replaced by generated text. Repeatable. [generated]",
+    ),
     click.option(
         "--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory."
     ),
@@ -69,7 +79,27 @@ _VALUES: _Options = (
 )  # fmt: skip
 """Generated values and calls."""
 
-_COVERAGE: _Options = ()
+_CORPUS: _Options = (
+    click.option(
+        "--import", "imports", multiple=True, metavar="DIR|FILE",
+        help="Start from these cases or raw inputs, such as a corpus of another fuzzer; repeatable.",
+    ),
+    click.option("--export", metavar="DIR", help="Write the corpus as a file per case, raw where a case is one input."),
+    click.option(
+        "--minimize", is_flag=True, help="With --corpus: keep only as many cases as show all behaviours. [0 runs]"
+    ),
+)  # fmt: skip
+"""Test cases from other campaigns, and for them."""
+
+_COVERAGE: _Options = (
+    click.option(
+        "--coverage", type=click.Choice(["edges", "off"]), default="edges", show_default=True,
+        help="Guide the search by the edges of the guest's code, or by fuel and endings alone.",
+    ),
+    click.option(
+        "--coverage-out", metavar="FILE", help="Write covered source lines for lcov, from the guest's DWARF sections."
+    ),
+)  # fmt: skip
 """Coverage of the guest's code."""
 
 _CASES: _Options = (
@@ -83,7 +113,11 @@ _CASES: _Options = (
 )  # fmt: skip
 """Single test cases."""
 
-_REPORTS: _Options = ()
+_REPORTS: _Options = (
+    click.option("--baseline", metavar="FILE", help="Do not fail for findings of this earlier report.json."),
+    click.option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0, for code scanning."),
+    click.option("--junit", metavar="FILE", help="Write the result as JUnit XML, a test case for each export."),
+)
 """Reports for other tools, and what counts as a failure."""
 
 _HOST: _Options = (
@@ -99,6 +133,6 @@ _HOST: _Options = (
 
 def fuzz_options(command: _Command) -> _Command:
     """Add the options of the fuzzer to a command's function."""
-    for option in reversed((*_CAMPAIGN, *_VALUES, *_COVERAGE, *_CASES, *_REPORTS, *_HOST)):
+    for option in reversed((*_CAMPAIGN, *_CORPUS, *_VALUES, *_COVERAGE, *_CASES, *_REPORTS, *_HOST)):
         command = option(command)  # click lists the option that is applied last first
     return command

@@ -16,6 +16,11 @@ _REASONS = {
     "--out": "the directory of --out: a guest could choose which file is overwritten",
     "--corpus": "the directory of --corpus: a guest could choose which file is overwritten",
     "--replay": "the file of --replay: a guest could choose the replayed calls",
+    "--continue": "the directory of --continue: a guest could choose the findings",
+    "--export": "the directory of --export: a guest could choose which file is overwritten",
+    "--baseline": "the file of --baseline: a guest could hide findings",
+    "--sarif": "the file of --sarif: a guest could change the findings",
+    "--junit": "the file of --junit: a guest could change the findings",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
@@ -16,9 +16,12 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.coverage.edge_map import adds, merged, reached
+from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
-from aegis.fuzz.worker import explore, minimise, prepare_process
+from aegis.fuzz.set_cover import cover
+from aegis.fuzz.worker import explore, features, minimise, prepare_process
 from aegis.limits import parse_seconds
 
 __all__ = ["Campaign"]
@@ -48,33 +51,38 @@ class Campaign:
     """Runs a plan on an executor, or on ``jobs`` spawned processes.
 
     It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first. With a ``corpus``,
-    the saved test cases are replayed first, and new ones are saved at the end.
+    the saved test cases are replayed first, and new ones are saved at the end; with ``cover``, only as many as together
+    show all behaviours. ``imports`` are further test cases to replay first, as plain data. ``resumed`` has the results
+    of an earlier campaign of the plan, which this one continues.
     """
 
     def __init__(
         self, plan: CampaignPlan, *, runs: int | None = 20_000, seconds: float | str | timedelta | None = None,
-        jobs: int = 1, executor: Executor | None = None, corpus: Corpus | None = None,
+        jobs: int = 1, executor: Executor | None = None, corpus: Corpus | None = None, cover: bool = False,
+        imports: Sequence[Any] = (), resumed: CampaignResult | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.runs, self.jobs = plan, runs, jobs
         self.seconds = None if seconds is None else parse_seconds(seconds, "seconds")
-        self.corpus = corpus
+        self.corpus, self.cover, self.imports = corpus, cover, imports
         self._given = executor
         self._own: Executor | None = None
         self._numbers: set[int] = set()
         """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
-        self.result = CampaignResult(plan=plan)
+        self.result = CampaignResult(plan=plan) if resumed is None else resumed
+        self._first = max(self.result.chunks, default=-1) + 1
+        """The number of the first chunk; a campaign that continues another one counts on."""
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Run the campaign and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
-        began = time.monotonic()
-        until = began + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
+        until = time.monotonic() + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
+        began = time.monotonic() - self.result.seconds
         try:
-            kept = [] if self.corpus is None else self.corpus.cases()
-            if kept or self.plan.examples:
-                yield from self._round([(-1, kept)], began, until)
-            chunk = 0
+            replayed = [*(() if self.corpus is None else self.corpus.cases()), *self.imports]
+            if replayed or self.plan.examples:
+                yield from self._round([(-1, replayed)], began, until)
+            chunk = self._first
             while not self._enough(chunk, until):
                 count = min(ROUND_CHUNKS, self._chunks_left(chunk))
                 start = self._start()
@@ -82,6 +90,8 @@ class Campaign:
                 chunk += count
             if self.corpus is not None and not self.result.lost:
                 self._minimise_corpus()
+                if self.cover:
+                    self._cover_corpus(self.corpus)
         except KeyboardInterrupt:
             self.result.interrupted = True
         except (BrokenExecutor, BrokenPipeError) as error:
@@ -103,15 +113,27 @@ class Campaign:
         for future in futures:
             self.result.behaviours |= {entry[0]: entry for entry in future.result()}
 
+    def _cover_corpus(self, corpus: Corpus) -> None:
+        """Keep only those entries of the corpus that are needed to show all behaviours."""
+        entries = corpus.merged(self.result)
+        tasks = [entries[n::_MINIMISE_TASKS] for n in range(_MINIMISE_TASKS)]
+        futures = [self._executor().submit(features, self.plan, task) for task in tasks]
+        shown: list[set[str]] = [set()] * len(entries)
+        for n, future in enumerate(futures):
+            shown[n::_MINIMISE_TASKS] = future.result()
+        corpus.keep([entries[place] for place in cover(shown, [len(repr(entry[1])) for entry in entries])])
+
     def _enough(self, chunk: int, until: float) -> bool:
         return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
 
     def _chunks_left(self, chunk: int) -> int:
-        return ROUND_CHUNKS if self.runs is None else -(-self.runs // CHUNK_CALLS) - chunk
+        return ROUND_CHUNKS if self.runs is None else -(-self.runs // CHUNK_CALLS) - (chunk - self._first)
 
     def _calls_in(self, chunk: int) -> int:
         """Return the number of calls of a chunk; the last chunk has the remainder."""
-        return CHUNK_CALLS if self.runs is None or chunk < 0 else min(CHUNK_CALLS, self.runs - chunk * CHUNK_CALLS)
+        if self.runs is None or chunk < 0:
+            return CHUNK_CALLS
+        return min(CHUNK_CALLS, self.runs - (chunk - self._first) * CHUNK_CALLS)
 
     def _start(self) -> list[Any]:
         """Return the test cases that the next round starts from: for each function some that returned, then the latest.
@@ -146,7 +168,7 @@ class Campaign:
                     ended, pending = wait(pending, timeout=_PROGRESS_SECONDS)
                     for future in sorted(ended, key=lambda one: one.exception() is not None):  # keep results, then fail
                         number = futures[future]
-                        done[number] = future.result()
+                        done[number] = {**future.result(), "at": time.monotonic() - began}
                         waiting.pop(number)
                     yield self._progress(began, done.values())
             except (BrokenExecutor, BrokenPipeError):  # BrokenPipeError: the process died before it read its task
@@ -167,13 +189,18 @@ class Campaign:
         for number, _ in chunks:
             if number in done:
                 self._merge(done[number])
-        self.result.line.append((time.monotonic() - began, self.result.cases, len(self.result.behaviours)))
+                at = max(done[number]["at"], self.result.line[-1][0] if self.result.line else 0.0)
+                self.result.line.append((at, self.result.cases, len(self.result.behaviours)))
+                if self.result.coverage:
+                    self.result.edges.append((at, reached(self.result.coverage)))
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.
         ends = time.time() + until - time.monotonic()
         words = list(self.result.words)
-        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends, words)
+        future = self._executor().submit(
+            explore, self.plan, number, self._calls_in(number), known, start, ends, words, self.result.coverage
+        )
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 
@@ -199,15 +226,27 @@ class Campaign:
         if batch["chunk"] in result.chunks:
             return
         result.chunks.append(batch["chunk"])
-        result.cases += batch["cases"]
+        if batch["chunk"] < 0:
+            result.replayed += batch["cases"]
+        else:
+            result.cases += batch["cases"]
         result.points += batch["points"]
-        for status, count in batch["statuses"].items():
-            result.statuses[status] = result.statuses.get(status, 0) + count
+        for function, statuses in batch["calls"].items():
+            counts = result.calls.setdefault(function, {})
+            for status, count in statuses.items():
+                counts[status] = counts.get(status, 0) + count
+        for function, text in batch["errors"].items():
+            result.errors.setdefault(function, text)
         result.words.update(dict.fromkeys(map(tuple, batch["words"])))
         for old in list(result.words)[:-_MAX_WORD_ENTRIES]:
             del result.words[old]
         for entry in batch["behaviours"]:
-            result.behaviours.setdefault(entry[0], entry)
+            bits = batch["fresh"].get(entry[0])
+            if bits is None or adds(bits, result.coverage):  # another chunk of the round may have reached the same
+                result.behaviours.setdefault(entry[0], entry)
+        result.coverage = merged(result.coverage, batch["edges"])
+        result.work += batch["seconds"]
+        result.cost = add_cost(result.cost, batch["cost"])
         for finding in batch["findings"]:
             kept = result.findings.get(finding["signature"])
             if kept is None or _weight(finding) < _weight(kept):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aegis.errors import AegisError, Frame, GuestExit, GuestTrap, LimitExceeded
+from aegis.errors import AegisError, GuestExit
 from aegis.observe.outcome import Outcome, Usage
 
-__all__ = ["Case", "Finding", "HandleRef", "Step", "StepResult", "Trace", "signature_of"]
+__all__ = ["Case", "Finding", "HandleRef", "Step", "StepResult", "Trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,21 @@ class Case:
                 moved.append(argument)
             kept.append(Step(step.function, tuple(moved)))
         return Case(tuple(kept), self.answers)
+
+    def without_users(self, number: int) -> Case | None:
+        """Return the test case without a step and the steps that use its handle; ``None`` if the last one is among."""
+        gone = {number}
+        for later, step in enumerate(self.steps):
+            if any(isinstance(a, HandleRef) and a.step in gone for a in step.arguments):
+                gone.add(later)
+        if len(self.steps) - 1 in gone:
+            return None
+        places = {old: new for new, old in enumerate(n for n in range(len(self.steps)) if n not in gone)}
+        return Case(tuple(_placed(self.steps[old], places) for old in places), self.answers)
+
+    def first(self, count: int) -> Case:
+        """Return the test case with its first ``count`` steps; these never need a later one."""
+        return self if len(self.steps) <= count else Case(self.steps[:count], self.answers)
 
     def with_step(self, number: int, step: Step) -> Case:
         """Return the test case with step ``number`` replaced."""
@@ -134,6 +149,8 @@ class Trace:
 
     case: Case
     results: list[StepResult] = field(default_factory=list)
+    exact: Trace | None = None
+    """The trace with exact memory accounting, after :class:`~aegis.fuzz.oracles.refused_memory.TrapCheck` ran it."""
 
     @property
     def last(self) -> int:
@@ -161,22 +178,3 @@ class Finding:
     text: str
     case: Case
     result: StepResult | None = None
-
-
-def signature_of(result: StepResult) -> str:
-    """Return the signature of an ending: its kind, the trap code or the limit, and the three deepest frames."""
-    error = result.error
-    if error is None:
-        return result.status
-    parts: list[str] = [result.status]
-    if isinstance(error, GuestTrap):
-        parts.append(str(error.code))
-        parts += _frames(error.frames)
-    elif isinstance(error, LimitExceeded):
-        parts.append(error.limit)
-    return "/".join(parts)
-
-
-def _frames(frames: Sequence[Frame]) -> Iterable[str]:
-    for frame in frames[:3]:
-        yield frame.name or str(frame.function_index)

@@ -12,7 +12,7 @@ from aegis.fuzz.plan import CampaignResult
 from aegis.fuzz.regular_files import read_regular, write_regular
 from aegis.text import printable
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "is_behaviour", "is_finding"]
 
 _BEHAVIOURS_FILE = "corpus.jsonl"
 _FINDINGS_FILE = "findings.jsonl"
@@ -29,6 +29,7 @@ class Corpus:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.skipped = 0
+        self._kept: list[Any] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / ".writable"
@@ -38,8 +39,8 @@ class Corpus:
             raise PolicyError(
                 f"corpus directory {printable(str(self.folder))} cannot be written: {error.strerror or error}"
             ) from None
-        self.entries = [e for e in self._read(_BEHAVIOURS_FILE) if _is_behaviour(e)]
-        self.findings = [e for e in self._read(_FINDINGS_FILE) if _is_finding(e)]
+        self.entries = [e for e in self._read(_BEHAVIOURS_FILE) if is_behaviour(e)]
+        self.findings = [e for e in self._read(_FINDINGS_FILE) if is_finding(e)]
 
     def _read(self, name: str) -> list[Any]:
         try:
@@ -67,14 +68,22 @@ class Corpus:
 
         Each file is replaced atomically, so a failed write leaves the previous file intact.
         """
+        findings = {f["signature"]: f for f in (*self.findings, *result.findings.values())}
+        self._write(_FINDINGS_FILE, list(findings.values()))
+        self._write(_BEHAVIOURS_FILE, self.merged(result) if self._kept is None else self._kept)
+
+    def merged(self, result: CampaignResult) -> list[Any]:
+        """Return the entries of the corpus and of a campaign, for each behaviour the smallest."""
         best: dict[str, list[Any]] = {}
         for entry in (*self.entries, *result.behaviours.values()):
             kept = best.get(entry[0])
             if kept is None or (entry[2:3] or [0]) < (kept[2:3] or [0]):
                 best[entry[0]] = entry
-        findings = {f["signature"]: f for f in (*self.findings, *result.findings.values())}
-        self._write(_FINDINGS_FILE, list(findings.values()))
-        self._write(_BEHAVIOURS_FILE, list(best.values()))
+        return list(best.values())
+
+    def keep(self, entries: list[Any]) -> None:
+        """Save only these entries, in place of all."""
+        self._kept = entries
 
     def _write(self, name: str, entries: list[Any]) -> None:
         path = self.folder / name
@@ -87,7 +96,7 @@ class Corpus:
             raise PolicyError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
 
 
-def _is_behaviour(data: Any) -> bool:
+def is_behaviour(data: Any) -> bool:
     """Return whether a line describes a behaviour: its signature, a test case and the size of the arguments."""
     return (
         isinstance(data, list) and len(data) >= 2 and isinstance(data[0], str) and isinstance(data[1], dict)
@@ -95,5 +104,6 @@ def _is_behaviour(data: Any) -> bool:
     )  # fmt: skip
 
 
-def _is_finding(data: Any) -> bool:
+def is_finding(data: Any) -> bool:
+    """Return whether a line describes a finding that can be replayed."""
     return isinstance(data, dict) and isinstance(data.get("signature"), str) and {"steps", "answers"} <= data.keys()

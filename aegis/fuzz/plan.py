@@ -43,6 +43,8 @@ class CampaignPlan:
     seed: int = 0
     buffers: bool = True
     """Whether a core function's address and length parameters are generated as one buffer, allocated in the guest."""
+    programs: tuple[tuple[str, ...], ...] = ()
+    """Command lines for programs, in which ``@@`` stands for generated text; empty to generate all words."""
     config: tuple[str, ...] = ()
     """The policy file of the command line; repeated in the commands that reproduce a finding."""
     flags: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class CampaignPlan:
     """The core module's allocator: ``NAME`` or ``NAME,FREE``; empty: it is found by name and signature."""
     signatures: tuple[str, ...] = ()
     """Signatures of core functions, such as ``render(cstr, out u32)``."""
+    coverage: bool = True
+    """Whether the search is guided by the edges of the guest's code. It is not with a ``goal``, or with isolation."""
     own_fuel: bool = False
     """Whether the fuel limit is :data:`FUEL`, which other commands do not set by default."""
 
@@ -87,16 +91,39 @@ class CampaignResult:
 
     plan: CampaignPlan
     cases: int = 0
+    """Generated calls. Those of the corpus, of oracles and of minimisation come on top."""
+    replayed: int = 0
+    """Calls of test cases of the corpus."""
     seconds: float = 0.0
     chunks: list[int] = field(default_factory=list)
-    statuses: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each export, the number of its calls by status."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """For each export, an error that it declared."""
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     behaviours: dict[str, list[Any]] = field(default_factory=dict)
     points: list[tuple[str, int, int]] = field(default_factory=list)
     line: list[tuple[float, int, int]] = field(default_factory=list)
-    """Seconds, calls and behaviours after each round, for the plot over time."""
+    """Seconds, calls and behaviours after each chunk, in the order of their numbers, for the plot over time."""
+    edges: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds and covered edges after each round; empty without coverage."""
+    coverage: bytes = b""
+    """The edges that test cases reached, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    work: float = 0.0
+    """Seconds that chunks took, in all processes together."""
+    cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What coverage cost, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
     words: dict[tuple[str, Any], None] = field(default_factory=dict)
     """What the guest returned and compared, for the dictionary of later rounds, the oldest first."""
     interrupted: bool = False
     lost: list[str] = field(default_factory=list)
     """Failures of the campaign itself, as opposed to findings."""
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """The number of calls by status."""
+        found: dict[str, int] = {}
+        for counts in self.calls.values():
+            for status, number in counts.items():
+                found[status] = found.get(status, 0) + number
+        return found

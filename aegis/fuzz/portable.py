@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
+from aegis.fuzz.causes import cause_of, key_of
 from aegis.fuzz.target import DROP
 from aegis.fuzz.values.buffers import read_placed
 from aegis.fuzz.values.core_signatures import BufferShape, OutShape
@@ -18,6 +19,7 @@ from aegis.text import printable
 from aegis.wit.wave_read import format_value, parse_value
 
 if TYPE_CHECKING:
+    from aegis.dwarf.lines import SourceLine
     from aegis.fuzz.target import Target, TargetExport
 
 __all__ = ["PortableFinding", "format_step", "parse_step", "read_case", "read_step", "write_case", "write_step"]
@@ -36,6 +38,10 @@ class PortableFinding:
     """The answers that the stubs gave, as ``import -> value``."""
     status: str = ""
     frames: list[str] = field(default_factory=list)
+    cause: str = ""
+    """The cause as a phrase; empty if the oracle does not judge the ending of a call."""
+    key: str = ""
+    """A key of the finding that stays the same when the guest is compiled again, for baselines."""
     answers_imports: bool = False
     """Whether the artifact imports functions for which only the fuzzer has stubs."""
     command: str = ""
@@ -44,10 +50,12 @@ class PortableFinding:
     def of(cls, target: Target, found: Finding) -> PortableFinding:
         """Convert a finding to plain data."""
         result = found.result
-        frames = [] if result is None else [_frame(f) for f in getattr(result.error, "frames", ())]
+        function = found.case.steps[-1].function if found.case.steps else "instantiation"
+        frames = [] if result is None else [_frame(f, target.lines.of(f)) for f in getattr(result.error, "frames", ())]
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
+            cause=cause_of(function, result), key=key_of(found.oracle, function, result),
             answered=target.answered(found.case), status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
         )  # fmt: skip
@@ -57,8 +65,9 @@ class PortableFinding:
         return asdict(self)
 
 
-def _frame(frame: Any) -> str:
-    return f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
+def _frame(frame: Any, line: SourceLine | None) -> str:
+    text = f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
+    return text if line is None else f"{text} ({printable(str(line), 200)})"
 
 
 def write_step(target: Target, step: Step) -> list[Any]:

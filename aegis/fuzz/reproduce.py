@@ -24,40 +24,48 @@ from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
 from aegis.wit.wave_read import parse_value
 
-__all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
+__all__ = ["command_of", "file_name", "needs_file", "pytest_file", "replay", "replay_finding", "run_calls"]
 
-_MAX_COMMAND_CHARACTERS = 4000
+_MAX_COMMAND_CHARACTERS = 2000
 """Longest command line, in characters: some lines of a terminal. A longer one would hide the findings around it."""
 
 
 def command_of(
-    artifact: str, kind: str, finding: Mapping[str, Any], config: Sequence[str] = (), flags: Sequence[str] = ()
-) -> str:
+    artifact: str, kind: str, finding: Mapping[str, Any], config: Sequence[str] = (), flags: Sequence[str] = (),
+    folder: str = "",
+) -> str:  # fmt: skip
     """Return the command line that reproduces a finding.
 
     A single call that traps or exceeds a limit is reproduced by ``aegis run``. A sequence of calls, any other oracle,
     or an artifact whose imports need stubs is reproduced by ``aegis fuzz --call``. A command that would be too long, or
-    that contains a NUL, becomes ``aegis fuzz --replay FILE``. ``config`` and ``flags`` are the policy files and the
-    command-line flags of the campaign.
+    that contains a NUL, becomes ``aegis fuzz --replay FILE`` with a file in ``folder``, see :func:`needs_file`.
+    ``config`` and ``flags`` are the policy files and the command-line flags of the campaign.
     """
     steps = finding["steps"]
     given = "".join(f" {shell_word(flag)}" for flag in flags)
     file = shell_word(artifact if artifact == "-" or not artifact.startswith("-") else f"./{artifact}")
     policies = "".join(f" -c {shell_word(name)}" for name in config)
     fuzz = f"aegis fuzz{policies}{given} {file}"
-    answered = any(finding["answers"]) or bool(finding.get("answers_imports"))
+    stubbed = bool(finding.get("answers_imports"))
+    answered = any(finding["answers"]) or bool(finding["answered"] if stubbed and "answered" in finding else stubbed)
     single = len(steps) == 1 and not answered and not any(map(is_buffer, steps[0][1]))
     try:
-        if single and finding["oracle"] in ("no-trap", "no-limit"):
-            run = f"aegis{policies} run{given}"
+        refused = finding.get("status") == "memory-exceeded"  # `aegis run` does not count the growth of each memory
+        if single and finding["oracle"] in ("no-trap", "no-limit") and not refused:
+            run = f"aegis{policies} run{given}{' --trap-missing' if stubbed else ''}"
             command = _run(run, file, kind, *steps[0])
         else:
             command = _fuzz(fuzz, finding)
     except ValueError:  # a name or an argument contains a NUL, which no command line can hold
         command = ""
     if not command or len(command) > _MAX_COMMAND_CHARACTERS:
-        return f"{fuzz} --replay {file_name(finding)}.json  # written by --out DIR"
+        return f"{fuzz} --replay {shell_word(os.path.join(folder, f'{file_name(finding)}.json'))}"
     return command
+
+
+def needs_file(finding: Mapping[str, Any]) -> bool:
+    """Return whether the command of a finding, as :func:`command_of` made it, reads the finding from its file."""
+    return f"{file_name(finding)}.json" in finding["command"]
 
 
 def _run(run: str, file: str, kind: str, function: str, texts: Sequence[str]) -> str:

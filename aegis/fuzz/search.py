@@ -1,30 +1,33 @@
 """The search: it generates test cases, mutates those that showed new behaviour, and minimises findings.
 
-Behaviour (see :func:`behaviour`) takes the place of code coverage, for which Aegis does not instrument guests. The
-search is a function of the seed: a chunk of a campaign runs the same calls on every machine.
+Behaviour (see :func:`behaviour`) needs no instrumentation: a campaign without coverage is guided by it alone, and
+:class:`aegis.fuzz.coverage.guided.GuidedSearch` adds the edges of the guest's code. The search is a function of the
+seed: a chunk of a campaign runs the same calls on every machine.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
 from aegis.fuzz.case_maker import CaseMaker
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.plan import MAX_ARGUMENT_ITEMS
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.values.sequences import BULK_ITEMS
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "behaviour"]
+__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour"]
 
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
@@ -38,6 +41,7 @@ _MAX_SEQUENCE_ATTEMPTS = 24
 _SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
+_MAX_ERROR_CHARACTERS = 200
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
 """Longest time for the minimisation of a finding, and the time it still gets when the campaign's time is over."""
 
@@ -71,11 +75,20 @@ class ChunkResult:
     chunk: int
     cases: int = 0
     seconds: float = 0.0
-    statuses: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each export, the number of its calls by status."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """For each export, the first error that it declared."""
     behaviours: list[Behaviour] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     points: list[tuple[str, int, int]] = field(default_factory=list)
     """Function, argument size and fuel of the calls with new behaviour, for the plot."""
+    edges: bytes = b""
+    """The edges reached so far, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    fresh: dict[str, int] = field(default_factory=dict)
+    """For each behaviour that reached new edges, by signature, their bits."""
+    cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The cost of coverage, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
 
 
 def behaviour(function: str, result: StepResult) -> str:
@@ -127,13 +140,14 @@ class Search:
         self.maker = CaseMaker(target, largest=largest, goal=goal, slow=slow)
         self.maker.start_from(corpus)
         self._turn = 0
-        self._sequence_calls = 0
+        self.sequence_calls = 0
+        """Calls made by :meth:`whole`."""
         self._until = float("inf")
 
     # -- one chunk -----------------------------------------------------------------------------
 
     def run(self, chunk: int, cases: int, until: float = float("inf")) -> ChunkResult:
-        """Run one chunk of about ``cases`` calls, or until ``until`` on the monotonic clock."""
+        """Run one chunk of ``cases`` calls, or until ``until`` on the monotonic clock."""
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = ChunkResult(chunk)
         self._until = until
@@ -142,28 +156,55 @@ class Search:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            self._judge(self.target.run(self.maker.case(rng), self._runtime), batch)
+            self.explore(self.next_case(rng).first(cases - batch.cases), batch)
         self._check_scaling(batch, until)
+        self.finish(batch)
         batch.seconds = time.monotonic() - began
         return batch
 
-    def again(self, case: Case, batch: ChunkResult) -> None:
-        """Replay a test case of the corpus."""
-        self._judge(self.target.run(case, self._runtime), batch)
+    def finish(self, batch: ChunkResult) -> None:
+        """Write to the result of a chunk what the search learned; nothing without coverage."""
 
-    def _judge(self, trace: Trace, batch: ChunkResult) -> None:
-        results, steps = trace.results, trace.case.steps
-        batch.cases += max(1, len(results))
-        if not results:
-            return
-        self._turn += 1
-        for number in range(min(len(results), len(steps))):
+    def next_case(self, rng: random.Random) -> Case:
+        """Return the next test case."""
+        return self.maker.case(rng)
+
+    def explore(self, case: Case, batch: ChunkResult) -> None:
+        """Run a test case and judge it."""
+        self.judge(self.target.run(case, self._runtime), batch)
+
+    def judge(self, trace: Trace, batch: ChunkResult) -> None:
+        """Count a trace, note its behaviours, and ask the oracles."""
+        self.count(trace, batch)
+        for number in range(min(len(trace.results), len(trace.case.steps))):
             self._note(trace, number, batch)
-        for oracle in self._asked:
-            if self._turn % oracle.every == 0:
-                self._ask(oracle, trace, batch)
+        for oracle in self.due(trace):
+            self.ask(oracle, trace, batch)
 
-    def _ask(self, oracle: Oracle, trace: Trace, batch: ChunkResult) -> None:
+    def count(self, trace: Trace, batch: ChunkResult) -> None:
+        """Count the calls of a trace, by their endings."""
+        batch.cases += max(1, len(trace.results))
+        self._turn += bool(trace.results)
+        for step, result in zip(trace.case.steps, trace.results, strict=False):
+            if (result.fuel or 0) > _COSTLY_FUEL and step.function in self.target.exports:
+                self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
+            if result.status != "usage":  # an earlier step did not return the handle: the guest was not called
+                status = "declared" if result.declared else result.status
+                counts = batch.calls.get(step.function)
+                if counts is None:
+                    counts = batch.calls[step.function] = {}
+                counts[status] = counts.get(status, 0) + 1
+                if result.declared and step.function not in batch.errors:
+                    batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
+
+    def due(self, trace: Trace) -> Iterator[Oracle]:
+        """Yield the oracles whose turn it is to judge the trace that was counted last."""
+        for oracle in self._asked if trace.results else ():
+            if self._turn % oracle.every == 0:
+                yield oracle
+
+    def ask(self, oracle: Oracle, trace: Trace, batch: ChunkResult) -> None:
+        """Ask an oracle, and minimise what it finds."""
         found = oracle.judge(self.target, trace)
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
@@ -176,17 +217,11 @@ class Search:
 
     def _note(self, trace: Trace, number: int, batch: ChunkResult) -> None:
         result, step = trace.results[number], trace.case.steps[number]
-        declared = result.declared
-        if (result.fuel or 0) > _COSTLY_FUEL and step.function in self.target.exports:
-            self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
         if result.status == "usage":  # an earlier step did not return the handle: the guest was not called
             return
-        status = "declared" if declared else result.status
-        batch.statuses[status] = batch.statuses.get(status, 0) + 1
         if result.error is None and not self.goal:
             # Most calls repeat a behaviour: compare integers before formatting a signature.
-            fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
-            key = (step.function, declared, fuel, calls, result.memory >> _PAGE_BITS)
+            key = amounts(step, result)
             if key in self._seen:
                 return
             self._seen.add(key)
@@ -201,7 +236,7 @@ class Search:
         case = trace.case.closure(number)
         if new:
             self._known.add(signature)
-            case = self._whole(trace, number, case, signature, batch)
+            case = self.whole(trace, number, case, lambda one: self._shows(one, signature), batch)
             batch.behaviours.append(
                 Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls)
             )
@@ -209,14 +244,18 @@ class Search:
             self.maker.keep(case)
         self.maker.note_result(export, result, case)
 
-    def _whole(self, trace: Trace, number: int, case: Case, signature: str, batch: ChunkResult) -> Case:
+    def whole(
+        self, trace: Trace, number: int, case: Case, shows: Callable[[Case], bool], batch: ChunkResult
+    ) -> Case:  # fmt: skip
         """Return the steps that lead to a behaviour: ``case``, or a longer sequence if other steps matter too.
+
+        ``shows`` runs a test case, and returns whether its last step shows the behaviour.
 
         Such a sequence shows the state of the guest: the next state is reached from it, and hardly from the start.
         """
-        if len(case.steps) > number or self._sequence_calls > max(
+        if len(case.steps) > number or self.sequence_calls > max(
             _MIN_SEQUENCE_CALLS, batch.cases * _SEQUENCE_SHARE
-        ) or self._shows(case, signature):  # fmt: skip
+        ) or shows(case):  # fmt: skip
             return case
         whole = Case(trace.case.steps[: number + 1], trace.case.answers)
         runs, span = _MAX_SEQUENCE_ATTEMPTS, number
@@ -226,7 +265,7 @@ class Search:
                 fewer = whole.without(start, min(start + span, len(whole.steps) - 1))
                 if fewer is not None and len(fewer.steps) < len(whole.steps):
                     runs -= 1
-                    if self._shows(fewer, signature):
+                    if shows(fewer):
                         whole = fewer
                 if not start:
                     break
@@ -239,9 +278,8 @@ class Search:
         return export is not None and export.size(step.arguments) >= BULK_ITEMS
 
     def _shows(self, case: Case, signature: str) -> bool:
-        """Run a test case, and return whether its last step shows the behaviour."""
         results = self.target.run(case, self._runtime).results
-        self._sequence_calls += len(results)
+        self.sequence_calls += len(results)
         return len(results) == len(case.steps) and behaviour(case.steps[-1].function, results[-1]) == signature
 
     def _aim(self, trace: Trace, number: int, result: StepResult, size: int) -> None:
@@ -261,12 +299,12 @@ class Search:
         for export in self._exports:
             worst = sorted(
                 (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.short),
-                key=lambda b: (b.size < BULK_ITEMS, b.fuel / b.size), reverse=True,  # large arguments take long to double
+                key=lambda b: (b.size < BULK_ITEMS, b.fuel / b.size), reverse=True,  # large ones take long
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:
                     return
-                self._ask(oracle, self.target.run(one.case), batch)
+                self.ask(oracle, self.target.run(one.case), batch)
 
 
 def score_of(goal: str, result: StepResult, size: int) -> float:
@@ -276,6 +314,12 @@ def score_of(goal: str, result: StepResult, size: int) -> float:
     if goal == "chatty":
         return float(result.host_calls) / size
     return float(result.fuel or 0) / size
+
+
+def amounts(step: Step, result: StepResult) -> tuple[Any, ...]:
+    """Return the behaviour of a call that returned, as a key: its export, and the classes of what it used."""
+    fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
+    return step.function, result.declared, fuel, calls, result.memory >> _PAGE_BITS
 
 
 def _amount_class(amount: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
+from aegis.fuzz.shrink_relations import related
 from aegis.fuzz.stubs import NOTABLE
 
 if TYPE_CHECKING:
@@ -24,9 +25,12 @@ def shrink(
 ) -> Finding:
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
-    Steps are removed first, then arguments are simplified, then the answer plan. If the oracle does not report the
-    finding again in its normal mode, the shrinker uses its thorough mode.
+    Steps are removed first, then arguments are simplified, then the answer plan, then several values at once. If the
+    oracle does not report the finding again in its normal mode, the shrinker uses its thorough mode, and always if that
+    costs no more.
     """
+    if oracle.cost == 1:
+        return _Shrinker(target, oracle.thorough(), found, calls, seconds).best()
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
     return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds).best()
@@ -44,6 +48,8 @@ class _Shrinker:
             before = self.found
             for candidates in (self.shorter, self.plainer, self.tamer):
                 self.take(candidates)
+            if self.found is before:
+                self.take(lambda: related(self.found.case))
             if self.found is before or not self.more():
                 return self.found
 
@@ -86,6 +92,10 @@ class _Shrinker:
                 if fewer is not None and len(fewer.steps) < len(case.steps):
                     yield fewer
             span //= 2
+        for number in range(len(case.steps) - 1):
+            fewer = case.without_users(number)
+            if fewer is not None:
+                yield fewer
 
     def plainer(self) -> Iterator[Case]:
         """Yield the test case with one argument simplified."""
@@ -95,11 +105,24 @@ class _Shrinker:
             if export is None:
                 continue
             for place, (shape, argument) in enumerate(zip(export.shapes, step.arguments, strict=True)):
+                if isinstance(argument, HandleRef):
+                    yield from self.earlier(number, place, argument)
                 if shape is None or isinstance(argument, HandleRef):
                     continue
                 for value in shape.simpler(argument):
                     arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
                     yield case.with_step(number, Step(step.function, arguments))
+
+    def earlier(self, number: int, place: int, used: HandleRef) -> Iterator[Case]:
+        """Yield the test case with a handle of the same resource that an earlier step returned."""
+        case = self.found.case
+        step = case.steps[number]
+        exports = [self.target.exports.get(other.function) for other in case.steps[: used.step + 1]]
+        given = exports[used.step]
+        for other, export in enumerate(exports[: used.step]):
+            if given is not None and export is not None and export.gives == given.gives:
+                arguments = (*step.arguments[:place], HandleRef(other), *step.arguments[place + 1 :])
+                yield case.with_step(number, Step(step.function, arguments))
 
     def tamer(self) -> Iterator[Case]:
         """Yield the test case with a shorter or simpler answer plan."""
@@ -109,6 +132,8 @@ class _Shrinker:
             return
         for length in range(len(plan)):
             yield Case(case.steps, plan[:length])
+        for place in range(len(plan) - 1):
+            yield Case(case.steps, (*plan[:place], *plan[place + 1 :]))
         for place, number in enumerate(plan):
             for simpler in range(min(number, NOTABLE)):
                 yield Case(case.steps, (*plan[:place], simpler, *plan[place + 1 :]))

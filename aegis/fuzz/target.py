@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError, SandboxStateError
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.program_words import GivenWords
+from aegis.fuzz.source_lines import SourceLines
 from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.bodies import Bodies
 from aegis.fuzz.values.buffers import PLACED, GuestAllocator, layout
@@ -99,7 +101,8 @@ class Target:
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
         overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True, dictionary: Dictionary | None = None,
-        allocator: str = "", signatures: Sequence[str] = (), skip: Sequence[str] = (),
+        programs: Sequence[Sequence[str]] = (), allocator: str = "", signatures: Sequence[str] = (),
+        skip: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
         if artifact.kind != "module" and (allocator or signatures):
@@ -111,6 +114,7 @@ class Target:
         """What the user should know about how the exports are called."""
         self._overrides = dict(overrides or {})
         self.dictionary = dictionary
+        self._programs = programs
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
         self.exports = {s.name: s for s in self._exports(functions)}
@@ -121,6 +125,11 @@ class Target:
         self.detailed = False
         """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
         self._initialize = artifact.kind == "module" and artifact.reactor  # type: ignore[union-attr]
+
+    @cached_property
+    def lines(self) -> SourceLines:
+        """The source lines of the guest's code, from its debugging information."""
+        return SourceLines(self.artifact.binary)
 
     @property
     def fuel(self) -> int | None:
@@ -133,6 +142,19 @@ class Target:
         from aegis.runtime import Aegis
 
         return Aegis(self.runtime.policy, exact_memory=True)
+
+    @cached_property
+    def counting(self) -> Aegis:
+        """A runtime that also knows each growth of a memory that the limit refused."""
+        from aegis.runtime import Aegis
+
+        return Aegis(self.runtime.policy, exact_memory="all")
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether a memory or table of the guest can grow."""
+        tables = getattr(getattr(self.artifact, "info", None), "tables", ())
+        return any(m.minimum != m.maximum for m in (*self.artifact.memories(1 << 16), *tables))
 
     # -- callable exports ----------------------------------------------------------------------
 
@@ -172,7 +194,8 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            return TargetExport(name, tuple(map(self._shape, PROGRAM)), program=True)
+            words, stdin = map(self._shape, PROGRAM)
+            return TargetExport(name, (GivenWords(self._programs) if self._programs else words, stdin), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
     def _shape(self, of: WitType) -> ValueShape:

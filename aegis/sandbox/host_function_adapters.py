@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aegis.engine.call.door import Door
 
-__all__ = ["adapted", "takes_deadline"]
+__all__ = ["BlockingFunction", "adapted", "takes_deadline"]
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect would slow down every start
 
@@ -43,15 +43,32 @@ def takes_deadline(function: Any) -> bool:
     return "deadline" in code.co_varnames[first : first + code.co_kwonlyargcount]
 
 
-def adapted(function: Callable[..., Any], name: str, door: Door, *, overlaps: bool = False) -> Callable[..., Any]:
+class BlockingFunction:
+    """A plain function of the embedder that serves an async import with streams or futures among its parameters.
+
+    Its reads block. A backend whose guest could not write meanwhile calls it on a thread of its own.
+    """
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function, self.name = function, name
+
+    def __call__(self, *values: Any) -> Any:
+        return self.function(*values)
+
+
+def adapted(
+    function: Callable[..., Any], name: str, door: Door, *, overlaps: bool = False, reads: bool = False
+) -> Callable[..., Any]:
     """Return a callable that serves the import ``name``: ``function`` itself unless it needs an adapter.
 
-    ``overlaps``: the import is an async function of WIT, so its caller awaits the result while the guest goes on.
+    ``overlaps``: the import is an async function of WIT, so its caller awaits the result while the guest goes on;
+    ``reads``: it has streams or futures among its parameters.
     """
     code = _code_of(function)
-    timed, awaited = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE) and not overlaps
-    if not (timed or awaited):
-        return function
+    timed, coroutine = takes_deadline(function), code is not None and bool(code.co_flags & _COROUTINE)
+    awaited = coroutine and not overlaps
 
     def host_function(*values: Any) -> Any:
         result = function(*values, deadline=door.remaining()) if timed else function(*values)
@@ -59,4 +76,5 @@ def adapted(function: Callable[..., Any], name: str, door: Door, *, overlaps: bo
             result = await_result(door, result, name)
         return result
 
-    return host_function
+    made = host_function if timed or awaited else function
+    return BlockingFunction(made, name) if overlaps and reads and not coroutine else made

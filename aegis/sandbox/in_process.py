@@ -12,6 +12,7 @@ from aegis.engine.store.store import ModuleStore, PoolExhausted
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.sandbox.base_backend import BaseBackend
+from aegis.sandbox.host_function_adapters import BlockingFunction
 from aegis.sandbox.link_module import served_by_host, wants_host
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
@@ -35,7 +36,7 @@ class InProcessBackend(BaseBackend):
 
     ``config`` has the pool; ``plain`` has none, for artifacts that exceed its slots; a third one, derived from it,
     accounts for each growth of a memory, for limits that caps of single memories cannot enforce. ``exact`` selects the
-    third also when only the peak of memories that are not exported is of interest.
+    third also when only the peak of memories that are not exported is of interest, ``refusals`` also for exported ones.
     """
 
     def __init__(
@@ -46,16 +47,18 @@ class InProcessBackend(BaseBackend):
         subscribers: Sequence[Subscriber] = (),
         *,
         exact: bool = False,
+        refusals: bool = False,
     ) -> None:
         super().__init__(policy, subscribers)
         self.config, self.plain, self.counted = config, plain, plain.with_count()
         self.exact = exact or bool(self.subscribers)
+        self.refusals = refusals
 
     # -- plans ---------------------------------------------------------------------------------
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
         """Return the engine for ``artifact``; ``watched``: its memory is measured."""
-        if artifact.counted(self.policy.limits, watched=watched or self.exact):
+        if artifact.counted(self.policy.limits, watched=watched or self.exact, refusals=self.refusals):
             return self.counted
         return self.config if pooled and artifact.poolable else self.plain
 
@@ -127,9 +130,20 @@ class InProcessBackend(BaseBackend):
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
         from aegis.component.store import ComponentStore
 
+        if plan.is_async and isinstance(functions, list):
+            _on_threads(functions, run.door)
         store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
         if plan.is_async:
             from aegis.sandbox.guest_turns import GuestTurns
 
             run.turns = store.state.outside = GuestTurns(run, store)
         return store
+
+
+def _on_threads(functions: list[Any], door: Door) -> None:
+    """Replace functions that block while they read streams, so that the guest can write meanwhile."""
+    from aegis.component.tasks.threaded_calls import threaded
+
+    for n, function in enumerate(functions):
+        if isinstance(function, BlockingFunction):
+            functions[n] = threaded(function.function, function.name, door)

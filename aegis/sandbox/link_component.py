@@ -24,7 +24,7 @@ from aegis.sandbox.missing_imports import missing_text
 from aegis.text import count, literal, printable, similar_names
 from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import pascal, snake
-from aegis.wit.types import Function, Interface, show
+from aegis.wit.types import Function, Interface, has_ends, show
 from aegis.wit.values import Bound
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Providers:
         for n, function in enumerate(wanted):
             own = self._own(function)
             callables.append(
-                adapted(own, str(function), door, overlaps=function.type.is_async)
+                adapted(own, str(function), door, overlaps=function.type.is_async, reads=_takes_ends(function.type))
                 if own
                 else self._offered(callables, n, function, wasi)
             )
@@ -355,6 +355,12 @@ def _bindings_table(implementation: Any, name: str) -> Interface | None:
         if isinstance(table, Interface) and unversioned(table.name) == unversioned(name):
             return table
     return None
+
+
+@lru_cache(maxsize=1024)
+def _takes_ends(function: Function) -> bool:
+    """Return whether a function has streams or futures among its parameters."""
+    return any(has_ends(of) for _, of in function.params)
 
 
 def _split_function_name(name: str) -> tuple[str, str, str]:

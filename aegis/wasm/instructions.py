@@ -19,7 +19,7 @@ from aegis.wasm.binary import BinaryReader, Malformed
 
 __all__ = [
     "BLOCK", "BR_TABLE", "BULK", "END", "IF", "LOCAL_GET", "LOCAL_SET", "LOCAL_TEE", "LOOP",
-    "MEMORY_GROW", "TABLE_GROW", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs",
+    "MEMORY_GROW", "TABLE_GROW", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs", "up_to",
 ]  # fmt: skip
 
 BLOCK, LOOP, IF, END, BR_TABLE, TRY_TABLE = 0x02, 0x03, 0x04, 0x0B, 0x0E, 0x1F
@@ -119,6 +119,17 @@ def _patterns(proposals: frozenset[str]) -> Patterns:
         re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, plain, branch), re.DOTALL),
         "exceptions" in proposals,
     )
+
+
+@cache
+def up_to(opcodes: bytes, proposals: frozenset[str]) -> re.Pattern[bytes]:
+    """Return the expression for all instructions before the next one of ``opcodes``, or before a table of labels.
+
+    ``opcodes`` is written as in a character class, without prefixed opcodes; ``proposals`` are the enabled ones.
+    """
+    plain = b"|".join((*_PLAIN, *(more for name, more in _MORE_PLAIN.items() if name in proposals)))
+    branch = b"|".join((*_BRANCH, *(more for name, more in _MORE_BRANCH.items() if name in proposals)))
+    return re.compile(rb"(?:(?![%b])(?:%b|%b|%b))*+" % (opcodes, _LOCAL, plain, branch), re.DOTALL)
 
 
 class BranchTable(NamedTuple):

@@ -1,7 +1,8 @@
-"""Run the command line in processes forked from one that has imported it: a process for each run, without its start.
+"""Run the command line, and programs, in processes forked from one that has imported what they need.
 
-The start of an interpreter and the imports take three quarters of the time of a short command. A test whose subject is
-the start itself, or a standard stream, a signal or a resource limit from the start, begins ``COMMAND`` instead.
+Each run has a process of its own, without its start: the start of an interpreter and the imports take three quarters of
+the time of a short command. A test whose subject is the start itself, or a standard stream, a signal or a resource
+limit from the start, begins ``COMMAND`` or an interpreter instead.
 """
 
 from __future__ import annotations
@@ -18,16 +19,25 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["run", "suitable"]
+__all__ = ["run", "run_program", "suitable"]
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-          "from tests.cli.preloaded import serve; serve(int(sys.argv[1]))"]  # fmt: skip
+SERVING = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.cli.preloaded import serve
+program = serve(int(sys.argv[1]))
+if program:
+    sys.argv[0] = "-c"
+    exec(compile(program, "<string>", "exec"), {{"__name__": "__main__", "__builtins__": __builtins__}})
+"""
+SERVER = [sys.executable, "-P", "-c", SERVING]
 IMPORTED = ("aegis.cli.main", "aegis.cli.run", "aegis.cli.commands", "aegis.runtime")
 AT_START = ("PYTHON", "COVERAGE_", "LANG", "LC_", "LD_")
 """Beginnings of the names of variables that an interpreter or its libraries read when they start."""
@@ -66,9 +76,11 @@ class _Server:
             number = other.fileno()
             self.process = subprocess.Popen([*SERVER, str(number)], pass_fds=[number], stdin=subprocess.DEVNULL)
 
-    def run(self, words: Sequence[str], stdin: bytes, cwd: Path, seconds: float) -> tuple[int, bytes, bytes]:
+    def run(
+        self, words: Sequence[str], stdin: bytes, cwd: Path, seconds: float, **program: Any
+    ) -> tuple[int, bytes, bytes]:
         """Return exit code, stdout and stderr of a command line, or raise ``subprocess.TimeoutExpired``."""
-        order = json.dumps({"words": list(words), "cwd": str(cwd), "environment": dict(os.environ)}).encode()
+        order = json.dumps({"words": list(words), "cwd": str(cwd), "environment": dict(os.environ), **program}).encode()
         (stdin_end, feeds), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
         with self.turn:
             socket.send_fds(self.socket, [_HEADER.pack(len(order))], [stdin_end, out_end, err_end])
@@ -136,8 +148,8 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 @cache
-def _server(process: int) -> _Server:
-    """Return the server of this process: a forked child of a test starts its own."""
+def _server(process: int, imported: tuple[str, ...] = ()) -> _Server:
+    """Return a server of this process, which imports these modules: a forked child of a test starts its own."""
     return _Server()
 
 
@@ -146,11 +158,32 @@ def run(words: Sequence[str], *, stdin: bytes, cwd: Path, seconds: float) -> tup
     return _server(os.getpid()).run(words, stdin, cwd, seconds)
 
 
+def run_program(
+    text: str, *words: str, imported: Sequence[str], cwd: Path, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program with arguments in a new process, which has these modules already.
+
+    Like an interpreter that gets the program by ``-c``, it ignores warnings with ``-W ignore``, and its standard input
+    is empty. Where processes cannot be forked, or a measurement follows them, it is an interpreter.
+    """
+    if not suitable(words):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", text, *words], stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=seconds, check=False, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    server = _server(os.getpid(), tuple(imported))
+    code, out, err = server.run(words, b"", cwd, seconds, program=text, imported=list(imported))
+    return subprocess.CompletedProcess([*words], code, out.decode(), err.decode(errors="replace"))
+
+
 # -- in the process that forks --------------------------------------------------------------------------------------
 
 
-def serve(number: int) -> None:
-    """Fork a process for each command line that arrives on the socket with this number."""
+def serve(number: int) -> str:
+    """Fork a process for each order that arrives on the socket with this number.
+
+    Return in the child that has to run a program, with its text, and at the end with none.
+    """
     from aegis.cli import main  # before its module of this name takes the place of the function
 
     for name in IMPORTED:
@@ -161,12 +194,18 @@ def serve(number: int) -> None:
             while True:
                 header, descriptors, _, _ = socket.recv_fds(control, _HEADER.size, 3)
                 if not header:
-                    return
+                    return ""
                 order = json.loads(_exactly(control, *_HEADER.unpack(header)))
+                for name in order.get("imported", ()):
+                    importlib.import_module(name)
                 pid = os.fork()
                 if pid == 0:
                     control.close()
-                    _become(descriptors, order, main)
+                    _prepare(descriptors, order)
+                    if "program" in order:
+                        warnings.simplefilter("ignore")
+                        return str(order["program"])  # the interpreter of the child ends as it would by itself
+                    _become(main)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 control.sendall(_HEADER.pack(pid))
@@ -174,16 +213,20 @@ def serve(number: int) -> None:
                 control.sendall(struct.pack("<i", code))
 
 
-def _become(descriptors: list[int], order: Any, main: Callable[[], Any]) -> None:
-    """Run the command line in the forked child, with the streams of the test; never return."""
+def _prepare(descriptors: list[int], order: Any) -> None:
+    """Give the forked child the streams, directory, environment and arguments of its order."""
+    for stream, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv[1:] = order["words"]
+
+
+def _become(main: Callable[[], Any]) -> None:
+    """Run the command line in the forked child; never return."""
     try:
-        for stream, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, stream)
-            os.close(descriptor)
-        os.chdir(order["cwd"])
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        sys.argv[1:] = order["words"]
         main()
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -46,6 +46,7 @@ def test_a_forked_command_line_ends_like_a_started_one(
 ) -> None:
     words, stdin = LINES[name]
     (tmp_path / "echo.wat").write_text(ECHO)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # the limit would empty the cache of all tests
     monkeypatch.setenv("AEGIS_CACHE_SIZE", "1MiB")
     started = subprocess.run([*COMMAND, *words], input=stdin, capture_output=True, cwd=tmp_path, check=False)
     forked = preloaded.run(words, stdin=stdin, cwd=tmp_path, seconds=SECONDS)

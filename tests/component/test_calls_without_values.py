@@ -6,10 +6,10 @@ other objects wrote there. Oracle: the process that makes the calls ends normall
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.cli.command import ROOT
+from tests.cli.preloaded import run_program
 
 SCRIPT = '''
 import sys
@@ -73,7 +73,5 @@ NAMES = {
 @pytest.mark.parametrize("place", ["through the host", "linked", "worker"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_function_without_values_is_called_from_live_memory(name: str, place: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, name, place], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(SCRIPT, name, place, imported=["aegis.runtime"], cwd=ROOT, seconds=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{NAMES[name]}\n", "")

@@ -6,10 +6,10 @@ the iterator of ``struct.iter_unpack`` in a frame that a traceback keeps alive. 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.cli.command import ROOT
+from tests.cli.preloaded import run_program
 
 ELEMENTS = {
     "char": "char",
@@ -68,7 +68,5 @@ print("alive")
 
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_the_collector_may_take_the_error_of_a_list_that_was_half_read(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ELEMENTS[name]], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(SCRIPT, ELEMENTS[name], imported=["aegis.runtime"], cwd=ROOT, seconds=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "alive\n", "")

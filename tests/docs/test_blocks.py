@@ -6,6 +6,7 @@
 | `sh`, `console` | are run in a folder like the checkout; `console` is compared with its output, `…` for anything |
 | `toml` | is read as a policy |
 | `wat` | is loaded |
+| `yaml` | is a job of a CI server; its commands must have only options that exist |
 | `wit` | stands, in its order, in a file of `guests/` |
 | `text` | shows a form, and is not run |
 
@@ -24,11 +25,12 @@ import pytest
 
 import aegis
 from tests import markdown
+from tests.cli.command import aegis as command
 from tests.markdown import Block
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-KNOWN = {"python", "sh", "console", "toml", "wat", "wit", "text", "{eval-rst}", "{toctree}"}
+KNOWN = {"python", "sh", "console", "toml", "wat", "wit", "text", "yaml", "{eval-rst}", "{toctree}"}
 NOT_RUN: dict[str, str] = {}
 """Pages with a block that no test can run, and the reason."""
 
@@ -117,6 +119,17 @@ def test_toml_blocks_are_policies(block: Block, tmp_path: Path) -> None:
             (tmp_path / other.file).write_text(other.text, encoding="utf-8")
     (tmp_path / "aegis.toml").write_text(block.text, encoding="utf-8")
     aegis.load_policy(tmp_path / "aegis.toml")
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.tag == "yaml"], ids=place)
+def test_commands_of_yaml_blocks_have_options_that_exist(block: Block) -> None:
+    lines = block.text.replace("\\\n", " ").splitlines()
+    commands = [line.split() for line in lines if re.match(r"\s*(- run: )?aegis ", line)]
+    assert commands
+    for words in commands:
+        name = words[words.index("aegis") + 1]
+        known = re.findall(r"--[a-z-]+", command(name, "--help").out)
+        assert {word for word in words if word.startswith("--")} <= set(known)
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.tag == "wat"], ids=place)

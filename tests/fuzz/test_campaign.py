@@ -24,7 +24,8 @@ from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.portable import read_step, write_step
-from aegis.fuzz.report import to_data, to_html, to_text
+from aegis.fuzz.report import to_data, to_text
+from aegis.fuzz.report_html import to_html
 from aegis.fuzz.target import Target
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
@@ -65,7 +66,7 @@ CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"
 
 
 def _plan(path: Path, **options: Any) -> CampaignPlan:
-    return CampaignPlan(data=read_file(path, Limits()), name=str(path), policy=Policy(), **options)
+    return CampaignPlan(data=read_file(path, Limits()), name=str(path), **{"policy": Policy(), **options})
 
 
 class Here(Executor):
@@ -387,7 +388,7 @@ def test_a_report_is_text_json_and_a_page() -> None:
     assert "left out: f: a handle" in text
     assert page.startswith("<!doctype html>")
     assert page.count("<svg") == 2
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page
     assert "<script" not in page
 
 
@@ -451,7 +452,7 @@ def test_the_slowest_input_for_its_size_is_looked_for() -> None:
 
 
 def test_the_chattiest_input_is_measured_by_the_host_calls_of_one_call() -> None:
-    worst = _worst("shop", "chatty", 1000)
+    worst = _worst("shop", "chatty", 2000)
     assert 0.9 < worst["host_calls"] / worst["size"] <= 1
 
 

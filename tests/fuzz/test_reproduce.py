@@ -13,7 +13,7 @@ import pytest
 from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.plan import FUEL, CampaignPlan
-from aegis.fuzz.report import _whole, to_data
+from aegis.fuzz.report import to_data, with_command
 from aegis.fuzz.reproduce import command_of, pytest_file
 from aegis.limits import Limits
 from aegis.policy import Policy
@@ -126,12 +126,12 @@ def test_a_campaign_counts_fuel_and_its_commands_say_so_where_it_matters() -> No
     own = CampaignPlan(data=b"", name="x.wasm", policy=Policy())
     assert own.policy.limits == Limits(fuel=FUEL)
     assert replace(own, goal="slow").own_fuel
-    assert "--fuel-limit=1000000000" in _whole(own, "module", {**reported, "oracle": "no-limit"})["command"]
-    assert "fuel" not in _whole(own, "module", {**reported, "oracle": "no-trap"})["command"]
+    assert "--fuel-limit=1000000000" in with_command(own, "module", {**reported, "oracle": "no-limit"})["command"]
+    assert "fuel" not in with_command(own, "module", {**reported, "oracle": "no-trap"})["command"]
     given = CampaignPlan(data=b"", name="x.wasm", policy=Policy(limits=Limits(fuel=7)), flags=("--fuel-limit=7",))
     assert given.policy.limits.fuel == 7
     for oracle in ("no-limit", "no-trap"):
-        command = _whole(given, "module", {**reported, "oracle": oracle})["command"]
+        command = with_command(given, "module", {**reported, "oracle": oracle})["command"]
         assert command.count("--fuel-limit") == command.count("--fuel-limit=7") == 1
     assert ", fuel=" not in pytest_file("x.wasm", {**reported, "oracle": "no-limit"}, Policy())
 

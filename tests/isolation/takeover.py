@@ -25,6 +25,7 @@ from typing import Any
 from aegis import Aegis, PolicyError, Sandbox
 from aegis.isolation.parent.pool import ForkServerProcess, fork_server
 from aegis.isolation.worker import session as worker
+from tests.cli.preloaded import run_program
 from tests.isolation.attacks import ATTACKS, outcome
 
 __all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "environment", "take_over"]
@@ -134,6 +135,8 @@ def environment() -> dict[str, str]:
 def application(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run code in an application whose workers are compromised."""
     whole = f"from tests.isolation.takeover import *\ntake_over()\nfrom aegis import *\n{code}"
+    if not options:
+        return run_program(whole, imported=("tests.isolation.takeover", "aegis.runtime"), cwd=ROOT, seconds=60)
     return subprocess.run(
         [sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT,
         check=False, **options,

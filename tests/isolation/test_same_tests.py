@@ -26,8 +26,13 @@ SUITES = {
     "tests/security/test_components.py": 150,
     "tests/security/test_canonical_abi.py": 25,
 }
-"""The least number of isolated sandboxes that the tests of each file make, with half of the random examples. Each file
-has a process of its own, so that the test runner can spread them over its own processes."""
+"""The least number of isolated sandboxes that the tests of each file make, with a quarter of the random examples. Each
+file has a process of its own, so that the test runner can spread them over its own processes."""
+LONG = {
+    "tests/component/test_echo.py", "tests/guests/test_components.py", "tests/guests/test_component_text.py",
+    "tests/security/test_components.py",
+}  # fmt: skip
+"""The files that take longest. ``test_same_values.py`` and ``test_isolated_components.py`` hold their rules always."""
 LOOKS_INSIDE = {
     "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
@@ -40,7 +45,10 @@ LOOKS_INSIDE = {
 """Tests of behaviour that an embedder does not see."""
 
 
-@pytest.mark.parametrize(("path", "sandboxes"), SUITES.items())
+@pytest.mark.parametrize(
+    ("path", "sandboxes"),
+    [pytest.param(*item, marks=[pytest.mark.long] if item[0] in LONG else []) for item in SUITES.items()],
+)
 def test_rules_that_hold_in_process_hold_in_a_worker(path: str, sandboxes: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.isolate_all", "-p", "no:cacheprovider"]
     chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)

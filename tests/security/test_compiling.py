@@ -145,6 +145,8 @@ LARGEST: list[tuple[str, tuple[int, ...]]] = [
     ("segments", (10_000,)), ("types", (9_999,)), ("constant", (450,)),
 ]  # fmt: skip
 
+LONG = {"functions", "function", "loops", "merges", "carried", "indirect"}
+"""The classes that take seconds of processor time."""
 COMPILE = """
 import sys, resource
 from aegis import Aegis
@@ -159,7 +161,10 @@ def capped() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts no reservations on Linux alone")
-@pytest.mark.parametrize(("kind", "numbers"), LARGEST, ids=[kind for kind, _ in LARGEST])
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [pytest.param(*one, id=one[0], marks=[pytest.mark.long] if one[0] in LONG else []) for one in LARGEST],
+)
 def test_admitted_functions_compile_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
     """Oracle: a function within every limit compiles under a cap of 1 GiB; the time bound is generous."""
     done = subprocess.run(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.cli.preloaded import run_program
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = ("asyncio", "ctypes", "faulthandler", "aegis.runtime", "tests.security.test_components", "tests.echo")
 PRELUDE = '''
 import asyncio, ctypes, faulthandler, gc, os, signal, sys, threading, time
 import aegis
@@ -679,11 +682,7 @@ print(box.run("spin").status)
 
 
 def said(program: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).resolve().parents[2]
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PRELUDE + program],
-        capture_output=True, timeout=30, check=False, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+    return run_program(PRELUDE + program, imported=IMPORTED, cwd=ROOT, seconds=30)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 from aegis.component.conversion.coerce import fit
 from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyBuffer, CopyEnd, CopyResult, CopyState, OnCopy, OnDone
-from aegis.component.tasks.sources import ElementSource, raised_by
+from aegis.component.tasks.sources import ElementSource, raised_by, wrong_element
 from aegis.component.traps import trap
-from aegis.errors import AegisError, CallError, HostError
+from aegis.errors import AegisError, CallError
 from aegis.values import Ended, Interest
 
 __all__ = ["ElementSink", "FlushingSink", "HostPump", "SinkBuffer", "SourceFuture", "SourceStream", "take_end"]
@@ -82,8 +82,7 @@ def _pass_on(target: Any, buffer: _SourceBuffer, count: int, before: int | None)
     try:
         target.accept(buffer, count)
     except CallError as wrong:
-        kind = "future of the host has a wrong value" if before is None else "stream of the host has a wrong element"
-        raise HostError(f"a {kind}: {_positioned(wrong, buffer, before)}") from None
+        raise wrong_element(_positioned(wrong, buffer, before), is_future=before is None) from None
 
 
 def _positioned(wrong: CallError, buffer: _SourceBuffer, before: int | None) -> CallError:

@@ -9,6 +9,7 @@ from aegis.component.tasks.convert import HostElements
 from aegis.component.tasks.copies import CopyResult
 from aegis.component.tasks.host_ends import ElementSink, HostPump, SinkBuffer, SourceFuture, SourceStream
 from aegis.component.tasks.sources import ReadOn, later_of, source_of
+from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import CallError
 from aegis.values import Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
@@ -28,7 +29,13 @@ class GuestReadableEnd:
 
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
-        return self._taken_again(count) if self._unread else self._work().work(lambda: self._taken(count))
+        if self._unread:
+            return self._taken_again(count)
+        call = thread_state.threaded
+        if call is not None and call.door is self.state.door:
+            self.check_free()
+            return call.take(self.state.tasks, lambda done: self.start(count, done))
+        return self._work().work(lambda: self._taken(count))
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks. A cancelled task loses no elements."""

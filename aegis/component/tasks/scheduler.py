@@ -33,6 +33,8 @@ class Scheduler:
         self.ready: deque[Task] = deque()
         """Tasks to check, in the order in which they were woken."""
         self.operations: dict[Operation, None] = {}
+        self.stuck: set[Any] = set()
+        """The calls of host functions, among the operations, that wait for the guest to write."""
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
@@ -112,14 +114,18 @@ class Scheduler:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Run tasks and complete host operations until ``until()``."""
-        while not until():
-            if self.give_turn():
-                self._check()
-                continue
-            if self.operations or self.may_hear():
-                self._wait()
-            else:
-                raise self._deadlock()
+        try:
+            while not until():
+                if self.give_turn():
+                    self._check()
+                elif len(self.operations) > len(self.stuck) or self.may_hear():
+                    self._wait()
+                else:
+                    raise self._deadlock()
+        except BaseException:
+            for call in list(self.stuck):  # the guest does not write any more
+                call.cancel()
+            raise
 
     def give_turn(self) -> bool:
         """Do what another thread posted, and continue a task that is ready; return whether there was either."""

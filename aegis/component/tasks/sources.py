@@ -18,7 +18,7 @@ from aegis.values import Ended, Interest
 from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 from aegis.wit.types import List, WitType, children
 
-__all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of"]
+__all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of", "wrong_element"]
 
 _STREAM = "a stream of the host"
 _CHUNK_BYTES = 65536
@@ -48,6 +48,13 @@ class ElementSource(Protocol):
         """Release what the source holds: the guest reads no more."""
 
 
+def wrong_element(wrong: object, *, is_future: bool = False) -> HostError:
+    """Return the error for an element of the application that has another type than its stream or future."""
+    return HostError(
+        f"a future of the host has a wrong value: {wrong}" if is_future else f"{_STREAM} has a wrong element: {wrong}"
+    )
+
+
 def raised_by(giver: str, error: BaseException) -> HostError:
     """Return the error for an exception of the application's iterator or awaitable."""
     raised = HostError(f"{giver} raised {type(error).__name__}: {printable(str(error))}")
@@ -71,9 +78,7 @@ def _bytes_of(piece: Any) -> memoryview:
         view = memoryview(piece)
         return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     except TypeError:
-        raise HostError(
-            f"a stream of the host has a wrong element: expected bytes for stream<u8>, not {type(piece).__name__}"
-        ) from None
+        raise wrong_element(f"expected bytes for stream<u8>, not {type(piece).__name__}") from None
 
 
 class _Iterated:

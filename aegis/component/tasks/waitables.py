@@ -52,24 +52,27 @@ class Waitable:
         """Set or replace the pending event."""
         self.pending = event
         if self.set is not None:
-            self.set.wake()
+            self.set.note(self)
 
     def take_event(self) -> Event:
         """Deliver the pending event."""
         event = self.pending
         assert event is not None
         self.pending = None
+        if self.set is not None:
+            del self.set.pending[self]
         return event()
 
     def join(self, target: WaitableSet | None) -> None:
         """Move the waitable to another set, or out of any set."""
         if self.set is not None:
-            del self.set.members[self]
+            self.set.members.remove(self)
+            self.set.pending.pop(self, None)
         self.set = target
         if target is not None:
-            target.members[self] = None
+            target.members.add(self)
             if self.pending is not None:
-                target.wake()
+                target.note(self)
 
     def close(self) -> None:
         """Leave the waitable set, because the guest drops the waitable."""
@@ -79,31 +82,29 @@ class Waitable:
 class WaitableSet:
     """A set of waitables that a task waits for together."""
 
-    __slots__ = ("members", "num_waiting", "waiting")
+    __slots__ = ("members", "num_waiting", "pending", "waiting")
 
     resource = -1
 
     def __init__(self) -> None:
-        self.members: dict[Waitable, None] = {}
+        self.members: set[Waitable] = set()
+        self.pending: dict[Waitable, None] = {}
+        """The members with pending events, in the order of their events: a busy one does not starve the others."""
         self.waiting: list[EventTarget] = []
         """Tasks that wait for the set between their callbacks."""
         self.num_waiting = 0
 
     def has_event(self) -> bool:
         """Return whether a member has a pending event."""
-        return any(member.pending is not None for member in self.members)
+        return bool(self.pending)
 
     def take_event(self) -> Event:
-        """Deliver the event of one member; members take turns."""
-        for member in self.members:
-            if member.pending is not None:
-                del self.members[member]  # to the end, so that a busy member does not starve the others
-                self.members[member] = None
-                return member.take_event()
-        raise AssertionError
+        """Deliver the event that has been pending for the longest time."""
+        return next(iter(self.pending)).take_event()
 
-    def wake(self) -> None:
-        """Have the scheduler check the tasks that wait for the set."""
+    def note(self, member: Waitable) -> None:
+        """Have the scheduler check the tasks that wait for the set, because ``member`` has a pending event."""
+        self.pending[member] = None
         for target in self.waiting:
             target.wake()
 

@@ -87,7 +87,7 @@ class Artifact:
         self.size = len(data)
         self.cached = False
         self.seconds = 0.0
-        self._counts: dict[tuple[int | None, bool], bool] = {}
+        self._counts: dict[tuple[int | None, bool, bool], bool] = {}
 
     @property
     def binary(self) -> bytes:
@@ -133,17 +133,20 @@ class Artifact:
         """Return whether a memory that is not exported can grow: only memory accounting observes its growth."""
         return True
 
-    def counted(self, limits: Limits, *, watched: bool) -> bool:
+    def counted(self, limits: Limits, *, watched: bool, refusals: bool = False) -> bool:
         """Return whether Aegis must allocate and count the artifact's memories itself.
 
         It must if per-memory caps cannot enforce ``limits.memory`` exactly, or if the sandbox is ``watched`` and a
-        memory can grow unobserved.
+        memory can grow unobserved. With ``refusals`` it must if a memory can grow: the size of an exported memory is
+        seen, but not a growth that was refused.
         """
-        key = (limits.memory, watched)
+        key = (limits.memory, watched, refusals)
         found = self._counts.get(key)
         if found is None:
             exact = capped_exactly(self.memories(limits.memories or _MAX_MEMORIES), limits)
-            found = self._counts[key] = available() and (not exact or (watched and self.hides_growth()))
+            hidden = watched and self.hides_growth()
+            grows = refusals and any(m.minimum != m.maximum for m in self.memories(_MAX_MEMORIES))
+            found = self._counts[key] = available() and (not exact or hidden or grows)
         return found
 
     def code(self, config: EngineConfig) -> NativeCode:

@@ -21,8 +21,8 @@ from aegis.limits import MAX_STACK_BYTES, MIN_STACK_BYTES, Limits
 from aegis.support.lean import dataclass, replace
 
 __all__ = [
-    "ADMITTED", "OPTIONAL", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for", "make_engine",
-    "switch", "switch_proposals",
+    "ADMITTED", "COMPILERS", "OPTIONAL", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for",
+    "make_engine", "switch", "switch_proposals",
 ]  # fmt: skip
 
 ADMITTED = (
@@ -52,6 +52,19 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
 _ON_HEAP = frozenset({"exceptions"})
 """Optional proposals whose objects live on a garbage-collected heap: the memory accounting must count the heap."""
 
+COMPILERS: dict[str, tuple[tuple[str, int | bool], ...]] = {
+    "": (),
+    "speed": (("cranelift_nan_canonicalization", True),),
+    "none": (("cranelift_nan_canonicalization", True), ("cranelift_opt_level", 0)),
+    "size": (("cranelift_nan_canonicalization", True), ("cranelift_opt_level", 2)),
+    "single-pass": (("cranelift_nan_canonicalization", True), ("cranelift_regalloc_algorithm", 1)),
+    "bounds": (("cranelift_nan_canonicalization", True), ("memory_reservation", 1 << 28), ("memory_guard_size", 0)),
+    "winch": (("cranelift_nan_canonicalization", True), ("strategy", 2)),
+}
+"""Compilers and their settings, whose code must behave alike. They make every NaN the same one, which the core
+specification leaves open. ``bounds`` compares addresses by instructions instead of guard pages; a memory may grow up
+to the address space that is reserved for it, 256 MiB there."""
+
 _POOL_SLOTS = 256
 _POOL_INSTANCES = 4 * _POOL_SLOTS
 """Core instances. A component has several, and Aegis adds its own; the pool counts them but reserves no slots."""
@@ -66,7 +79,8 @@ class EngineConfig:
     the memories and counts their total bytes (:mod:`aegis.engine.store.memory_accounting`), without a pool. ``fuel``:
     guest code counts its instructions. ``epochs``: guest code checks for an expired epoch deadline. Both checks cost
     compute time (F46). Code without ``epochs`` cannot be interrupted except by ending its process, so only workers
-    run it. ``proposals``: the enabled ones of :data:`OPTIONAL`, sorted.
+    run it. ``proposals``: the enabled ones of :data:`OPTIONAL`, sorted. ``compiler``: one of :data:`COMPILERS`, for
+    comparisons.
     """
 
     stack: int
@@ -75,8 +89,11 @@ class EngineConfig:
     fuel: bool = False
     epochs: bool = True
     proposals: tuple[str, ...] = ()
+    compiler: str = ""
 
     def __post_init__(self) -> None:
+        if self.compiler not in COMPILERS:
+            raise AegisInternalError(f"no compiler {self.compiler!r}: use one of {', '.join(filter(None, COMPILERS))}")
         if not MIN_STACK_BYTES <= self.stack <= MAX_STACK_BYTES:
             raise PolicyError(f"stack: {self.stack} bytes is out of range; the least is 16 KiB, the most 2 MiB")
 
@@ -109,7 +126,9 @@ class EngineConfig:
         checks = f"{' fuel' if self.fuel else ''}{' epoch' if self.epochs else ''}"
         images = " no-images" if self.counted else ""
         enabled = "".join(f" with-{name}" for name in self.proposals)
-        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc{enabled}{checks}{images} v2"
+        compiler = f" by-{self.compiler}" if self.compiler else ""
+        settings = f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc"
+        return f"{settings}{enabled}{checks}{images}{compiler} v2"
 
 
 def _can_pool(limits: Limits) -> bool:
@@ -188,6 +207,11 @@ def _apply(native: int, config: EngineConfig) -> None:
     switch(native, "epoch_interruption", config.epochs)
     switch(native, "memory_may_move", False)  # cached pointers to a memory's base stay valid when it grows
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
+    for name, value in COMPILERS[config.compiler]:
+        if isinstance(value, bool):
+            switch(native, name, value)
+        else:
+            getattr(lib, f"wasmtime_config_{name}_set")(native, value)
     if config.pooled:
         _apply_pool(native)
     if config.counted:

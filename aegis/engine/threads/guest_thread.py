@@ -53,6 +53,8 @@ class ThreadState(threading.local):
     """The event loop that awaits the call on this thread, or ``None``."""
     turns: Any = None
     """The pool that gave this thread its turn, or ``None``."""
+    threaded: Any = None
+    """The call of a host function that runs on this thread beside its guest, or ``None``."""
 
     def detect_mode(self) -> int:
         """Return the mode of this thread; determine it on the first call."""

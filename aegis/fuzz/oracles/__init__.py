@@ -2,6 +2,7 @@
 
 endings        no trap, no limit exceeded, the user's own predicates
 agreement      determinism, round trips, and comparison with another component of the same world
+refused_memory traps after a refused growth of memory
 growth         memory leaks, and cost that grows faster than the input
 surroundings   the state of the host is unchanged
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aegis.errors import PolicyError
-from aegis.fuzz.case import Case, Finding, Step, Trace, signature_of
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
+from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.oracles.refused_memory import TrapCheck
 from aegis.observe.outcome import Outcome
 from aegis.text import printable
 
@@ -21,51 +23,71 @@ TRAPS = ("trap", "stack-exhausted")
 LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota-exceeded")
 
 
-class NoTrap(Stateless):
+class _Ending:
+    """Base class of the oracles about endings: it attributes a trap after a refused growth to the limit of memory."""
+
+    every: ClassVar[int] = 1
+    cost: ClassVar[int] = 1
+
+    def __init__(self, *, thorough: bool = False) -> None:
+        self._traps = TrapCheck(bounded=not thorough)
+
+    def begin(self, chunk: int) -> None:
+        """Forget the traps of earlier chunks."""
+        self._traps.begin()
+
+    def thorough(self) -> Self:
+        """Return an oracle that checks every trap."""
+        return type(self)(thorough=True)
+
+
+class NoTrap(_Ending):
     """Reports a call that ended in a trap or exhausted its stack."""
 
     name: ClassVar[str] = "no-trap"
     sentence: ClassVar[str] = "No call traps, exhausts its stack or breaks the canonical ABI."
-    every: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
-        return _ended(self.name, TRAPS, target, trace)
+        if trace.results[-1].status not in TRAPS:
+            return None
+        judged = self._traps.judged(target, trace)
+        last = None if judged is None else judged.results[-1]
+        return _ended(self.name, TRAPS, target, trace, last) if last is not None and last.status in TRAPS else None
 
 
-class NoLimit(Stateless):
+class NoLimit(_Ending):
     """Reports a call that exceeded a limit: fuel, time, memory, output or a quota."""
 
     name: ClassVar[str] = "no-limit"
     sentence: ClassVar[str] = "No call exceeds a limit: fuel, time, memory, output, quotas."
-    every: ClassVar[int] = 1
-    cost: ClassVar[int] = 1
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
-        return _ended(self.name, LIMITS, target, trace)
+        last = trace.results[-1]
+        if last.status == "trap":
+            judged = self._traps.judged(target, trace)
+            last = last if judged is None else judged.results[-1]
+        return _ended(self.name, LIMITS, target, trace, last) if last.status in LIMITS else None
 
 
 RANDOM_ADDRESSES = "random-addresses"
 """The signature of the one finding of calls whose addresses are random: a function that gets them does no better."""
 
 
-def _ended(oracle: str, kinds: Sequence[str], target: Target, trace: Trace) -> Finding | None:
-    """Return a finding if the last call ended in one of ``kinds``.
+def _ended(oracle: str, kinds: Sequence[str], target: Target, trace: Trace, last: StepResult) -> Finding:
+    """Return the finding of a trace whose last call ended in one of ``kinds``, with the result ``last``.
 
     A call with random addresses may write anything anywhere, so it explains whatever ends after it: such cases are one
     finding, unless they end the same way without these calls.
     """
-    if trace.results[-1].status not in kinds:
-        return None
     steps = trace.reached().steps
     trusted = tuple(step for step in steps if not _random_addresses(target, step))
     if len(trusted) == len(steps):
-        return _found(oracle, trace)
+        return _found(oracle, trace, last)
     if trusted and trusted[-1] is steps[-1]:
         again = target.run(Case(trusted, trace.case.answers))
         if again.results[-1].status in kinds:
-            return _found(oracle, again)
-    found = _found(oracle, trace)
+            return _found(oracle, again, again.results[-1])
+    found = _found(oracle, trace, last)
     return replace(
         found, signature=RANDOM_ADDRESSES,
         text=f"{found.text}; addresses among its arguments, or those of the calls before it, are random",
@@ -77,8 +99,7 @@ def _random_addresses(target: Target, step: Step) -> bool:
     return export is not None and export.addresses
 
 
-def _found(oracle: str, trace: Trace) -> Finding:
-    last = trace.results[-1]
+def _found(oracle: str, trace: Trace, last: StepResult) -> Finding:
     step = trace.step(trace.last)
     text = f"{printable(step)} ended as {last.status}: {last.error}"
     return Finding(oracle, f"{oracle} {step} {signature_of(last)}", text, trace.reached(), last)

@@ -102,8 +102,11 @@ class Integer:
         if value == 0:
             return
         yield 0
-        if value < 0 and -value <= self.high:
-            yield -value
+        if value < 0:
+            if -value <= self.high:
+                yield -value
+            for bits in range(1, self.high.bit_length() + 1):  # the low bits, which a mask may test
+                yield value & ((1 << bits) - 1)
         sign = 1 if value > 0 else -1
         for smaller in _nearer(abs(value)):
             yield sign * smaller
@@ -142,6 +145,15 @@ def _nearer(size: int) -> Iterator[int]:
     while power < size:
         yield size - power
         power *= 10
+    for factor in _PRIMES:  # a multiple of any number
+        if size % factor == 0 and size > factor:
+            yield size // factor
+    yield from range(1, min(size, _TRIED_BELOW))
+
+
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+_TRIED_BELOW = 256
+"""Integers below this are all tried in the end."""
 
 
 class Float:

@@ -97,16 +97,30 @@ class SequenceShape(ABC):
             return
         yield self.empty
         span = length // 2
-        same = length > 1 and value == value[:1] * length  # then equal numbers of items may be removed anywhere
-        least = 1 if length < BULK_ITEMS else length // _MAX_BULK_PARTS
         while span:
-            for at in (0,) if same else range(0, length, span) if span >= least else (0, length - span):
-                yield value[:at] + value[at + span :]
+            yield value[: length - span]
+            yield value[span:]
             span //= 2
-        yield from self._levelled(value, least)
+        coarse = length // 16
+        least = 0 if length < BULK_ITEMS else length // _MAX_BULK_PARTS
+        yield from self._without(value, length // 2, coarse)
+        # Before single items are removed: a uniform value has few that matter.
+        yield from self._levelled(value, max(1, least))
+        yield from self._without(value, coarse, least)
+        level = self.level()
         for at in range(length if length < BULK_ITEMS else 0):
-            for item in self.plain(value[at]):
+            for item in () if value[at] == level else self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
+
+    def _without(self, value: Any, span: int, least: int) -> Iterator[Any]:
+        """Yield the value without a range of ``span`` items, then of half as many, down to more than ``least``."""
+        length = len(value)
+        while span > least:
+            for at in range(0, length, span):
+                # Without either of two equal neighbours the rest is the same: long, uniform values have many of them.
+                if not at or value[at : at + span] != value[at - span : at]:
+                    yield value[:at] + value[at + span :]
+            span //= 2
 
     def _levelled(self, value: Any, least: int) -> Iterator[Any]:
         """Yield the value with longer and shorter ranges replaced by the simplest item."""

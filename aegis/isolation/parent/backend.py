@@ -65,7 +65,7 @@ class IsolatedBackend(BaseBackend):
 
     def __init__(
         self, policy: Policy, config: EngineConfig, options: Isolation, cache: Cache | None,
-        subscribers: Sequence[Subscriber] = (), *, exact: bool = False,
+        subscribers: Sequence[Subscriber] = (), *, exact: bool = False, refusals: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config.for_workers(), options, cache
@@ -73,7 +73,7 @@ class IsolatedBackend(BaseBackend):
             from aegis.engine.native.advisories import reject_reachable_advisories
 
             reject_reachable_advisories(proposals=policy.proposals)
-        self.exact = exact or bool(subscribers)
+        self.exact, self.refusals = exact or bool(subscribers), refusals
         spec = WorkerSpec.of(policy, options.without)
         if len(dumps(spec)) > PACKET // 2:  # too large for a packet: send the policy with each sandbox instead
             spec = replace(spec, known=Policy())
@@ -86,7 +86,8 @@ class IsolatedBackend(BaseBackend):
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False) -> EngineConfig:
         """Return the engine configuration for ``artifact``; ``watched``: an observer needs exact memory use."""
-        counted = self.config.heap or artifact.counted(self.policy.limits, watched=watched or self.exact)
+        watched = watched or self.exact
+        counted = self.config.heap or artifact.counted(self.policy.limits, watched=watched, refusals=self.refusals)
         return self.config.with_count() if counted else self.config
 
     def prepare(self, artifact: Artifact, what: str) -> None:

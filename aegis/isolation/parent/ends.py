@@ -12,20 +12,19 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.component.conversion.coerce import ConversionError, fit
-from aegis.component.tasks.sources import ElementSource, source_of
+from aegis.component.conversion.coerce import fit
+from aegis.component.tasks.sources import ElementSource, source_of, wrong_element
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import AegisError, CallError, HostError
+from aegis.errors import CallError
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker
 from aegis.values import Ended, Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
-from aegis.wit.types import Future, List, Stream, has_ends
+from aegis.wit.types import Future, List, Stream
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.isolation.protocol.wit_values import ValueBudget, WireHandles
-    from aegis.wit.types import WitType
 
     class _EndHandles(WireHandles, Protocol):
         """The handle table of the sandbox, to which the ends belong."""
@@ -175,7 +174,7 @@ class EndTable:
     def offer(self, value: Any, of: Stream | Future, number: int) -> None:
         """Keep what the application passes for a stream or future, under ``number``."""
         self._handles.count()
-        pack = _element_packer(of.element, self._handles, self.door)
+        pack = _element_packer(of, self._handles, self.door)
         if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
             end = value.end
             if isinstance(end, WorkerEnd) and end.table is self:
@@ -255,36 +254,43 @@ class EndTable:
         return failures
 
 
-def _element_packer(element: WitType | None, handles: _EndHandles, budget: ValueBudget) -> Callable[[Any], Any]:
-    """Return the function that encodes elements of the application, which are coerced if their types are not exact.
+def _element_packer(of: Stream | Future, handles: _EndHandles, budget: ValueBudget) -> Callable[[Any], Any]:
+    """Return the function that checks, coerces and encodes elements of the application.
 
     What a failed attempt has numbered for the guest is withdrawn.
     """
+    element = of.element
     if element is None:
         return len
-    many, pack = List(element), elements_packer(element, handles, budget)
-    coerced = has_ends(element)  # a stream can be given away once, so the elements must be right at once
+    pack, flat = elements_packer(element, handles, budget), element == "u8" and isinstance(of, Stream)
+    passed = 0
 
-    def attempt(values: Any) -> Any:
-        first = handles.next
+    def fitted(values: Any) -> Any:
         try:
-            return pack(values)
-        except BaseException:
-            handles.withdraw(first)
-            raise
+            return fit(List(element), values, "the elements")
+        except CallError as error:
+            wrong = error
+        for n, value in enumerate(values, passed):
+            try:
+                fit(element, value, "the value" if isinstance(of, Future) else f"element {n}")
+            except CallError as found:
+                wrong = found
+                break
+        raise wrong_element(wrong, is_future=isinstance(of, Future))
 
     def packed(values: Any) -> Any:
+        nonlocal passed
+        checked = values if flat else fitted(values)  # the pieces of a stream of bytes are bytes already
+        first = handles.next
         try:
-            if coerced:
-                return attempt(fit(many, values, "the elements of the stream"))
-            try:
-                return attempt(values)
-            except AegisError:
-                raise
-            except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
-                return attempt(fit(many, values, "the elements of the stream"))
-        except CallError as wrong:
-            raise HostError(f"a stream or future of the host has a wrong element: {wrong}") from None
+            made = pack(checked)
+        except BaseException as error:
+            handles.withdraw(first)
+            if isinstance(error, CallError):  # an object that is not of the application
+                raise wrong_element(error, is_future=isinstance(of, Future)) from None
+            raise
+        passed += len(values)
+        return made
 
     return packed
 

@@ -386,7 +386,7 @@ _IMPORTED = """
       (local $c i32)
       (local.set $c (call $begin-feed (local.get $at) (local.get $count) (local.get $room) (local.get $seed)))
       (i32.store offset=36 (local.get $c) (i32.const 1))
-      (drop (call $sink (i32.load offset=8 (local.get $c)) (local.get $room) (local.get $seed)))
+      (drop (call $sink (i32.load offset=8 (local.get $c)) (local.get $room) (local.get $seed) {out}))
       (call $feed (local.get $c)))
     (func (export "tap") (param $room i32) (param $seed i32) (result i32) (local $c i32)
       (local.set $c (call $begin-relay (call $source (local.get $room) (local.get $seed))
@@ -395,7 +395,7 @@ _IMPORTED = """
       (call $relay (local.get $c)))
     (func (export "drain") (param $s i32) (param $room i32) (param $seed i32) (result i32) (local $c i32)
       (local.set $c (call $begin-relay (local.get $s) (local.get $room) (local.get $seed)))
-      (drop (call $sink (i32.load offset=40 (local.get $c)) (local.get $room) (local.get $seed)))
+      (drop (call $sink (i32.load offset=40 (local.get $c)) (local.get $room) (local.get $seed) {out}))
       (call $return-u32 (i32.const 7))
       (call $relay (local.get $c)))
 """
@@ -416,7 +416,7 @@ _WITH_IMPORTS = {
 }
 
 
-def _machine(of: WitType | None, encoding: str, *, imports: bool) -> str:
+def _machine(of: WitType | None, encoding: str, *, imports: bool, waits: bool = True) -> str:
     """Return the definitions of a copier: it expects the types ``$S``, ``$F`` and ``$L``."""
     size = 0 if of is None else size_of(of)
     options = f"string-encoding={encoding} (memory $mem) (realloc $realloc)"
@@ -424,11 +424,13 @@ def _machine(of: WitType | None, encoding: str, *, imports: bool) -> str:
     ends = {name: (text.format(options=options, result=result), sig) for name, (text, sig) in _ENDS.items()}
     lowered = linked = wanted = imported = ""
     if imports:
-        lowered = "  (core func $source' (canon lower (func $source)))\n  (core func $sink' (canon lower (func $sink)))"
-        wanted = """    (import "" "source" (func $source (param i32 i32) (result i32)))
-    (import "" "sink" (func $sink (param i32 i32 i32) (result i32)))"""
+        how, out = ("", "") if waits else ("async (memory $mem)", "i32")
+        lowered = f"""  (core func $source' (canon lower (func $source)))
+  (core func $sink' (canon lower (func $sink) {how}))"""
+        wanted = f"""    (import "" "source" (func $source (param i32 i32) (result i32)))
+    (import "" "sink" (func $sink (param i32 i32 i32 {out}) (result i32)))"""
         linked = """    (export "source" (func $source')) (export "sink" (func $sink'))"""
-        imported = _IMPORTED.replace("{size}", str(size))
+        imported = _IMPORTED.replace("{size}", str(size)).replace("{out}", "(i32.const 512)" if out else "")
     newline = "\n"
     lifted = EXPORTS | (_WITH_IMPORTS if imports else {})
     return f"""{_MEMORY}
@@ -467,13 +469,16 @@ _IMPORTS = f"""  (import "source" (func $source async {_WITH_IMPORTS["tap"]}))
   (import "sink" (func $sink async {_WITH_IMPORTS["drain"]}))"""
 
 
-def copier(of: WitType | None, encoding: str = "utf8", *, imports: bool = True) -> str:
+def copier(of: WitType | None, encoding: str = "utf8", *, imports: bool = True, waits: bool = True) -> str:
     """Return the text of a component with the exports of :data:`EXPORTS` for elements of the type ``of``.
 
-    With ``imports`` it also reads the stream of the import ``source`` and writes one to the import ``sink``.
+    With ``imports`` it also reads the stream of the import ``source`` and writes one to the import ``sink``;
+    ``waits``: it waits until ``sink`` returns before it writes.
     """
     made = _ends_of(TypeSection(), of)
-    return f"(component\n{made}\n{_IMPORTS if imports else ''}\n{_machine(of, encoding, imports=imports)}\n)"
+    return (
+        f"(component\n{made}\n{_IMPORTS if imports else ''}\n{_machine(of, encoding, imports=imports, waits=waits)}\n)"
+    )
 
 
 def composed(of: WitType | None, first: str, second: str) -> str:

@@ -470,17 +470,58 @@ def test_a_reader_is_passed_on_once() -> None:
         assert other.call("collect", again, *PACE, 10) == [1, 2, 3]
 
 
-def test_a_host_function_that_reads_what_its_own_caller_writes_is_a_deadlock() -> None:
+@pytest.mark.parametrize("looped", [False, True])
+def test_a_plain_host_function_reads_what_its_caller_writes_meanwhile(looped: bool) -> None:
+    """Oracle: it gets every element in order, on a thread that is not the guest's."""
+    got: list[int] = []
+    threads: set[int] = set()
+    ended = threading.Event()
+    elements = list(range(3000))
+
     def sink(stream: Any, room: int, seed: int) -> int:
-        return len(stream.read())
+        threads.add(threading.get_ident())
+        while len(got) < len(elements):
+            got.extend(stream.read())
+        ended.set()
+        return len(got)
 
     def source(room: int, seed: int) -> Any:
+        threads.add(threading.get_ident())
         return [1]
 
     imports = {"source": source, "sink": sink}
+    with RUNTIME.sandbox(RUNTIME.load_wat(copier("u32", waits=False)), imports=imports) as sandbox:
+
+        def call(*args: Any) -> Any:
+            return asyncio.run(sandbox.acall(*args)) if looped else sandbox.call(*args)
+
+        assert call("pour", elements, *PACE) == 3000
+        assert ended.wait(30)
+        assert call("gather", *PACE, 5) == [1]
+    assert got == elements
+    assert len(threads) == 2
+
+
+def test_a_host_function_that_reads_what_its_caller_writes_later_is_a_deadlock() -> None:
+    """Oracle: the guest, which waits for the function before it writes, traps at once; the function's read raises."""
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def sink(stream: Any, room: int, seed: int) -> int:
+        try:
+            return len(stream.read())
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            ended.set()
+
+    imports = {"source": lambda room, seed: [1], "sink": sink}
     with RUNTIME.sandbox(RUNTIME.load_wat(copier("u32")), imports=imports) as sandbox:
         with pytest.raises(GuestTrap, match="deadlock"):
             sandbox.call("pour", [1, 2, 3], *PACE)
+        assert ended.wait(30)
+        assert isinstance(errors[0], SandboxStateError)
         sandbox.reset()
         assert sandbox.call("gather", *PACE, 5) == [1]
 

@@ -1,0 +1,43 @@
+"""Stop a campaign at SIGTERM and SIGHUP as at Ctrl-C: its findings are reported and its corpus is saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["StopSignal", "stopped_by_signals"]
+
+_INTERRUPTED_CODE = 130
+_NAMES = ("SIGTERM", "SIGHUP")
+
+
+class StopSignal:
+    """The signal that stopped a campaign. ``exit_code`` is 128 plus its number; 130 before one arrived."""
+
+    def __init__(self) -> None:
+        self.exit_code = _INTERRUPTED_CODE
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Record the signal and stop the campaign as Ctrl-C does."""
+        self.exit_code = 128 + number
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[StopSignal]:
+    """Handle the signals while the block runs. A signal that the parent ignores, as nohup does, stays ignored."""
+    stop = StopSignal()
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in numbers if here}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, stop.handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""The state of a campaign in a file, so that a later process continues it.
+
+A campaign that was continued finds the same as one that ran through, because its chunks are numbered on and start from
+the same behaviours. The file is data: it has the options of the campaign for comparison, and none of them is obeyed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from aegis.errors import PolicyError
+from aegis.fuzz.corpus import is_behaviour, is_finding
+from aegis.fuzz.plan import CampaignPlan, CampaignResult
+from aegis.fuzz.regular_files import read_regular
+from aegis.text import printable
+
+__all__ = ["STATE_FILE", "SavedCampaign", "to_state"]
+
+STATE_FILE = "campaign.json"
+_FORMAT = 1
+_MAX_STATE_BYTES = 1 << 30
+_MAX_COVERAGE_BYTES = 1 << 28
+_COMPARED = ("functions", "oracles", "hostile", "goal", "buffers", "config", "flags", "programs", "coverage")
+"""Options of the plan on which its results depend. The seed is taken from the file."""
+
+
+def to_state(result: CampaignResult) -> dict[str, Any]:
+    """Return the state of a campaign as a JSON object."""
+    plan = result.plan
+    return {
+        "format": _FORMAT,
+        "artifact": plan.name,
+        "digest": sha256(plan.data).hexdigest(),
+        "seed": plan.seed,
+        "options": _options(plan),
+        "cases": result.cases,
+        "seconds": result.seconds,
+        "chunks": [number for number in result.chunks if number >= 0],
+        "calls": result.calls,
+        "errors": result.errors,
+        "findings": list(result.findings.values()),
+        "behaviours": list(result.behaviours.values()),
+        "points": result.points,
+        "line": result.line,
+        "coverage": b64encode(zlib.compress(result.coverage)).decode(),
+        "words": [list(word) for word in result.words],
+    }
+
+
+def _options(plan: CampaignPlan) -> dict[str, Any]:
+    values = {name: getattr(plan, name) for name in _COMPARED}
+    return {name: _listed(value) for name, value in values.items()}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+class SavedCampaign:
+    """The campaign that ``aegis fuzz --out`` saved in a directory.
+
+    Raise :class:`~aegis.errors.PolicyError` if the directory has none, or none that this version can read.
+    """
+
+    def __init__(self, folder: str) -> None:
+        path = Path(folder) / STATE_FILE
+        try:
+            data = json.loads(read_regular(path, _MAX_STATE_BYTES))
+            self._data = _checked(data)
+        except OSError as error:
+            raise PolicyError(
+                f"{printable(str(path))} cannot be read: {error.strerror or error}: name the directory of --out"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise PolicyError(f"{printable(str(path))} is not the state of a campaign: start a new one") from None
+        self.artifact: str = data["artifact"]
+        self.seed: int = data["seed"]
+
+    def result(self, plan: CampaignPlan) -> CampaignResult:
+        """Return the results so far, for a campaign of ``plan``.
+
+        Raise :class:`~aegis.errors.PolicyError` if the artifact or an option differs, because the chunks would too.
+        """
+        data = self._data
+        if data["digest"] != sha256(plan.data).hexdigest():
+            raise PolicyError(
+                f"{printable(plan.name)} has changed since the campaign: start a new one, with --import {STATE_FILE}"
+            )
+        options = _options(plan)
+        other = [name for name in _COMPARED if data["options"].get(name) != options[name]]
+        if other:
+            raise PolicyError(
+                f"the campaign ran with other {', '.join(other)}: give the same options, or start a new campaign"
+            )
+        return CampaignResult(
+            plan=plan, cases=data["cases"], seconds=data["seconds"], chunks=list(data["chunks"]),
+            calls=data["calls"], errors=data["errors"],
+            findings={finding["signature"]: finding for finding in data["findings"]},
+            behaviours={entry[0]: entry for entry in data["behaviours"]},
+            points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
+            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+        )  # fmt: skip
+
+
+def _is_word(data: Any) -> bool:
+    """Return whether plain data is an entry that a dictionary learned."""
+    kind, value = data
+    if kind == "bytes":
+        bytes.fromhex(value)
+    return kind in ("integer", "bytes", "text") and isinstance(value, int if kind == "integer" else str)
+
+
+def _coverage(text: str) -> bytes:
+    """Return the map of edges; empty if it is malformed: the campaign then reaches its edges anew."""
+    try:
+        return zlib.decompressobj().decompress(b64decode(text), _MAX_COVERAGE_BYTES)
+    except (ValueError, zlib.error):
+        return b""
+
+
+def _checked(data: Any) -> Mapping[str, Any]:
+    """Return the state if it has the expected form; raise ``ValueError`` otherwise."""
+    numbers = [
+        data["cases"],
+        data["seconds"],
+        *data["chunks"],
+        *(n for c in data["calls"].values() for n in c.values()),
+    ]
+    points = [*data["points"], *data["line"]]
+    good = (
+        data["format"] == _FORMAT
+        and isinstance(data["artifact"], str) and isinstance(data["digest"], str) and isinstance(data["seed"], int)
+        and isinstance(data["options"], dict)
+        and all(isinstance(number, (int, float)) for number in numbers)
+        and all(isinstance(text, str) for text in data["errors"].values())
+        and all(isinstance(point, list) and len(point) == 3 for point in points)
+        and isinstance(data["coverage"], str)
+        and all(map(_is_word, data["words"]))
+        and all(map(is_finding, data["findings"]))
+        and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
+    )  # fmt: skip
+    if not good:
+        raise ValueError("not the state of a campaign")
+    return data  # type: ignore[no-any-return]

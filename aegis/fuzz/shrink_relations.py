@@ -1,0 +1,167 @@
+"""Simpler test cases that differ in several places at once.
+
+A fault may need a relation between values: two equal numbers, a sum beyond a bound, a count that is the length of a
+list. Then no simpler value of a single argument shows it. Each function yields cases that are simpler in a fixed order,
+so that shrinking ends: a smaller total first, then smaller values in earlier places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+from aegis.fuzz.case import Case
+from aegis.fuzz.shrink_parts import Part, parts_of, with_parts
+from aegis.fuzz.values.scalars import Char, Float, Integer
+from aegis.fuzz.values.sequences import Octets, TextShape
+
+__all__ = ["related"]
+
+_MAX_PAIR_ITEMS = 40
+"""Longest text of which pairs of characters are removed, such as brackets."""
+_WIDE = Integer(-(1 << 64), 1 << 64)
+
+
+def related(case: Case) -> Iterator[Case]:
+    """Yield simpler cases that differ in several places at once."""
+    parts = parts_of(case)
+    yield from _equal(case, parts)
+    yield from _repeated(case, parts)
+    numbers = [part for part in parts if type(part.value) is int and part.value]
+    lists = [part for part in parts if isinstance(part.value, (str, bytes, list)) and part.value]
+    yield from _counted(case, numbers, lists)
+    yield from _parallel(case, lists)
+    yield from _lowered(case, numbers)
+    yield from _moved(case, [part for part in parts if type(part.value) is int])
+    yield from _ordered(case, lists)
+    yield from _bracketed(case, lists)
+
+
+def _simpler(value: Any) -> Iterator[Any]:
+    """Yield simpler values of any part by its Python type. A value outside the type's range is rejected by the call."""
+    if type(value) is int:
+        return _WIDE.simpler(value)
+    if isinstance(value, float):
+        return Float(64).simpler(value)
+    if isinstance(value, str):
+        return TextShape().simpler(value)
+    if isinstance(value, bytes):
+        return Octets().simpler(value)
+    return _cuts(value)
+
+
+def _cuts(value: Any) -> Iterator[Any]:
+    """Yield a sequence without some of its items, halves first."""
+    span = len(value)
+    while span:
+        for at in range(0, len(value), span):
+            yield value[:at] + value[at + span :]
+        span //= 2
+
+
+def _equal(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
+    """Simplify equal parts together: all of them, and each two of more than two."""
+    groups: dict[tuple[type, str], list[Part]] = {}
+    for part in parts:
+        if part.value:
+            groups.setdefault((type(part.value), repr(part.value)), []).append(part)
+    for group in groups.values():
+        if len(group) < 2 or _nested(group):
+            continue
+        for some in [group, *(combinations(group, 2) if 2 < len(group) <= 8 else ())]:
+            for value in _simpler(group[0].value):
+                yield with_parts(case, {part.path: value for part in some})
+
+
+def _nested(group: Sequence[Part]) -> bool:
+    """Return whether one part lies inside another."""
+    return any(b.path[: len(a.path)] == a.path for a, b in combinations(group, 2))
+
+
+def _repeated(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
+    """Replace all occurrences of a character, byte or number in a sequence by a simpler one."""
+    for part in parts:
+        value = part.value
+        if isinstance(value, str):
+            for char in sorted({char for char in value if value.count(char) > 1}):
+                for plain in Char().simpler(char):
+                    yield with_parts(case, {part.path: value.replace(char, plain)})
+        elif isinstance(value, bytes):
+            for byte in sorted({byte for byte in value if byte and value.count(byte) > 1}):
+                for smaller in range(min(byte, 64)):
+                    yield with_parts(case, {part.path: value.replace(bytes([byte]), bytes([smaller]))})
+
+
+def _steps(most: int) -> Iterator[int]:
+    """Yield amounts to subtract from a number up to ``most``, the largest first."""
+    while most:
+        yield most
+        most //= 2
+
+
+def _lowered(case: Case, numbers: Sequence[Part]) -> Iterator[Case]:
+    """Bring two numbers of one sign nearer to 0 by the same amount, which keeps their difference."""
+    for one, two in combinations(numbers, 2):
+        if (one.value < 0) != (two.value < 0):
+            continue
+        sign = -1 if one.value < 0 else 1
+        for amount in _steps(min(abs(one.value), abs(two.value))):
+            yield with_parts(case, {one.path: one.value - sign * amount, two.path: two.value - sign * amount})
+
+
+def _moved(case: Case, numbers: Sequence[Part]) -> Iterator[Case]:
+    """Lower a number and raise a later one by the same amount, which keeps their sum."""
+    for one, two in combinations(numbers, 2):
+        if one.value > 0 and two.value >= 0:
+            for amount in _steps(one.value):
+                yield with_parts(case, {one.path: one.value - amount, two.path: two.value + amount})
+
+
+def _counted(case: Case, numbers: Sequence[Part], lists: Sequence[Part]) -> Iterator[Case]:
+    """Shorten a sequence and lower a number by the same amount: the number may be its length or an index."""
+    for number in numbers:
+        for some in lists:
+            if number.path[: len(some.path)] == some.path or number.value < 0:
+                continue
+            for amount in _steps(min(number.value, len(some.value))):
+                for shorter in (some.value[: len(some.value) - amount], some.value[amount:]):
+                    yield with_parts(case, {number.path: number.value - amount, some.path: shorter})
+
+
+def _parallel(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
+    """Remove the same range of two sequences of one length."""
+    for one, two in combinations(lists, 2):
+        if len(one.value) != len(two.value) or _nested([one, two]):
+            continue
+        for span in _steps(len(one.value)):
+            for at in range(0, len(one.value), span):
+                yield with_parts(
+                    case, {part.path: part.value[:at] + part.value[at + span :] for part in (one, two)}
+                )  # fmt: skip
+
+
+def _ordered(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
+    """Sort the items of a list, of a text and of bytes."""
+    for part in lists:
+        value = part.value
+        try:
+            ordered = sorted(value)
+        except TypeError:  # items without an order, such as records
+            continue
+        if list(value) != ordered:
+            whole = (
+                "".join(ordered) if isinstance(value, str) else bytes(ordered) if isinstance(value, bytes) else ordered
+            )
+            yield with_parts(case, {part.path: whole})
+
+
+def _bracketed(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
+    """Remove two items of a short sequence that need each other."""
+    for part in lists:
+        value = part.value
+        if len(value) > _MAX_PAIR_ITEMS:
+            continue
+        for one in range(len(value)):
+            for two in range(one + 2, len(value)):
+                yield with_parts(case, {part.path: value[:one] + value[one + 1 : two] + value[two + 1 :]})
