@@ -39,7 +39,7 @@ _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
 _MAX_START_CHARACTERS = 8192
 """Longest such test case, in characters of its arguments."""
-_MAX_WORDS = 512
+_MAX_WORD_ENTRIES = 512
 """Most words for the dictionary that chunks learned; the oldest are forgotten first."""
 _MAX_MINIMISED_CASES = 512
 """Most test cases that are minimised for the corpus at the end of a campaign."""
@@ -238,7 +238,7 @@ class Campaign:
         for function, text in batch["errors"].items():
             result.errors.setdefault(function, text)
         result.words.update(dict.fromkeys(map(tuple, batch["words"])))
-        for old in list(result.words)[:-_MAX_WORDS]:
+        for old in list(result.words)[:-_MAX_WORD_ENTRIES]:
             del result.words[old]
         for entry in batch["behaviours"]:
             bits = batch["fresh"].get(entry[0])

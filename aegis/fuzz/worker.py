@@ -136,7 +136,7 @@ def _target(runtime: Aegis, data: bytes, plan: CampaignPlan, dictionary: Diction
     artifact = runtime.load(data, plan.name)
     return Target(
         runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, programs=plan.programs,
-        dictionary=dictionary,
+        dictionary=dictionary, allocator=plan.allocator, signatures=plan.signatures, skip=plan.skip,
     )  # fmt: skip
 
 
