@@ -17,7 +17,7 @@ from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.coverage import copies as copies_module
 from aegis.fuzz.coverage.covers import edges_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, packed, reached
-from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, replaced
+from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, related, replaced
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.values.buffers import Buffer
 from aegis.fuzz.worker import WorkerState
@@ -229,6 +229,29 @@ def test_an_operand_in_a_value_is_replaced_by_the_other(value: Any, one: Pair, e
 def test_values_without_the_operand_stay_alone() -> None:
     for value in (6, "abc", b"abc", [1, [2]], True, None, 0.5):
         assert list(replaced(value, pair(77, 78))) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "one", "expected"),
+    [
+        (5, pair((5 - 100_000) % (1 << 32), 7), 100_006),
+        (5, pair((5 - 100_000) % (1 << 32), 7), 100_007),
+        (-9, pair((-9 + 20_000) % (1 << 32), 0), -20_000),
+        (6, pair(6 * 24, 0x7FFFFFF8), 0x7FFFFFF8 // 24 + 1),
+        (3, pair(3 - 10 + (1 << 64), 2, 64), 11),
+    ],
+)
+def test_an_integer_is_changed_as_its_sum_or_multiple_demands(value: int, one: Pair, expected: int) -> None:
+    assert expected in list(related(value, one))
+
+
+def test_a_range_that_a_compiler_turned_into_one_comparison_is_found() -> None:
+    """Oracle: the planted range of three integers in two powers of 32."""
+    text = """(module (func (export "f") (param i32 i64)
+      (if (i32.lt_u (i32.sub (local.get 0) (i32.const 748193642)) (i32.const 3))
+        (then (if (i64.lt_u (i64.add (local.get 1) (i64.const 90909090909090)) (i64.const 2)) (then (unreachable)))))))"""
+    found = campaign(plan(text), runs=3000)
+    assert trapped(found) == {"f"}
 
 
 def test_operands_of_rare_comparisons_come_first() -> None:
