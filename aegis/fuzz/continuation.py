@@ -50,6 +50,7 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "line": result.line,
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
+        "usual": list(result.usual),
     }
 
 
@@ -104,7 +105,7 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
-            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(text, str) for text in data["errors"].values())
         and all(isinstance(point, list) and len(point) == 3 for point in points)
         and isinstance(data["coverage"], str)
-        and all(map(_is_word, data["words"]))
+        and all(map(_is_word, data["words"])) and all(isinstance(text, str) for text in data["usual"])
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
     )  # fmt: skip

@@ -123,6 +123,7 @@ class WorkerState:
             "words": self.dictionary.learned(),
             "edges": batch.edges,
             "fresh": {name: packed(bits, len(batch.edges)) for name, bits in batch.fresh.items()},
+            "usual": batch.usual,
             "cost": batch.cost,
             "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [

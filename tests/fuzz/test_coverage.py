@@ -94,6 +94,19 @@ def test_behaviours_have_the_fuel_of_the_original_guest() -> None:
         assert state.target.run(case).results[-1].fuel == entry[3]
 
 
+def test_calls_like_those_of_earlier_chunks_do_not_run_again_in_the_original() -> None:
+    """Oracle: the runs in the original, which a chunk with the campaign's knowledge makes fewer of."""
+    state = WorkerState(plan(MAGIC, functions=("steps",)))
+    first = state.search([], [])
+    before = first.run(0, 1000)
+    again = state.search([*(b.signature for b in before.behaviours), *before.usual], [], [], before.edges)
+    anew = state.search([], [])
+    after, other = again.run(1, 1000), anew.run(1, 1000)
+    assert not after.usual
+    assert other.usual
+    assert len(after.behaviours) < len(other.behaviours)
+
+
 def test_without_coverage_no_guest_is_instrumented() -> None:
     result = campaign(plan(MAGIC, coverage=False), runs=500)
     assert (result.coverage, result.edges, result.cost) == (b"", [], (0.0, 0.0, 0.0))
