@@ -51,6 +51,7 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
         "usual": list(result.usual),
+        "edges": result.edges,
     }
 
 
@@ -105,7 +106,9 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
-            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+            edges=[(at, number) for at, number in data["edges"]],
+            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]),
+            words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 
@@ -134,6 +137,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         *(n for c in data["calls"].values() for n in c.values()),
     ]
     points = [*data["points"], *data["line"]]
+    numbers += [number for pair in data["edges"] for number in pair]
     good = (
         data["format"] == _FORMAT
         and isinstance(data["artifact"], str) and isinstance(data["digest"], str) and isinstance(data["seed"], int)

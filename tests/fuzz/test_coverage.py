@@ -262,7 +262,8 @@ def test_a_range_that_a_compiler_turned_into_one_comparison_is_found() -> None:
     """Oracle: the planted range of three integers in two powers of 32."""
     text = """(module (func (export "f") (param i32 i64)
       (if (i32.lt_u (i32.sub (local.get 0) (i32.const 748193642)) (i32.const 3))
-        (then (if (i64.lt_u (i64.add (local.get 1) (i64.const 90909090909090)) (i64.const 2)) (then (unreachable)))))))"""
+        (then
+          (if (i64.lt_u (i64.add (local.get 1) (i64.const 90909090909090)) (i64.const 2)) (then (unreachable)))))))"""
     found = campaign(plan(text), runs=3000)
     assert trapped(found) == {"f"}
 
