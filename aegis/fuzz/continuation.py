@@ -146,6 +146,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(text, str) for text in data["errors"].values())
         and all(isinstance(point, list) and len(point) == 3 for point in points)
         and isinstance(data["coverage"], str)
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in data["edges"])
         and all(map(_is_word, data["words"])) and all(isinstance(text, str) for text in data["usual"])
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
