@@ -153,6 +153,26 @@ def test_records_variants_and_handles_pass_to_the_copies_of_a_component(monkeypa
             assert len(copy.written) == len(trace.results)
 
 
+def test_signatures_and_allocators_of_a_core_module_hold_for_its_copies() -> None:
+    """Oracle: the original, which reads the bytes at the address where the named allocator placed them."""
+    text = """(module (memory (export "memory") 1) (global $next (mut i32) (i32.const 1024))
+      (func (export "room") (param i32) (result i32)
+        (global.get $next) (global.set $next (i32.add (global.get $next) (local.get 0))))
+      (func (export "first") (param $at i32) (param $plus i32) (result i32)
+        (if (i32.eqz (local.get $plus)) (then (return (i32.const -1))))
+        (i32.add (i32.load8_u (local.get $at)) (local.get $plus))))"""
+    chosen = plan(text, allocator="room", signatures=("first(cstr, i32)",), functions=("first",))
+    state = WorkerState(chosen)
+    assert state.copies is not None
+    assert state.copies.comparing is None  # nothing is compared
+    rng = random.Random(1)
+    search = state.search([], [])
+    for case in (search.next_case(rng) for _ in range(20)):
+        original, copy = (target.run(case).results for target in (state.target, state.copies.counting))
+        assert [(one.status, one.value) for one in copy] == [(one.status, one.value) for one in original]
+        assert any(one.value for one in original)
+
+
 def test_memory_for_probes_is_not_the_guests_memory() -> None:
     """Oracle: a guest that grows until it is refused gets as many pages with probes as without."""
     text = """(module (memory (export "memory") 1) (func (export "fill") (result i32)
