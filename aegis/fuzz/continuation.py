@@ -50,6 +50,8 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "line": result.line,
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
+        "usual": list(result.usual),
+        "edges": result.edges,
     }
 
 
@@ -104,7 +106,9 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
-            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+            edges=[(at, number) for at, number in data["edges"]],
+            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]),
+            words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 
@@ -133,6 +137,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         *(n for c in data["calls"].values() for n in c.values()),
     ]
     points = [*data["points"], *data["line"]]
+    numbers += [number for pair in data["edges"] for number in pair]
     good = (
         data["format"] == _FORMAT
         and isinstance(data["artifact"], str) and isinstance(data["digest"], str) and isinstance(data["seed"], int)
@@ -141,7 +146,8 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(text, str) for text in data["errors"].values())
         and all(isinstance(point, list) and len(point) == 3 for point in points)
         and isinstance(data["coverage"], str)
-        and all(map(_is_word, data["words"]))
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in data["edges"])
+        and all(map(_is_word, data["words"])) and all(isinstance(text, str) for text in data["usual"])
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
     )  # fmt: skip

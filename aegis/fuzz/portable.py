@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
 from aegis.fuzz.causes import cause_of, key_of
 from aegis.fuzz.target import DROP
-from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
+from aegis.fuzz.values.buffers import read_placed
+from aegis.fuzz.values.core_signatures import BufferShape, OutShape
 from aegis.text import printable
 from aegis.wit.wave_read import format_value, parse_value
 
@@ -143,9 +144,9 @@ def _split(text: str) -> Iterator[str]:
 _CALL = re.compile(r"\s*(.+?)\s*\((.*)\)\s*\Z", re.DOTALL)
 
 
-def _core(text: str, export: TargetExport | None, place: int) -> int | float | Buffer:
-    wanted = export is not None and isinstance(export.shapes[place], BufferShape)
-    return read_buffer(text) if wanted else _number(text)
+def _core(text: str, export: TargetExport | None, place: int) -> Any:
+    shape = None if export is None else export.shapes[place]
+    return read_placed(text, shape) if isinstance(shape, (BufferShape, OutShape)) else _number(text)
 
 
 def _number(text: str) -> int | float:

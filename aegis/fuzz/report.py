@@ -89,6 +89,8 @@ def _group(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def with_command(plan: CampaignPlan, kind: str, finding: Mapping[str, Any], folder: str = "") -> dict[str, Any]:
     """Return a finding with its reproducer command."""
     found = {"cause": "", "key": "", **finding, "hostile": plan.hostile, "numbers": not plan.buffers}
+    found |= {"allocator": plan.allocator} if plan.allocator else {}
+    found |= {"signatures": list(plan.signatures)} if plan.signatures else {}
     flags = plan.flags
     if plan.own_fuel and found["oracle"] == "no-limit":  # `aegis run` has no fuel limit: it would run to the deadline
         flags += (f"--fuel-limit={FUEL}",)
