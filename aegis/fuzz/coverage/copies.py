@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import AegisError
 from aegis.fuzz.coverage.instrumented import InstrumentedTarget
 from aegis.fuzz.coverage.lcov import to_lcov
-from aegis.wasm.binary import PAGE, Malformed
+from aegis.wasm.binary import ADDED_MEMORY, PAGE, Malformed
 from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
 from aegis.wasm.edges import Counted, count_edges
 from aegis.wasm.embedded import with_modules
-from aegis.wasm.rewrite import ADDED_MEMORY
 
 if TYPE_CHECKING:
     from aegis.fuzz.plan import CampaignPlan
