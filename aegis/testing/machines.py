@@ -7,9 +7,10 @@
 
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
-Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox repeats the calls before
-it, and the run goes on from there. A subclass may have a model of the guest, so its runs do not. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses
-add invariants. Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.
+Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox repeats the calls
+before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do not. By default a
+call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants. Hypothesis minimises the
+failing sequence, and the failure message contains it as a Python script.
 """
 
 from __future__ import annotations
@@ -450,7 +451,7 @@ def _dropping(resource: str) -> Any:
 
 
 def _any_call(choices: Sequence[st.SearchStrategy[tuple[tuple[Member, list[str]], tuple[Any, ...]]]]) -> Any:
-    """Return a rule that calls any function: hypothesis disables some rules in each run, and a sequence needs several."""
+    """Return a rule that calls any function: hypothesis disables some rules in each run, which a sequence may need."""
 
     def call_any(self: Machine, chosen: tuple[tuple[Member, list[str]], tuple[Any, ...]]) -> None:
         (member, needed), arguments = chosen

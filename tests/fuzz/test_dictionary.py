@@ -1,4 +1,4 @@
-"""The dictionary has the constants of a guest, the user's entries and the guest's results, and values are drawn from it."""
+"""The dictionary has constants of the guest, entries of the user and results; values are drawn from it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ BINARY = _binary(MODULE)
 
 
 def test_strings_are_found_by_the_address_and_length_in_the_code(dictionary: Dictionary) -> None:
-    """Oracle: compilers store literals without an end, so ``level`` and ``windowbits`` stand in no text of their own."""
+    """Oracle: compilers store literals without an end, so ``level`` and ``windowbits`` are no strings."""
     assert {"level", "windowbits", "second", "a message of the guest", "passive"} <= _texts(dictionary)
 
 
@@ -146,7 +146,7 @@ def test_words_are_learned_from_an_error_message() -> None:
 
 
 def test_a_chunk_starts_without_what_another_one_learned() -> None:
-    """Oracle: what is learned is returned as plain data, forgotten by ``begin``, and known again if it gets the data."""
+    """Oracle: what is learned is returned as plain data, forgotten by ``begin``, and known again with it."""
     made = Dictionary()
     made.begin()
     made.learn_text('{"properties": {"level": {"type": "integer"}}}')

@@ -104,7 +104,8 @@ SHOP = """(component
   (core module $m
     (import "own" "new" (func $own (param i32) (result i32)))
     (memory (export "memory") 1)
-    (data (i32.const 512) "{\\22properties\\22:{\\22level\\22:{\\22type\\22:\\22integer\\22}},\\22required\\22:[\\22level\\22]}")
+    (data (i32.const 512) "{\\22properties\\22:{\\22level\\22:{\\22type\\22:\\22integer\\22}},"
+      "\\22required\\22:[\\22level\\22]}")
     (data (i32.const 700) "no level")
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
     (func (export "make") (param $at i32) (param $size i32) (result i32)

@@ -75,7 +75,7 @@ def test_a_core_integer_is_drawn_like_a_signed_one() -> None:
 
 
 def test_arguments_are_near_each_other() -> None:
-    """Oracle: with a dictionary, more than one pair in fifty differs by at most 4 and is not small; without, hardly any."""
+    """Oracle: with a dictionary, one pair in 200 differs by at most 4 and is not small, twice as many as without."""
 
     def near(shape: Integer) -> float:
         rng = random.Random(5)
