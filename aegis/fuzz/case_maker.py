@@ -30,6 +30,8 @@ _MAX_VERIFIED_CASES = 8
 """Most calls of one constructor, from the corpus, that are run at the start of a chunk."""
 _MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
+_VERBATIM_SHARE = 0.08
+"""The share of generated calls that repeat a kept call as it is."""
 _MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""
 _BULK_SHARE = 0.003
@@ -205,6 +207,8 @@ class CaseMaker:
         pool = self.pool.get(export.name)
         if pool and chance < 0.55:
             kept_size, step = _picked(rng, pool)
+            if chance < _VERBATIM_SHARE and kept_size < BULK_ITEMS:
+                return [None if shape is None else a for shape, a in zip(shapes, step.arguments, strict=True)]
             if kept_size < BULK_ITEMS or self._made >= self._large_from:
                 return self._mutated(rng, export, step)
         size = int(2 ** (rng.random() * rng.random() * 13))

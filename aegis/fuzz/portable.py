@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
-from aegis.fuzz.causes import cause_of, key_of
+from aegis.fuzz.causes import RANDOM_ADDRESSES, cause_of, key_of
 from aegis.fuzz.target import DROP
 from aegis.fuzz.values.buffers import read_placed
 from aegis.fuzz.values.core_signatures import BufferShape, OutShape
@@ -55,7 +55,7 @@ class PortableFinding:
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
-            cause=cause_of(function, result), key=key_of(found.oracle, function, result),
+            cause=cause_of(function, result), key=_key(found, function),
             answered=target.answered(found.case), status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
         )  # fmt: skip
@@ -68,6 +68,10 @@ class PortableFinding:
 def _frame(frame: Any, line: SourceLine | None) -> str:
     text = f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
     return text if line is None else f"{text} ({printable(str(line), 200)})"
+
+
+def _key(found: Finding, function: str) -> str:
+    return found.signature if found.signature == RANDOM_ADDRESSES else key_of(found.oracle, function, found.result)
 
 
 def write_step(target: Target, step: Step) -> list[Any]:

@@ -17,8 +17,8 @@ from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.link_component import served
 from aegis.text import printable
 from aegis.values import AnswerStep, FuncType, HostCall
-from aegis.wit.match import unversioned
 from aegis.wit.collected import collected_type
+from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, Variant, WitType
 from aegis.wit.values import Err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aegis.errors import PolicyError
 from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
-from aegis.fuzz.causes import signature_of
+from aegis.fuzz.causes import RANDOM_ADDRESSES, signature_of
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.oracles.refused_memory import TrapCheck
 from aegis.observe.outcome import Outcome
@@ -17,7 +17,7 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
 
-__all__ = ["RANDOM_ADDRESSES", "NoLimit", "NoTrap", "Predicate"]
+__all__ = ["NoLimit", "NoTrap", "Predicate"]
 
 TRAPS = ("trap", "stack-exhausted")
 LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota-exceeded")
@@ -67,10 +67,6 @@ class NoLimit(_Ending):
             judged = self._traps.judged(target, trace)
             last = last if judged is None else judged.results[-1]
         return _ended(self.name, LIMITS, target, trace, last) if last.status in LIMITS else None
-
-
-RANDOM_ADDRESSES = "random-addresses"
-"""The signature of the one finding of calls whose addresses are random: a function that gets them does no better."""
 
 
 def _ended(oracle: str, kinds: Sequence[str], target: Target, trace: Trace, last: StepResult) -> Finding:

@@ -151,6 +151,8 @@ class Scales(Stateless):
             points = list(self._points(target, case, Step(step.function, tuple(map(_start, step.arguments)))))
         if len(points) < 4:
             return None
+        if len(points) > 4 and points[-1][1] == target.fuel:
+            points.pop()  # the fuel limit cut the last call short
         (size, fuel), (large, most) = points[-4], points[-1]
         if fuel < 2000 or large < 2 * size:
             return None

@@ -67,11 +67,14 @@ class Bodies:
     def takes_address(self, name: str, kinds: Sequence[str]) -> bool:
         """Return whether a number among the parameters may be an address: the function accesses memory.
 
-        ``kinds`` are the parameters as they are generated. A name that looks like an amount is no address.
+        ``kinds`` are the parameters as they are generated. A name that looks like an amount is no address. Without
+        names, a buffer is certain only if it is the only one: among more numbers, another pair may be the buffer.
         """
-        if "i32" not in kinds or not self.touches_memory(name):
+        if not {"i32", "buffer"} & set(kinds) or not self.touches_memory(name):
             return False
         names = self.parameter_names(name)
+        if not names and "buffer" in kinds:
+            return kinds.count("buffer") > 1 or "i32" in kinds
         place, found = 0, False
         for kind in kinds:
             found = found or (kind == "i32" and not AMOUNT_NAME.match(names.get(place, "").lower()))

@@ -272,7 +272,7 @@ class Octets(SequenceShape):
         if chance < 0.25:
             return rng.randbytes(_length(rng, size))
         if chance < 0.35:
-            return self.text.random(rng, size).encode("utf-8", "replace")
+            return self.text.random(rng, size).encode("utf-8", "replace")[: max(size, 64)]
         if chance < 0.5 and self.dictionary is not None and size < BULK_ITEMS:
             entry = self.dictionary.word(rng)
             if entry is not None:
