@@ -57,7 +57,8 @@ class PortableFinding:
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
             cause=cause_of(function, result), key=key_of(found.oracle, function, result),
-            answered=answered, stubs_called=target.stubs.any and target.stubs.called, status="" if result is None else result.status, frames=frames[:16],
+            answered=answered, stubs_called=target.stubs.any and target.stubs.called,
+            status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
         )  # fmt: skip
 
