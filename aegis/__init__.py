@@ -6,6 +6,7 @@ The packages, lowest layer first; a module imports only from layers below its ow
     policy        grants and limits as pure data, and the policy file
     observe       events, outcomes, metrics and reports
     wasm          WebAssembly binaries as data; no engine
+    dwarf         debugging information: the source lines of addresses
     wit           the types of WIT, worlds, and the WAVE text format
     bindgen       from WIT to Python source
     bindings      generated bindings of the WASI interfaces

@@ -1,8 +1,9 @@
 """Settings for all tests: default signals, a cache of their own, and property tests that ignore the machine's load.
 
 Environment: ``CI`` makes property tests deterministic. ``AEGIS_EXAMPLES=10`` runs ten times as many examples, and
-``AEGIS_EXAMPLES=0.5``, the default of ``scripts/test``, half of them. ``AEGIS_LONG=1``, which ``scripts/test --long``
-sets, runs the tests marked ``long`` too, and those with a fixture of :data:`SAMPLED` once for each of its parameters.
+``AEGIS_EXAMPLES=0.25``, the default of ``scripts/test``, a quarter of them. ``AEGIS_LONG=1``, which
+``scripts/test --long`` sets, runs the tests marked ``long`` too, and those with a fixture of :data:`SAMPLED` once for
+each of its parameters.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 keep_compiled_code()
 if os.name == "posix":
     restore_signals()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three processes for two cores: some wait for a deadline or a process that they started."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 def is_long() -> bool:

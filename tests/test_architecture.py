@@ -23,7 +23,7 @@ PACKAGE = ROOT / "aegis"
 # Rooms on one floor are siblings, which do not import each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"values": ("errors", "limits", "support", "text", "values")},
-    {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
+    {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",), "dwarf": ("dwarf",)},
     {"bindings": ("bindings",)},
     {"bindgen": ("bindgen",)},
     {"host": ("host",), "engine": ("engine",)},

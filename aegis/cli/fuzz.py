@@ -32,7 +32,7 @@ __all__ = ["command"]
 _MAX_FINDING_BYTES = 64 << 20
 _OWN_FILES = {
     "out": "directory", "corpus": "directory", "replay": "file", "resumed": "directory", "export": "directory",
-    "baseline": "file", "sarif": "file", "junit": "file",
+    "baseline": "file", "sarif": "file", "junit": "file", "coverage_out": "file",
 }  # fmt: skip
 """The options that name files of Aegis itself, with the kind of file."""
 
@@ -82,12 +82,15 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
     if any(":" in name for name in options["oracles"]):
         use_python_path()
+    from aegis.cli.fuzz_values import given_values
+
     policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{_word(name)}": options[name] for name in _OWN_FILES})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"], programs=tuple(map(parse_words, options["words"])),
+        **given_values(options), coverage=options["coverage"] == "edges",
         others=tuple(_others(options["oracles"], policy)), config=output.config,
         flags=tuple(_flags(context)),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +51,7 @@ class _CommandCampaign:
 
     def go(self) -> int:
         """Run and report the campaign. However it ends, its findings are printed and written."""
+        from aegis.fuzz.coverage.summary import coverage_data
         from aegis.fuzz.report import new_findings, to_data, to_text
         from aegis.fuzz.worker import WorkerState
 
@@ -66,7 +68,7 @@ class _CommandCampaign:
         result, target = campaign.result, state.target
         data = to_data(
             result, target.artifact.kind, target.left_out, exports=target.exports, baseline=baseline,
-            folder=self.out or FINDINGS_FOLDER,
+            folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, state.copies, state.uncovered),
         )  # fmt: skip
         try:
             if folder is not None:
@@ -75,6 +77,7 @@ class _CommandCampaign:
                 self.output.say(f"note: findings that are too long for a command line are in {FINDINGS_FOLDER}")
             write_ci_files(data, sarif=self.options["sarif"], junit=self.options["junit"], began=began)
             self.export(campaign, state)
+            self.trace(campaign, state)
         except PolicyError as error:  # print the findings even if they cannot be written
             result.lost.append(str(error))
         new = new_findings(data)
@@ -149,3 +152,26 @@ class _CommandCampaign:
         entries = list(result.behaviours.values()) if corpus is None else corpus.merged(result)
         number = export_cases(state.target, state.cases([entry[1] for entry in entries]), self.options["export"])
         self.output.say(f"note: exported {count(number, 'case')} to {printable(self.options['export'])}")
+
+    def trace(self, campaign: Campaign, state: WorkerState) -> None:
+        """Write the covered source lines, for ``--coverage-out``."""
+        path = self.options["coverage_out"]
+        if path is None:
+            return
+        if state.copies is None:
+            reason = state.uncovered or "--coverage off and --find measure none"
+            self.output.say(f"note: {printable(path)} is not written, because there is no coverage: {reason}")
+            return
+        text = state.copies.tracefile(campaign.result.coverage, self.plan.policy.proposals)
+        if not text:
+            self.output.say(
+                f"note: {printable(path)} is not written, because the guest has no line table of DWARF: "
+                "compile it with -g, and do not strip it"
+            )
+            return
+        from aegis.fuzz.regular_files import write_regular
+
+        try:
+            write_regular(Path(path), text)
+        except OSError as error:
+            raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None

@@ -55,6 +55,27 @@ _VALUES: _Options = (
     click.option(
         "--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory."
     ),
+    click.option("--max-size", metavar="N", help="Largest string, list or buffer, in elements. [131072]"),
+    click.option(
+        "--dict", "dictionaries", multiple=True, metavar="FILE",
+        help="Words for arguments, in AFL's format; repeatable. Constants of the guest are used by default.",
+    ),
+    click.option(
+        "--example", "examples", multiple=True, metavar="CALL",
+        help="Start from this call, written as in a finding; repeatable. #N is the handle that example N returned.",
+    ),
+    click.option(
+        "--examples", "example_files", multiple=True, metavar="FILE",
+        help="Start from the calls in FILE, one a line; an empty line begins a new sequence.",
+    ),
+    click.option("--skip", multiple=True, metavar="NAME", help="Do not call this export, such as debug_*; repeatable."),
+    click.option(
+        "--allocator", metavar="NAME[,FREE]", help="The core module's allocator for buffers. [found by its name]"
+    ),
+    click.option(
+        "--signature", "signatures", multiple=True, metavar="TEXT",
+        help="Parameters of a core function, such as 'render(cstr, buffer, out u32)'; repeatable.",
+    ),
 )  # fmt: skip
 """Generated values and calls."""
 
@@ -70,7 +91,15 @@ _CORPUS: _Options = (
 )  # fmt: skip
 """Test cases from other campaigns, and for them."""
 
-_COVERAGE: _Options = ()
+_COVERAGE: _Options = (
+    click.option(
+        "--coverage", type=click.Choice(["edges", "off"]), default="edges", show_default=True,
+        help="Guide the search by the edges of the guest's code, or by fuel and endings alone.",
+    ),
+    click.option(
+        "--coverage-out", metavar="FILE", help="Write covered source lines for lcov, from the guest's DWARF sections."
+    ),
+)  # fmt: skip
 """Coverage of the guest's code."""
 
 _CASES: _Options = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import repeat
 from typing import Any
 
@@ -16,10 +16,12 @@ from aegis.component.tasks.entry import TaskEntry, bind_task, bind_turn
 from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
+from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.store import ModuleStore
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.errors import AegisError, SandboxStateError
 from aegis.values import Rows
+from aegis.wasm.rewrite import ADDED_MEMORY
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["ComponentStore"]
@@ -96,6 +98,11 @@ class ComponentStore(ModuleStore):
             plan.give_back(space)
             self._space = None
         return None
+
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        state = self.state
+        found = [item for item in self.plan.memory_exports if item.name == ADDED_MEMORY]
+        return self._attached([partial(lambda item: (state.context, state.item(item)), item) for item in found])
 
     # -- failures ------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.coverage.edge_map import adds, merged, reached
+from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
 from aegis.fuzz.set_cover import cover
@@ -33,6 +35,12 @@ _PROGRESS_SECONDS = 0.1
 """Longest time between two progress reports."""
 _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
+_MAX_START_CASES_PER_FUNCTION = 3
+"""Test cases of one function that every chunk starts from: the first that returned, without an error."""
+_MAX_START_CHARACTERS = 8192
+"""Longest such test case, in characters of its arguments."""
+_MAX_WORDS = 512
+"""Most words for the dictionary that chunks learned; the oldest are forgotten first."""
 _MAX_MINIMISED_CASES = 512
 """Most test cases that are minimised for the corpus at the end of a campaign."""
 _MINIMISE_TASKS = 8
@@ -72,7 +80,7 @@ class Campaign:
         began = time.monotonic() - self.result.seconds
         try:
             replayed = [*(() if self.corpus is None else self.corpus.cases()), *self.imports]
-            if replayed:
+            if replayed or self.plan.examples:
                 yield from self._round([(-1, replayed)], began, until)
             chunk = self._first
             while not self._enough(chunk, until):
@@ -128,8 +136,21 @@ class Campaign:
         return min(CHUNK_CALLS, self.runs - (chunk - self._first) * CHUNK_CALLS)
 
     def _start(self) -> list[Any]:
-        """Return the test cases that the next round starts from: the latest that showed a new behaviour."""
-        return [entry[1] for entry in list(self.result.behaviours.values())[-_MAX_START_CASES:]]
+        """Return the test cases that the next round starts from: for each function some that returned, then the latest.
+
+        A call that ended the guest is chosen last, because no call can follow it.
+        """
+        chosen: dict[str, Any] = {}
+        functions: dict[str, int] = {}
+        for entry in self.result.behaviours.values():
+            function = entry[1]["steps"][-1][0]
+            if returned(entry) and _small(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
+                functions[function] = functions.get(function, 0) + 1
+                chosen[entry[0]] = entry[1]
+        latest = sorted(filter(_small, self.result.behaviours.values()), key=returned)  # stable: the latest are last
+        for entry in latest[-_MAX_START_CASES + min(len(chosen), _MAX_START_CASES // 2) :]:
+            chosen.setdefault(entry[0], entry[1])
+        return list(chosen.values())[-_MAX_START_CASES:]
 
     def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
         """Run the chunks of one round, and merge their results in the order of their numbers."""
@@ -170,11 +191,16 @@ class Campaign:
                 self._merge(done[number])
                 at = max(done[number]["at"], self.result.line[-1][0] if self.result.line else 0.0)
                 self.result.line.append((at, self.result.cases, len(self.result.behaviours)))
+                if self.result.coverage:
+                    self.result.edges.append((at, reached(self.result.coverage)))
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.
         ends = time.time() + until - time.monotonic()
-        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends)
+        words = list(self.result.words)
+        future = self._executor().submit(
+            explore, self.plan, number, self._calls_in(number), known, start, ends, words, self.result.coverage
+        )
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 
@@ -211,8 +237,16 @@ class Campaign:
                 counts[status] = counts.get(status, 0) + count
         for function, text in batch["errors"].items():
             result.errors.setdefault(function, text)
+        result.words.update(dict.fromkeys(map(tuple, batch["words"])))
+        for old in list(result.words)[:-_MAX_WORDS]:
+            del result.words[old]
         for entry in batch["behaviours"]:
-            result.behaviours.setdefault(entry[0], entry)
+            bits = batch["fresh"].get(entry[0])
+            if bits is None or adds(bits, result.coverage):  # another chunk of the round may have reached the same
+                result.behaviours.setdefault(entry[0], entry)
+        result.coverage = merged(result.coverage, batch["edges"])
+        result.work += batch["seconds"]
+        result.cost = add_cost(result.cost, batch["cost"])
         for finding in batch["findings"]:
             kept = result.findings.get(finding["signature"])
             if kept is None or _weight(finding) < _weight(kept):
@@ -246,6 +280,18 @@ class Campaign:
             own.shutdown(wait=True, cancel_futures=True)
             for number in self._numbers:
                 clear_canaries(number)
+
+
+def returned(entry: Sequence[Any]) -> bool:
+    """Return whether the last call of a behaviour returned, without an error that its type declares."""
+    signature, function = entry[0], entry[1]["steps"][-1][0]
+    ending = signature[len(function) + 1 :]
+    return ending.startswith("returned ") and not ending.endswith(" declared")
+
+
+def _small(entry: Sequence[Any]) -> bool:
+    """Return whether the arguments of a behaviour are short texts: long ones take too long to send and to parse."""
+    return sum(len(text) for step in entry[1]["steps"] for text in step[1]) < _MAX_START_CHARACTERS
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:

@@ -90,6 +90,10 @@ class Case:
         steps = [_moved(step, count * n) for n in range(times) for step in self.steps]
         return Case(tuple(steps), self.answers)
 
+    def moved(self, by: int) -> list[Step]:
+        """Return the steps as they stand after ``by`` other steps."""
+        return [_moved(step, by) for step in self.steps]
+
 
 def _placed(step: Step, places: Mapping[int, int]) -> Step:
     return Step(

@@ -7,6 +7,8 @@ the same behaviours. The file is data: it has the options of the campaign for co
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +25,8 @@ __all__ = ["STATE_FILE", "SavedCampaign", "to_state"]
 STATE_FILE = "campaign.json"
 _FORMAT = 1
 _MAX_STATE_BYTES = 1 << 30
-_COMPARED = ("functions", "oracles", "hostile", "goal", "buffers", "config", "flags", "programs")
+_MAX_COVERAGE_BYTES = 1 << 28
+_COMPARED = ("functions", "oracles", "hostile", "goal", "buffers", "config", "flags", "programs", "coverage")
 """Options of the plan on which its results depend. The seed is taken from the file."""
 
 
@@ -45,6 +48,8 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "behaviours": list(result.behaviours.values()),
         "points": result.points,
         "line": result.line,
+        "coverage": b64encode(zlib.compress(result.coverage)).decode(),
+        "words": [list(word) for word in result.words],
     }
 
 
@@ -99,7 +104,24 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
+            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
+
+
+def _is_word(data: Any) -> bool:
+    """Return whether plain data is an entry that a dictionary learned."""
+    kind, value = data
+    if kind == "bytes":
+        bytes.fromhex(value)
+    return kind in ("integer", "bytes", "text") and isinstance(value, int if kind == "integer" else str)
+
+
+def _coverage(text: str) -> bytes:
+    """Return the map of edges; empty if it is malformed: the campaign then reaches its edges anew."""
+    try:
+        return zlib.decompressobj().decompress(b64decode(text), _MAX_COVERAGE_BYTES)
+    except (ValueError, zlib.error):
+        return b""
 
 
 def _checked(data: Any) -> Mapping[str, Any]:
@@ -118,6 +140,8 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(number, (int, float)) for number in numbers)
         and all(isinstance(text, str) for text in data["errors"].values())
         and all(isinstance(point, list) and len(point) == 3 for point in points)
+        and isinstance(data["coverage"], str)
+        and all(map(_is_word, data["words"]))
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
     )  # fmt: skip

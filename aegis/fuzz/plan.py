@@ -7,10 +7,14 @@ from typing import Any
 
 from aegis.policy import Policy
 
-__all__ = ["FUEL", "CampaignPlan", "CampaignResult", "Progress", "with_fuel"]
+__all__ = ["FUEL", "MAX_SIZE", "CampaignPlan", "CampaignResult", "Progress", "with_fuel"]
 
 FUEL = 1_000_000_000
 """Fuel limit of one call if the policy sets none. Fuel is deterministic, so a finding is the same on every run."""
+
+
+MAX_SIZE = 1 << 17
+"""Largest size of an argument if the plan sets none: twice the limit of 16-bit lengths."""
 
 
 def with_fuel(policy: Policy) -> Policy:
@@ -48,6 +52,20 @@ class CampaignPlan:
     others: tuple[tuple[str, bytes], ...] = ()
     """Names and contents of the files that ``differential`` oracles refer to."""
 
+    dictionary: tuple[bytes, ...] = ()
+    """Entries of the user's dictionary, besides those that the guest's constants give."""
+    examples: tuple[tuple[str, ...], ...] = ()
+    """Sequences of calls, written as in a finding, from which the search starts."""
+    max_size: int = MAX_SIZE
+    """Largest size of a generated argument, in characters, bytes or elements."""
+    skip: tuple[str, ...] = ()
+    """Names, or patterns such as ``debug_*``, of exports that are not called."""
+    allocator: str = ""
+    """The core module's allocator: ``NAME`` or ``NAME,FREE``; empty: it is found by name and signature."""
+    signatures: tuple[str, ...] = ()
+    """Signatures of core functions, such as ``render(cstr, out u32)``."""
+    coverage: bool = True
+    """Whether the search is guided by the edges of the guest's code. It is not with a ``goal``, or with isolation."""
     own_fuel: bool = False
     """Whether the fuel limit is :data:`FUEL`, which other commands do not set by default."""
 
@@ -89,6 +107,14 @@ class CampaignResult:
     """Seconds, calls and behaviours after each chunk, in the order of their numbers, for the plot over time."""
     edges: list[tuple[float, int]] = field(default_factory=list)
     """Seconds and covered edges after each round; empty without coverage."""
+    coverage: bytes = b""
+    """The edges that test cases reached, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    work: float = 0.0
+    """Seconds that chunks took, in all processes together."""
+    cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What coverage cost, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
+    words: dict[tuple[str, Any], None] = field(default_factory=dict)
+    """What the guest returned and compared, for the dictionary of later rounds, the oldest first."""
     interrupted: bool = False
     lost: list[str] = field(default_factory=list)
     """Failures of the campaign itself, as opposed to findings."""

@@ -18,6 +18,7 @@ from aegis.text import printable
 from aegis.wit.wave_read import format_value, parse_value
 
 if TYPE_CHECKING:
+    from aegis.dwarf.lines import SourceLine
     from aegis.fuzz.target import Target, TargetExport
 
 __all__ = ["PortableFinding", "format_step", "parse_step", "read_case", "read_step", "write_case", "write_step"]
@@ -52,7 +53,7 @@ class PortableFinding:
         result = found.result
         function = found.case.steps[-1].function if found.case.steps else "instantiation"
         answered = target.answered(found.case)
-        frames = [] if result is None else [_frame(f) for f in getattr(result.error, "frames", ())]
+        frames = [] if result is None else [_frame(f, target.lines.of(f)) for f in getattr(result.error, "frames", ())]
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
@@ -67,8 +68,9 @@ class PortableFinding:
         return asdict(self)
 
 
-def _frame(frame: Any) -> str:
-    return f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
+def _frame(frame: Any, line: SourceLine | None) -> str:
+    text = f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
+    return text if line is None else f"{text} ({printable(str(line), 200)})"
 
 
 def write_step(target: Target, step: Step) -> list[Any]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.causes import grouped
+from aegis.fuzz.coverage.summary import coverage_line
 from aegis.fuzz.export_table import export_rows, table_lines, warnings_of
 from aegis.fuzz.plan import FUEL, CampaignPlan, CampaignResult
 from aegis.fuzz.portable import format_step
@@ -34,11 +35,13 @@ _MAX_CALL_CHARACTERS = 200
 def to_data(
     result: CampaignResult, kind: str, left_out: Mapping[str, str], *,
     exports: Mapping[str, TargetExport] | None = None, baseline: Baseline | None = None, folder: str = "",
+    coverage: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the report as a JSON object.
 
     ``kind``: ``module`` or ``component``; ``left_out``: reasons by export; ``exports``: those that the campaign calls.
-    ``baseline`` has the findings that are known already, ``folder`` is the directory for findings as files.
+    ``coverage`` has the figures of :func:`aegis.fuzz.coverage.summary.coverage_data`. ``baseline`` has the findings
+    that are known already, ``folder`` is the directory for findings as files.
     """
     plan = result.plan
     findings = [with_command(plan, kind, finding, folder) for finding in result.findings.values()]
@@ -56,6 +59,7 @@ def to_data(
         "interrupted": result.interrupted,
         "statuses": dict(sorted(result.statuses.items())),
         "behaviours": len(result.behaviours),
+        "coverage": None if coverage is None else dict(coverage),
         "exports": [asdict(row) for row in export_rows(result, exports or {})],
         "left_out": dict(left_out),
         "problems": result.lost,
@@ -148,6 +152,7 @@ def closing(data: Mapping[str, Any]) -> list[str]:
     lines = [f"warning: {visible(warning)}" for warning in warnings_of(data["exports"])]
     lines += [f"left out: {printable(name)}: {visible(reason)}" for name, reason in data["left_out"].items()]
     lines += [f"problem: {visible(problem)}" for problem in data["problems"]]
+    lines += coverage_line(data["coverage"]) if data["coverage"] else []
     endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())
     lines.append(
         f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "

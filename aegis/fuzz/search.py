@@ -1,38 +1,44 @@
 """The search: it generates test cases, mutates those that showed new behaviour, and minimises findings.
 
-Behaviour (see :func:`behaviour`) takes the place of code coverage, for which Aegis does not instrument guests. The
-search is a function of the seed: a chunk of a campaign runs the same calls on every machine.
+Behaviour (see :func:`behaviour`) needs no instrumentation: a campaign without coverage is guided by it alone, and
+:class:`aegis.fuzz.coverage.guided.GuidedSearch` adds the edges of the guest's code. The search is a function of the
+seed: a chunk of a campaign runs the same calls on every machine.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
+from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.plan import MAX_SIZE
 from aegis.fuzz.shrink import shrink
-from aegis.fuzz.stubs import random_answers
-from aegis.fuzz.target import DROP, TargetExport
+from aegis.fuzz.values.sequences import LARGE
 from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "behaviour"]
+__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour"]
 
-_MAX_STEPS = 48
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
 _MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
-_MAX_POOL_CASES = 512
+_COSTLY_FUEL = 100_000
+"""Fuel from which the cost of a call with large arguments matters."""
+_MAX_SEQUENCE_RUNS = 24
+"""Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
+_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
+"""Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
 _MAX_ERROR_CHARACTERS = 200
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
@@ -76,6 +82,12 @@ class ChunkResult:
     findings: list[Finding] = field(default_factory=list)
     points: list[tuple[str, int, int]] = field(default_factory=list)
     """Function, argument size and fuel of the calls with new behaviour, for the plot."""
+    edges: bytes = b""
+    """The edges reached so far, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    fresh: dict[str, int] = field(default_factory=dict)
+    """For each behaviour that reached new edges, by signature, their bits."""
+    cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The cost of coverage, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
 
 
 def behaviour(function: str, result: StepResult) -> str:
@@ -114,23 +126,22 @@ class Search:
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
-        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = 4096,
+        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_SIZE,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
         self._asked = [oracle for oracle in oracles if oracle.every]
         self._runtime = target.watched if goal == "big" else None
         self._exports = list(target.exports.values())
-        self._calls = [s for s in self._exports if not s.program]
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
-        self._largest = largest
-        self._pool: dict[str, list[tuple[int, Step]]] = {}
-        self._beginnings: list[Case] = []
-        self._best: dict[str, tuple[float, Step]] = {}
+        endless = tuple(signature for signature in self._known if signature.startswith("no-limit "))
+        slow = frozenset(n for n in target.exports if any(e.startswith(f"no-limit {n} out-of-fuel") for e in endless))
+        self.maker = CaseMaker(target, largest=largest, goal=goal, slow=slow)
+        self.maker.start_from(corpus)
         self._turn = 0
+        self.sequence_calls = 0
+        """Calls made by :meth:`whole`."""
         self._until = float("inf")
-        for case in corpus:
-            self._keep(case)
 
     # -- one chunk -----------------------------------------------------------------------------
 
@@ -144,29 +155,55 @@ class Search:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            case = self._case(rng).first(cases - batch.cases)
-            self._judge(self.target.run(case, self._runtime), batch)
+            self.explore(self.next_case(rng).first(cases - batch.cases), batch)
         self._check_scaling(batch, until)
+        self.finish(batch)
         batch.seconds = time.monotonic() - began
         return batch
 
-    def again(self, case: Case, batch: ChunkResult) -> None:
-        """Replay a test case of the corpus."""
-        self._judge(self.target.run(case, self._runtime), batch)
+    def finish(self, batch: ChunkResult) -> None:
+        """Write to the result of a chunk what the search learned; nothing without coverage."""
 
-    def _judge(self, trace: Trace, batch: ChunkResult) -> None:
-        results, steps = trace.results, trace.case.steps
-        batch.cases += max(1, len(results))
-        if not results:
-            return
-        self._turn += 1
-        for number in range(min(len(results), len(steps))):
+    def next_case(self, rng: random.Random) -> Case:
+        """Return the next test case."""
+        return self.maker.case(rng)
+
+    def explore(self, case: Case, batch: ChunkResult) -> None:
+        """Run a test case and judge it."""
+        self.judge(self.target.run(case, self._runtime), batch)
+
+    def judge(self, trace: Trace, batch: ChunkResult) -> None:
+        """Count a trace, note its behaviours, and ask the oracles."""
+        self.count(trace, batch)
+        for number in range(min(len(trace.results), len(trace.case.steps))):
             self._note(trace, number, batch)
-        for oracle in self._asked:
-            if self._turn % oracle.every == 0:
-                self._ask(oracle, trace, batch)
+        for oracle in self.due(trace):
+            self.ask(oracle, trace, batch)
 
-    def _ask(self, oracle: Oracle, trace: Trace, batch: ChunkResult) -> None:
+    def count(self, trace: Trace, batch: ChunkResult) -> None:
+        """Count the calls of a trace, by their endings."""
+        batch.cases += max(1, len(trace.results))
+        self._turn += bool(trace.results)
+        for step, result in zip(trace.case.steps, trace.results, strict=False):
+            if (result.fuel or 0) > _COSTLY_FUEL and step.function in self.target.exports:
+                self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
+            if result.status != "usage":  # an earlier step did not return the handle: the guest was not called
+                status = "declared" if result.declared else result.status
+                counts = batch.calls.get(step.function)
+                if counts is None:
+                    counts = batch.calls[step.function] = {}
+                counts[status] = counts.get(status, 0) + 1
+                if result.declared and step.function not in batch.errors:
+                    batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
+
+    def due(self, trace: Trace) -> Iterator[Oracle]:
+        """Yield the oracles whose turn it is to judge the trace that was counted last."""
+        for oracle in self._asked if trace.results else ():
+            if self._turn % oracle.every == 0:
+                yield oracle
+
+    def ask(self, oracle: Oracle, trace: Trace, batch: ChunkResult) -> None:
+        """Ask an oracle, and minimise what it finds."""
         found = oracle.judge(self.target, trace)
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
@@ -179,20 +216,11 @@ class Search:
 
     def _note(self, trace: Trace, number: int, batch: ChunkResult) -> None:
         result, step = trace.results[number], trace.case.steps[number]
-        declared = result.declared
         if result.status == "usage":  # an earlier step did not return the handle: the guest was not called
             return
-        status = "declared" if declared else result.status
-        counts = batch.calls.get(step.function)
-        if counts is None:
-            counts = batch.calls[step.function] = {}
-        counts[status] = counts.get(status, 0) + 1
-        if declared and step.function not in batch.errors:
-            batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
         if result.error is None and not self.goal:
             # Most calls repeat a behaviour: compare integers before formatting a signature.
-            fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
-            key = (step.function, declared, fuel, calls, result.memory >> _PAGE_BITS)
+            key = amounts(step, result)
             if key in self._seen:
                 return
             self._seen.add(key)
@@ -204,34 +232,63 @@ class Search:
         if new or self.goal:
             size = export.size(step.arguments)
             self._aim(trace, number, result, size)
+        case = trace.case.closure(number)
         if new:
             self._known.add(signature)
-            case = trace.case.closure(number)
+            case = self.whole(trace, number, case, lambda one: self._shows(one, signature), batch)
             batch.behaviours.append(
                 Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls)
             )
             batch.points.append((step.function, size, result.fuel or 0))
-            self._keep(case)
+            self.maker.keep(case)
+        self.maker.note_result(export, result, case)
 
-    def _keep(self, case: Case) -> None:
-        step = case.steps[-1]
-        pool = self._pool.setdefault(step.function, [])
-        if len(pool) >= _MAX_POOL_CASES:
-            pool.pop(0)
+    def whole(
+        self, trace: Trace, number: int, case: Case, shows: Callable[[Case], bool], batch: ChunkResult
+    ) -> Case:  # fmt: skip
+        """Return the steps that lead to a behaviour: ``case``, or a longer sequence if other steps matter too.
+
+        ``shows`` runs a test case, and returns whether its last step shows the behaviour.
+
+        Such a sequence shows the state of the guest: the next state is reached from it, and hardly from the start.
+        """
+        if len(case.steps) > number or self.sequence_calls > max(
+            _MIN_SEQUENCE_CALLS, batch.cases * _SEQUENCE_SHARE
+        ) or shows(case):  # fmt: skip
+            return case
+        whole = Case(trace.case.steps[: number + 1], trace.case.answers)
+        runs, span = _MAX_SEQUENCE_RUNS, number
+        while span and runs:
+            start = max(0, len(whole.steps) - 1 - span)
+            while runs:
+                fewer = whole.without(start, min(start + span, len(whole.steps) - 1))
+                if fewer is not None and len(fewer.steps) < len(whole.steps):
+                    runs -= 1
+                    if shows(fewer):
+                        whole = fewer
+                if not start:
+                    break
+                start = max(0, start - span)
+            span //= 2
+        return case if any(map(self._large, whole.steps[:-1])) else whole
+
+    def _large(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
-        pool.append((1 if export is None else export.size(step.arguments), step))
-        if len(case.steps) > 1:
-            self._beginnings.append(case)
-            del self._beginnings[:-_MAX_POOL_CASES]
+        return export is not None and export.size(step.arguments) >= LARGE
+
+    def _shows(self, case: Case, signature: str) -> bool:
+        results = self.target.run(case, self._runtime).results
+        self.sequence_calls += len(results)
+        return len(results) == len(case.steps) and behaviour(case.steps[-1].function, results[-1]) == signature
 
     def _aim(self, trace: Trace, number: int, result: StepResult, size: int) -> None:
         """Record the call of each function that comes closest to the goal."""
         step = trace.case.steps[number]
         score = score_of(self.goal, result, size)
-        best = self._best.get(step.function)
+        best = self.maker.best.get(step.function)
         if best is None or score > best[0]:
-            self._best[step.function] = (score, step)
-            self._keep(trace.case.closure(number))
+            self.maker.best[step.function] = (score, step)
+            self.maker.keep(trace.case.closure(number))
 
     def _check_scaling(self, batch: ChunkResult, until: float) -> None:
         """Run the oracle ``scales`` on the calls that burned most fuel for their size."""
@@ -241,88 +298,12 @@ class Search:
         for export in self._exports:
             worst = sorted(
                 (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
-                key=lambda b: b.fuel / b.size, reverse=True,
+                key=lambda b: (b.size < LARGE, b.fuel / b.size), reverse=True,  # large arguments take long to double
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:
                     return
-                self._ask(oracle, self.target.run(one.case), batch)
-
-    # -- test cases ----------------------------------------------------------------------------
-
-    def _case(self, rng: random.Random) -> Case:
-        steps: list[Step] = []
-        if not self._calls or (len(self._calls) < len(self._exports) and rng.random() < 0.3):
-            steps.append(self._program(rng))
-        else:
-            count = 1 if rng.random() < 0.2 else rng.randint(2, _MAX_STEPS)
-            held: dict[int, list[int]] = {}
-            if self._beginnings and rng.random() < 0.25:
-                steps += self._beginnings[int(rng.random() * len(self._beginnings))].steps
-                held = self.target.held(steps)
-            for _ in range(count):
-                step = self._step(rng, len(steps), held)
-                if step is not None:
-                    steps.append(step)
-        stubs = self.target.stubs
-        if not stubs.any:
-            return Case(tuple(steps))
-        return Case(tuple(steps), random_answers(rng, hostile=stubs.step is not None))
-
-    def _program(self, rng: random.Random) -> Step:
-        """Return the single step of a test case that runs a whole program."""
-        export = rng.choice([s for s in self._exports if s.program])
-        return Step(export.name, tuple(self._arguments(rng, export)))
-
-    def _step(self, rng: random.Random, number: int, held: dict[int, list[int]]) -> Step | None:
-        """Return a step whose handles are available, and update ``held``; ``None`` if four attempts found no export."""
-        if held and rng.random() < 0.06:
-            return _drop(rng, held)
-        calls = self._calls
-        for _ in range(4):
-            export = calls[int(rng.random() * len(calls))]
-            if not export.takes or all(key is None or held.get(key) for key in export.takes):
-                break
-        else:
-            return None
-        arguments = self._arguments(rng, export)
-        if export.takes and not _insert_handles(rng, export, arguments, held):
-            return None
-        if export.gives is not None:
-            held.setdefault(export.gives, []).append(number)
-        return Step(export.name, tuple(arguments))
-
-    def _arguments(self, rng: random.Random, export: TargetExport) -> list[Any]:
-        if not export.shapes:
-            return []
-        chance = rng.random()
-        if self.goal and chance < 0.4:
-            best = self._best.get(export.name)
-            if best is not None:
-                return self._mutated(rng, export, best[1])
-        pool = self._pool.get(export.name)
-        if pool and chance < 0.6:
-            return self._mutated(rng, export, _picked(rng, pool))
-        size = min(self._largest, int(2 ** (rng.random() * rng.random() * 13)))
-        return [None if shape is None else shape.random(rng, size) for shape in export.shapes]
-
-    def _mutated(self, rng: random.Random, export: TargetExport, step: Step) -> list[Any]:
-        arguments = list(step.arguments)
-        shapes = export.shapes
-        chosen = int(rng.random() * len(shapes))
-        for place, shape in enumerate(shapes):
-            if shape is not None and (place == chosen or rng.random() < 0.2):
-                arguments[place] = shape.mutate(rng, arguments[place])
-            elif shape is None:
-                arguments[place] = None
-        return arguments
-
-
-def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> Step:
-    """Choose a call from the pool, with a preference for recent and for small ones."""
-    last = len(pool) - 1
-    one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
-    return (one if one[0] <= two[0] or rng.random() < 0.2 else two)[1]
+                self.ask(oracle, self.target.run(one.case), batch)
 
 
 def score_of(goal: str, result: StepResult, size: int) -> float:
@@ -334,35 +315,10 @@ def score_of(goal: str, result: StepResult, size: int) -> float:
     return float(result.fuel or 0) / size
 
 
-def _insert_handles(rng: random.Random, export: TargetExport, arguments: list[Any], held: dict[int, list[int]]) -> bool:
-    """Insert handles into ``arguments``; return ``False`` if there are too few. Remove moved handles from ``held``."""
-    gone: list[int] = []
-    for place, key in enumerate(export.takes):
-        if key is None:
-            continue
-        free = [step for step in held[key] if step not in gone]
-        if place in export.consumes:  # a handle that is moved may not occur elsewhere in the same call
-            free = [step for step in free if HandleRef(step) not in arguments]
-        if not free:
-            return False
-        chosen = rng.choice(free)
-        arguments[place] = HandleRef(chosen)
-        if place in export.consumes:
-            gone.append(chosen)
-    if gone:
-        for steps in held.values():
-            steps[:] = [step for step in steps if step not in gone]
-    return True
-
-
-def _drop(rng: random.Random, held: dict[int, list[int]]) -> Step | None:
-    keys = [key for key, steps in held.items() if steps]
-    if not keys:
-        return None
-    key = rng.choice(keys)
-    chosen = rng.choice(held[key])
-    held[key].remove(chosen)
-    return Step(DROP, (HandleRef(chosen),))
+def amounts(step: Step, result: StepResult) -> tuple[Any, ...]:
+    """Return the behaviour of a call that returned, as a key: its export, and the classes of what it used."""
+    fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
+    return step.function, result.declared, fuel, calls, result.memory >> _PAGE_BITS
 
 
 def _amount_class(amount: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.program_words import GivenWords
+from aegis.fuzz.source_lines import SourceLines
 from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
@@ -20,12 +21,13 @@ from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.collected import collected, collected_type
 from aegis.wit.results import is_declared, outcome_value
-from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
+from aegis.wit.types import Borrow, Function, Future, Interface, List, Own, Result, Stream, WitType, children
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.compile.artifact import Module
+    from aegis.fuzz.dictionary import Dictionary
     from aegis.runtime import Aegis
     from aegis.sandbox.sandbox import Sandbox
 
@@ -44,6 +46,10 @@ _TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 
 
+MISSING_HANDLE = StepResult(error=CallError("an earlier step did not return the handle that this step needs"))
+"""The result of a step that was skipped, because an earlier step failed. The test case goes on after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetExport:
     """A callable export of the target. ``shapes`` has one shape per parameter, ``None`` for a guest handle."""
@@ -57,6 +63,12 @@ class TargetExport:
     gives: int | None = None
     """The key of the resource that the export returns, or ``None``."""
     type: Function | None = None
+    fallible: bool = False
+    """Whether the type of the result has an error case."""
+    kinds: tuple[Any, ...] = ()
+    """The type of each parameter, as far as it decides its shape."""
+    returns: WitType | None = None
+    """The type of the returned value, without the error case; ``None`` for core functions, and for handles."""
     program: bool = False
     """Whether the export runs a whole program, such as ``_start``. Its arguments are then those of :data:`PROGRAM`."""
 
@@ -75,19 +87,20 @@ class TargetExport:
 class Target:
     """An artifact whose exports the fuzzer calls. Not thread-safe.
 
-    ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all. Raise
-    :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
+    ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all.
+    Some arguments are entries of the ``dictionary``. Raise :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
     called.
     """
 
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
-        overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True,
+        overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True, dictionary: Dictionary | None = None,
         programs: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
         self._allocator = GuestAllocator(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
         self._overrides = dict(overrides or {})
+        self.dictionary = dictionary
         self._programs = programs
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
@@ -98,6 +111,11 @@ class Target:
         self.detailed = False
         """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
         self._initialize = artifact.kind == "module" and artifact.reactor  # type: ignore[union-attr]
+
+    @cached_property
+    def lines(self) -> SourceLines:
+        """The source lines of the guest's code, from its debugging information."""
+        return SourceLines(self.artifact.binary)
 
     @property
     def fuel(self) -> int | None:
@@ -156,7 +174,7 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            words, stdin = (shape_of(of, self._overrides) for of in PROGRAM)
+            words, stdin = (shape_of(of, self._overrides, self.dictionary) for of in PROGRAM)
             return TargetExport(name, (GivenWords(self._programs) if self._programs else words, stdin), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
@@ -169,7 +187,8 @@ class Target:
     def _module(self, name: str) -> TargetExport:
         module: Any = self.artifact
         kinds = module.signature(name).params if self._allocator is None else layout(module, name, self._allocator)
-        return TargetExport(name, tuple(BufferShape() if kind == "buffer" else core_shape(kind) for kind in kinds))
+        shapes = tuple(BufferShape(self.dictionary) if k == "buffer" else core_shape(k, self.dictionary) for k in kinds)
+        return TargetExport(name, shapes, kinds=tuple(kinds))
 
     def _component(self, name: str) -> TargetExport:
         component: Any = self.artifact
@@ -178,13 +197,17 @@ class Target:
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None
             takes.append(None if resource is None else resource.key)
-            shapes.append(None if resource is not None else shape_of(collected_type(of), self._overrides))
+            shapes.append(
+                None if resource is not None else shape_of(collected_type(of), self._overrides, self.dictionary)
+            )
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result
         return TargetExport(
             name, tuple(shapes), tuple(takes), tuple(consumes),
             given.resource.key if isinstance(given, Own) else None, function,
+            fallible=isinstance(function.result, Result), kinds=tuple(of for _, of in function.params),
+            returns=None if given is None or _has_handles(given) else given,
         )  # fmt: skip
 
     def held(self, steps: Sequence[Step]) -> dict[int, list[int]]:
@@ -225,7 +248,7 @@ class Target:
             for step in case.steps:
                 result = self._perform(sandbox, step, values)
                 results.append(result)
-                if result.ended:
+                if result.ended and result is not MISSING_HANDLE:
                     break
                 values.append(result.value)
         return trace
@@ -264,11 +287,14 @@ class Target:
             if name == DROP:
                 handle = values[arguments[0].step]
                 if not isinstance(handle, ResourceHandle):
-                    raise CallError(f"step {arguments[0].step} did not return a handle that can be dropped")
+                    return MISSING_HANDLE
                 handle.drop()
                 return StepResult()
             export = self.exports[name]
             if export.takes:
+                for argument in arguments:
+                    if isinstance(argument, HandleRef) and not isinstance(values[argument.step], ResourceHandle):
+                        return MISSING_HANDLE
                 arguments = tuple(values[a.step] if isinstance(a, HandleRef) else a for a in arguments)
             elif export.program:
                 arguments = ()
@@ -310,6 +336,10 @@ class Target:
         fuel, calls, memory = sandbox.tally()
         before, self._host_calls_before = self._host_calls_before, calls
         return StepResult(value, error, fuel, calls - before, memory, declared=declared)
+
+
+def _has_handles(of: WitType) -> bool:
+    return isinstance(of, (Own, Borrow, Stream, Future)) or any(map(_has_handles, children(of)))
 
 
 def _used(usage: Any) -> tuple[int | None, int, int]:

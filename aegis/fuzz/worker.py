@@ -8,11 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
+from aegis.fuzz.coverage.copies import Copies, CoverageUnavailable, make_copies
+from aegis.fuzz.coverage.covers import EDGES, Covers, edges_of
+from aegis.fuzz.coverage.guided import GuidedSearch
+from aegis.fuzz.dictionary import Dictionary
+from aegis.fuzz.examples import example_cases
 from aegis.fuzz.inverse_pairs import round_trips
 from aegis.fuzz.oracles import (
     Deterministic,
@@ -49,18 +55,42 @@ class WorkerState:
     def __init__(self, plan: CampaignPlan) -> None:
         self.plan = plan
         runtime = Aegis(plan.policy)
-        self.target = _target(runtime, plan.data, plan)
+        self.dictionary = Dictionary(plan.dictionary)
+        self.target = _target(runtime, plan.data, plan, self.dictionary)
+        self.dictionary.read_guest(self.target.artifact.binary)
+        self.examples = list(example_cases(self.target, plan.examples))
         self.oracles = list(oracles_of(plan, self.target))
         self._cases: dict[Any, Case] = {}
         self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
 
-    def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
-        """Return a search that starts from the campaign's known signatures and corpus."""
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The instrumented copies of the target; ``None`` without coverage."""
+        self.uncovered = ""
+        if not self.plan.coverage or self.plan.goal:
+            return None
+        try:
+            return make_copies(self.plan, self.target)
+        except CoverageUnavailable as reason:
+            self.uncovered = str(reason)
+            return None
+
+    uncovered = ""
+    """Why there is no coverage, although the plan wants it; known after the first use of :attr:`copies`."""
+
+    def search(
+        self, known: Sequence[str], corpus: Sequence[Any], words: Sequence[Any] = (), edges: bytes = b""
+    ) -> Search:
+        """Return a search that starts from the campaign's known signatures, corpus, learned words and edges."""
         plan = self.plan
-        return Search(
-            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known),
-            corpus=list(self.cases(corpus)),
-        )  # fmt: skip
+        self.dictionary.begin(words)
+        options: dict[str, Any] = {
+            "seed": plan.seed, "goal": plan.goal, "known": frozenset(known), "largest": plan.max_size,
+            "corpus": [*self.examples, *self.cases(corpus)],
+        }  # fmt: skip
+        if self.copies is None:
+            return Search(self.target, self.oracles, **options)
+        return GuidedSearch(self.copies, edges, self.target, self.oracles, **options)
 
     def cases(self, entries: Sequence[Any]) -> Iterator[Case]:
         """Yield the test cases that plain data describes. Skip those that do not fit this target."""
@@ -89,6 +119,10 @@ class WorkerState:
             "calls": batch.calls,
             "errors": batch.errors,
             "points": batch.points[:64],
+            "words": self.dictionary.learned(),
+            "edges": batch.edges,
+            "fresh": {name: bits.to_bytes(len(batch.edges), "little") for name, bits in batch.fresh.items()},
+            "cost": batch.cost,
             "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [
                 [b.signature, write_case(self.target, b.case), b.size, b.fuel, b.memory, b.host_calls]
@@ -97,11 +131,12 @@ class WorkerState:
         }
 
 
-def _target(runtime: Aegis, data: bytes, plan: CampaignPlan) -> Target:
+def _target(runtime: Aegis, data: bytes, plan: CampaignPlan, dictionary: Dictionary | None = None) -> Target:
     artifact = runtime.load(data, plan.name)
     return Target(
-        runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, programs=plan.programs
-    )
+        runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers, programs=plan.programs,
+        dictionary=dictionary,
+    )  # fmt: skip
 
 
 def oracles_of(plan: CampaignPlan, target: Target) -> Sequence[Oracle]:
@@ -169,13 +204,15 @@ def prepare_process() -> None:
 
 
 def explore(
-    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
-) -> Any:
-    """Run one chunk and return its result as plain data. A negative chunk number replays the corpus.
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
+    words: Sequence[Any] = (), edges: bytes = b"",
+) -> Any:  # fmt: skip
+    """Run one chunk and return its result as plain data. A negative chunk number replays the examples and the corpus.
 
-    ``ends`` is the end time in seconds since the epoch.
+    ``ends`` is the end time in seconds since the epoch. ``words`` are the words that earlier chunks learned,
+    and ``edges`` the edges that they reached.
     """
-    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends))
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words, edges))
 
 
 def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
@@ -195,6 +232,8 @@ def _features(state: WorkerState, entry: Any) -> set[str]:
         trace = state.target.run(case)
         for step, result in zip(case.steps, trace.results, strict=False):
             shown.add(behaviour(step.function, result))
+        if state.copies is not None:
+            shown |= edges_of(state.copies, case)
     return shown
 
 
@@ -203,13 +242,16 @@ def _minimised(state: WorkerState, entry: Any, until: float) -> Any:
     for case in state.cases([entry[1]]):
         if time.monotonic() > until or (size <= _MINIMAL_SIZE and len(case.steps) == 1):
             break
-        oracle = Behaves(signature)
+        covers = EDGES in signature and state.copies is not None
+        oracle: Oracle = Covers(state.copies, case) if covers else Behaves(signature)  # type: ignore[arg-type]
         found = oracle.judge(state.target, state.target.run(case))
         if found is not None:
-            small = shrink(state.target, oracle, found, calls=_MINIMISE_CALLS, seconds=1.0).case
-            step = small.steps[-1]
+            small = shrink(state.target, oracle, found, calls=_MINIMISE_CALLS, seconds=1.0)
+            step, used = small.case.steps[-1], entry[3:]
+            if small.result is not None:
+                used = [small.result.fuel or 0, small.result.memory, small.result.host_calls]
             size = state.target.exports[step.function].size(step.arguments)
-            return [signature, write_case(state.target, small), size, *entry[3:]]
+            return [signature, write_case(state.target, small.case), size, *used]
     return entry
 
 
@@ -227,16 +269,18 @@ def _worker_state(plan: CampaignPlan) -> WorkerState:
 
 
 def _explore(
-    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
-) -> Any:
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float,
+    words: Sequence[Any], edges: bytes,
+) -> Any:  # fmt: skip
     until = time.monotonic() + ends - time.time()
     state = _worker_state(plan)
-    search = state.search(known, corpus if chunk >= 0 else ())
+    search = state.search(known, corpus if chunk >= 0 else (), words, edges)
     if chunk < 0:
         batch = ChunkResult(chunk)
-        for case in state.cases(corpus):
+        for case in (*state.examples, *state.cases(corpus)):
             if time.monotonic() < until:
-                search.again(case, batch)
+                search.explore(case, batch)
+        search.finish(batch)
     else:
         batch = search.run(chunk, cases, until)
     return state.to_data(batch)

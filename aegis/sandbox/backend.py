@@ -120,6 +120,9 @@ class Store(Protocol):
     def bare_memory(self) -> LinearMemory:
         """Return access to the exported memory that counts no bytes. Only the thread with the token may use it."""
 
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        """Return access to the memories that instrumentation added; none of an isolated guest."""
+
     def memory_size(self) -> int:
         """Return the size of all linear memories together, in bytes."""
 

@@ -16,6 +16,7 @@ from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.engine.store.memory import LinearMemory
     from aegis.sandbox.backend import State
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
@@ -318,6 +319,15 @@ class Sandbox:
         The values are those of :attr:`usage`, for much less time; the fuel is ``None`` if it is not limited.
         """
         return self._run.meter.tally()
+
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        """Return access to the memories that :mod:`aegis.wasm.rewrite` added to the guest's modules.
+
+        There is one for each instance of an instrumented module, in the order of their instantiation; none in an
+        isolated sandbox. They are valid until the sandbox is closed or reset; use them between calls.
+        """
+        with self._run.held() as store:
+            return store.added_memories()
 
     @property
     def stdout(self) -> bytes:

@@ -1,7 +1,7 @@
 """Find instructions in a function body with regular expressions, which skip straight-line code without running Python.
 
-:attr:`Patterns.branches` finds the instructions for which the compiler creates branches, :attr:`Patterns.accesses` also
-accesses of locals, :attr:`Patterns.reaches` calls and accesses of memory. Each match is a token. A ``br_table`` and a
+The tokens of :attr:`Patterns.branches` are the instructions for which the compiler creates branches; ``accesses`` adds
+accesses of locals; ``reaches`` has calls and accesses of memory, ``constants`` integer constants. A ``br_table`` and a
 ``try_table`` end a run of tokens, because a regular expression cannot count their labels. An opcode after a prefix may
 be padded, as any LEB128 integer. An instruction of a proposal is known only if the proposal is enabled.
 
@@ -19,7 +19,7 @@ from aegis.wasm.binary import BinaryReader, Malformed
 
 __all__ = [
     "BLOCK", "BR_TABLE", "BULK", "END", "IF", "LOCAL_GET", "LOCAL_SET", "LOCAL_TEE", "LOOP",
-    "MEMORY_GROW", "TABLE_GROW", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs",
+    "MEMORY_GROW", "TABLE_GROW", "TRY_TABLE", "BranchTable", "Patterns", "TryTable", "patterns_for", "runs", "up_to",
 ]  # fmt: skip
 
 BLOCK, LOOP, IF, END, BR_TABLE, TRY_TABLE = 0x02, 0x03, 0x04, 0x0B, 0x0E, 0x1F
@@ -89,6 +89,8 @@ class Patterns(NamedTuple):
     """Calls, loads and stores."""
     tries: re.Pattern[bytes]
     """Calls, and the instructions that open, divide and close blocks."""
+    constants: re.Pattern[bytes]
+    """Integer constants, each with the opcode that follows it."""
     run: re.Pattern[bytes]
     """All instructions up to the next table of labels."""
     with_tries: bool
@@ -106,15 +108,28 @@ def _patterns(proposals: frozenset[str]) -> Patterns:
     branch = b"|".join((*_BRANCH, *(more for name, more in _MORE_BRANCH.items() if name in proposals)))
     reaches = rb"(?:(?!%b)(?:%b|%b|%b))*+(%b|%b|\Z|.)" % (_REACH, _LOCAL, plain, branch, plain, branch)
     tries = rb"(?:(?![\x02-\x05\x08\x0a\x0b\x10-\x13])(?:%b|%b|%b))*+(%b|%b|\Z|.)"
+    constants = rb"(?:(?![\x41\x42])(?:%b|%b|%b))*+([\x41\x42]%b(?=(.?))|\Z|.)" % (_LOCAL, plain, branch, _INT)
     # The last alternative matches a byte of an unknown instruction or of a table of labels, so that the token shows it.
     return Patterns(
         re.compile(rb"(?:%b|%b)*+(%b|\Z|.)" % (_LOCAL, plain, branch), re.DOTALL),
         re.compile(rb"(?:%b)*+(%b|%b|\Z|.)" % (plain, _LOCAL, branch), re.DOTALL),
         re.compile(reaches, re.DOTALL),
         re.compile(tries % (_LOCAL, plain, branch, plain, branch), re.DOTALL),
+        re.compile(constants, re.DOTALL),
         re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, plain, branch), re.DOTALL),
         "exceptions" in proposals,
     )
+
+
+@cache
+def up_to(opcodes: bytes, proposals: frozenset[str]) -> re.Pattern[bytes]:
+    """Return the expression for all instructions before the next one of ``opcodes``, or before a table of labels.
+
+    ``opcodes`` is written as in a character class, without prefixed opcodes; ``proposals`` are the enabled ones.
+    """
+    plain = b"|".join((*_PLAIN, *(more for name, more in _MORE_PLAIN.items() if name in proposals)))
+    branch = b"|".join((*_BRANCH, *(more for name, more in _MORE_BRANCH.items() if name in proposals)))
+    return re.compile(rb"(?:(?![%b])(?:%b|%b|%b))*+" % (opcodes, _LOCAL, plain, branch), re.DOTALL)
 
 
 class BranchTable(NamedTuple):

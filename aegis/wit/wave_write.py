@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aegis.errors import CallError
@@ -51,7 +52,7 @@ def format_value(value: Any, of: WitType) -> str:
         case str():
             return _primitive(value, of)
         case List(element):
-            return f"[{', '.join(format_value(item, element) for item in value)}]"
+            return f"[{', '.join(_items(value, element))}]"
         case Tuple(elements):
             return f"({', '.join(format_value(v, t) for v, t in zip(value, elements, strict=True))})"
         case Record():
@@ -73,6 +74,21 @@ def format_value(value: Any, of: WitType) -> str:
             return f"<{resource.name}>"
         case Stream() | Future():
             return f"<{show(of)}>"
+
+
+_INTEGERS = frozenset(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64))
+_LONG = 256
+"""Length from which a list may repeat its items: each distinct object is then formatted once."""
+
+
+def _items(value: Sequence[Any], element: WitType) -> Iterable[str]:
+    if isinstance(element, str) and element in _INTEGERS:
+        return map(str, value)
+    if len(value) < _LONG:
+        return [format_value(item, element) for item in value]
+    made = {id(item): item for item in value}
+    texts = {number: format_value(item, element) for number, item in made.items()}
+    return [texts[id(item)] for item in value]
 
 
 def _primitive(value: Any, of: str) -> str:
@@ -101,7 +117,7 @@ def fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    if text.isprintable() and (text.isascii() or all(map(is_visible, text))) and quote not in text and "\\" not in text:
+    if text.isprintable() and (text.isascii() or all(map(is_visible, set(text)))) and quote not in text and "\\" not in text:
         return text
     made: dict[str, int | str | None] = {quote: f"\\{quote}"}
     for char in set(text):

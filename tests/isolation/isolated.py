@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis
+from aegis import Aegis, Isolation
 
 __all__ = ["PLACES", "isolated", "only_where_there_are_workers", "runtime", "shared"]
 
@@ -17,9 +17,9 @@ only_where_there_are_workers = pytest.mark.skipif(sys.platform != "linux", reaso
 
 
 def runtime(place: str, **policy: Any) -> Aegis:
-    """Return a runtime whose sandboxes run in ``place``."""
+    """Return a runtime whose sandboxes run in ``place``. It keeps no idle workers, which few tests would use."""
     made = {"cache": False, "pooled": False, "timeout": "20s", **policy}
-    isolation = made.pop("isolation", True)
+    isolation = made.pop("isolation", Isolation(workers=0))
     return Aegis(isolation=isolation if place == "isolated" else None, **made)
 
 

@@ -26,8 +26,8 @@ SUITES = {
     "tests/security/test_components.py": 150,
     "tests/security/test_canonical_abi.py": 25,
 }
-"""The least number of isolated sandboxes that the tests of each file make, with half of the random examples. Each file
-has a process of its own, so that the test runner can spread them over its own processes."""
+"""The least number of isolated sandboxes that the tests of each file make, with a quarter of the random examples. Each
+file has a process of its own, so that the test runner can spread them over its own processes."""
 LONG = {
     "tests/component/test_echo.py", "tests/guests/test_components.py", "tests/guests/test_component_text.py",
     "tests/security/test_components.py",

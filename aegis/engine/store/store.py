@@ -35,6 +35,7 @@ from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable
 from aegis.values import ImportName
 from aegis.wasm.binary import PAGE, GlobalType
+from aegis.wasm.rewrite import ADDED_MEMORY
 
 if TYPE_CHECKING:
     from aegis.engine.call.columns import RowLoops
@@ -109,6 +110,7 @@ class ModuleStore(TokenHolder):
     _own_budget: MemoryBudget | None = None
     """The budget of Aegis's own memories in this store, if Aegis allocates all memories."""
     _row_loops: RowLoops | None = None
+    _added: tuple[LinearMemory, ...] = ()
     slot = 0
     """The number with which callbacks of the engine find this store's door and host functions; 0 if there is none."""
     _calls_python = False
@@ -301,6 +303,8 @@ class ModuleStore(TokenHolder):
         ticker.tokens.pop(id(self.token), None)
         if self.memory is not None:
             self.memory.detach()
+        for added in self._added:
+            added.detach()
         self._closures.clear()
         if self._row_loops is not None:
             self._row_loops.close()
@@ -514,6 +518,20 @@ class ModuleStore(TokenHolder):
         if getattr(self.plan.artifact, "memory_name", None) is not None:
             memory.attach(self.find_memory)
         return memory
+
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        """Return access to the memories that instrumentation added, one for each instance of an instrumented module."""
+        if any(name == ADDED_MEMORY for name, _ in self.plan.artifact.memory_exports):
+            return self._attached([lambda: (self.context, self._pointer_to(ADDED_MEMORY))])
+        return ()
+
+    def _attached(self, finders: Sequence[Callable[[], tuple[Any, Any]]]) -> tuple[LinearMemory, ...]:
+        """Return access to memories until this store is closed."""
+        made = tuple(LinearMemory(None) for _ in finders)
+        for memory, find in zip(made, finders, strict=True):
+            memory.attach(find)
+        self._added += made
+        return made
 
     def abandon(self) -> None:
         """Give up a call that does not return; its thread keeps this store alive."""

@@ -24,6 +24,7 @@ from aegis.values import FuncType
 
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
+    from aegis.fuzz.dictionary import Dictionary
     from aegis.sandbox.sandbox import Sandbox
 
 __all__ = ["Buffer", "BufferShape", "GuestAllocator", "is_buffer", "layout", "place_buffers", "read_buffer"]
@@ -60,8 +61,8 @@ def read_buffer(text: str) -> Buffer:
 class BufferShape:
     """The shape of buffers, which delegates to the shape of bytes."""
 
-    def __init__(self) -> None:
-        self.octets = Octets()
+    def __init__(self, dictionary: Dictionary | None = None) -> None:
+        self.octets = Octets(dictionary)
 
     def simplest(self) -> Buffer:
         return Buffer(b"")

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["CHARACTERS", "FLOATS", "LENGTHS", "NANS", "SINGLES", "SNIPPETS", "integers"]
+__all__ = ["AMOUNTS", "CHARACTERS", "FLOATS", "LARGE_LENGTHS", "LENGTHS", "NANS", "SINGLES", "SNIPPETS", "integers"]
 
 LENGTHS = (
     0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 1023,
     1024, 1025, 2047, 2048, 4095, 4096, 4097,
 )  # fmt: skip
 """Lengths of strings and lists at and around common buffer sizes."""
+
+LARGE_LENGTHS = tuple(
+    sorted([65_535, 65_536, 65_537] * 3 + list({(1 << bits) + near for bits in range(13, 27) for near in (-1, 0, 1)}
+           | {10_000, 32_766, 49_152, 65_534, 65_537, 65_540, 70_000, 99_999, 100_000, 131_070, 10**6, 10**7}))
+)  # fmt: skip
+"""Lengths beyond those, up to 64 Mi: ends of 16-bit counters, pages and blocks, and round numbers."""
+
+AMOUNTS = tuple(
+    sorted({digit * 10**power + near for digit in (1, 2, 5) for power in range(1, 19) for near in (-1, 0, 1)}
+           | {12, 24, 28, 29, 30, 31, 42, 60, 80, 90, 180, 360, 365, 366, 400, 443, 1440, 1500, 1582, 1600, 1899, 1900,
+              1969, 1970, 1999, 2024, 2038, 2100, 3600, 8080, 9999, 44_100, 48_000, 86_399, 86_400, 86_401, 604_800,
+              2_592_000, 31_536_000, 31_622_400, 0x0DEADBEE})
+)  # fmt: skip
+"""Typical amounts of programs: round decimal numbers and their neighbours, calendar, time, ports, rates."""
 
 FLOATS = (
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.1, 1.5, 2.0, 10.0, 255.0, 256.0, 65536.0, 2.0**24, 2.0**24 + 1, 2.0**31,

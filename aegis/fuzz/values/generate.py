@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
-from aegis.fuzz.values.sequences import Items, Octets, TextShape
+from aegis.fuzz.values.sequences import LARGE, Items, Octets, TextShape
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
@@ -31,36 +31,41 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
+if TYPE_CHECKING:
+    from aegis.fuzz.dictionary import Dictionary
+
 __all__ = ["CannotGenerate", "ValueShape", "core_shape", "shape_of"]
 
 
-def shape_of(of: WitType, overrides: Mapping[Any, ValueShape] | None = None, depth: int = 0) -> ValueShape:
+def shape_of(
+    of: WitType, overrides: Mapping[Any, ValueShape] | None = None, dictionary: Dictionary | None = None
+) -> ValueShape:
     """Return the shape of a WIT type. Its named types must have their Python classes.
 
-    ``overrides`` maps a type, or the name of a record, variant, enum or flags, to a shape. Raise
-    :class:`CannotGenerate` for handles: a test case obtains them from the guest.
+    ``overrides`` maps a type, or the name of a record, variant, enum or flags, to a shape. Some values are entries of
+    the ``dictionary``. Raise :class:`CannotGenerate` for handles: a test case obtains them from the guest.
     """
     for key in (of, getattr(of, "name", None)):
         if overrides and key in overrides:
             return overrides[key]
     match of:
         case str():
-            return _primitive(of)
+            return _primitive(of, dictionary)
         case List("u8"):
-            return Octets()
+            return Octets(dictionary)
         case List(element):
-            return Items(shape_of(element, overrides, depth + 1))
+            return Items(shape_of(element, overrides, dictionary))
         case Tuple(elements):
-            return _Parts([shape_of(e, overrides, depth + 1) for e in elements], _tuple, list)
+            return _Parts([shape_of(e, overrides, dictionary) for e in elements], _tuple, list)
         case Record():
             names = [snake(name) for name, _ in of.fields]
             cls: Any = of.python
             return _Parts(
-                [shape_of(t, overrides, depth + 1) for _, t in of.fields], lambda *parts: cls(*parts),
+                [shape_of(t, overrides, dictionary) for _, t in of.fields], lambda *parts: cls(*parts),
                 lambda value: [getattr(value, name) for name in names],
             )  # fmt: skip
         case Option() | Result() | Variant():
-            return _Cases(*_cases(of, overrides, depth))
+            return _Cases(*_cases(of, overrides, dictionary))
         case Enum():
             return Choice([of.python(case) for case in of.cases])  # type: ignore[misc]
         case Flags():
@@ -70,11 +75,11 @@ def shape_of(of: WitType, overrides: Mapping[Any, ValueShape] | None = None, dep
     raise CannotGenerate(f"values of type {show(of)} cannot be generated")
 
 
-def core_shape(kind: str) -> ValueShape:
+def core_shape(kind: str, dictionary: Dictionary | None = None) -> ValueShape:
     """Return the shape of a core value type; raise :class:`CannotGenerate` for references and vectors."""
     if kind in ("i32", "i64"):
         bits = int(kind[1:])
-        return Integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        return Integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1, dictionary)
     if kind in ("f32", "f64"):
         return Float(int(kind[1:]))
     raise CannotGenerate(f"values of type {kind} cannot be generated: only numbers can")
@@ -84,17 +89,18 @@ def _tuple(*parts: Any) -> tuple[Any, ...]:
     return parts
 
 
-def _primitive(of: str) -> ValueShape:
+def _primitive(of: str, dictionary: Dictionary | None) -> ValueShape:
     if of == "bool":
         return Choice([False, True])
     if of == "char":
         return Char()
     if of == "string":
-        return TextShape()
+        return TextShape(dictionary)
     if of in ("f32", "f64"):
         return Float(int(of[1:]))
     bits = int(of[1:])
-    return Integer(0, (1 << bits) - 1) if of[0] == "u" else Integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    low, high = (0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    return Integer(low, high, dictionary)
 
 
 def _none(_: Any) -> None:
@@ -110,12 +116,12 @@ def _bare(cls: Any, _: Any) -> Any:
 
 
 def _cases(
-    of: Any, overrides: Mapping[Any, ValueShape] | None, depth: int
+    of: Any, overrides: Mapping[Any, ValueShape] | None, dictionary: Dictionary | None
 ) -> tuple[list[tuple[Callable[[Any], Any], ValueShape | None]], Callable[[Any], tuple[int, Any]]]:
     """Return constructor and payload shape of each case, and a function from a value to its case and payload."""
 
     def shape(inner: WitType | None) -> ValueShape | None:
-        return None if inner is None else shape_of(inner, overrides, depth + 1)
+        return None if inner is None else shape_of(inner, overrides, dictionary)
 
     if isinstance(of, Option):
         inner = shape(of.element)
@@ -151,8 +157,12 @@ class _Parts:
         return self.make(*(shape.simplest() for shape in self.shapes))
 
     def random(self, rng: Random, size: int) -> Any:
-        each = max(1, size // max(1, len(self.shapes)))
-        return self.make(*[shape.random(rng, each) for shape in self.shapes])
+        count = max(1, len(self.shapes))
+        if size < LARGE:
+            each = max(1, size // count)
+            return self.make(*[shape.random(rng, each) for shape in self.shapes])
+        large = int(rng.random() * count)  # one part gets the whole size, so that its length reaches the largest ones
+        return self.make(*[shape.random(rng, size if n == large else 16) for n, shape in enumerate(self.shapes)])
 
     def mutate(self, rng: Random, value: Any) -> Any:
         parts = self.take(value)

@@ -6,45 +6,96 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.values.edges import CHARACTERS, FLOATS, SINGLES, integers
+from aegis.fuzz.values.edges import AMOUNTS, CHARACTERS, FLOATS, SINGLES, integers
+from aegis.fuzz.values.scripts import character
+
+if TYPE_CHECKING:
+    from aegis.fuzz.dictionary import Dictionary
 
 __all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
 
 
 class Integer:
-    """The shape of integers from ``low`` to ``high``; 0 is the simplest."""
+    """The shape of integers from ``low`` to ``high``; 0 is the simplest.
 
-    def __init__(self, low: int, high: int) -> None:
+    Random values have all magnitudes, with both signs if the range has them. With a dictionary, some are its entries,
+    and some are near a value that was generated before, because programs compare their arguments with each other.
+    """
+
+    def __init__(self, low: int, high: int, dictionary: Dictionary | None = None) -> None:
         self.low, self.high, self.edges = low, high, integers(low, high)
+        self.dictionary = dictionary
         self.bits = (high - low).bit_length()
         self.ends = tuple({0, self.fit(1), self.fit(-1), low, high})
+        # A range without zero, such as 10 to 20, has magnitudes above its lower end.
+        self.base = 0 if low <= 0 <= high else low
+        self._up, self._down = (high - self.base).bit_length(), (self.base - low).bit_length()
+        self._amounts = tuple(value for value in AMOUNTS if low <= value <= high) or self.edges
+        if low < 0:
+            self._amounts += tuple(-value for value in self._amounts if low <= -value <= high and value < 10**6)
 
     def simplest(self) -> int:
         return 0
 
     def random(self, rng: Random, size: int) -> int:
         chance = rng.random()
-        if chance < 0.15:
+        if chance < 0.08:
             return self.ends[int(rng.random() * len(self.ends))]
-        if chance < 0.45:
-            return self.edges[int(rng.random() * len(self.edges))]
+        if chance < 0.24:
+            value = self.edges[int(rng.random() * len(self.edges))]
+        elif chance < 0.36:
+            value = self.fit(self.base + (int(rng.random() * 256) if self.low >= 0 else int(rng.random() * 512) - 256))
+        elif chance < 0.46:
+            value = self._amounts[int(rng.random() * len(self._amounts))]
+        elif chance < 0.49:
+            value = self.fit(_timestamp(rng))
+        elif chance < 0.68 and self.dictionary is not None:
+            if chance < 0.57:
+                return self._related(rng, self.dictionary.recent)
+            found = self.dictionary.integer(rng, self.low, self.high)
+            value = self.magnitude(rng) if found is None else found
+        elif chance < 0.95:
+            value = self.magnitude(rng)
+        else:
+            value = self.low + rng.getrandbits(self.bits) % (self.high - self.low + 1)
+        if self.dictionary is not None:
+            recent = self.dictionary.recent
+            recent[value & 7] = value
+        return value
+
+    def magnitude(self, rng: Random) -> int:
+        """Return a value whose number of bits, and whose sign, is drawn first."""
+        negative = self._down and (not self._up or rng.random() < 0.5)
+        bits = 1 + int(rng.random() * (self._down if negative else self._up))
+        size = rng.getrandbits(bits) | 1 << (bits - 1)
+        return self.fit(self.base - size if negative else self.base + size)
+
+    def _related(self, rng: Random, recent: list[int]) -> int:
+        """Return a value equal to, near to, or computed from values that were generated before."""
+        one = recent[int(rng.random() * 8)]
+        chance = rng.random()
+        if chance < 0.3:
+            return self.fit(one)
         if chance < 0.7:
-            return self.fit(int(rng.random() * 256))
-        return self.low + rng.getrandbits(1 + int(rng.random() * self.bits)) % (self.high - self.low + 1)
+            return self.fit(one + int(rng.random() * 9) - 4)
+        two = recent[int(rng.random() * 8)]
+        return self.fit(one + two if chance < 0.8 else one - two if chance < 0.9 else -one)
 
     def fit(self, value: int) -> int:
         return self.low if value < self.low else self.high if value > self.high else value
 
     def mutate(self, rng: Random, value: int) -> int:
         chance = rng.random()
-        if chance < 0.5:
+        if chance < 0.45:
             return self.fit(value + rng.choice((-16, -8, -4, -2, -1, 1, 2, 4, 8, 16)))
-        if chance < 0.7:
+        if chance < 0.62:
             return self.fit(value * 2 if rng.random() < 0.5 else value // 2)
-        if chance < 0.85:
-            return self.fit(value ^ (1 << int(rng.random() * self.bits)))
+        if chance < 0.75:
+            return self.fit(self.low + ((value - self.low) ^ (1 << int(rng.random() * self.bits))))
+        if chance < 0.8:
+            return self.fit(-value if rng.random() < 0.5 else value * 10)
         return self.random(rng, 1)
 
     def simpler(self, value: int) -> Iterator[int]:
@@ -62,6 +113,14 @@ class Integer:
 
     def size(self, value: int) -> int:
         return 1
+
+
+_TIME_UNITS = (1, 1, 1000, 1_000_000, 1_000_000_000)
+
+
+def _timestamp(rng: Random) -> int:
+    """Return a time between 2001 and 2039 since the Unix epoch, in seconds or a smaller unit."""
+    return int((1e9 + rng.random() * 1.2e9) * _TIME_UNITS[int(rng.random() * 5)])
 
 
 def _nearer(size: int) -> Iterator[int]:
@@ -117,11 +176,25 @@ class Float:
 
     def random(self, rng: Random, size: int) -> float:
         chance = rng.random()
-        if chance < 0.5:
+        if chance < 0.3:
             return self.edges[int(rng.random() * len(self.edges))]
-        if chance < 0.75:
+        if chance < 0.5:
             return float(int(rng.random() * 2000) - 1000)
-        return self.fit(rng.uniform(-1, 1) * 2.0 ** rng.randint(-60, 60))
+        if chance < 0.65:
+            return self.fit(int(rng.random() * 2_000_000 - 1_000_000) / (10.0 ** int(1 + rng.random() * 6)))
+        if chance < 0.75:
+            return self.fit(float(AMOUNTS[int(rng.random() * len(AMOUNTS))]) * (1 if chance < 0.72 else -1))
+        return self.by_exponent(rng)
+
+    def by_exponent(self, rng: Random) -> float:
+        """Return a float whose exponent is drawn first, of all that there are, with a short or a random fraction."""
+        exponents, places, form, whole = (0x100, 23, "<f", "<I") if self.single else (0x800, 52, "<d", "<Q")
+        fraction = (0, (1 << places) - 1, 1, 1 << (places - 1), rng.getrandbits(places))[int(rng.random() * 5)]
+        bits = int(rng.random() * exponents) << places | fraction
+        if rng.random() < 0.4:
+            bits |= exponents << places  # the sign
+        value: float = struct.unpack(form, struct.pack(whole, bits))[0]
+        return math.nan if value != value else value
 
     def mutate(self, rng: Random, value: float) -> float:
         chance = rng.random()
@@ -131,6 +204,8 @@ class Float:
             return -value
         if chance < 0.8 and math.isfinite(value):
             return self.fit(value * rng.choice((2.0, 0.5, 10.0)))
+        if chance < 0.9 and not self.single:
+            return math.nextafter(value, math.inf if rng.random() < 0.5 else -math.inf)
         return self.random(rng, 1)
 
     def simpler(self, value: float) -> Iterator[float]:
@@ -237,11 +312,13 @@ class Char:
 
     def random(self, rng: Random, size: int) -> str:
         chance = rng.random()
-        if chance < 0.6:
+        if chance < 0.45:
             return CHARACTERS[int(rng.random() * len(CHARACTERS))]
-        if chance < 0.8:
+        if chance < 0.65:
+            return character(rng)
+        if chance < 0.82:
             return chr(32 + int(rng.random() * 95))
-        point = int(rng.random() * (0x110000 if chance < 0.9 else 0x3000))
+        point = int(rng.random() * (0x110000 if chance < 0.93 else 0x3000))
         return chr(point) if not 0xD800 <= point < 0xE000 else "\ufffd"
 
     def mutate(self, rng: Random, value: str) -> str:

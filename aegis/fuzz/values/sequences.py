@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.values.edges import LENGTHS, SNIPPETS
-from aegis.fuzz.values.scalars import Char
+from aegis.fuzz.values.documents import changed_document, new_document
+from aegis.fuzz.values.edges import AMOUNTS, LARGE_LENGTHS, LENGTHS, SNIPPETS
+from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
+from aegis.fuzz.values.scripts import renormalised, script_text
 from aegis.fuzz.values.shape import ValueShape
 
-__all__ = ["Items", "Octets", "TextShape"]
+if TYPE_CHECKING:
+    from aegis.fuzz.dictionary import Dictionary
+
+__all__ = ["LARGE", "Items", "Octets", "TextShape"]
 
 
 _MAX_DISTINCT_ITEMS = 24
 """Most distinct items of a long value; a longer value repeats them, because generating each would be slow."""
+_MAX_RANDOM_ITEMS = 1024
+"""Items after which a long value repeats itself."""
+_MAX_DOUBLED = 4096
+"""Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
+_MAX_LARGE_PARTS = 64
+"""Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
+LARGE = 8192
+"""Size from which a value is large: its length is then mostly one of :data:`LARGE_LENGTHS`."""
 
 
 class SequenceShape(ABC):
@@ -46,7 +61,10 @@ class SequenceShape(ABC):
         each = max(1, size // max(1, length))
         if length <= _MAX_DISTINCT_ITEMS:
             return self.join([self.item(rng, each) for _ in range(length)])
-        return self.join(rng.choices([self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=length))
+        block = rng.choices(
+            [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=min(length, _MAX_RANDOM_ITEMS)
+        )
+        return self.join((block * (length // len(block) + 1))[:length])
 
     def mutate(self, rng: Random, value: Any) -> Any:
         length = len(value)
@@ -65,7 +83,7 @@ class SequenceShape(ABC):
         if chance < 0.75:
             return value[:at] + value[at:until] * (2 + int(rng.random() * 6)) + value[until:]
         if chance < 0.85:
-            return (value + value)[:8192]
+            return value + value if length <= _MAX_DOUBLED else value
         if chance < 0.93:
             wanted = LENGTHS[int(rng.random() * len(LENGTHS))]
             return (value * (wanted // length + 1))[:wanted] if wanted < 2 * length + 64 else value
@@ -85,11 +103,14 @@ class SequenceShape(ABC):
             yield value[span:]
             span //= 2
         coarse = length // 16
+        least = 0 if length < LARGE else length // _MAX_LARGE_PARTS
         yield from self._without(value, length // 2, coarse)
-        yield from self._levelled(value)  # before single items are removed: a uniform value has few that matter
-        yield from self._without(value, coarse, 0)
+        yield from self._levelled(
+            value, max(1, least)
+        )  # before single items are removed: a uniform value has few that matter
+        yield from self._without(value, coarse, least)
         level = self.level()
-        for at in range(length):
+        for at in range(length if length < LARGE else 0):
             for item in () if value[at] == level else self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
 
@@ -103,12 +124,12 @@ class SequenceShape(ABC):
                     yield value[:at] + value[at + span :]
             span //= 2
 
-    def _levelled(self, value: Any) -> Iterator[Any]:
+    def _levelled(self, value: Any, least: int) -> Iterator[Any]:
         """Yield the value with longer and shorter ranges replaced by the simplest item."""
         length = len(value)
         flat = self.join([self.level()]) * length
         span = length
-        while span > 1:
+        while span > 1 and span >= least:
             for at in range(0, length, span):
                 if value[at : at + span] != flat[at : at + span]:
                     yield value[:at] + flat[at : at + span] + value[at + span :]
@@ -123,18 +144,23 @@ class SequenceShape(ABC):
 
 
 def _length(rng: Random, size: int) -> int:
+    if size >= LARGE:
+        if rng.random() < 0.7:
+            return LARGE_LENGTHS[int(rng.random() * bisect_right(LARGE_LENGTHS, size))]
+        return int(size ** (0.5 + rng.random() / 2))
     if rng.random() < 0.4:
         return min(size, LENGTHS[int(rng.random() * len(LENGTHS))])
     return int(rng.random() * rng.random() * (size + 1))
 
 
 class TextShape(SequenceShape):
-    """The shape of strings."""
+    """The shape of strings. With a dictionary, some are or contain its entries, or are documents of its words."""
 
     empty = ""
 
-    def __init__(self) -> None:
+    def __init__(self, dictionary: Dictionary | None = None) -> None:
         self.char = Char()
+        self.dictionary = dictionary
 
     def item(self, rng: Random, size: int) -> str:
         return self.char.random(rng, 1)
@@ -153,24 +179,81 @@ class TextShape(SequenceShape):
 
     def random(self, rng: Random, size: int) -> str:
         chance = rng.random()
-        if chance < 0.25:
+        if size >= LARGE and chance < 0.8:
+            unit = script_text(rng, 1 + int(rng.random() ** 2 * 16)) if chance < 0.5 else self.item(rng, 1)
+            length = _length(rng, size)
+            return (unit * (length // len(unit) + 1))[:length]
+        if chance < 0.16:
             return "".join(SNIPPETS[int(rng.random() * len(SNIPPETS))] for _ in range(1 + int(rng.random() * 4)))[:size]
-        if chance < 0.5:
+        if chance < 0.34:
             alphabet = [self.item(rng, 1) for _ in range(1 + int(rng.random() * 4))]
             return "".join(rng.choices(alphabet, k=_length(rng, size)))
+        if chance < 0.5:
+            return script_text(rng, min(_length(rng, size), 512))
+        if chance < 0.72 and self.dictionary is not None:
+            found = self._from_dictionary(rng, self.dictionary)
+            if found is not None:
+                return found
         return super().random(rng, size)  # type: ignore[no-any-return]
+
+    def _from_dictionary(self, rng: Random, dictionary: Dictionary) -> str | None:
+        """Return a document, an entry, or entries and snippets joined; ``None`` if there is no entry."""
+        if rng.random() < (0.6 if dictionary.documents else 0.3 if dictionary.json else 0.02):
+            return new_document(rng, dictionary)
+        found = dictionary.text(rng)
+        if found is None or rng.random() < 0.5:
+            return found
+        parts = [found]
+        for _ in range(int(rng.random() ** 2 * 4)):
+            more = dictionary.text(rng) if rng.random() < 0.6 else SNIPPETS[int(rng.random() * len(SNIPPETS))]
+            parts.insert(int(rng.random() * (len(parts) + 1)), more or "")
+        return ("", " ", ",", "\n", ":")[int(rng.random() ** 2 * 5)].join(parts)
+
+    def mutate(self, rng: Random, value: Any) -> str:
+        chance = rng.random()
+        if chance < 0.04:
+            return renormalised(rng, value)
+        if chance < 0.1:
+            return _with_number(rng, value)
+        if self.dictionary is not None and chance < 0.35:
+            if chance < 0.25:
+                document = changed_document(rng, value, self.dictionary)
+                if document is not None:
+                    return document
+            entry = self.dictionary.text(rng)
+            if entry is not None and chance < 0.31:
+                at = int(rng.random() * (len(value) + 1))
+                return value[:at] + entry + value[at + (len(entry) if chance < 0.27 else 0) :]
+        return super().mutate(rng, value)  # type: ignore[no-any-return]
 
     def size(self, value: str) -> int:
         return 1 + len(value)
+
+
+_DIGITS = re.compile(r"-?\d+")
+
+
+def _with_number(rng: Random, text: str) -> str:
+    """Return the text with one of its decimal numbers replaced by another, or with a number in front."""
+    number = str(AMOUNTS[int(rng.random() * len(AMOUNTS))] if rng.random() < 0.5 else int(rng.random() * 300) - 10)
+    found = list(_DIGITS.finditer(text, 0, 4096))
+    if not found:
+        return number + text
+    at = found[int(rng.random() * len(found))]
+    return text[: at.start()] + number + text[at.end() :]
 
 
 _OCTETS = (0, 1, 9, 10, 32, 34, 48, 65, 91, 92, 127, 128, 192, 254, 255)
 
 
 class Octets(SequenceShape):
-    """The shape of bytes, for ``list<u8>``."""
+    """The shape of bytes, for ``list<u8>``. With a dictionary, some begin with or contain its entries."""
 
     empty = b""
+
+    def __init__(self, dictionary: Dictionary | None = None) -> None:
+        self.dictionary = dictionary
+        self.text = TextShape(dictionary)
 
     def item(self, rng: Random, size: int) -> int:
         return int(rng.random() * 256) if rng.random() < 0.6 else rng.choice(_OCTETS)
@@ -187,12 +270,44 @@ class Octets(SequenceShape):
                 yield value
 
     def random(self, rng: Random, size: int) -> bytes:
-        if rng.random() < 0.3:
+        chance = rng.random()
+        if chance < 0.25:
             return rng.randbytes(_length(rng, size))
+        if chance < 0.35:
+            return self.text.random(rng, size).encode("utf-8", "replace")
+        if chance < 0.5 and self.dictionary is not None and size < LARGE:
+            entry = self.dictionary.word(rng)
+            if entry is not None:
+                rest = rng.randbytes(_length(rng, min(size, 64))) if chance < 0.47 else b""
+                return entry + rest if chance < 0.44 else rest + entry
         return super().random(rng, size)  # type: ignore[no-any-return]
+
+    def mutate(self, rng: Random, value: Any) -> bytes:
+        chance = rng.random()
+        if chance < 0.08 and value:
+            return _with_integer(rng, value)
+        if chance < 0.25 and self.dictionary is not None:
+            entry = self.dictionary.word(rng)
+            if entry is not None:
+                at = 0 if chance < 0.14 else int(rng.random() * (len(value) + 1))
+                return value[:at] + entry + value[at + (len(entry) if rng.random() < 0.6 else 0) :]  # type: ignore[no-any-return]
+        return super().mutate(rng, value)  # type: ignore[no-any-return]
 
     def changed(self, rng: Random, item: int) -> int:
         return item ^ (1 << int(rng.random() * 8)) if rng.random() < 0.5 else (item + rng.choice((-1, 1))) % 256
+
+
+_WIDTHS = (1, 2, 4, 8)
+_INTEGERS = {width: Integer(0, (1 << 8 * width) - 1) for width in _WIDTHS}
+
+
+def _with_integer(rng: Random, value: bytes) -> bytes:
+    """Return the bytes with an integer written over some of them: a length or an offset in a binary format."""
+    width = _WIDTHS[int(rng.random() * 4)]
+    at = int(rng.random() ** 2 * len(value))
+    number = _INTEGERS[width].random(rng, 1)
+    written = number.to_bytes(width, "little" if rng.random() < 0.6 else "big")
+    return value[:at] + written + value[at + width :]
 
 
 class Items(SequenceShape):
@@ -201,6 +316,7 @@ class Items(SequenceShape):
     def __init__(self, element: ValueShape) -> None:
         self.element = element
         self.empty: Any = []
+        self._units = isinstance(element, (Integer, Float, Choice, Char, FlagSet))
 
     def simplest(self) -> list[Any]:
         return []
@@ -217,9 +333,15 @@ class Items(SequenceShape):
     def changed(self, rng: Random, item: Any) -> Any:
         return self.element.mutate(rng, item)
 
+    def random(self, rng: Random, size: int) -> Any:
+        found = super().random(rng, size)
+        if isinstance(self.element, Integer) and rng.random() < 0.12:
+            found.sort(reverse=rng.random() < 0.3)  # programs search and merge sorted lists
+        return found
+
     def simpler(self, value: Any) -> Iterator[Any]:
         for smaller in super().simpler(value):
             yield list(smaller)
 
     def size(self, value: Any) -> int:
-        return 1 + sum(map(self.element.size, value))
+        return 1 + (len(value) if self._units else sum(map(self.element.size, value)))

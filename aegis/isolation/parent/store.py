@@ -42,6 +42,7 @@ from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
+    from aegis.engine.store.memory import LinearMemory
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.host_calls import HostFunctions
     from aegis.isolation.parent.pool import Worker
@@ -564,6 +565,9 @@ class IsolatedStore(TokenHolder):
     def bare_memory(self) -> RemoteMemory:
         """Return access to the guest's memory that charges nothing."""
         return RemoteMemory(self, charged=False)
+
+    def added_memories(self) -> tuple[LinearMemory, ...]:
+        return ()
 
     def fuel_left(self) -> int:
         """Return the fuel left by the latest call; 0 if fuel is not metered."""

@@ -1,0 +1,149 @@
+"""The instrumented copies of a target, and where their counters are in the guest's code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import AegisError
+from aegis.fuzz.coverage.instrumented import InstrumentedTarget
+from aegis.fuzz.coverage.lcov import to_lcov
+from aegis.wasm.binary import PAGE, Malformed
+from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
+from aegis.wasm.edges import Counted, count_edges
+from aegis.wasm.embedded import with_modules
+from aegis.wasm.rewrite import ADDED_MEMORY
+
+if TYPE_CHECKING:
+    from aegis.fuzz.plan import CampaignPlan
+    from aegis.fuzz.target import Target
+    from aegis.limits import Limits
+
+__all__ = ["Copies", "CoverageUnavailable", "make_copies"]
+
+_GROWN = ("module_size", "functions", "function_size", "locals", "nesting", "complexity")
+_GROWTH = 8
+"""The factor by which limits on code are larger for instrumented code, which is two to three times as large."""
+
+
+class CoverageUnavailable(Exception):
+    """The target cannot be instrumented; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies of one target. ``modules`` has the module with counters of each added memory.
+
+    ``numbers`` are the numbers of these modules among all core modules of the artifact.
+    """
+
+    original: Target
+    counting: InstrumentedTarget
+    modules: tuple[Counted, ...]
+    numbers: tuple[int, ...]
+    comparing: InstrumentedTarget | None
+    compared: tuple[Comparing, ...]
+    seconds: float
+    """The time that it took to instrument and compile."""
+
+    @property
+    def size(self) -> int:
+        """The number of counters."""
+        return sum(self.counting.sizes)
+
+    def tracefile(self, bits: bytes, proposals: Collection[str] = ()) -> str:
+        """Return the coverage of source lines for lcov; empty if the guest has no debugging information."""
+        parts, at = [], 0
+        originals = self.original.lines.modules
+        for number, counted in zip(self.numbers, self.modules, strict=True):
+            parts.append((originals[number], counted, bits[at : at + counted.counters]))
+            at += counted.counters
+        return to_lcov(parts, proposals)
+
+    def operands(self, written: bytes) -> Iterator[Operands]:
+        """Yield the operands that the copy with comparisons wrote in one step."""
+        at = 0
+        for module in self.compared:
+            yield from read_operands(written[at : at + module.size], module.sites)
+            at += module.size
+
+
+def make_copies(plan: CampaignPlan, target: Target) -> Copies:
+    """Instrument and compile the artifact of a plan. Raise :class:`CoverageUnavailable` if that is not possible."""
+    if plan.policy.isolation is not None:
+        raise CoverageUnavailable("the counters of an isolated guest cannot be read: leave out --isolate")
+    began = time.monotonic()
+    try:
+        counting, modules, numbers = _copy(plan, target, lambda data: count_edges(data, plan.policy.proposals))
+    except (AegisError, Malformed) as error:
+        raise CoverageUnavailable(str(error)) from None
+    try:
+        comparing, compared, _ = _copy(plan, target, lambda data: record_comparisons(data, plan.policy.proposals))
+    except (AegisError, Malformed, CoverageUnavailable):
+        comparing, compared = None, ()
+    return Copies(target, counting, modules, numbers, comparing, compared, time.monotonic() - began)
+
+
+def _copy(
+    plan: CampaignPlan, target: Target, instrument: Callable[[bytes], Any]
+) -> tuple[InstrumentedTarget, tuple[Any, ...], tuple[int, ...]]:
+    """Return an instrumented copy, the instrumented module of each added memory, and the number of that module.
+
+    Modules without an instruction to probe, such as tables of trampolines, stay as they are.
+    """
+    from aegis.runtime import Aegis
+
+    made: list[Any] = []
+    known: dict[bytes, Any] = {}
+
+    def change(data: bytes) -> bytes:
+        one = known.get(data)
+        if one is None:
+            one = known[data] = instrument(data)
+        made.append(one)
+        return one.data if _probed(one) else data
+
+    data = with_modules(plan.data, change)
+    numbers = tuple(number for number in _instances(target.artifact) if _probed(made[number]))
+    if not numbers:
+        raise CoverageUnavailable("the code has no branches")
+    modules = tuple(made[number] for number in numbers)
+    sizes = [module.counters if isinstance(module, Counted) else module.size for module in modules]
+    pages = [max(1, -(-size // PAGE)) for size in sizes]
+    policy = replace(plan.policy, limits=_limits(plan.policy.limits, len(pages), sum(pages) * PAGE))
+    runtime = Aegis(policy)
+    artifact = runtime.load(data, plan.name)
+    if _added(artifact) != len(numbers):
+        raise Malformed("the instrumented artifact has other instances than the original")
+    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile, buffers=plan.buffers)
+    return copy, modules, numbers
+
+
+def _probed(module: Any) -> bool:
+    """Return whether an instrumented module has probes that matter: a module without branches has none."""
+    if isinstance(module, Counted):
+        return any(site.kind != "entry" for site in module.sites)
+    return bool(module.sites)
+
+
+def _instances(artifact: Any) -> Sequence[int]:
+    """Return the number of the core module of each core instance, in the order of their instantiation."""
+    return [0] if artifact.kind == "module" else [step.module for step in artifact.program.steps]
+
+
+def _added(artifact: Any) -> int:
+    if artifact.kind == "module":
+        return sum(name == ADDED_MEMORY for name, _ in artifact.memory_exports)
+    return sum(item.name == ADDED_MEMORY for item in artifact.memory_exports)
+
+
+def _limits(limits: Limits, memories: int, size: int) -> Limits:
+    """Return limits under which the instrumented guest may do what the original may."""
+    changes = {name: getattr(limits, name) * _GROWTH for name in _GROWN if getattr(limits, name) is not None}
+    if limits.memories is not None:
+        changes["memories"] = limits.memories + memories
+    if limits.memory is not None:
+        changes["memory"] = limits.memory + size
+    return limits.with_(**changes)

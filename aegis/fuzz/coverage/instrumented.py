@@ -1,0 +1,54 @@
+"""An instrumented copy of a target. Its runs also return what the probes wrote, for each call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aegis.fuzz.case import Case, Step, StepResult, Trace
+from aegis.fuzz.target import Target
+
+if TYPE_CHECKING:
+    from aegis.component.planning.artifact import Component
+    from aegis.engine.compile.artifact import Module
+    from aegis.engine.store.memory import LinearMemory
+    from aegis.runtime import Aegis
+    from aegis.sandbox.sandbox import Sandbox
+
+__all__ = ["InstrumentedTarget"]
+
+
+class InstrumentedTarget(Target):
+    """A copy of ``original`` whose artifact is instrumented. Test cases of one are test cases of the other.
+
+    ``sizes`` are the numbers of bytes that probes use, one for each added memory. Values and endings of calls are those
+    of the original; fuel, memory and offsets in traps are not.
+    """
+
+    def __init__(
+        self, original: Target, runtime: Aegis, artifact: Module | Component, sizes: Sequence[int], *,
+        hostile: bool, buffers: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(runtime, artifact, functions=list(original.exports), hostile=hostile, buffers=buffers)
+        self.exports = original.exports  # the same shapes, so that both take the same values
+        self.sizes = tuple(sizes)
+        self._blank = [bytes(size) for size in sizes]
+        self._memories: tuple[LinearMemory, ...] = ()
+        self.written: list[bytes] = []
+        """What the probes wrote in each step of the latest run; instantiation belongs to the first step."""
+
+    def run(self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None) -> Trace:
+        """Run a test case as :meth:`Target.run` does, and set :attr:`written`."""
+        self._memories, self.written = (), []
+        return super().run(case, runtime, log)
+
+    def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> StepResult:
+        if not self._memories:
+            self._memories = sandbox.added_memories()
+        result = super()._perform(sandbox, step, values)
+        parts = []
+        for memory, size, blank in zip(self._memories, self.sizes, self._blank, strict=True):
+            parts.append(memory.read(0, size))
+            memory.write(0, blank)
+        self.written.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        return result

@@ -1,0 +1,119 @@
+"""Instrument a core module so that it records the operands of its comparisons.
+
+Before each comparison of two numbers a function is called that keeps both operands, if they differ, and returns them.
+The added memory has, from byte 0, the number of records as i32; from :data:`_SEEN` a byte for each comparison, the
+number of records that it has made; and then the records. Results and traps of the guest stay the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import ClassVar, NamedTuple
+
+from aegis.wasm.rewrite import Probes, leb, memarg, rewritten, signed
+
+__all__ = ["Comparing", "Operands", "read_operands", "record_comparisons"]
+
+_SEEN = 16
+_RECORD = struct.Struct("<IIQQ")
+_MAX_RECORD_ENTRIES = 2048
+_PER_SITE = 12
+"""Most records of one comparison: a loop compares its counter again and again."""
+_TYPES = {0x7F: (32, False), 0x7E: (64, False), 0x7D: (32, True), 0x7C: (64, True)}
+_SPANS = ((0x46, 0x4F, 0x7F), (0x51, 0x5A, 0x7E), (0x5B, 0x60, 0x7D), (0x61, 0x66, 0x7C))
+"""First and last opcode of the comparisons of each type (5.4.8)."""
+_TYPE_OF = {op: of for first, last, of in _SPANS for op in range(first, last + 1)}
+_PLACES = {of: place for place, (_, _, of) in enumerate(_SPANS)}
+
+
+class Operands(NamedTuple):
+    """The operands of a comparison, as unsigned integers of ``bits``; a float is the integer with its bits."""
+
+    site: int
+    bits: int
+    floating: bool
+    left: int
+    right: int
+
+
+class Comparing(NamedTuple):
+    """An instrumented module with ``sites`` comparisons; it uses ``size`` bytes of the added memory."""
+
+    data: bytes
+    sites: int
+    size: int
+
+
+def record_comparisons(data: bytes, proposals: Collection[str] = ()) -> Comparing:
+    """Return a module that records operands; errors are those of :func:`aegis.wasm.rewrite.rewritten`."""
+    probes = _Comparisons()
+    made = rewritten(data, probes, proposals)
+    return Comparing(made, probes.sites, probes.size())
+
+
+def read_operands(memory: bytes, sites: int) -> Iterator[Operands]:
+    """Yield the records in a copy of the memory of a module with ``sites`` comparisons."""
+    count = min(int.from_bytes(memory[:4], "little"), _MAX_RECORD_ENTRIES)
+    start = _start(sites)
+    for site, of, left, right in _RECORD.iter_unpack(memory[start : start + count * _RECORD.size]):
+        bits, floating = _TYPES[of]
+        yield Operands(site, bits, floating, left, right)
+
+
+def _start(sites: int) -> int:
+    return -(-(_SEEN + sites) // 16) * 16
+
+
+class _Comparisons(Probes):
+    opcodes: ClassVar[frozenset[int]] = frozenset(_TYPE_OF)
+
+    def __init__(self) -> None:
+        self.sites = 0
+
+    def before(self, function: int, offset: int, op: int, targets: int, local: int) -> bytes:
+        site = self.sites
+        self.sites += 1
+        return b"\x41" + signed(site) + b"\x10" + leb(self.first_function + _PLACES[_TYPE_OF[op]])
+
+    def size(self) -> int:
+        return _start(self.sites) + _MAX_RECORD_ENTRIES * _RECORD.size
+
+    def functions(self) -> list[tuple[bytes, bytes]]:
+        return [(_signature(of), self._keeper(of)) for _, _, of in _SPANS]
+
+    def _keeper(self, of: int) -> bytes:
+        """Return the body of the function for one type: parameters 0 and 1 are the operands, 2 is the site."""
+        bits, floating = _TYPES[of]
+        count = b"\x41\x00"
+        left, right = (b"\x20" + bytes((n,)) + _as_integer(bits, floating=floating) for n in (0, 1))
+        equal = b"\x46" if bits == 32 else b"\x51"
+        wide = b"\xad" if bits == 32 else b""
+        seen, total = memarg(self.memory, _SEEN), memarg(self.memory, 0)
+        start = _start(self.sites)
+        fields = [memarg(self.memory, start + offset) for offset in (0, 4, 8, 16)]
+        return (
+            b"\x01\x01\x7f\x02\x40"  # one i32, number 3; a block that is left if there is nothing to record
+            + left + right + equal + b"\x0d\x00"
+            + b"\x20\x02\x2d" + seen + b"\x41" + signed(_PER_SITE) + b"\x4f\x0d\x00"
+            + count + b"\x28" + total + b"\x22\x03\x41" + signed(_MAX_RECORD_ENTRIES) + b"\x4f\x0d\x00"
+            + b"\x20\x02\x20\x02\x2d" + seen + b"\x41\x01\x6a\x3a" + seen
+            + count + b"\x20\x03\x41\x01\x6a\x36" + total
+            + b"\x20\x03\x41" + signed(_RECORD.size) + b"\x6c\x22\x03"
+            + b"\x20\x02\x36" + fields[0]
+            + b"\x20\x03\x41" + signed(of) + b"\x36" + fields[1]
+            + b"\x20\x03" + left + wide + b"\x37" + fields[2]
+            + b"\x20\x03" + right + wide + b"\x37" + fields[3]
+            + b"\x0b\x20\x00\x20\x01\x0b"
+        )  # fmt: skip
+
+
+def _as_integer(bits: int, *, floating: bool) -> bytes:
+    if not floating:
+        return b""
+    return b"\xbc" if bits == 32 else b"\xbd"  # i32.reinterpret_f32, i64.reinterpret_f64
+
+
+def _signature(of: int) -> bytes:
+    """Return the type (t, t, i32) -> (t, t) as in a type section."""
+    return bytes((0x60, 3, of, of, 0x7F, 2, of, of))

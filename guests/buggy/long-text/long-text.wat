@@ -1,0 +1,24 @@
+;; Measures a text whose length it keeps in 16 bits.
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    ;; Arguments are stored above 4096; each export frees them after reading them.
+    (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get $want)))
+      (if (i32.gt_u (global.get $next) (i32.shl (memory.size) (i32.const 16)))
+        (then (if (i32.eq (memory.grow (i32.add (i32.shr_u (local.get $want) (i32.const 16)) (i32.const 1))) (i32.const -1))
+          (then unreachable))))
+      (local.get $at))
+    (func $free (global.set $next (i32.const 4096)))
+    (func (export "measure") (param $at i32) (param $size i32) (result i32)
+      (call $free)
+      ;; The length is cut to 16 bits, and the check of the result fails.
+      (if (i32.ne (i32.and (local.get $size) (i32.const 0xffff)) (local.get $size)) (then unreachable))
+      (local.get $size))
+  )
+  (core instance $m (instantiate $m))
+  (func (export "measure") (param "text" string) (result u32) (canon lift (core func $m "measure") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
+)
