@@ -17,6 +17,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "mutate": ("aegis.attack.smith", "mutants of the seed artifacts by wasm-tools mutate"),
     "flips": ("aegis.attack.bytewise", "the seed artifacts with bytes and sections changed"),
     "liar": ("aegis.attack.abi_fuzzer", "components that break the canonical ABI, by hypothesis"),
+    "tasks": ("aegis.attack.task_fuzzer", "asynchronous components that use streams, futures and tasks in any order"),
 }
 """For each source, the module with a function of that name, and a description."""
 

@@ -69,6 +69,7 @@ class _CommandCampaign:
         data = to_data(
             result, target.artifact.kind, target.left_out, exports=target.exports, baseline=baseline,
             folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, state.copies, state.uncovered),
+            notes=target.notes,
         )  # fmt: skip
         try:
             if folder is not None:

@@ -125,7 +125,11 @@ _HOST: _Options = (
         "--host", is_flag=True, help="Attack Aegis itself with hostile bytes; the artifacts are the seed corpus."
     ),
     click.option(
-        "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME",
+        help="With --host: smith, wit, mutate, flips, liar, tasks.",
     ),
 )
 """The attack on Aegis itself."""

@@ -9,7 +9,7 @@ from aegis.cli.input_files import read_bounded
 from aegis.errors import PolicyError
 from aegis.fuzz.dictionary import read_entries
 from aegis.fuzz.examples import group_examples, read_examples
-from aegis.fuzz.plan import MAX_SIZE
+from aegis.fuzz.plan import MAX_ARGUMENT_ITEMS
 from aegis.limits import parse_count
 from aegis.text import printable
 
@@ -22,7 +22,7 @@ _LARGEST = 1 << 26
 
 def given_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of :class:`~aegis.fuzz.plan.CampaignPlan` that these options set."""
-    size = MAX_SIZE if options["max_size"] is None else parse_count(options["max_size"], "--max-size")
+    size = MAX_ARGUMENT_ITEMS if options["max_size"] is None else parse_count(options["max_size"], "--max-size")
     if size is None or not 1 <= size <= _LARGEST:
         raise PolicyError(f"--max-size: {options['max_size']} is not a number from 1 to {_LARGEST}")
     examples = group_examples(options["examples"]) if options["examples"] else []

@@ -21,7 +21,7 @@ from aegis.engine.store.store import ModuleStore
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, thread_state
 from aegis.errors import AegisError, SandboxStateError
 from aegis.values import Rows
-from aegis.wasm.rewrite import ADDED_MEMORY
+from aegis.wasm.binary import ADDED_MEMORY
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["ComponentStore"]

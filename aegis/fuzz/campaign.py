@@ -42,7 +42,7 @@ _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
 _MAX_START_CHARACTERS = 8192
 """Longest such test case, in characters of its arguments."""
-_MAX_WORDS = 512
+_MAX_WORD_ENTRIES = 512
 """Most words for the dictionary that chunks learned; the oldest are forgotten first."""
 _MAX_MINIMISED_CASES = 512
 """Most test cases that are minimised for the corpus at the end of a campaign."""
@@ -157,7 +157,7 @@ class Campaign:
 
     def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
         """Run the chunks of one round, and merge their results in the order of their numbers."""
-        known = sorted({*self.result.findings, *self.result.behaviours})
+        known = sorted({*self.result.findings, *self.result.behaviours, *self.result.usual})
         done: dict[int, Any] = {}
         waiting = dict(chunks)
         tries: dict[int, int] = {}
@@ -247,13 +247,14 @@ class Campaign:
         for function, text in batch["errors"].items():
             result.errors.setdefault(function, text)
         result.words.update(dict.fromkeys(map(tuple, batch["words"])))
-        for old in list(result.words)[:-_MAX_WORDS]:
+        for old in list(result.words)[:-_MAX_WORD_ENTRIES]:
             del result.words[old]
         for entry in batch["behaviours"]:
             bits = batch["fresh"].get(entry[0])
             if bits is None or adds(bits, result.coverage):  # another chunk of the round may have reached the same
                 result.behaviours.setdefault(entry[0], entry)
         result.coverage = merged(result.coverage, batch["edges"])
+        result.usual.update(dict.fromkeys(batch["usual"]))
         result.work += batch["seconds"]
         result.cost = add_cost(result.cost, batch["cost"])
         for finding in batch["findings"]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult
 from aegis.fuzz.stubs import random_answers
 from aegis.fuzz.target import DROP, TargetExport
-from aegis.fuzz.values.sequences import LARGE
+from aegis.fuzz.values.sequences import BULK_ITEMS
 from aegis.wit.types import WitType
 
 if TYPE_CHECKING:
@@ -24,17 +24,19 @@ __all__ = ["CaseMaker"]
 
 _MAX_STEPS = 48
 _MAX_POOL_CASES = 512
-_MAX_PRODUCERS = 32
+_MAX_PRODUCER_CASES = 32
 """Most kept calls that return handles of one resource."""
-_MAX_VERIFIED_PRODUCERS = 8
+_MAX_VERIFIED_CASES = 8
 """Most calls of one constructor, from the corpus, that are run at the start of a chunk."""
-_MAX_RETURNED = 32
+_MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
-_MAX_LARGE_CASES = 3
+_VERBATIM_SHARE = 0.08
+"""The share of generated calls that repeat a kept call as it is."""
+_MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""
-_LARGE_SHARE = 0.003
+_BULK_SHARE = 0.003
 """The share of generated calls with a large argument, unless such calls are slow."""
-_LARGE_FUEL_PER_CALL = 12_500
+_BULK_FUEL_PER_CALL = 12_500
 """Fuel of calls with large arguments for each ordinary call: they take about a fifth of the time."""
 _HOST_FUEL = 50
 """Fuel that takes as long as the conversion of one list element."""
@@ -67,7 +69,7 @@ class CaseMaker:
         pool = self.pool.setdefault(step.function, [])
         export = self.target.exports.get(step.function)
         size = 1 if export is None else export.size(step.arguments)
-        if size >= LARGE and sum(kept >= LARGE for kept, _ in pool) >= _MAX_LARGE_CASES:
+        if size >= BULK_ITEMS and sum(kept >= BULK_ITEMS for kept, _ in pool) >= _MAX_BULK_CASES:
             return
         if len(pool) >= _MAX_POOL_CASES:
             pool.pop(0)
@@ -85,7 +87,7 @@ class CaseMaker:
                 continue
             if not export.fallible:
                 self.keep_producer(export, case)
-            elif len(self._producers.get(export.gives, ())) < _MAX_VERIFIED_PRODUCERS:
+            elif len(self._producers.get(export.gives, ())) < _MAX_VERIFIED_CASES:
                 results = self.target.run(case).results
                 if len(results) == len(case.steps) and results[-1].good:
                     self.keep_producer(export, case)
@@ -95,8 +97,8 @@ class CaseMaker:
         assert export.gives is not None
         kept = self._producers.setdefault(export.gives, [])
         if case not in kept:
-            if len(kept) >= _MAX_PRODUCERS:
-                kept.pop(_MAX_PRODUCERS // 2)  # the first ones are the simplest or examples, the last ones are new
+            if len(kept) >= _MAX_PRODUCER_CASES:
+                kept.pop(_MAX_PRODUCER_CASES // 2)  # the first ones are the simplest or examples, the last ones are new
             kept.append(case)
 
     def note_result(self, export: TargetExport, result: StepResult, case: Case) -> None:
@@ -107,18 +109,18 @@ class CaseMaker:
         if dictionary is not None:
             _learn(dictionary, getattr(result.value, "value", result.value) if result.declared else result.value)
         of = export.returns
-        if result.good and of is not None and not isinstance(of, str):
+        if result.good and of is not None and (not isinstance(of, str) or of == "string") and _short(result.value):
             kept = self._returned.setdefault(of, [])
-            if len(kept) >= _MAX_RETURNED:
+            if len(kept) >= _MAX_RETURNED_VALUES:
                 kept.pop(0)
             kept.append(result.value)
 
     def charge(self, export: TargetExport, step: Step, fuel: int) -> None:
         """Delay the next large arguments in proportion to the cost of a call with large arguments."""
         size = export.size(step.arguments)
-        if size >= LARGE:
+        if size >= BULK_ITEMS:
             fuel += sum(len(a) for a in step.arguments if isinstance(a, list)) * _HOST_FUEL
-            self._large_from = max(self._large_from, self._made) + fuel // _LARGE_FUEL_PER_CALL
+            self._large_from = max(self._large_from, self._made) + fuel // _BULK_FUEL_PER_CALL
 
     # -- test cases ----------------------------------------------------------------------------
 
@@ -205,7 +207,9 @@ class CaseMaker:
         pool = self.pool.get(export.name)
         if pool and chance < 0.55:
             kept_size, step = _picked(rng, pool)
-            if kept_size < LARGE or self._made >= self._large_from:
+            if chance < _VERBATIM_SHARE and kept_size < BULK_ITEMS:
+                return [None if shape is None else a for shape, a in zip(shapes, step.arguments, strict=True)]
+            if kept_size < BULK_ITEMS or self._made >= self._large_from:
                 return self._mutated(rng, export, step)
         size = int(2 ** (rng.random() * rng.random() * 13))
         if size > self._largest:
@@ -215,7 +219,7 @@ class CaseMaker:
             place = int(rng.random() * len(shapes))
             shape = shapes[place]
             if shape is not None:
-                if chance > 1 - _LARGE_SHARE:
+                if chance > 1 - _BULK_SHARE:
                     if self._made >= self._large_from and export.name not in self._slow:
                         found[place] = shape.random(rng, self._largest)
                 else:
@@ -237,7 +241,7 @@ class CaseMaker:
     def _reuse(self, rng: random.Random, export: TargetExport, found: list[Any]) -> None:
         """Replace arguments by values of the same type that calls returned, half of them mutated."""
         for place, of in enumerate(export.types):
-            kept = None if isinstance(of, str) else self._returned.get(of)
+            kept = self._returned.get(of)
             shape = export.shapes[place]
             if kept and shape is not None:
                 value = kept[int(rng.random() * len(kept))]
@@ -255,6 +259,17 @@ class CaseMaker:
         return arguments
 
 
+def _short(value: Any) -> bool:
+    """Return whether a returned value, and each part of it, may be kept."""
+    if isinstance(value, (str, bytes)):
+        return len(value) < BULK_ITEMS
+    if isinstance(value, list):
+        return len(value) < _MAX_KEPT_ITEMS and all(map(_short, value))
+    fields = getattr(type(value), "__dataclass_fields__", ())
+    return all(_short(getattr(value, name)) for name in fields)
+
+
+_MAX_KEPT_ITEMS = 512
 _MAX_LEARNED_PARTS = 16
 _MAX_LEARNED_DEPTH = 4
 
@@ -282,7 +297,7 @@ def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> tuple[int, Step
     """Choose a call from the pool, with a preference for recent and for small ones."""
     last = len(pool) - 1
     one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
-    return one if one[0] <= two[0] or (one[0] < LARGE and rng.random() < 0.2) else two
+    return one if one[0] <= two[0] or (one[0] < BULK_ITEMS and rng.random() < 0.2) else two
 
 
 def _insert_handles(rng: random.Random, export: TargetExport, arguments: list[Any], held: dict[int, list[int]]) -> bool:

@@ -16,8 +16,10 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.fuzz.case import StepResult
 
-__all__ = ["cause_of", "grouped", "key_of", "signature_of", "telling_frames"]
+__all__ = ["RANDOM_ADDRESSES", "cause_of", "grouped", "key_of", "signature_of", "telling_frames"]
 
+RANDOM_ADDRESSES = "random-addresses"
+"""The signature and the key of the one finding of calls whose addresses are random."""
 _MACHINERY = re.compile(
     r"panic|abort|assert|unwind|unwrap_failed|expect_failed|handle_alloc_error|rust_oom|__rg_oom|capacity_overflow"
     r"|_fail(?:_rt|_ct)?(?:::h|$)|handle_error|__cxa_|std::terminate|runtime\.(?:trap|_panic)|^_?_?(?:Exit|exit)$"
@@ -98,12 +100,16 @@ def key_of(oracle: str, function: str, result: StepResult | None) -> str:
 
 
 def grouped(findings: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return findings, as plain data, grouped by oracle and cause; the simplest case comes first in each group."""
+    """Return findings, as plain data, grouped by oracle and cause; the simplest case comes first in each group.
+
+    Findings of calls with random addresses come last.
+    """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for finding in findings:
         cause = finding.get("cause") or finding["signature"]
         groups.setdefault((finding["oracle"], cause), []).append(finding)
-    return [sorted(some, key=_weight) for some in groups.values()]
+    ranked = sorted(groups.values(), key=lambda some: some[0]["signature"] == RANDOM_ADDRESSES)
+    return [sorted(some, key=_weight) for some in ranked]
 
 
 def _weight(finding: Mapping[str, Any]) -> tuple[int, int, str]:

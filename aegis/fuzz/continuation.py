@@ -54,6 +54,8 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "edges": result.edges,
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
+        "usual": list(result.usual),
+        "edges": result.edges,
     }
 
 
@@ -111,7 +113,8 @@ class SavedCampaign:
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
             edges=[tuple(point) for point in data["edges"]],
-            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]),
+            words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 
@@ -140,6 +143,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         *(n for c in data["calls"].values() for n in c.values()),
     ]
     points = [*data["points"], *data["line"]]
+    numbers += [number for pair in data["edges"] for number in pair]
     good = (
         data["format"] == _FORMAT
         and isinstance(data["artifact"], str) and isinstance(data["digest"], str) and isinstance(data["seed"], int)
@@ -149,7 +153,8 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(point, list) and len(point) == 3 for point in points)
         and all(isinstance(point, list) and len(point) == 2 for point in data["edges"])
         and isinstance(data["coverage"], str)
-        and all(map(_is_word, data["words"]))
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in data["edges"])
+        and all(map(_is_word, data["words"])) and all(isinstance(text, str) for text in data["usual"])
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
     )  # fmt: skip

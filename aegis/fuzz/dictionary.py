@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,13 @@ from aegis.wasm.component import decode_component
 from aegis.wasm.constants import CodeConstant, DataSegment, code_constants, data_segments
 
 if TYPE_CHECKING:
-    from aegis.engine.compile.artifact import Module
+    pass
 
 __all__ = ["Dictionary", "read_entries"]
 
 _MAX_ENTRIES = 4096
 """Most integers, and most words, of one source."""
-_MAX_LEARNED = 512
+_MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
 _MAX_STRING_CHARACTERS = 64
@@ -44,8 +45,8 @@ _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u
 _INTEGER = re.compile(r"(?<![\w.])-?\d{1,19}(?![\w.])")
 
 
-class _Source:
-    """Entries of one origin. ``latest`` forgets the oldest entries; otherwise later ones are ignored when it is full."""
+class _Entries:
+    """Entries of one origin. When it is full, it forgets the oldest ones if ``latest``, and else ignores new ones."""
 
     def __init__(self, most: int = _MAX_ENTRIES, *, latest: bool = False) -> None:
         self.integers: list[int] = []
@@ -84,8 +85,8 @@ class Dictionary:
     """
 
     def __init__(self, user: Iterable[bytes] = ()) -> None:
-        self._user, self._compared, self._plain = _Source(), _Source(), _Source()
-        self._learned = _Source(_MAX_LEARNED, latest=True)
+        self._user, self._compared, self._plain = _Entries(), _Entries(), _Entries()
+        self._learned = _Entries(_MAX_LEARNED_ENTRIES, latest=True)
         self._new: dict[tuple[str, Any], None] = {}
         self.recent: list[int] = [0] * 8
         """The integers generated last, by which related values are generated."""
@@ -127,7 +128,7 @@ class Dictionary:
             if not one.compared:
                 self._constant(one, self._plain)
 
-    def _constant(self, constant: CodeConstant, into: _Source) -> None:
+    def _constant(self, constant: CodeConstant, into: _Entries) -> None:
         """Add an integer constant, and its bytes if it may be a magic number or several characters at once."""
         if abs(constant.value) < _SMALL:
             return
@@ -150,7 +151,7 @@ class Dictionary:
 
     def begin(self, entries: Sequence[Any] = ()) -> None:
         """Forget the learned entries, and learn those that :meth:`learned` of other chunks returned."""
-        self._learned = _Source(_MAX_LEARNED, latest=True)
+        self._learned = _Entries(_MAX_LEARNED_ENTRIES, latest=True)
         self._new, self.documents, self.json, self.keys = {}, [], False, []
         self.recent = [0] * 8
         for kind, value in entries:
@@ -165,7 +166,7 @@ class Dictionary:
 
     def learned(self) -> list[list[Any]]:
         """Return the entries learned since :meth:`begin` as plain data, the oldest first."""
-        return [list(key) for key in self._new][-_MAX_LEARNED:]
+        return [list(key) for key in self._new][-_MAX_LEARNED_ENTRIES:]
 
     def learn_integer(self, value: int) -> None:
         """Add an integer that the guest returned or compared."""
@@ -205,7 +206,7 @@ class Dictionary:
         self._schema(value)
 
     def _key(self, word: str) -> None:
-        if word not in self.keys and len(self.keys) < _MAX_LEARNED:
+        if word not in self.keys and len(self.keys) < _MAX_LEARNED_ENTRIES:
             self.keys.append(word)
 
     def _schema(self, value: str) -> None:
@@ -277,7 +278,7 @@ def _named_strings(constants: Sequence[CodeConstant], segments: Sequence[DataSeg
         return
     first = min(offset for offset, _ in placed)
     last = max(offset + len(segment.data) for offset, segment in placed)
-    for one, two in zip(constants, constants[1:], strict=False):
+    for one, two in pairwise(constants):
         for address, length in ((one.value, two.value), (two.value, one.value)):
             if not (first <= address < last and 2 <= length <= _MAX_WORD_BYTES):
                 continue
@@ -317,7 +318,7 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 def read_entries(data: bytes, name: str) -> list[bytes]:
     """Parse a dictionary in AFL's format: a line has ``name="value"`` or ``"value"``, with escapes such as ``\\x00``.
 
-    Raise :class:`~aegis.errors.PolicyError` for a line that is neither an entry, a comment nor empty; it names the line.
+    Raise :class:`~aegis.errors.PolicyError` for any other line that is no comment; it names the line.
     """
     found = []
     for number, line in enumerate(data.decode("latin-1").splitlines(), 1):

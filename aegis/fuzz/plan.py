@@ -7,13 +7,13 @@ from typing import Any
 
 from aegis.policy import Policy
 
-__all__ = ["FUEL", "MAX_SIZE", "CampaignPlan", "CampaignResult", "Progress", "with_fuel"]
+__all__ = ["FUEL", "MAX_ARGUMENT_ITEMS", "CampaignPlan", "CampaignResult", "Progress", "with_fuel"]
 
 FUEL = 1_000_000_000
 """Fuel limit of one call if the policy sets none. Fuel is deterministic, so a finding is the same on every run."""
 
 
-MAX_SIZE = 1 << 17
+MAX_ARGUMENT_ITEMS = 1 << 17
 """Largest size of an argument if the plan sets none: twice the limit of 16-bit lengths."""
 
 
@@ -56,7 +56,7 @@ class CampaignPlan:
     """Entries of the user's dictionary, besides those that the guest's constants give."""
     examples: tuple[tuple[str, ...], ...] = ()
     """Sequences of calls, written as in a finding, from which the search starts."""
-    max_size: int = MAX_SIZE
+    max_size: int = MAX_ARGUMENT_ITEMS
     """Largest size of a generated argument, in characters, bytes or elements."""
     skip: tuple[str, ...] = ()
     """Names, or patterns such as ``debug_*``, of exports that are not called."""
@@ -109,6 +109,8 @@ class CampaignResult:
     """Seconds and covered edges after each round; empty without coverage."""
     coverage: bytes = b""
     """The edges that test cases reached, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    usual: dict[str, None] = field(default_factory=dict)
+    """What instrumented calls used, and how they trapped: a call that is unlike all of them runs in the original."""
     work: float = 0.0
     """Seconds that chunks took, in all processes together."""
     cost: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
-from aegis.fuzz.causes import cause_of, key_of
+from aegis.fuzz.causes import RANDOM_ADDRESSES, cause_of, key_of
 from aegis.fuzz.target import DROP
-from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
+from aegis.fuzz.values.buffers import read_placed
+from aegis.fuzz.values.core_signatures import BufferShape, OutShape
 from aegis.text import printable
 from aegis.wit.wave_read import format_value, parse_value
 
@@ -57,7 +58,7 @@ class PortableFinding:
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
-            cause=cause_of(function, result), key=key_of(found.oracle, function, result),
+            cause=cause_of(function, result), key=_key(found, function),
             answered=answered, stubs_called=target.stubs.any and target.stubs.called,
             status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
@@ -71,6 +72,10 @@ class PortableFinding:
 def _frame(frame: Any, line: SourceLine | None) -> str:
     text = f"{frame.function_index}: {frame.name or '?'} at {frame.module_offset:#x}"
     return text if line is None else f"{text} ({printable(str(line), 200)})"
+
+
+def _key(found: Finding, function: str) -> str:
+    return found.signature if found.signature == RANDOM_ADDRESSES else key_of(found.oracle, function, found.result)
 
 
 def write_step(target: Target, step: Step) -> list[Any]:
@@ -147,9 +152,9 @@ def _split(text: str) -> Iterator[str]:
 _CALL = re.compile(r"\s*(.+?)\s*\((.*)\)\s*\Z", re.DOTALL)
 
 
-def _core(text: str, export: TargetExport | None, place: int) -> int | float | Buffer:
-    wanted = export is not None and isinstance(export.shapes[place], BufferShape)
-    return read_buffer(text) if wanted else _number(text)
+def _core(text: str, export: TargetExport | None, place: int) -> Any:
+    shape = None if export is None else export.shapes[place]
+    return read_placed(text, shape) if isinstance(shape, (BufferShape, OutShape)) else _number(text)
 
 
 def _number(text: str) -> int | float:

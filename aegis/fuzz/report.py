@@ -35,13 +35,13 @@ _MAX_CALL_CHARACTERS = 200
 def to_data(
     result: CampaignResult, kind: str, left_out: Mapping[str, str], *,
     exports: Mapping[str, TargetExport] | None = None, baseline: Baseline | None = None, folder: str = "",
-    coverage: Mapping[str, Any] | None = None,
+    coverage: Mapping[str, Any] | None = None, notes: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Return the report as a JSON object.
 
     ``kind``: ``module`` or ``component``; ``left_out``: reasons by export; ``exports``: those that the campaign calls.
     ``coverage`` has the figures of :func:`aegis.fuzz.coverage.summary.coverage_data`. ``baseline`` has the findings
-    that are known already, ``folder`` is the directory for findings as files.
+    that are known already, ``folder`` is the directory for findings as files. ``notes`` say how the exports are called.
     """
     plan = result.plan
     findings = [with_command(plan, kind, finding, folder) for finding in result.findings.values()]
@@ -62,6 +62,7 @@ def to_data(
         "coverage": None if coverage is None else dict(coverage),
         "exports": [asdict(row) for row in export_rows(result, exports or {})],
         "left_out": dict(left_out),
+        "notes": list(notes),
         "problems": result.lost,
         "best": best(result),
         "groups": [_group(some) for some in groups],
@@ -89,6 +90,8 @@ def _group(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def with_command(plan: CampaignPlan, kind: str, finding: Mapping[str, Any], folder: str = "") -> dict[str, Any]:
     """Return a finding with its reproducer command."""
     found = {"cause": "", "key": "", **finding, "hostile": plan.hostile, "numbers": not plan.buffers}
+    found |= {"allocator": plan.allocator} if plan.allocator else {}
+    found |= {"signatures": list(plan.signatures)} if plan.signatures else {}
     flags = plan.flags
     if plan.own_fuel and found["oracle"] == "no-limit":  # `aegis run` has no fuel limit: it would run to the deadline
         flags += (f"--fuel-limit={FUEL}",)
@@ -151,6 +154,7 @@ def closing(data: Mapping[str, Any]) -> list[str]:
     """Return the closing lines: exports without a test, problems, and the figures of the campaign."""
     lines = [f"warning: {visible(warning)}" for warning in warnings_of(data["exports"])]
     lines += [f"left out: {printable(name)}: {visible(reason)}" for name, reason in data["left_out"].items()]
+    lines += [f"note: {visible(note)}" for note in data["notes"]]
     lines += [f"problem: {visible(problem)}" for problem in data["problems"]]
     lines += coverage_line(data["coverage"]) if data["coverage"] else []
     endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())

@@ -83,6 +83,8 @@ def _fuzz(fuzz: str, finding: Mapping[str, Any]) -> str:
     words += [f"--answers {','.join(map(str, finding['answers']))}"] if any(finding["answers"]) else []
     words += ["--hostile-host"] if finding.get("hostile") else []
     words += ["--no-buffers"] if finding.get("numbers") else []
+    words += [f"--allocator {shell_word(finding['allocator'])}"] if finding.get("allocator") else []
+    words += [f"--signature {shell_word(text)}" for text in finding.get("signatures", ())]
     return " ".join(words)
 
 
@@ -124,6 +126,7 @@ def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None
     names, keywords = _keywords(with_fuel(policy or Policy()))
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
     kept |= {name: 1 for name in ("hostile", "numbers") if finding.get(name)}
+    kept |= {name: finding[name] for name in ("allocator", "signatures") if finding.get(name)}
     return _TEST.format(
         text=literal(f"Found by aegis fuzz: {finding['text']}"), finding=_python(kept), name=file_name(finding),
         artifact=artifact,
@@ -182,7 +185,10 @@ def replay_finding(plan: CampaignPlan, finding: Mapping[str, Any]) -> str | None
     hostile = bool(finding.get("hostile", plan.hostile))
     buffers = not finding.get("numbers", not plan.buffers)
     oracles = (str(finding["oracle"]),)
-    state = WorkerState(replace(plan, oracles=oracles, hostile=hostile, buffers=buffers, functions=EVERY))
+    allocator = str(finding.get("allocator", plan.allocator))
+    signatures = tuple(map(str, finding.get("signatures", plan.signatures)))
+    chosen = replace(plan, oracles=oracles, hostile=hostile, buffers=buffers, functions=EVERY, skip=(), examples=())
+    state = WorkerState(replace(chosen, allocator=allocator, signatures=signatures))
     return _judged(state.target, state.oracles[0], read_case(state.target, finding))
 
 
@@ -191,7 +197,7 @@ def run_calls(plan: CampaignPlan, calls: Sequence[str], answers: Sequence[int]) 
 
     Raise ``ValueError`` for a call that cannot be parsed, or that uses a handle no earlier call returned.
     """
-    state = WorkerState(replace(plan, functions=EVERY))
+    state = WorkerState(replace(plan, functions=EVERY, skip=(), examples=()))
     case = Case(tuple(parse_step(state.target, text) for text in calls), tuple(answers))
     for number, step in enumerate(case.steps):
         if any(isinstance(a, HandleRef) and not 0 <= a.step < number for a in step.arguments):

@@ -18,9 +18,9 @@ from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
-from aegis.fuzz.plan import MAX_SIZE
+from aegis.fuzz.plan import MAX_ARGUMENT_ITEMS
 from aegis.fuzz.shrink import shrink
-from aegis.fuzz.values.sequences import LARGE
+from aegis.fuzz.values.sequences import BULK_ITEMS
 from aegis.text import printable
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
 _MAX_SCALING_CALLS = 3
 """Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
+_MAX_SCALING_STEPS = 4
 _COSTLY_FUEL = 100_000
 """Fuel from which the cost of a call with large arguments matters."""
-_MAX_SEQUENCE_RUNS = 24
+_MAX_SEQUENCE_ATTEMPTS = 24
 """Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
 _SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
@@ -62,9 +63,9 @@ class Behaviour:
         return self.case.steps[-1]
 
     @property
-    def alone(self) -> bool:
-        """Whether the call needs no handle from an earlier step."""
-        return len(self.case.steps) == 1
+    def short(self) -> bool:
+        """Whether the call needs at most a few earlier steps, such as the constructor of its handle."""
+        return len(self.case.steps) <= _MAX_SCALING_STEPS
 
 
 @dataclass(slots=True)
@@ -86,6 +87,8 @@ class ChunkResult:
     """The edges reached so far, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
     fresh: dict[str, int] = field(default_factory=dict)
     """For each behaviour that reached new edges, by signature, their bits."""
+    usual: list[str] = field(default_factory=list)
+    """What calls used or how they trapped, for the first time, in the instrumented guest."""
     cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The cost of coverage, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
 
@@ -126,7 +129,7 @@ class Search:
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
-        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_SIZE,
+        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_ARGUMENT_ITEMS,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
         self._asked = [oracle for oracle in oracles if oracle.every]
@@ -257,7 +260,7 @@ class Search:
         ) or shows(case):  # fmt: skip
             return case
         whole = Case(trace.case.steps[: number + 1], trace.case.answers)
-        runs, span = _MAX_SEQUENCE_RUNS, number
+        runs, span = _MAX_SEQUENCE_ATTEMPTS, number
         while span and runs:
             start = max(0, len(whole.steps) - 1 - span)
             while runs:
@@ -274,7 +277,7 @@ class Search:
 
     def _large(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
-        return export is not None and export.size(step.arguments) >= LARGE
+        return export is not None and export.size(step.arguments) >= BULK_ITEMS
 
     def _shows(self, case: Case, signature: str) -> bool:
         results = self.target.run(case, self._runtime).results
@@ -297,8 +300,8 @@ class Search:
             return
         for export in self._exports:
             worst = sorted(
-                (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
-                key=lambda b: (b.size < LARGE, b.fuel / b.size), reverse=True,  # large arguments take long to double
+                (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.short),
+                key=lambda b: (b.size < BULK_ITEMS, b.fuel / b.size), reverse=True,  # large ones take long
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
                 if time.monotonic() >= until:

@@ -17,6 +17,7 @@ from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.link_component import served
 from aegis.text import printable
 from aegis.values import AnswerStep, FuncType, HostCall
+from aegis.wit.collected import collected_type
 from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, Variant, WitType
@@ -243,7 +244,7 @@ class ImportStubs:
         return type("StubInterface", (), body)()
 
     def _answer(self, name: str, function: Function) -> Callable[..., Any]:
-        result = function.result
+        result = None if function.result is None else collected_type(function.result)
         table = None if result is None else _answer_table(result, self._classes)
 
         def answer(*_: Any) -> Any:
@@ -257,7 +258,7 @@ class ImportStubs:
                 )
             value = table.value(number)
             self.now.record(name, value, result)
-            if isinstance(result, Result) and isinstance(value, Err):
+            if isinstance(function.result, Result) and isinstance(value, Err):
                 raise value
             return value
 

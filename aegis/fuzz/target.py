@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
+from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError, SandboxStateError
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.source_lines import SourceLines
 from aegis.fuzz.stubs import ImportStubs
-from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
+from aegis.fuzz.values.bodies import Bodies
+from aegis.fuzz.values.buffers import PLACED, GuestAllocator, layout
+from aegis.fuzz.values.core_signatures import BufferShape, OutShape, Parameter, read_signature
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.programs import is_program
@@ -69,6 +72,8 @@ class TargetExport:
     """The type of each parameter, as far as it decides its shape."""
     returns: WitType | None = None
     """The type of the returned value, without the error case; ``None`` for core functions, and for handles."""
+    addresses: bool = False
+    """Whether the core function reads or writes memory at numbers that the fuzzer chooses at random."""
     program: bool = False
     """Whether the export runs a whole program, such as ``_start``. Its arguments are then those of :data:`PROGRAM`."""
 
@@ -88,23 +93,32 @@ class Target:
     """An artifact whose exports the fuzzer calls. Not thread-safe.
 
     ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all.
-    Some arguments are entries of the ``dictionary``. Raise :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
-    called.
+    Some arguments are entries of the ``dictionary``. ``allocator`` and ``signatures`` describe a core module, and
+    exports that match a pattern in ``skip`` are not called. Raise :class:`~aegis.errors.ExportNotFound` for an unknown
+    name, and :class:`~aegis.errors.CallError` if no export can be called.
     """
 
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
         overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True, dictionary: Dictionary | None = None,
-        programs: Sequence[Sequence[str]] = (),
+        programs: Sequence[Sequence[str]] = (), allocator: str = "", signatures: Sequence[str] = (),
+        skip: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
-        self._allocator = GuestAllocator(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
+        if artifact.kind != "module" and (allocator or signatures):
+            raise PolicyError("--allocator and --signature are for core modules: the types of a component say it all")
+        self._allocator = GuestAllocator(artifact, allocator) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
+        self._signatures = dict(read_signature(text, dictionary) for text in signatures)
+        self._skip = tuple(skip)
+        self.notes: list[str] = []
+        """What the user should know about how the exports are called."""
         self._overrides = dict(overrides or {})
         self.dictionary = dictionary
         self._programs = programs
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
         self.exports = {s.name: s for s in self._exports(functions)}
+        self._note_addresses()
         self.stubs = ImportStubs(artifact, hostile=hostile)
         self._host_calls_before = 0
         """Host calls of the current sandbox before the current step."""
@@ -154,7 +168,13 @@ class Target:
                     f"no export {printable(wanted)!r}{hint}", name=wanted, near=similar_names(wanted, names, 1)
                 )
         found = []
+        for pattern in self._skip:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ExportNotFound(f"--skip {printable(pattern)}: no export has this name", name=pattern)
         for name in functions or self._usual(names):
+            if any(fnmatchcase(name, pattern) for pattern in self._skip):
+                self.left_out[name] = "skipped by --skip"
+                continue
             try:
                 found.append(self._export(name))
             except CannotGenerate as reason:
@@ -174,9 +194,12 @@ class Target:
 
     def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            words, stdin = (shape_of(of, self._overrides, self.dictionary) for of in PROGRAM)
+            words, stdin = map(self._shape, PROGRAM)
             return TargetExport(name, (GivenWords(self._programs) if self._programs else words, stdin), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
+
+    def _shape(self, of: WitType) -> ValueShape:
+        return shape_of(of, self._overrides, self.dictionary)
 
     def _takes_nothing(self, name: str) -> bool:
         """Return whether an export has no parameters, as the entry point of a program must."""
@@ -186,9 +209,45 @@ class Target:
 
     def _module(self, name: str) -> TargetExport:
         module: Any = self.artifact
-        kinds = module.signature(name).params if self._allocator is None else layout(module, name, self._allocator)
+        given = module.signature(name).params
+        described = self._signatures.get(name)
+        if described is not None:
+            return self._described(name, described, given)
+        allocator = self._allocator
+        kinds = given if allocator is None else layout(module, name, allocator)
         shapes = tuple(BufferShape(self.dictionary) if k == "buffer" else core_shape(k, self.dictionary) for k in kinds)
-        return TargetExport(name, shapes, kinds=tuple(kinds))
+        bodies = Bodies(module) if allocator is None else allocator.bodies
+        addresses = bodies.takes_address(name, kinds)
+        return TargetExport(name, shapes, kinds=tuple(kinds), addresses=addresses)
+
+    def _described(self, name: str, described: Sequence[Parameter], given: Sequence[str]) -> TargetExport:
+        """Return an export whose parameters the user described."""
+        types = tuple(kind for parameter in described for kind in parameter.types)
+        if types != tuple(given):
+            raise PolicyError(
+                f"--signature {printable(name)}: it stands for ({', '.join(types)}), but the export takes "
+                f"({', '.join(given)})"
+            )
+        if not self._allocator and any(isinstance(p.shape, (BufferShape, OutShape)) for p in described):
+            raise PolicyError(
+                f"--signature {printable(name)}: the module has no known allocator: name one with --allocator"
+            )
+        return TargetExport(name, tuple(p.shape for p in described), kinds=tuple(p.kind for p in described))
+
+    def _note_addresses(self) -> None:
+        """Note the exports whose addresses are random, and signatures of functions that are not exported."""
+        for name in self._signatures:
+            if name not in _names(self.artifact):
+                raise ExportNotFound(f"--signature {printable(name)}: no export has this name", name=name)
+        random = [name for name, export in self.exports.items() if export.addresses]
+        if random:
+            shown = ", ".join(map(printable, random[:6])) + (f" and {len(random) - 6} more" if len(random) > 6 else "")
+            remedy = "describe it with --signature 'NAME(cstr, buffer, out u32)'"
+            if not self._allocator:
+                remedy = "name the allocator with --allocator NAME,FREE, and " + remedy
+            self.notes.append(
+                f"addresses are random in calls of {shown}, so their traps count as one finding, the last: {remedy}"
+            )
 
     def _component(self, name: str) -> TargetExport:
         component: Any = self.artifact
@@ -197,9 +256,7 @@ class Target:
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None
             takes.append(None if resource is None else resource.key)
-            shapes.append(
-                None if resource is not None else shape_of(collected_type(of), self._overrides, self.dictionary)
-            )
+            shapes.append(None if resource is not None else self._shape(collected_type(of)))
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result
@@ -298,7 +355,7 @@ class Target:
                 arguments = tuple(values[a.step] if isinstance(a, HandleRef) else a for a in arguments)
             elif export.program:
                 arguments = ()
-            if self._allocator and any(isinstance(a, Buffer) for a in arguments):
+            if self._allocator and any(isinstance(a, PLACED) for a in arguments):
                 with self._allocator.placed(sandbox, arguments) as raw:
                     return self._called(sandbox, name, raw)
             return self._called(sandbox, name, arguments)

@@ -7,8 +7,10 @@
 
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
-Each run has a fresh sandbox. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses
-add invariants. Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.
+Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox repeats the calls
+before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do not. By default a
+call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants. Hypothesis minimises the
+failing sequence, and the failure message contains it as a Python script.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Machine", "state_machine"]
 
 _BUDGET = 256
+_MAX_EXPLORING_ATTEMPTS, _MIN_EXPLORING_ATTEMPTS = 20, 3
+"""Calls that are tried after one state of the guest before a run that explores goes back further."""
 _MAX_STEPS_BACK = 15
 """Handles are drawn by their index from the end of the list, where the most recently used ones are. So hypothesis can
 remove an unrelated step, such as the creation of an unused handle, without changing which handle a later step uses."""
@@ -82,6 +86,16 @@ class Machine(RuleBasedStateMachine):
         self._numbers: Sequence[int] = ()
         self._script = PythonScript(typed=self.world.bindings is not None)
         self._latest = 0
+        self._history: list[Callable[[], None]] = []
+        """The steps of this run, to repeat them in a fresh sandbox."""
+        self._marks: list[tuple[int, int]] = []
+        """In a run that explores, the numbers of steps after which the guest had shown something new, and how many
+        calls are tried after each."""
+        self._attempts = 0
+        self._explores = False
+        self._undone: list[str] = []
+        """Comments about the latest step, if the script does not have it."""
+        self._shown: set[tuple[Any, ...]] = set()
         self.sandbox: Any = None
         if self.world.stubs is None:
             self._open(self.world.imports)
@@ -143,6 +157,7 @@ class Machine(RuleBasedStateMachine):
             handles[:] = [*rest, *(h for n, h in enumerate(recent) if not any(h is o for o in (*moved, *recent[:n])))]
         self._used.update(map(id, used))
         texts = [self._script.value(a, of, self._names) for a, of in zip(arguments, types, strict=True)]
+        self._history.append(lambda: self._step(member, drawn))
         self._call(member, arguments, *self._bound(member, arguments, texts))
 
     def _bound(self, member: Member, arguments: Sequence[Any], texts: Sequence[str]) -> tuple[Callable[..., Any], str]:
@@ -170,6 +185,45 @@ class Machine(RuleBasedStateMachine):
         # of Aegis that detected the guest's end must not make two failures different.
         outcome = self._outcome(member, arguments, function, text)
         self._judged(member.name, arguments, outcome)
+        if self._explores and not self.ended:
+            self._explore((member.name, *_novelty(outcome)))
+
+    def _explore(self, shown: tuple[Any, ...]) -> None:
+        """Go back to the latest step that showed something new, unless the latest call did.
+
+        After some attempts in vain, the run goes back further.
+        """
+        if shown not in self._shown:
+            # The first result of a function may be that of any state; another one than before tells of a new state.
+            changed = any(name == shown[0] for name, *_ in self._shown)
+            self._shown.add(shown)
+            self._marks.append((len(self._history), _MAX_EXPLORING_ATTEMPTS if changed else _MIN_EXPLORING_ATTEMPTS))
+            self._attempts = 0
+            return
+        self._attempts += 1
+        if self._attempts > self._marks[-1][1] and len(self._marks) > 1:
+            self._marks.pop()
+            self._attempts = 0
+        self._go_back(self._marks[-1][0])
+
+    def _go_back(self, length: int) -> None:
+        """Repeat the first ``length`` steps in a fresh sandbox."""
+        kept = self._history[:length]
+        self.sandbox.close()
+        self.live, self._names, self._used, self._count, self._history = {}, {}, set(), {}, []
+        latest, self._script = self._script.lines[self._latest :], PythonScript(typed=self.world.bindings is not None)
+        self._open(self.world.imports if self.world.stubs is None else self.world.stubs.plan(self._numbers))
+        self._explores = False
+        for step in kept:
+            step()
+        self._explores = True
+        self._latest = len(self._script.lines)
+        self._undone = [f"# undone: {line}" for line in latest]
+
+    def _begin(self, explores: bool) -> None:
+        """Explore in this run if this is no subclass, whose model of the guest a fresh sandbox would contradict."""
+        self._explores = explores and "world" in vars(type(self))
+        self._undone = [f"# {'undo' if self._explores else 'keep'} calls that show nothing new"]
 
     def _outcome(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> Outcome:
         """Call the function, append the call to the script, and return the outcome."""
@@ -219,6 +273,7 @@ class Machine(RuleBasedStateMachine):
             return
         handle = handles.pop(_place(number, handles))
         text = f"{self._names[id(handle)]}.drop()"
+        self._history.append(lambda: self._drop(resource, number))
         drop = Member(f"drop {resource.partition('#')[0]}", Function())
         self._call(drop, (), handle.drop, text)
 
@@ -235,7 +290,27 @@ class Machine(RuleBasedStateMachine):
 
     def _repr_step(self, rule: Any, data: Any, result: Any) -> str:
         """Return the Python source of a step, which hypothesis prints instead of its own representation."""
-        return "\n".join(self._script.lines[self._latest :]) or f"# {rule.function.__name__}: skipped, too few handles"
+        undone, self._undone = self._undone, []
+        return "\n".join(undone or self._script.lines[self._latest :]) or f"# {rule.function.__name__}: skipped"
+
+
+def _novelty(outcome: Outcome) -> tuple[Any, ...]:
+    """Return what tells the states of a guest apart: how the call ended, classes of its fuel and of its value."""
+    value: Any = outcome.value
+    fuel = outcome.usage.fuel
+    if isinstance(value, bool) or value is None:
+        shown: Any = value
+    elif isinstance(value, int):
+        shown = value.bit_length()
+    elif isinstance(value, (str, bytes, list)):
+        shown = len(value).bit_length()
+    else:
+        shown = printable(repr(getattr(value, "value", "")), 40) if isinstance(value, Err) else type(value).__name__
+    return outcome.status, None if fuel is None else fuel if fuel < _EXACT_FUEL else fuel.bit_length(), shown
+
+
+_EXACT_FUEL = 64
+"""Fuel below this is distinguished exactly."""
 
 
 def _place(number: int, handles: Sequence[Any]) -> int:
@@ -289,10 +364,13 @@ def state_machine(
     )  # fmt: skip
     body: dict[str, Any] = {"world": world, "left_out": {}, "__doc__": f"Calls {full or 'the world'} in any order."}
     given = {_key(own.resource) for f in functions.values() for own in _owned(f.result)}
+    choices = []
     for name, function in functions.items():
         member = Member(name, function)
         try:
-            body[member.rule] = _rule(member, given, full, overrides or {}, budget)
+            drawn, needed = _arguments(member, given, full, overrides or {}, budget)
+            body[member.rule] = _rule(member, drawn, needed)
+            choices.append(st.tuples(st.just((member, needed)), drawn))
         except CannotGenerate as reason:
             body["left_out"][name] = str(reason)
     if len(body["left_out"]) == len(functions):
@@ -302,6 +380,8 @@ def state_machine(
         )
     for resource in given:
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
+    body["explore"] = _exploring()
+    body["call_any"] = _any_call(choices)
     if world.stubs is not None:
         body["answer_imports"] = _answering()
     return type(pascal(full.partition("@")[0].rpartition("/")[2] or "world"), (Machine,), body)
@@ -335,9 +415,10 @@ def _handles(of: WitType) -> list[Own | Borrow]:
     return [of] if isinstance(of, (Own, Borrow)) else [own for child in children(of) for own in _handles(child)]
 
 
-def _rule(
+def _arguments(
     member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int
-) -> Callable[..., None]:
+) -> tuple[st.SearchStrategy[tuple[Any, ...]], list[str]]:
+    """Return the strategy for the arguments of a function, and the resources of which it needs a handle."""
     picks: dict[Any, Any] = {}
     for _, of in member.type.params:
         for handle in _handles(of):
@@ -345,8 +426,10 @@ def _rule(
                 picks[handle] = st.integers(0, _MAX_STEPS_BACK).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
     drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
-    needed = [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
+    return drawn, [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
 
+
+def _rule(member: Member, drawn: st.SearchStrategy[tuple[Any, ...]], needed: Sequence[str]) -> Callable[..., None]:
     def step(self: Machine, arguments: tuple[Any, ...]) -> None:
         self._step(member, arguments)
 
@@ -365,6 +448,24 @@ def _dropping(resource: str) -> Any:
 
     drop.__name__ = drop.__qualname__ = f"drop_{snake(resource.partition('#')[0])}"
     return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_STEPS_BACK))(drop))
+
+
+def _any_call(choices: Sequence[st.SearchStrategy[tuple[tuple[Member, list[str]], tuple[Any, ...]]]]) -> Any:
+    """Return a rule that calls any function: hypothesis disables some rules in each run, which a sequence may need."""
+
+    def call_any(self: Machine, chosen: tuple[tuple[Member, list[str]], tuple[Any, ...]]) -> None:
+        (member, needed), arguments = chosen
+        if self._has(needed):
+            self._step(member, arguments)
+
+    return rule(chosen=st.one_of(choices))(call_any)
+
+
+def _exploring() -> Any:
+    def explore(self: Machine, explores: bool) -> None:
+        self._begin(explores)
+
+    return initialize(explores=st.integers(0, 3).map(bool))(explore)
 
 
 def _answering() -> Any:

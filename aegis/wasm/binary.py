@@ -16,6 +16,7 @@ from aegis.text import printable
 from aegis.values import FuncType
 
 __all__ = [
+    "ADDED_MEMORY",
     "MAX_TYPES",
     "MAX_VALUES",
     "NO_EXTERNREF",
@@ -41,6 +42,8 @@ __all__ = [
 
 MAGIC = b"\0asm"
 PAGE = 65536
+ADDED_MEMORY = "aegis:probes"
+"""The name under which a module that :mod:`aegis.wasm.rewrite` rewrote exports the memory of its probes."""
 MAX_CONSTANT_INSTRUCTIONS = 1000
 """Instructions in a constant expression. Compilers write three; a million keep the engine busy without end."""
 MAX_VECTOR_ITEMS = 1_000_000

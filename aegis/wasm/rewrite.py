@@ -13,13 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from typing import ClassVar
 
-from aegis.wasm.binary import MAGIC, PAGE, BinaryReader, Malformed, read_module
+from aegis.wasm.binary import ADDED_MEMORY, MAGIC, PAGE, BinaryReader, Malformed, read_module
 from aegis.wasm.instructions import BR_TABLE, IF, TRY_TABLE, up_to
 
-__all__ = ["ADDED_MEMORY", "BR_IF", "Probes", "leb", "memarg", "rewritten", "signed"]
+__all__ = ["BR_IF", "Probes", "leb", "memarg", "rewritten", "signed"]
 
-ADDED_MEMORY = "aegis:probes"
-"""The name under which a rewritten module exports the memory of its probes."""
 BR_IF = 0x0D
 _ORDER = {number: rank for rank, number in enumerate((1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11))}
 """The order of sections (5.5.2, with the tag section)."""

@@ -77,14 +77,14 @@ def format_value(value: Any, of: WitType) -> str:
 
 
 _INTEGERS = frozenset(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64))
-_LONG = 256
+_REPEATED_ITEMS = 256
 """Length from which a list may repeat its items: each distinct object is then formatted once."""
 
 
 def _items(value: Sequence[Any], element: WitType) -> Iterable[str]:
     if isinstance(element, str) and element in _INTEGERS:
         return map(str, value)
-    if len(value) < _LONG:
+    if len(value) < _REPEATED_ITEMS:
         return [format_value(item, element) for item in value]
     made = {id(item): item for item in value}
     texts = {number: format_value(item, element) for number, item in made.items()}
@@ -117,7 +117,8 @@ def fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    if text.isprintable() and (text.isascii() or all(map(is_visible, set(text)))) and quote not in text and "\\" not in text:
+    plain = text.isprintable() and (text.isascii() or all(map(is_visible, set(text))))
+    if plain and quote not in text and "\\" not in text:
         return text
     made: dict[str, int | str | None] = {quote: f"\\{quote}"}
     for char in set(text):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
+from typing import Any
 
 import pytest
 
 from aegis.attack.abi_fuzzer import draw_case, liar
 from aegis.attack.bytewise import leb, put_back, whole_sections
-from aegis.attack.inputs import Make
+from aegis.attack.inputs import Make, seeded_random
 from aegis.attack.seeds import MAX_SEED_BYTES, built_in, read_seeds
 from aegis.attack.sources import SOURCES, checked, source
+from aegis.attack.task_fuzzer import task_component
 from aegis.attack.tools import run
 from aegis.engine.compile.artifact import text_to_binary
-from aegis.errors import ArtifactError, PolicyError
+from aegis.errors import AegisError, ArtifactError, PolicyError
+from aegis.fuzz.values.generate import shape_of
 from aegis.runtime import Aegis
 from aegis.wasm.binary import is_component, is_module
-from aegis.wit.types import children
+from aegis.wit.types import Tuple, children
 
 SEEDS = built_in()
 
@@ -93,6 +98,38 @@ def test_liars_are_valid_components_of_many_types() -> None:
     assert kinds >= {"str", "List", "Option", "Tuple", "Result", "Record", "Variant", "Enum", "Flags", "Own", "Borrow"}
     assert len({case.realloc for case in cases}) == 10
     assert len({name for case in cases for name in case.wasi}) > 15
+
+
+def test_asynchronous_components_are_valid_and_reach_all_built_ins() -> None:
+    """Oracle: Aegis loads each; among a few of them, all built-ins are called and many calls come further than one."""
+    made = [make("tasks")(n) for n in range(60)]
+    assert len({one.data for one in made}) == 60
+    assert make("tasks")(7).data == made[7].data
+    runtime = Aegis(cache=False, timeout=5, fuel="1e6")
+    reasons: Counter[str] = Counter()
+    for one in made[::3]:
+        component = runtime.load(one.data)
+        for name in ("run", "give", "later"):
+            imports = {"give": lambda n: [], "take": lambda s, f: 0, "later": partial(later, component)}
+            with runtime.sandbox(component, imports=imports, trap_missing=True) as sandbox:
+                try:
+                    sandbox.call(name, *([2] if name == "give" else []))
+                    reasons["returned"] += 1
+                except AegisError as error:
+                    reasons[str(error).partition(" N")[0]] += 1
+    assert reasons["returned"] > 3
+    assert len(reasons) > 8
+    texts = [task_component(seeded_random(1, "tasks", n), "u8", pair=False) for n in range(200)]
+    bodies = "".join(text.partition("(global $left")[2] for text in texts)
+    called = set(re.findall(r"\(call \$([\w-]+)", bodies))
+    defined = set(re.findall(r"\(core func \$([\w-]+) \(canon", texts[0]))
+    assert called >= defined
+
+
+def later(component: Any) -> Any:
+    """Return the value of the future that a component imports: the simplest of its type."""
+    of = component.world.imports["later"].result.element
+    return shape_of(Tuple(()) if of is None else of).simplest()
 
 
 def test_every_interface_of_the_host_can_be_lied_to() -> None:

@@ -51,7 +51,16 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "denied-socket": ("no-trap", [["reaches", ["1"]]]),
     "uninitialised": ("deterministic", [["checksum", ['""']]]),
     "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
+    "long-text": ("no-trap", None),
+    "area": ("no-trap", None),
+    "magic": ("no-trap", [["version", ["[81, 65, 75, 26]"]]]),
+    "protocol": ("no-trap", [["open", []], ["authorise", ["1"]], ["fill", ["10"]], ["commit", []]]),
+    "normalise": ("no-trap", None),
+    "backwards": ("no-trap", [["elapsed", ["0"]]]),
+    "runs": ("round-trip:encode,decode", [["encode", [f"[{', '.join(['0'] * 256)}]"]]]),
 }
+DEFAULT_RUNS = ("long-text", "area", "magic", "protocol", "normalise", "backwards", "runs")
+"""Guests in which the bug is found by a default campaign, of 20,000 calls."""
 TIMES = float(os.environ.get("AEGIS_EXAMPLES") or 1)
 CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"]
 
@@ -92,7 +101,7 @@ def test_every_buggy_guest_is_in_the_table_and_documents_its_bug() -> None:
 def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> None:
     oracle, minimal = BUGGY[name]
     path = source(f"buggy/{name}")
-    result = _campaign(path)
+    result = _campaign(path, 20_000 if name in DEFAULT_RUNS else 3000)
     (finding,) = result.findings.values()
     assert finding["oracle"] == oracle
     if minimal is not None:
@@ -101,7 +110,15 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
         assert len(finding["steps"]) == 5
     if name == "overflow":
         assert sum(int(text) for text in finding["steps"][0][1]) == 1 << 31
-    assert bool(finding["answers"]) == (name == "unchecked-host")
+    if name == "area":
+        width, height = (int(text) for text in finding["steps"][0][1])
+        assert 0 < width <= 100_000 >= height > 0
+        assert 1 << 31 <= width * height < (1 << 31) + 100_000
+    if name == "long-text":
+        assert 65_536 <= len(json.loads(re.sub(r"\\u\{.*?\}", "", finding["steps"][0][1][0]) or '""').encode()) < 66_000
+    if name == "normalise":
+        assert len(json.loads(re.sub(r"\\u\{.*?\}", "_", finding["steps"][0][1][0]))) <= 96
+    assert bool(finding["answers"]) == (name in ("unchecked-host", "backwards"))
     assert replay(path, finding) is not None
 
 

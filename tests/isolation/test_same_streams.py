@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
-from aegis import HostError, Sandbox
+from aegis import FutureWriter, HostError, Sandbox
 from aegis.wit.types import Option, WitType
 from tests.component.tasks.async_guests import copier
-from tests.isolation.isolated import PLACES, only_where_there_are_workers, shared
+from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, shared
 
 pytestmark = only_where_there_are_workers
 PACE = (5, 1)
@@ -58,3 +59,25 @@ def test_a_wrong_element_is_named_with_its_position(place: str, name: str) -> No
 def test_a_wrong_value_of_a_future_is_named(place: str) -> None:
     with sandbox(place, "u32") as guest, pytest.raises(HostError, match=r"^a future of the host has a wrong value: "):
         guest.call("keep", 2**40)
+
+
+@pytest.mark.parametrize("left", ["a stream", "a future", "a stream of the guest"])
+def test_a_worker_serves_again_though_the_guest_before_left_ends_open(left: str) -> None:
+    """Oracle: the next sandbox is in the same process, and its streams are its own."""
+    with isolated(isolation={"recycle": 5, "workers": 1}) as runtime:
+        component = runtime.load_wat(copier("u32", imports=False))
+        served = []
+        for _ in range(3):
+            with runtime.sandbox(component) as guest:
+                served.append(guest._run.store.worker.pid)  # type: ignore[union-attr]
+                assert guest.call("collect", [1, 2, 3], *PACE, 3) == [1, 2, 3]
+                if left == "a stream":
+                    kept: Any = guest.call("same", iter(range(10**9)))
+                elif left == "a future":
+                    kept = guest.call("same-future", FutureWriter())
+                else:
+                    kept = guest.call("feed", list(range(1000)), *PACE)
+                    assert kept.read(3)
+            del kept
+        assert len(set(served)) == 1
+        assert os.path.exists(f"/proc/{served[0]}")

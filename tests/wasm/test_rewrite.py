@@ -16,12 +16,11 @@ from aegis.engine.compile.artifact import Module, text_to_binary
 from aegis.errors import GuestTrap
 from aegis.fuzz.source_lines import CodeModule
 from aegis.wasm.admission import core_modules
-from aegis.wasm.binary import Malformed, read_module
+from aegis.wasm.binary import ADDED_MEMORY, Malformed, read_module
 from aegis.wasm.comparisons import read_operands, record_comparisons
 from aegis.wasm.edges import Counted, count_edges
 from aegis.wasm.embedded import with_modules
 from aegis.wasm.flow import executed
-from aegis.wasm.rewrite import ADDED_MEMORY
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = Aegis(fuel=10_000_000, timeout=None)

@@ -34,8 +34,7 @@ from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable
 from aegis.values import ImportName
-from aegis.wasm.binary import PAGE, GlobalType
-from aegis.wasm.rewrite import ADDED_MEMORY
+from aegis.wasm.binary import ADDED_MEMORY, PAGE, GlobalType
 
 if TYPE_CHECKING:
     from aegis.engine.call.columns import RowLoops

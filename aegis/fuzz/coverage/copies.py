@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import AegisError
 from aegis.fuzz.coverage.instrumented import InstrumentedTarget
 from aegis.fuzz.coverage.lcov import to_lcov
-from aegis.wasm.binary import PAGE, Malformed
+from aegis.wasm.binary import ADDED_MEMORY, PAGE, Malformed
 from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
 from aegis.wasm.edges import Counted, count_edges
 from aegis.wasm.embedded import with_modules
-from aegis.wasm.rewrite import ADDED_MEMORY
 
 if TYPE_CHECKING:
     from aegis.fuzz.plan import CampaignPlan
@@ -117,7 +116,7 @@ def _copy(
     artifact = runtime.load(data, plan.name)
     if _added(artifact) != len(numbers):
         raise Malformed("the instrumented artifact has other instances than the original")
-    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile, buffers=plan.buffers)
+    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile)
     return copy, modules, numbers
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aegis.errors import PolicyError
-from aegis.fuzz.case import Case, Finding, StepResult, Trace
-from aegis.fuzz.causes import signature_of
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
+from aegis.fuzz.causes import RANDOM_ADDRESSES, signature_of
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.oracles.refused_memory import TrapCheck
 from aegis.observe.outcome import Outcome
@@ -51,7 +52,7 @@ class NoTrap(_Ending):
             return None
         judged = self._traps.judged(target, trace)
         last = None if judged is None else judged.results[-1]
-        return _ended(self.name, trace, last) if last is not None and last.status in TRAPS else None
+        return _ended(self.name, TRAPS, target, trace, last) if last is not None and last.status in TRAPS else None
 
 
 class NoLimit(_Ending):
@@ -65,10 +66,36 @@ class NoLimit(_Ending):
         if last.status == "trap":
             judged = self._traps.judged(target, trace)
             last = last if judged is None else judged.results[-1]
-        return _ended(self.name, trace, last) if last.status in LIMITS else None
+        return _ended(self.name, LIMITS, target, trace, last) if last.status in LIMITS else None
 
 
-def _ended(oracle: str, trace: Trace, last: StepResult) -> Finding:
+def _ended(oracle: str, kinds: Sequence[str], target: Target, trace: Trace, last: StepResult) -> Finding:
+    """Return the finding of a trace whose last call ended in one of ``kinds``, with the result ``last``.
+
+    A call with random addresses may write anything anywhere, so it explains whatever ends after it: such cases are one
+    finding, unless they end the same way without these calls.
+    """
+    steps = trace.reached().steps
+    trusted = tuple(step for step in steps if not _random_addresses(target, step))
+    if len(trusted) == len(steps):
+        return _found(oracle, trace, last)
+    if trusted and trusted[-1] is steps[-1]:
+        again = target.run(Case(trusted, trace.case.answers))
+        if again.results[-1].status in kinds:
+            return _found(oracle, again, again.results[-1])
+    found = _found(oracle, trace, last)
+    return replace(
+        found, signature=RANDOM_ADDRESSES,
+        text=f"{found.text}; addresses among its arguments, or those of the calls before it, are random",
+    )  # fmt: skip
+
+
+def _random_addresses(target: Target, step: Step) -> bool:
+    export = target.exports.get(step.function)
+    return export is not None and export.addresses
+
+
+def _found(oracle: str, trace: Trace, last: StepResult) -> Finding:
     step = trace.step(trace.last)
     text = f"{printable(step)} ended as {last.status}: {last.error}"
     return Finding(oracle, f"{oracle} {step} {signature_of(last)}", text, trace.reached(), last)

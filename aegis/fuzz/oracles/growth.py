@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.values.core_signatures import Buffer, CString, OutPointer
 from aegis.text import printable
 
 if TYPE_CHECKING:
@@ -23,7 +26,13 @@ _MAX_REPEATED_FUEL = 4000
 """Most fuel of a call that is repeated that often."""
 _MAX_REPEATED_UNITS = 64
 """Largest argument size of a call that is repeated that often."""
+_MAX_REPETITION_FUEL = 20_000_000
+"""Fuel that all repetitions may burn, unless eight of them need more."""
 _NONEMPTY_SIZE = 8
+_CONSTRUCTOR = re.compile(
+    r"(^|[^a-z])(m?alloc|allocate|new|create|open|make|dup|clone|retain|init)([^a-z]|$)|alloc(ate)?$", re.IGNORECASE
+)
+"""Names of core functions that return memory which another function frees: they may grow with each call."""
 
 
 class Steady:
@@ -56,7 +65,11 @@ class Steady:
             return None
         once = trace.case.closure(trace.last)
         step = once.steps[-1]
+        if _allocates(target, step):
+            return None
         times = max(8, _REPETITIONS // len(once.steps))
+        if last.fuel and last.fuel * times > _MAX_REPETITION_FUEL:
+            times = max(8, _MAX_REPETITION_FUEL // last.fuel)
         found = self._grown(target, once, times, last)
         if found is None and self._may_be_patient(target, step, last):
             found = self._grown(target, once, max(64, _LEAK_REPETITIONS // len(once.steps)), last)
@@ -82,6 +95,11 @@ class Steady:
             return None
         step = once.steps[-1]
         return Finding(self.name, f"{self.name} {step.function}", f"{printable(step.function)}: {text}", once, last)
+
+
+def _allocates(target: Target, step: Step) -> bool:
+    """Return whether the step calls a core function that is named like a constructor; components have handles."""
+    return target.artifact.kind == "module" and _CONSTRUCTOR.search(step.function) is not None
 
 
 def _program(target: Target, trace: Trace) -> bool:
@@ -126,14 +144,15 @@ class Scales(Stateless):
         case = trace.reached()
         if not case.steps or trace.results[-1].error is not None:
             return None
+        case = case.closure(len(case.steps) - 1)
         step = case.steps[-1]
-        if any(isinstance(argument, HandleRef) for argument in step.arguments):
-            return None
-        points = list(self._points(target, step))
+        points = list(self._points(target, case, step))
         if len(points) < 4:  # the arguments are too large to double often: truncate them first
-            points = list(self._points(target, Step(step.function, tuple(map(_start, step.arguments)))))
+            points = list(self._points(target, case, Step(step.function, tuple(map(_start, step.arguments)))))
         if len(points) < 4:
             return None
+        if len(points) > 4 and points[-1][1] == target.fuel:
+            points.pop()  # the fuel limit cut the last call short
         (size, fuel), (large, most) = points[-4], points[-1]
         if fuel < 2000 or large < 2 * size:
             return None
@@ -144,14 +163,15 @@ class Scales(Stateless):
             f"{printable(step.function)}: fuel grew from {fuel:,} to {most:,} between input sizes {size:,} and "
             f"{large:,}: about size^{exponent:.1f}"
         )
-        return Finding(self.name, f"{self.name} {step.function}", text, Case((step,)), trace.results[-1])
+        return Finding(self.name, f"{self.name} {step.function}", text, case, trace.results[-1])
 
-    def _points(self, target: Target, step: Step) -> Iterator[tuple[int, int]]:
-        """Yield size and fuel of the call, doubling its arguments each time."""
+    def _points(self, target: Target, case: Case, step: Step) -> Iterator[tuple[int, int]]:
+        """Yield size and fuel of the last call of ``case``, with the arguments of ``step``, doubled each time."""
         export = target.exports[step.function]
         arguments = step.arguments
         for _ in range(14):
-            result = target.run(Case((Step(step.function, arguments),))).results[-1]
+            called = Step(step.function, arguments)
+            result = target.run(Case((*case.steps[:-1], called), case.answers)).results[-1]
             size = export.size(arguments)
             if result.status == "out-of-fuel" and target.fuel:
                 yield size, target.fuel
@@ -169,9 +189,33 @@ class Scales(Stateless):
             arguments = grown
 
 
+_MAX_START_ITEMS = 64
+
+
 def _start(value: Any) -> Any:
-    return value[:64] if isinstance(value, (str, bytes, list)) else value
+    """Return a value with every sequence in it truncated."""
+    return _changed(value, lambda items: items[:_MAX_START_ITEMS])
 
 
 def _doubled(value: Any) -> Any:
-    return value * 2 if isinstance(value, (str, bytes, list)) and value else value
+    """Return a value with every sequence in it repeated twice; the value itself if it has none with items."""
+    return _changed(value, lambda items: items * 2 if items else items)
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply ``change`` to the sequences in a value: texts, bytes, lists, those in buffers and in records."""
+    if isinstance(value, (str, bytes, list)):
+        return change(value)
+    if isinstance(value, (Buffer, CString)):
+        data = change(value.data)
+        return value if data is value.data else type(value)(data)
+    if isinstance(value, tuple):
+        parts = tuple(_changed(part, change) for part in value)
+        return value if all(one is two for one, two in zip(parts, value, strict=True)) else parts
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    if not fields or isinstance(value, (HandleRef, OutPointer)):
+        return value
+    found = {name: _changed(getattr(value, name), change) for name in fields}
+    if all(part is getattr(value, name) for name, part in found.items()):
+        return value
+    return replace(value, **found)

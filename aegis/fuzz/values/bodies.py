@@ -6,7 +6,8 @@ affects which arguments the fuzzer generates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,13 @@ from aegis.wasm.instructions import BranchTable, TryTable, patterns_for, runs
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
 
-__all__ = ["Bodies"]
+__all__ = ["AMOUNT_NAME", "Bodies"]
+
+AMOUNT_NAME = re.compile(
+    r"(.*_)?(n|l|len|length|size|sz|count|cnt|num|bytes|nbytes|cap|capacity|x|y|z|i|j|k|width|height|index|flags?|mode"
+    r"|level|seed|code|type|kind|value|number|year|month|day|c|ch|char)\d*$|.*(len|length|size|count)$"
+)
+"""Names of parameters that are no addresses."""
 
 _CODE_SECTION, _EXPORT_SECTION = 10, 7
 _CALL_OPCODES = b"\x10\x12"
@@ -56,6 +63,23 @@ class Bodies:
                 return True
             waiting += called
         return False
+
+    def takes_address(self, name: str, kinds: Sequence[str]) -> bool:
+        """Return whether a number among the parameters may be an address: the function accesses memory.
+
+        ``kinds`` are the parameters as they are generated. A name that looks like an amount is no address. Without
+        names, a buffer is certain only if it is the only one: among more numbers, another pair may be the buffer.
+        """
+        if not {"i32", "buffer"} & set(kinds) or not self.touches_memory(name):
+            return False
+        names = self.parameter_names(name)
+        if not names and "buffer" in kinds:
+            return kinds.count("buffer") > 1 or "i32" in kinds
+        place, found = 0, False
+        for kind in kinds:
+            found = found or (kind == "i32" and not AMOUNT_NAME.match(names.get(place, "").lower()))
+            place += 2 if kind == "buffer" else 1
+        return found
 
     def parameter_names(self, name: str) -> dict[int, str]:
         """Return the names of an exported function's parameters and locals by index; empty without a name section."""

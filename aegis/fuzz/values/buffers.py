@@ -13,71 +13,58 @@ from ast import literal_eval
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-from aegis.errors import CallError
+from aegis.errors import CallError, PolicyError
 from aegis.fuzz.values.bodies import Bodies
-from aegis.fuzz.values.sequences import Octets
+from aegis.fuzz.values.core_signatures import Buffer, BufferShape, CString, CStringShape, OutPointer, OutShape
+from aegis.fuzz.values.shape import ValueShape
 from aegis.text import printable
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
-    from aegis.fuzz.dictionary import Dictionary
     from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["Buffer", "BufferShape", "GuestAllocator", "is_buffer", "layout", "place_buffers", "read_buffer"]
+__all__ = [
+    "PLACED", "Buffer", "BufferShape", "CString", "GuestAllocator", "OutPointer", "is_buffer", "layout",
+    "place_buffers", "read_buffer", "read_placed",
+]  # fmt: skip
+
+PLACED = (Buffer, CString, OutPointer)
+"""The classes of values that are placed in the guest's memory."""
 
 _LENGTH = re.compile(r"(.*_)?(n|l|len|length|size|sz|count|cnt|num|bytes|nbytes|cap|capacity)\d*$|.*(len|length|size)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Bytes that are passed to a core function as an address and a length."""
-
-    data: bytes
-
-    def __repr__(self) -> str:
-        return repr(self.data)
-
-
 def is_buffer(text: str) -> bool:
-    """Return whether a text is written like a buffer: a Python bytes literal."""
-    return text[:2] in ("b'", 'b"')
+    """Return whether a text is written like a value in memory: a Python bytes literal, or ``out(4)``."""
+    return text[:2] in ("b'", 'b"') or text.startswith("out(")
+
+
+def read_placed(text: str, shape: ValueShape) -> Any:
+    """Parse the text of a value in memory, of one of the shapes for them. Raise ``ValueError`` for anything else."""
+    if isinstance(shape, OutShape):
+        if text != repr(shape.value):
+            raise ValueError(f"invalid memory {printable(text, 60)}: the signature has {shape.value!r}")
+        return shape.value
+    data = read_buffer(text).data
+    if isinstance(shape, CStringShape):
+        if b"\0" in data:
+            raise ValueError(f"invalid C string {printable(text, 60)}: it contains a NUL")
+        return CString(data)
+    return Buffer(data)
 
 
 def read_buffer(text: str) -> Buffer:
     """Parse a buffer from a Python bytes literal. Raise ``ValueError`` for anything else."""
     try:
-        data = literal_eval(text) if is_buffer(text) else None
+        data = literal_eval(text) if text[:2] in ("b'", 'b"') else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         data = None
     if not isinstance(data, bytes):
         raise ValueError(f'invalid buffer {printable(text, 60)}: write it as b"..."')
     return Buffer(data)
-
-
-class BufferShape:
-    """The shape of buffers, which delegates to the shape of bytes."""
-
-    def __init__(self, dictionary: Dictionary | None = None) -> None:
-        self.octets = Octets(dictionary)
-
-    def simplest(self) -> Buffer:
-        return Buffer(b"")
-
-    def random(self, rng: Random, size: int) -> Buffer:
-        return Buffer(self.octets.random(rng, size))
-
-    def mutate(self, rng: Random, value: Buffer) -> Buffer:
-        return Buffer(self.octets.mutate(rng, value.data))
-
-    def simpler(self, value: Buffer) -> Iterator[Buffer]:
-        return map(Buffer, self.octets.simpler(value.data))
-
-    def size(self, value: Buffer) -> int:
-        return self.octets.size(value.data)
 
 
 # -- allocators ----------------------------------------------------------------------------------------
@@ -114,13 +101,64 @@ _CONVENTIONS = (
 )
 
 
-class GuestAllocator:
-    """The allocator of a module. It is false if the module exports no memory or no allocator of a known signature."""
+_ALLOCATES = re.compile(r"(.*?)(malloc|alloc|allocate)(_bytes|_buffer|_memory|_mem)?$", re.IGNORECASE)
+"""Names of allocators with a prefix, such as ``sqlite3_malloc``; the first group is the prefix."""
+_NO_ALLOCATOR = re.compile(r"(c|re|de)alloc(ate)?$|asyncify|_initialize", re.IGNORECASE)
+_FREES = ("free", "dealloc", "deallocate", "release")
 
-    def __init__(self, module: Module) -> None:
+
+def _conventions(module: Module) -> Iterator[_Convention]:
+    """Yield the well-known allocators, then exports that are named like one and have its signature.
+
+    The name of an allocator may have a prefix; then its partner that frees has the same prefix.
+    """
+    yield from _CONVENTIONS
+    named = []
+    for export in module.exports:
+        found = _ALLOCATES.match(export.name)
+        if found is not None and not _NO_ALLOCATOR.search(export.name):
+            prefix, suffix = found[1], found[3] or ""
+            frees = tuple(f"{prefix}{free}{end}" for end in (suffix, "") for free in _FREES)
+            paired = any(module.export(free) is not None for free in frees)
+            named.append((not paired, "malloc" not in export.name.lower(), export.name, frees))
+    for alone, other, name, frees in sorted(named):  # those with a partner first: another function may only sound so
+        yield _Convention(name, 1, _plain, frees)
+        if other and not alone:
+            yield _Convention(name, 2, lambda size: (size, 1), frees)  # size and alignment, as in Rust
+
+
+def _given(module: Module, text: str) -> _Convention:
+    """Return the allocator that the user names, as ``NAME`` or ``NAME,FREE``."""
+    name, _, free = text.partition(",")
+    shapes = {1: _plain, 2: lambda size: (size, 1), 4: _canonical}
+    for names in (name, free) if free else (name,):
+        if module.export(names) is None:
+            raise PolicyError(f"--allocator {printable(text)}: the module exports no {printable(names)}")
+    for count, arguments in shapes.items():
+        found = _Convention(name, count, arguments, (free,) if free else ())
+        if _fits(module, found):
+            if free and _free_export(module, found) is None:
+                raise PolicyError(f"--allocator {printable(text)}: {printable(free)} does not take an address alone")
+            return found
+    raise PolicyError(
+        f"--allocator {printable(text)}: {printable(name)} does not take a size and return an address: its type must be"
+        " (i32) -> i32, (i32, i32) -> i32 for size and alignment, or that of realloc"
+    )
+
+
+class GuestAllocator:
+    """The allocator of a module. It is false if the module exports no memory or no allocator of a known signature.
+
+    ``name`` is the allocator that the user names; without it, the exports are searched.
+    """
+
+    def __init__(self, module: Module, name: str = "") -> None:
         self.module = module
-        known = (one for one in _CONVENTIONS if _fits(module, one))
-        self._convention = None if module.memory_name is None else next(known, None)
+        if name:
+            self._convention: _Convention | None = _given(module, name)
+        else:
+            known = (one for one in _conventions(module) if _fits(module, one))
+            self._convention = None if module.memory_name is None else next(known, None)
         self._free = None if self._convention is None else _free_export(module, self._convention)
         self.bodies = Bodies(module)
 
@@ -153,12 +191,17 @@ class GuestAllocator:
         if self._convention is None:
             raise CallError("the module has no allocator for buffers: it must export a memory and malloc, or the like")
         for argument in arguments:
-            if isinstance(argument, Buffer):
-                held.append(self._allocate(sandbox, len(argument.data)))
-                _write(sandbox, held[-1][0], argument.data)
-                yield from (held[-1][0], len(argument.data))
-            else:
+            if not isinstance(argument, PLACED):
                 yield argument
+                continue
+            data = bytes(argument.size) if isinstance(argument, OutPointer) else argument.data
+            if isinstance(argument, CString):
+                data += b"\0"
+            held.append(self._allocate(sandbox, len(data)))
+            _write(sandbox, held[-1][0], data)
+            yield held[-1][0]
+            if isinstance(argument, Buffer):
+                yield len(data)
 
     def _allocate(self, sandbox: Sandbox, length: int) -> tuple[int, int]:
         assert self._convention is not None
@@ -190,7 +233,7 @@ def _fits(module: Module, convention: _Convention) -> bool:
 
 
 def _free_export(module: Module, convention: _Convention) -> str | None:
-    fitting = {FuncType(("i32",) * count) for count in (1, 2, 3)}
+    fitting = {FuncType(("i32",) * count, results) for count in (1, 2, 3) for results in ((), ("i32",))}
     known = (n for n in convention.frees if module.export(n) is not None and module.signature(n) in fitting)
     return next(known, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["AMOUNTS", "CHARACTERS", "FLOATS", "LARGE_LENGTHS", "LENGTHS", "NANS", "SINGLES", "SNIPPETS", "integers"]
+__all__ = ["AMOUNTS", "BULK_LENGTHS", "CHARACTERS", "FLOATS", "LENGTHS", "NANS", "SINGLES", "SNIPPETS", "integers"]
 
 LENGTHS = (
     0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 1023,
@@ -12,7 +12,7 @@ LENGTHS = (
 )  # fmt: skip
 """Lengths of strings and lists at and around common buffer sizes."""
 
-LARGE_LENGTHS = tuple(
+BULK_LENGTHS = tuple(
     sorted([65_535, 65_536, 65_537] * 3 + list({(1 << bits) + near for bits in range(13, 27) for near in (-1, 0, 1)}
            | {10_000, 32_766, 49_152, 65_534, 65_537, 65_540, 70_000, 99_999, 100_000, 131_070, 10**6, 10**7}))
 )  # fmt: skip

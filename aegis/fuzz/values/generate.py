@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
-from aegis.fuzz.values.sequences import LARGE, Items, Octets, TextShape
+from aegis.fuzz.values.sequences import BULK_ITEMS, Items, Octets, TextShape
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
@@ -158,7 +158,7 @@ class _Parts:
 
     def random(self, rng: Random, size: int) -> Any:
         count = max(1, len(self.shapes))
-        if size < LARGE:
+        if size < BULK_ITEMS:
             each = max(1, size // count)
             return self.make(*[shape.random(rng, each) for shape in self.shapes])
         large = int(rng.random() * count)  # one part gets the whole size, so that its length reaches the largest ones

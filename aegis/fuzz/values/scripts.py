@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from random import Random
+from typing import Literal
 
 __all__ = ["EXPANDING", "character", "renormalised", "script_text"]
 
@@ -44,14 +45,16 @@ _SCRIPTS: tuple[tuple[tuple[int, int], ...], ...] = (
 )
 
 EXPANDING = (
-    "\ufdfa", "\ufdfb", "\u0390", "\u03b0", "\u1fb7", "\ufb03", "\ufb04", "\u0149", "\u01f0", "\u1e9e", "\xdf", "\u0130",
-    "\u0587", "\ufb2c", "\u0958", "\u0344", "\u0385", "\uac01", "\ud4db", "\u3300", "\u3316", "\u337f", "\xbd", "\u2474",
+    "\ufdfa", "\ufdfb", "\u0390", "\u03b0", "\u1fb7", "\ufb03", "\ufb04", "\u0149", "\u01f0", "\u1e9e", "\xdf",
+    "\u0130",
+    "\u0587", "\ufb2c", "\u0958", "\u0344", "\u0385", "\uac01", "\ud4db", "\u3300", "\u3316", "\u337f", "\xbd",
+    "\u2474",
     "\u249c", "\u2152", "\U0001d160", "\U0001d15e", "\U0001f240", "\u023a", "\u023e", "\u212a", "\u212b", "\u2126",
     "\u1e9b\u0323", "\u0345", "\u0e33", "\u0f77", "\uff9e", "\U0001109a", "\u0387", "\u1fee",
 )  # fmt: skip
 """Characters that become more or other characters, or other numbers of bytes, in another normal form or case."""
 
-_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def character(rng: Random) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.documents import changed_document, new_document
-from aegis.fuzz.values.edges import AMOUNTS, LARGE_LENGTHS, LENGTHS, SNIPPETS
+from aegis.fuzz.values.edges import AMOUNTS, BULK_LENGTHS, LENGTHS, SNIPPETS
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.scripts import renormalised, script_text
 from aegis.fuzz.values.shape import ValueShape
@@ -18,19 +18,19 @@ from aegis.fuzz.values.shape import ValueShape
 if TYPE_CHECKING:
     from aegis.fuzz.dictionary import Dictionary
 
-__all__ = ["LARGE", "Items", "Octets", "TextShape"]
+__all__ = ["BULK_ITEMS", "Items", "Octets", "TextShape"]
 
 
 _MAX_DISTINCT_ITEMS = 24
 """Most distinct items of a long value; a longer value repeats them, because generating each would be slow."""
 _MAX_RANDOM_ITEMS = 1024
 """Items after which a long value repeats itself."""
-_MAX_DOUBLED = 4096
+_MAX_DOUBLED_ITEMS = 4096
 """Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
-_MAX_LARGE_PARTS = 64
+_MAX_BULK_PARTS = 64
 """Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
-LARGE = 8192
-"""Size from which a value is large: its length is then mostly one of :data:`LARGE_LENGTHS`."""
+BULK_ITEMS = 8192
+"""Size from which a value is large: its length is then mostly one of :data:`BULK_LENGTHS`."""
 
 
 class SequenceShape(ABC):
@@ -61,9 +61,8 @@ class SequenceShape(ABC):
         each = max(1, size // max(1, length))
         if length <= _MAX_DISTINCT_ITEMS:
             return self.join([self.item(rng, each) for _ in range(length)])
-        block = rng.choices(
-            [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)], k=min(length, _MAX_RANDOM_ITEMS)
-        )
+        items = [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)]
+        block = rng.choices(items, k=min(length, _MAX_RANDOM_ITEMS))
         return self.join((block * (length // len(block) + 1))[:length])
 
     def mutate(self, rng: Random, value: Any) -> Any:
@@ -83,7 +82,7 @@ class SequenceShape(ABC):
         if chance < 0.75:
             return value[:at] + value[at:until] * (2 + int(rng.random() * 6)) + value[until:]
         if chance < 0.85:
-            return value + value if length <= _MAX_DOUBLED else value
+            return value + value if length <= _MAX_DOUBLED_ITEMS else value
         if chance < 0.93:
             wanted = LENGTHS[int(rng.random() * len(LENGTHS))]
             return (value * (wanted // length + 1))[:wanted] if wanted < 2 * length + 64 else value
@@ -103,14 +102,13 @@ class SequenceShape(ABC):
             yield value[span:]
             span //= 2
         coarse = length // 16
-        least = 0 if length < LARGE else length // _MAX_LARGE_PARTS
+        least = 0 if length < BULK_ITEMS else length // _MAX_BULK_PARTS
         yield from self._without(value, length // 2, coarse)
-        yield from self._levelled(
-            value, max(1, least)
-        )  # before single items are removed: a uniform value has few that matter
+        # Before single items are removed: a uniform value has few that matter.
+        yield from self._levelled(value, max(1, least))
         yield from self._without(value, coarse, least)
         level = self.level()
-        for at in range(length if length < LARGE else 0):
+        for at in range(length if length < BULK_ITEMS else 0):
             for item in () if value[at] == level else self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
 
@@ -144,9 +142,9 @@ class SequenceShape(ABC):
 
 
 def _length(rng: Random, size: int) -> int:
-    if size >= LARGE:
+    if size >= BULK_ITEMS:
         if rng.random() < 0.7:
-            return LARGE_LENGTHS[int(rng.random() * bisect_right(LARGE_LENGTHS, size))]
+            return BULK_LENGTHS[int(rng.random() * bisect_right(BULK_LENGTHS, size))]
         return int(size ** (0.5 + rng.random() / 2))
     if rng.random() < 0.4:
         return min(size, LENGTHS[int(rng.random() * len(LENGTHS))])
@@ -179,7 +177,7 @@ class TextShape(SequenceShape):
 
     def random(self, rng: Random, size: int) -> str:
         chance = rng.random()
-        if size >= LARGE and chance < 0.8:
+        if size >= BULK_ITEMS and chance < 0.8:
             unit = script_text(rng, 1 + int(rng.random() ** 2 * 16)) if chance < 0.5 else self.item(rng, 1)
             length = _length(rng, size)
             return (unit * (length // len(unit) + 1))[:length]
@@ -223,7 +221,7 @@ class TextShape(SequenceShape):
             entry = self.dictionary.text(rng)
             if entry is not None and chance < 0.31:
                 at = int(rng.random() * (len(value) + 1))
-                return value[:at] + entry + value[at + (len(entry) if chance < 0.27 else 0) :]
+                return f"{value[:at]}{entry}{value[at + (len(entry) if chance < 0.27 else 0) :]}"
         return super().mutate(rng, value)  # type: ignore[no-any-return]
 
     def size(self, value: str) -> int:
@@ -274,8 +272,8 @@ class Octets(SequenceShape):
         if chance < 0.25:
             return rng.randbytes(_length(rng, size))
         if chance < 0.35:
-            return self.text.random(rng, size).encode("utf-8", "replace")
-        if chance < 0.5 and self.dictionary is not None and size < LARGE:
+            return self.text.random(rng, size).encode("utf-8", "replace")[: max(size, 64)]
+        if chance < 0.5 and self.dictionary is not None and size < BULK_ITEMS:
             entry = self.dictionary.word(rng)
             if entry is not None:
                 rest = rng.randbytes(_length(rng, min(size, 64))) if chance < 0.47 else b""

@@ -68,6 +68,11 @@ class WorkerHandles:
             self._ends.ask = self.ask
         return self._ends
 
+    def end(self) -> None:
+        """Ask the parent nothing more about streams: it has closed them with the sandbox."""
+        if self._ends is not None:
+            self._ends.ask = _ended
+
     def end_number(self, value: Any, of: Stream | Future) -> int:
         number, self._next = self._next, self._next + 1
         self.ends.keep(value, of, number)
@@ -153,6 +158,10 @@ def _no_budget() -> Any:
 
 def _no_parent(number: int, values: list[Any]) -> Any:
     raise ProtocolError("request to the parent before the session began")
+
+
+def _ended(number: int, values: list[Any]) -> None:
+    """Take the place of requests about streams of a sandbox that has ended."""
 
 
 class RemoteProviders(Providers):

@@ -213,6 +213,8 @@ class Session:
         assert self.run is not None
         self.late.end()
         self.signatures, self.scalars = {}, ScalarExports(self)
+        if self.handles is not None:
+            self.handles.end()
         self.run.close()
         self.run = self.handles = self.streams = self.answers = None
         self.asked = 0

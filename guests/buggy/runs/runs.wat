@@ -1,9 +1,9 @@
 ;; Encodes bytes as pairs of a byte and the length of its run.
 (component
   (core module $m
-    (memory (export "memory") 321)
-    (global $next (mut i32) (i32.const 0x1400000))
-    ;; Arguments are stored above 20 MiB, beyond the results; each export frees them after reading them.
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    ;; Arguments are stored above 4096, and results after them; both are freed when the export has read the arguments.
     (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -12,11 +12,11 @@
         (then (if (i32.eq (memory.grow (i32.add (i32.shr_u (local.get $want) (i32.const 16)) (i32.const 1))) (i32.const -1))
           (then unreachable))))
       (local.get $at))
-    (func $free (global.set $next (i32.const 0x1400000)))
+    (func $free (global.set $next (i32.const 4096)))
     (func (export "encode") (param $at i32) (param $size i32) (result i32)
       (local $n i32) (local $out i32) (local $run i32) (local $byte i32)
-      (local.set $out (i32.const 65536))
-      (call $room (i32.add (i32.const 65536) (i32.mul (local.get $size) (i32.const 2))))
+      (local.set $out (global.get $next))
+      (call $room (i32.add (global.get $next) (i32.mul (local.get $size) (i32.const 2))))
       (block $done (loop $next
         (br_if $done (i32.ge_u (local.get $n) (local.get $size)))
         (local.set $byte (i32.load8_u (i32.add (local.get $at) (local.get $n))))
@@ -32,8 +32,8 @@
         (local.set $out (i32.add (local.get $out) (i32.const 2)))
         (local.set $n (i32.add (local.get $n) (local.get $run)))
         (br $next)))
-      (i32.store (i32.const 16) (i32.const 65536))
-      (i32.store (i32.const 20) (i32.sub (local.get $out) (i32.const 65536)))
+      (i32.store (i32.const 16) (global.get $next))
+      (i32.store (i32.const 20) (i32.sub (local.get $out) (global.get $next)))
       (call $free)
       (i32.const 16))
     (func $room (param $until i32)
@@ -42,8 +42,15 @@
           (i32.const 16)) (i32.const 1))) (i32.const -1)) (then unreachable)))))
     (func (export "decode") (param $at i32) (param $size i32) (result i32)
       (local $n i32) (local $out i32) (local $run i32)
-      (local.set $out (i32.const 65536))
-      (call $room (i32.add (i32.const 65536) (i32.mul (local.get $size) (i32.const 128))))
+      (local.set $out (global.get $next))
+      (local.set $n (i32.and (local.get $size) (i32.const -2)))
+      (block $summed (loop $next
+        (br_if $summed (i32.lt_u (local.get $n) (i32.const 2)))
+        (local.set $run (i32.add (local.get $run) (i32.load8_u (i32.add (local.get $at) (i32.sub (local.get $n) (i32.const 1))))))
+        (local.set $n (i32.sub (local.get $n) (i32.const 2)))
+        (br $next)))
+      (call $room (i32.add (local.get $out) (i32.add (local.get $run) (local.get $size))))
+      (local.set $n (i32.const 0))
       (block $done (loop $next
         (br_if $done (i32.ge_u (i32.add (local.get $n) (i32.const 1)) (local.get $size)))
         (local.set $run (i32.load8_u offset=1 (i32.add (local.get $at) (local.get $n))))
@@ -51,8 +58,8 @@
         (local.set $out (i32.add (local.get $out) (local.get $run)))
         (local.set $n (i32.add (local.get $n) (i32.const 2)))
         (br $next)))
-      (i32.store (i32.const 16) (i32.const 65536))
-      (i32.store (i32.const 20) (i32.sub (local.get $out) (i32.const 65536)))
+      (i32.store (i32.const 16) (global.get $next))
+      (i32.store (i32.const 20) (i32.sub (local.get $out) (global.get $next)))
       (call $free)
       (i32.const 16))
   )
