@@ -55,7 +55,6 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
         "usual": list(result.usual),
-        "edges": result.edges,
     }
 
 
