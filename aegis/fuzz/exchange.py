@@ -170,7 +170,13 @@ def _raw(target: Target, case: Case) -> bytes | None:
     if export is None or place is None:
         return None
     value = step.arguments[place]
-    data = value.data if isinstance(value, (Buffer, CString)) else value.encode() if isinstance(value, str) else bytes(value)
+    data = (
+        value.data
+        if isinstance(value, (Buffer, CString))
+        else value.encode()
+        if isinstance(value, str)
+        else bytes(value)
+    )
     return data if _same(step.arguments, _holding(export, data)) else None
 
 

@@ -314,3 +314,18 @@ def test_a_chunk_that_does_not_end_is_stopped_some_time_after_the_campaign(monke
     assert 1 not in campaign.result.chunks
     assert campaign.result.cases > 0
     assert not campaign.result.lost
+
+
+def test_a_raw_input_becomes_a_c_string_where_a_signature_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "guest.wat"
+    path.write_text(
+        """(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) (i32.const 64))
+        (func (export "render") (param i32 i32) (result i32) (i32.load8_u (local.get 0))))"""
+    )
+    target = WorkerState(_plan(path, signatures=("render(cstr, u32)",))).target
+    (tmp_path / "seed").write_bytes(b"text")
+    cases, unused = import_cases(target, [str(tmp_path / "seed")])
+    assert (cases[0]["steps"], unused) == ([["render", ["b'text'", "0"]]], 0)
+    assert export_cases(target, [read_case(target, cases[0])], tmp_path / "out") == 1
+    (file,) = (tmp_path / "out" / "render").iterdir()
+    assert file.read_bytes() == b"text"
