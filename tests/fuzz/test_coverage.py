@@ -107,6 +107,24 @@ def test_calls_like_those_of_earlier_chunks_do_not_run_again_in_the_original() -
     assert len(after.behaviours) < len(other.behaviours)
 
 
+@pytest.mark.parametrize("start", ["(start $begin)", '(export "_initialize" (func $begin))'])
+def test_edges_before_the_first_call_are_covered_but_no_reason_to_keep_it(start: str) -> None:
+    """Oracle: the edges of the code that runs before the first call, and those of the call."""
+    text = f"""(module (func $begin (local $n i32)
+        (loop $l (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 9)))))
+      {start}
+      (func (export "f") (param i32) (if (local.get 0) (then))))"""
+    state = WorkerState(plan(text, functions=("f",)))
+    search = state.search([], [])
+    batch = search.run(0, 200)
+    assert state.copies is not None
+    (module,) = state.copies.modules
+    kinds = {site.first + n: site.kind for site in module.sites for n in range(site.counters)}
+    assert {kinds[n] for n, bits in enumerate(batch.edges) if bits} == {"entry", "br_if", "if"}
+    kept = {kinds[place] for bits in batch.fresh.values() for place in kinds if bits >> (8 * place) & 0xFF}
+    assert kept == {"entry", "if"}
+
+
 def test_without_coverage_no_guest_is_instrumented() -> None:
     result = campaign(plan(MAGIC, coverage=False), runs=500)
     assert (result.coverage, result.edges, result.cost) == (b"", [], (0.0, 0.0, 0.0))

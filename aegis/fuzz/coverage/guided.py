@@ -75,6 +75,8 @@ class GuidedSearch(Search):
         trace = copy.run(case)
         instrumented = perf_counter() - began
         written = list(copy.written)
+        if copy.begun:
+            self._map.fresh(copy.begun)  # the same in each test case
         fresh = [(n, bits) for n, counters in enumerate(written) if (bits := self._map.fresh(counters))]
         if not fresh and self._is_usual(trace):
             self.count(trace, batch)
