@@ -290,9 +290,14 @@ def test_values_without_the_operand_stay_alone() -> None:
         (-9, pair((-9 + 20_000) % (1 << 32), 0), -20_000),
         (6, pair(6 * 24, 0x7FFFFFF8), 0x7FFFFFF8 // 24 + 1),
         (3, pair(3 - 10 + (1 << 64), 2, 64), 11),
+        (b"RIFF\x41\xe2\x12\xe6....", pair(0xE612E241 + 8, 12), b"RIFF\x04\0\0\0...."),
+        (Buffer(b"\x12\x34.."), pair(0x1234 - 2, 0x500), Buffer(b"\x05\x02..")),
+        (b"abcdef", pair(6 - 4, 10), b"abcdefabcdefab"),
+        ([7, 7, 7], pair(3 + 1, 2), [7]),
+        ("ab", pair(2 + 9, 12), "aba"),
     ],
 )
-def test_an_integer_is_changed_as_its_sum_or_multiple_demands(value: int, one: Pair, expected: int) -> None:
+def test_a_value_is_changed_as_its_sum_or_multiple_demands(value: Any, one: Pair, expected: Any) -> None:
     assert expected in list(related(value, one))
 
 

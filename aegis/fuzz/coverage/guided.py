@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2s
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
 """Most test cases that the comparisons of one test case suggest."""
+_AGAIN_SHARE, _MAX_AGAIN_CASES = 0.05, 32
+"""How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
+_MAX_SAMPLED_CASES = 2048
+_MAX_BALANCE_STEPS = 200
+"""Most calls of suggested test cases in a row."""
 _MAX_LEARNED_VALUES = 16
 """Most operands of one test case for the dictionary: those of loops would displace what the guest returned."""
 
@@ -56,18 +62,27 @@ class GuidedSearch(Search):
         """What instrumented calls used that returned, and how others trapped."""
         self._new_usual: list[str] = []
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
-        self._alternate = False
+        self._kept: list[Case] = list(options.get("corpus", ()))
+        self._balance = 0
+        """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
 
     def finish(self, batch: ChunkResult) -> None:
         batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
 
     def next_case(self, rng: random.Random) -> Case:
-        """Return a suggested test case every other time, if there is one."""
-        self._alternate = not self._alternate
-        if self._suggested and self._alternate:
-            return self._suggested.popleft()
-        return super().next_case(rng)
+        """Return a suggested test case if there is one, for up to half of the calls."""
+        if self._suggested and self._balance >= 0:
+            case = self._suggested.popleft()
+            self._balance -= len(case.steps)
+            return case
+        if self._kept and rng.random() < _AGAIN_SHARE:
+            # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
+            chosen = self._kept[-1 - int(len(self._kept) * rng.random() ** 2)]
+            self._suggested.extend(_sampled(rng, self._matched(chosen), _MAX_AGAIN_CASES))
+        case = super().next_case(rng)
+        self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
+        return case
 
     def explore(self, case: Case, batch: ChunkResult) -> None:
         copy = self.copies.counting
@@ -149,6 +164,7 @@ class GuidedSearch(Search):
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
+        self._kept.append(case)
         self.maker.keep(case)
         self.maker.note_result(export, result, case)
         self._suggest(case)
@@ -162,7 +178,12 @@ class GuidedSearch(Search):
         return len(copy.written) == len(case.steps) and bits_of(copy.written[-1]) & bits == bits
 
     def _suggest(self, case: Case) -> None:
-        """Run a test case with records of comparisons, and suggest test cases for which operands would be equal."""
+        """Suggest test cases in which operands of a test case would be equal, before those of earlier test cases."""
+        suggested = list(islice(self._matched(case), _MAX_NEW_CASES))
+        self._suggested.extendleft(reversed(suggested))  # they lead on from what was just reached
+
+    def _matched(self, case: Case) -> Iterator[Case]:
+        """Run a test case with records of comparisons; yield test cases in which operands would be equal."""
         copy = self.copies.comparing
         if copy is None:
             return
@@ -170,17 +191,11 @@ class GuidedSearch(Search):
         if len(copy.written) != len(case.steps):
             return
         pairs = pairs_of(self.copies.operands(copy.written[-1]))
-        dictionary = self.target.dictionary
-        suggested = []
-        for one in matched_cases(case, pairs, self.target.exports):
-            suggested.append(one)
-            if len(suggested) >= _MAX_NEW_CASES:
-                break
-        self._suggested.extend(suggested)
-        if dictionary is not None:
+        if self.target.dictionary is not None:
             for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
-                    dictionary.learn_integer(pair.constant)
+                    self.target.dictionary.learn_integer(pair.constant)
+        yield from matched_cases(case, pairs, self.target.exports)
 
 
 def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
@@ -189,3 +204,9 @@ def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
         step.function, result.declared, (result.fuel or 0).bit_length(), result.host_calls.bit_length(),
         result.memory.bit_length(),
     )  # fmt: skip
+
+
+def _sampled(rng: random.Random, cases: Iterator[Case], count: int) -> list[Case]:
+    """Return ``count`` of the test cases at random, or all if there are fewer."""
+    found = list(islice(cases, _MAX_SAMPLED_CASES))
+    return found if len(found) <= count else rng.sample(found, count)
