@@ -125,6 +125,30 @@ def test_edges_before_the_first_call_are_covered_but_no_reason_to_keep_it(start:
     assert kept == {"entry", "if"}
 
 
+def test_suggested_runs_of_a_program_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: a sandbox can run a program once."""
+    words = ROOT / "guests" / "wordcount" / "wordcount.wat"
+    made = CampaignPlan(data=text_to_binary(words.read_bytes()), name="words", policy=Policy(), max_size=64)
+    search = WorkerState(made).search([], [])
+    cases: list[Case] = []
+    explore = search.explore
+    monkeypatch.setattr(search, "explore", lambda case, batch: (cases.append(case), explore(case, batch)))
+    search.run(0, 60)
+    assert len(cases) == 60
+    assert {len(case.steps) for case in cases} == {1}
+
+
+def test_suggested_calls_of_functions_share_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = WorkerState(plan(MAGIC, functions=("magic", "wave"))).search([], [])
+    cases: list[Case] = []
+    explore = search.explore
+    monkeypatch.setattr(search, "explore", lambda case, batch: (cases.append(case), explore(case, batch)))
+    batch = search.run(0, 2000)
+    assert batch.cases == 2000
+    assert len(cases) < 400
+    assert {finding.case.steps[-1].function for finding in batch.findings} == {"magic", "wave"}
+
+
 def test_without_coverage_no_guest_is_instrumented() -> None:
     result = campaign(plan(MAGIC, coverage=False), runs=500)
     assert (result.coverage, result.edges, result.cost) == (b"", [], (0.0, 0.0, 0.0))
