@@ -107,6 +107,48 @@ def test_calls_like_those_of_earlier_chunks_do_not_run_again_in_the_original() -
     assert len(after.behaviours) < len(other.behaviours)
 
 
+@pytest.mark.parametrize("start", ["(start $begin)", '(export "_initialize" (func $begin))'])
+def test_edges_before_the_first_call_are_covered_but_no_reason_to_keep_it(start: str) -> None:
+    """Oracle: the edges of the code that runs before the first call, and those of the call."""
+    text = f"""(module (func $begin (local $n i32)
+        (loop $l (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 9)))))
+      {start}
+      (func (export "f") (param i32) (if (local.get 0) (then))))"""
+    state = WorkerState(plan(text, functions=("f",)))
+    search = state.search([], [])
+    batch = search.run(0, 200)
+    assert state.copies is not None
+    (module,) = state.copies.modules
+    kinds = {site.first + n: site.kind for site in module.sites for n in range(site.counters)}
+    assert {kinds[n] for n, bits in enumerate(batch.edges) if bits} == {"entry", "br_if", "if"}
+    kept = {kinds[place] for bits in batch.fresh.values() for place in kinds if bits >> (8 * place) & 0xFF}
+    assert kept == {"entry", "if"}
+
+
+def test_suggested_runs_of_a_program_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: a sandbox can run a program once."""
+    words = ROOT / "guests" / "wordcount" / "wordcount.wat"
+    made = CampaignPlan(data=text_to_binary(words.read_bytes()), name="words", policy=Policy(), max_size=64)
+    search = WorkerState(made).search([], [])
+    cases: list[Case] = []
+    explore = search.explore
+    monkeypatch.setattr(search, "explore", lambda case, batch: (cases.append(case), explore(case, batch)))
+    search.run(0, 60)
+    assert len(cases) == 60
+    assert {len(case.steps) for case in cases} == {1}
+
+
+def test_suggested_calls_of_functions_share_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = WorkerState(plan(MAGIC, functions=("magic", "wave"))).search([], [])
+    cases: list[Case] = []
+    explore = search.explore
+    monkeypatch.setattr(search, "explore", lambda case, batch: (cases.append(case), explore(case, batch)))
+    batch = search.run(0, 2000)
+    assert batch.cases == 2000
+    assert len(cases) < 400
+    assert {finding.case.steps[-1].function for finding in batch.findings} == {"magic", "wave"}
+
+
 def test_without_coverage_no_guest_is_instrumented() -> None:
     result = campaign(plan(MAGIC, coverage=False), runs=500)
     assert (result.coverage, result.edges, result.cost) == (b"", [], (0.0, 0.0, 0.0))
@@ -272,9 +314,14 @@ def test_values_without_the_operand_stay_alone() -> None:
         (-9, pair((-9 + 20_000) % (1 << 32), 0), -20_000),
         (6, pair(6 * 24, 0x7FFFFFF8), 0x7FFFFFF8 // 24 + 1),
         (3, pair(3 - 10 + (1 << 64), 2, 64), 11),
+        (b"RIFF\x41\xe2\x12\xe6....", pair(0xE612E241 + 8, 12), b"RIFF\x04\0\0\0...."),
+        (Buffer(b"\x12\x34.."), pair(0x1234 - 2, 0x500), Buffer(b"\x05\x02..")),
+        (b"abcdef", pair(6 - 4, 10), b"abcdefabcdefab"),
+        ([7, 7, 7], pair(3 + 1, 2), [7]),
+        ("ab", pair(2 + 9, 12), "aba"),
     ],
 )
-def test_an_integer_is_changed_as_its_sum_or_multiple_demands(value: int, one: Pair, expected: int) -> None:
+def test_a_value_is_changed_as_its_sum_or_multiple_demands(value: Any, one: Pair, expected: Any) -> None:
     assert expected in list(related(value, one))
 
 

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2s
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import GuestTrap
-from aegis.fuzz.case import Case, Step, StepResult, Trace
+from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
+from aegis.fuzz.values.sequences import BULK_ITEMS
 
 if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
@@ -37,6 +39,12 @@ _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
 """Most test cases that the comparisons of one test case suggest."""
+_AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
+"""How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
+_MAX_SAMPLED_CASES = 2048
+_MAX_JOINED_STEPS = 16
+_MAX_BALANCE_STEPS = 200
+"""Most calls of suggested test cases in a row."""
 _MAX_LEARNED_VALUES = 16
 """Most operands of one test case for the dictionary: those of loops would displace what the guest returned."""
 
@@ -56,25 +64,64 @@ class GuidedSearch(Search):
         """What instrumented calls used that returned, and how others trapped."""
         self._new_usual: list[str] = []
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
-        self._alternate = False
+        self._kept: list[Case] = list(options.get("corpus", ()))
+        self._joins = False
+        """Whether the calls of the latest test case are suggestions that do not depend on each other."""
+        self._balance = 0
+        """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
 
     def finish(self, batch: ChunkResult) -> None:
         batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
 
     def next_case(self, rng: random.Random) -> Case:
-        """Return a suggested test case every other time, if there is one."""
-        self._alternate = not self._alternate
-        if self._suggested and self._alternate:
-            return self._suggested.popleft()
-        return super().next_case(rng)
+        """Return a suggested test case if there is one, for up to half of the calls."""
+        if self._suggested and self._balance >= 0:
+            case = self._joined()
+            self._balance -= len(case.steps)
+            return case
+        self._joins = False
+        if self._kept and rng.random() < _AGAIN_SHARE:
+            # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
+            chosen = self._kept[-1 - int(len(self._kept) * rng.random() ** 2)]
+            self._suggested.extend(_sampled(rng, filter(self._is_small, self._matched(chosen)), _MAX_AGAIN_CASES))
+        case = super().next_case(rng)
+        self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
+        return case
+
+    def _is_small(self, case: Case) -> bool:
+        """Return whether the last call has no large argument: such a call costs as much as many others."""
+        step = case.steps[-1]
+        export = self.target.exports.get(step.function)
+        return export is not None and export.size(step.arguments) < BULK_ITEMS
+
+    def _is_alone(self, case: Case) -> bool:
+        """Return whether a test case is one call that uses no handle, and does not run a whole program."""
+        step = case.steps[0]
+        export = self.target.exports.get(step.function)
+        single = len(case.steps) == 1 and export is not None and not export.program
+        return single and not any(isinstance(argument, HandleRef) for argument in step.arguments)
+
+    def _joined(self) -> Case:
+        """Take a suggested test case. Join those of one call without handles: a sandbox for each would be slow."""
+        first = self._suggested.popleft()
+        steps = list(first.steps)
+        self._joins = self._is_alone(first)
+        while self._joins and self._suggested and len(steps) < _MAX_JOINED_STEPS and self._is_alone(self._suggested[0]):
+            steps += self._suggested.popleft().steps
+        return first if len(steps) == len(first.steps) else Case(tuple(steps), first.answers)
 
     def explore(self, case: Case, batch: ChunkResult) -> None:
         copy = self.copies.counting
         began = perf_counter()
         trace = copy.run(case)
         instrumented = perf_counter() - began
+        if self._joins and len(trace.results) < len(case.steps):  # a call ended the guest: make the others later
+            left = case.steps[max(1, len(trace.results)) :]
+            self._suggested.extendleft(Case((step,), case.answers) for step in reversed(left))
         written = list(copy.written)
+        if copy.begun:
+            self._map.fresh(copy.begun)  # the same in each test case
         fresh = [(n, bits) for n, counters in enumerate(written) if (bits := self._map.fresh(counters))]
         if not fresh and self._is_usual(trace):
             self.count(trace, batch)
@@ -147,6 +194,7 @@ class GuidedSearch(Search):
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
+        self._kept.append(case)
         self.maker.keep(case)
         self.maker.note_result(export, result, case)
         self._suggest(case)
@@ -160,7 +208,12 @@ class GuidedSearch(Search):
         return len(copy.written) == len(case.steps) and bits_of(copy.written[-1]) & bits == bits
 
     def _suggest(self, case: Case) -> None:
-        """Run a test case with records of comparisons, and suggest test cases for which operands would be equal."""
+        """Suggest test cases in which operands of a test case would be equal, before those of earlier test cases."""
+        suggested = list(islice(self._matched(case), _MAX_NEW_CASES))
+        self._suggested.extendleft(reversed(suggested))  # they lead on from what was just reached
+
+    def _matched(self, case: Case) -> Iterator[Case]:
+        """Run a test case with records of comparisons; yield test cases in which operands would be equal."""
         copy = self.copies.comparing
         if copy is None:
             return
@@ -168,17 +221,11 @@ class GuidedSearch(Search):
         if len(copy.written) != len(case.steps):
             return
         pairs = pairs_of(self.copies.operands(copy.written[-1]))
-        dictionary = self.target.dictionary
-        suggested = []
-        for one in matched_cases(case, pairs, self.target.exports):
-            suggested.append(one)
-            if len(suggested) >= _MAX_NEW_CASES:
-                break
-        self._suggested.extend(suggested)
-        if dictionary is not None:
+        if self.target.dictionary is not None:
             for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
-                    dictionary.learn_integer(pair.constant)
+                    self.target.dictionary.learn_integer(pair.constant)
+        yield from matched_cases(case, pairs, self.target.exports)
 
 
 def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
@@ -187,3 +234,9 @@ def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
         step.function, result.declared, (result.fuel or 0).bit_length(), result.host_calls.bit_length(),
         result.memory.bit_length(),
     )  # fmt: skip
+
+
+def _sampled(rng: random.Random, cases: Iterator[Case], count: int) -> list[Case]:
+    """Return ``count`` of the test cases at random, or all if there are fewer."""
+    found = list(islice(cases, _MAX_SAMPLED_CASES))
+    return found if len(found) <= count else rng.sample(found, count)

@@ -40,23 +40,32 @@ class InstrumentedTarget(Target):
         self._blank = [bytes(size) for size in sizes]
         self._memories: tuple[LinearMemory, ...] = ()
         self.written: list[bytes] = []
-        """What the probes wrote in each step of the latest run; instantiation belongs to the first step."""
+        """What the probes wrote in each step of the latest run."""
+        self.begun = b""
+        """What they wrote before the first step; empty if no code of the guest ran then."""
+        self._begins = artifact.starts() or self._initialize
 
     def run(self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None) -> Trace:
         """Run a test case as :meth:`Target.run` does, and set :attr:`written`."""
-        self._memories, self.written = (), []
+        self._memories, self.written, self.begun = (), [], b""
         return super().run(case, runtime, log)
 
     def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> StepResult:
         if not self._memories:
             self._memories = sandbox.added_memories()
+            if self._begins:
+                self.begun = self._taken()
         result = super()._perform(sandbox, step, values)
+        self.written.append(self._taken())
+        return result
+
+    def _taken(self) -> bytes:
+        """Return what the probes wrote, and clear it."""
         parts = []
         for memory, size, blank in zip(self._memories, self.sizes, self._blank, strict=True):
             parts.append(memory.read(0, size))
             memory.write(0, blank)
-        self.written.append(parts[0] if len(parts) == 1 else b"".join(parts))
-        return result
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _of(name: str) -> object:

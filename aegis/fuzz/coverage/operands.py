@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.values.buffers import Buffer
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["Pair", "matched_cases", "pairs_of", "related", "replaced"]
 
 _MAX_PAIRED_VALUES = 256
-_MAX_RESULTS = 4
-"""Most places of one value in which one operand is replaced."""
+_FIRST_RESULTS, _MAX_RESULTS = 4, 48
+"""Most replacements of one operand in one value, and how many of them are tried before those of other operands."""
 _MAX_ELEMENTS = 1 << 17
 _MAX_ITEMS = 64
 """Most items of a list in which operands are searched."""
 _MAX_DEPTH = 6
+_MAX_DISTANCE_BYTES = 64
+"""Farthest distance of an operand from a length, or from a number in bytes, that counts as related."""
+_MAX_PLACE_BYTES = 128
+"""Bytes at the start of a value in which related numbers are searched."""
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 
 class Pair(NamedTuple):
@@ -60,29 +65,62 @@ def pairs_of(records: Iterable[Operands]) -> list[Pair]:
 def matched_cases(case: Case, pairs: Iterable[Pair], exports: Mapping[str, TargetExport]) -> Iterator[Case]:
     """Yield test cases in which an operand in an argument of the last call is replaced by the other one.
 
-    Those in which an integer differs from the operand by a constant sum or factor come last: they are guesses.
+    For each operand, some replacements of the whole value come first, then some guesses by a sum or factor.
     """
     number = len(case.steps) - 1
     step = case.steps[number]
     if step.function not in exports:
         return
     found = list(pairs)
-    for change in (replaced, related):
-        for pair in found:
+    ways = (replaced, related)
+    for first, last in ((0, _FIRST_RESULTS), (_FIRST_RESULTS, _MAX_RESULTS)):
+        for change, pair in product(ways, found):
             for place, argument in enumerate(step.arguments):
                 if not isinstance(argument, HandleRef):
-                    for value in islice(change(argument, pair), _MAX_RESULTS):
+                    for value in islice(change(argument, pair), first, last):
                         arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
                         yield case.with_step(number, Step(step.function, arguments))
 
 
-def related(value: Any, pair: Pair) -> Iterator[int]:
-    """Yield the integer for which the operand is the wanted one, if it is the value plus, or times, a constant.
+def related(value: Any, pair: Pair) -> Iterator[Any]:
+    """Yield values for which the operand is the wanted one, if it is a part of the value plus, or times, a constant.
 
-    Compilers turn ``first <= x && x < last`` into one comparison of ``x - first``.
+    Compilers turn ``first <= x && x < last`` into one comparison of ``x - first``, and formats count bytes from the end
+    of a header.
     """
-    if pair.floating or isinstance(value, bool) or not isinstance(value, int):
+    if pair.floating or isinstance(value, bool):
         return
+    if isinstance(value, int):
+        yield from _related_integers(value, pair)
+    elif isinstance(value, Buffer):
+        yield from map(Buffer, _related_octets(value.data, pair))
+    elif isinstance(value, (bytes, bytearray)):
+        yield from _related_octets(bytes(value), pair)
+    elif isinstance(value, (str, list)):
+        yield from _related_lengths(value, pair)
+
+
+def _related_octets(value: bytes, pair: Pair) -> Iterator[bytes]:
+    """Yield bytes with a number near the operand moved by as much as the operand should be."""
+    size = 1 << pair.bits
+    for width in (4, 8, 2):
+        for at in range(min(len(value) - width + 1, _MAX_PLACE_BYTES)):
+            for order in _ORDERS:
+                number = int.from_bytes(value[at : at + width], order)
+                distance = _signed((pair.found - number) % size, pair.bits)
+                moved = pair.wanted - distance
+                if 0 < abs(distance) <= _MAX_DISTANCE_BYTES < number and 0 <= moved < 1 << (8 * width):
+                    yield value[:at] + moved.to_bytes(width, order) + value[at + width :]
+    yield from _related_lengths(value, pair)
+
+
+def _related_lengths(value: Any, pair: Pair) -> Iterator[Any]:
+    distance = pair.found - len(value)
+    if 0 < abs(distance) <= _MAX_DISTANCE_BYTES:
+        yield from _lengths(value, pair._replace(found=len(value), wanted=max(0, pair.wanted - distance)))
+
+
+def _related_integers(value: int, pair: Pair) -> Iterator[int]:
     size = 1 << pair.bits
     if not -(size >> 1) <= value < size or value % size == pair.found:
         return
