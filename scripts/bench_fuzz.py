@@ -36,14 +36,19 @@ instance.get_func(store, sys.argv[2])(store, sys.argv[3])
 
 
 def fuzzing(rounds: int) -> list[Row]:
-    """A small component, on all cores and on one, against a fresh store and a fresh process per case."""
+    """A small component, on all cores and on one, against a fresh store and a fresh process per case.
+
+    Without coverage, except for one row.
+    """
     jobs = os.cpu_count() or 1
     store = min(_stores(2000) for _ in range(rounds))
     several, one = (min(_campaign(n) for _ in range(max(1, rounds // 3))) for n in (jobs, 1))
+    covered = min(_campaign(jobs, coverage=True) for _ in range(max(1, rounds // 3)))
     store = min(store, *(_stores(2000) for _ in range(rounds)))
     process = _processes(10)
     return [
         _row(f"fuzzing: a case, {jobs} processes, against a fresh store", several, store, 5),
+        _row(f"fuzzing: a case, {jobs} processes, with coverage, against a fresh store", covered, store, 2),
         _row("fuzzing: a case, one process, against a fresh store", one, store, None),
         _row(f"fuzzing: a case, {jobs} processes, against a fresh process", several, process, 100),
     ]
@@ -56,14 +61,14 @@ def _row(what: str, measured: float, reference: float, least: float | None) -> R
     return Row(what, measured, reference, ratio, f">= {least:g}x faster", ratio >= least)
 
 
-def _campaign(jobs: int) -> float:
+def _campaign(jobs: int, *, coverage: bool = False) -> float:
     from aegis.engine.compile.artifact import read_file
     from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.plan import CampaignPlan
     from aegis.limits import Limits
     from aegis.policy import Policy
 
-    plan = CampaignPlan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
+    plan = CampaignPlan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy(), coverage=coverage)
     campaign = Campaign(plan, runs=RUNS, jobs=jobs)
     for _ in campaign.run():
         pass

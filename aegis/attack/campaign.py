@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,7 +108,7 @@ class AttackCampaign:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Generator[Progress, None, None]:
         """Run the attack and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
         began = time.monotonic()
         until = began + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)

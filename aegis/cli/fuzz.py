@@ -98,7 +98,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         return _replayed(output, plan, options["replay"], options["oracles"])
     if options["calls"]:
         return _called(output, plan, options["calls"], options["answers"])
-    return run_campaign(output, plan, options, saved)
+    return run_campaign(output, plan, {**options, "line": list(_repeated(context))}, saved)
 
 
 def _word(name: str) -> str:
@@ -106,6 +106,26 @@ def _word(name: str) -> str:
 
 
 _POLICY_OPTIONS = ("isolate", "enable", "listen", "deny_net", "config_value", "stdin")
+
+
+_NOT_REPEATED = frozenset({
+    "out", "resumed", "seed", "runs", "seconds", "jobs", "imports", "export", "minimize", "baseline", "sarif", "junit",
+    "coverage_out",
+})  # fmt: skip
+"""The options that a command to continue a campaign does not repeat."""
+
+
+def _repeated(context: click.Context) -> Iterable[str]:
+    """Yield the words of the command line that a command to continue this campaign repeats."""
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if not isinstance(option, click.Option) or not given or name in _NOT_REPEATED:
+            continue
+        value = context.params.get(name)
+        longest = max(option.opts, key=len)
+        for one in value if isinstance(value, tuple) else (value,):
+            yield longest if one is True else f"{longest}={one}"
 
 
 def _flags(context: click.Context) -> Iterable[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -13,13 +12,13 @@ import click
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.fuzz_files import FINDINGS_FOLDER, folder_of, write_ci_files, write_folder, write_replay_files
 from aegis.cli.fuzz_options import DEFAULT_RUNS
-from aegis.cli.fuzz_signals import stopped_by_signals
+from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
 from aegis.cli.input_files import read_bounded
 from aegis.cli.output import Output
 from aegis.cli.progress import Live
 from aegis.errors import PolicyError
 from aegis.limits import parse_count, parse_seconds
-from aegis.text import count, printable
+from aegis.text import count, printable, shell_word
 
 if TYPE_CHECKING:
     from aegis.fuzz.baseline import Baseline
@@ -62,7 +61,8 @@ class _CommandCampaign:
         began, live = time.time(), Live(self.output)
         with stopped_by_signals() as stop:
             try:
-                self.watch(campaign, live)
+                if until_stopped(campaign.run(), live.show):
+                    campaign.result.interrupted = True
             finally:
                 live.clear()
         result, target = campaign.result, state.target
@@ -73,7 +73,9 @@ class _CommandCampaign:
         )  # fmt: skip
         try:
             if folder is not None:
-                write_folder(folder, data, campaign, self.plan)
+                line = [*self.options["line"], self.plan.name]
+                command = ["aegis", "fuzz", "--continue", str(folder), *line]
+                write_folder(folder, data, campaign, self.plan, " ".join(map(shell_word, command)))
             elif write_replay_files(data):
                 self.output.say(f"note: findings that are too long for a command line are in {FINDINGS_FOLDER}")
             write_ci_files(data, sarif=self.options["sarif"], junit=self.options["junit"], began=began)
@@ -85,17 +87,6 @@ class _CommandCampaign:
         code = 125 if result.lost else stop.exit_code if result.interrupted and not new else int(bool(new))
         self.output.result(data, to_text(data), code)
         return code
-
-    def watch(self, campaign: Campaign, live: Live) -> None:
-        """Show the progress of a campaign until it ends."""
-        steps = campaign.run()
-        try:
-            for progress in steps:
-                live.show(progress)
-        except KeyboardInterrupt:  # while the progress was shown: the campaign does not know of it yet
-            with contextlib.suppress(StopIteration, KeyboardInterrupt):
-                steps.throw(KeyboardInterrupt())
-            campaign.result.interrupted = True
 
     def note_layers(self) -> None:
         isolation = self.plan.policy.isolation

@@ -31,14 +31,17 @@ def folder_of(path: str) -> Path:
     return folder
 
 
-def write_folder(folder: Path, data: dict[str, Any], campaign: Campaign, plan: CampaignPlan) -> None:
-    """Write the report as JSON and HTML, each finding as JSON and as a test for pytest, and the campaign's state."""
+def write_folder(folder: Path, data: dict[str, Any], campaign: Campaign, plan: CampaignPlan, command: str) -> None:
+    """Write the report as JSON and HTML, each finding as JSON and as a test for pytest, and the campaign's state.
+
+    ``command`` continues the campaign.
+    """
     from aegis.fuzz.continuation import STATE_FILE, to_state
     from aegis.fuzz.report_html import to_html
     from aegis.fuzz.reproduce import file_name, pytest_file
     from aegis.observe.encode import dump
 
-    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result, str(folder))}
+    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result, command)}
     files[STATE_FILE] = dump(to_state(campaign.result), indent=None)
     for finding in data["findings"]:
         name = file_name(finding)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
 from aegis.cli.output import Output
 from aegis.cli.progress import Live
 from aegis.errors import PolicyError
@@ -17,6 +18,7 @@ from aegis.limits import parse_count, parse_seconds
 
 if TYPE_CHECKING:
     from aegis.attack.campaign import AttackCampaign
+    from aegis.fuzz.plan import Progress
 
 __all__ = ["attack"]
 
@@ -72,20 +74,24 @@ def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...]
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),
         seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1, executor=dask_executor(options["dask"]),
     )  # fmt: skip
-    live = Live(output, "outcome")
-    try:
-        saved: set[str] = set()
-        for progress in campaign.run():
-            live.show(progress)
-            if folder is not None:
-                _save(folder, campaign, saved)
-    finally:
-        live.clear()
+    live, saved = Live(output, "outcome"), set[str]()
+
+    def show(progress: Progress) -> None:
+        live.show(progress)
+        if folder is not None:
+            _save(folder, campaign, saved)
+
+    with stopped_by_signals() as stop:
+        try:
+            if until_stopped(campaign.run(), show):
+                campaign.result.interrupted = True
+        finally:
+            live.clear()
     result = campaign.result
     if folder is not None:
         _save(folder, campaign, set())  # again, because findings were minimised at the end
     data = to_data(result, left_out, None if folder is None else str(folder))
-    code = 130 if result.interrupted and not result.findings else int(bool(result.findings))
+    code = stop.exit_code if result.interrupted and not result.findings else int(bool(result.findings))
     code = 125 if result.lost else code
     output.result(data, to_text(data), code)
     return code

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
-__all__ = ["StopSignal", "stopped_by_signals"]
+__all__ = ["StopSignal", "stopped_by_signals", "until_stopped"]
+
+_Step = TypeVar("_Step")
 
 _INTERRUPTED_CODE = 130
 _NAMES = ("SIGTERM", "SIGHUP")
@@ -41,3 +45,18 @@ def stopped_by_signals() -> Iterator[StopSignal]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def until_stopped(steps: Generator[_Step, None, None], show: Callable[[_Step], None]) -> bool:
+    """Show the steps of a campaign until it ends; return whether a signal arrived while one was shown.
+
+    The campaign does not know of such a signal. It is raised there, so that the campaign ends as at any other time.
+    """
+    try:
+        for step in steps:
+            show(step)
+    except KeyboardInterrupt:
+        with contextlib.suppress(StopIteration, KeyboardInterrupt):
+            steps.throw(KeyboardInterrupt())
+        return True
+    return False

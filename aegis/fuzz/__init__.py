@@ -7,7 +7,8 @@ plugin.
     values                              generate, mutate and shrink values of a type
     case, target, stubs, portable       test cases, the guest under test, stubs for its imports, cases as text
     oracles, inverse_pairs              the properties that every call must satisfy
-    search, shrink                      the coverage-guided search, and the minimisation of a finding
+    search, shrink                      the search, and the minimisation of a finding
+    coverage, source_lines              edges and operands of instrumented guests, and source lines from DWARF
     plan, worker, campaign, corpus      campaigns: chunks of work in other processes, merged results, the saved corpus
     report, reproduce                   reports, reproducers and the replay of a finding
 """

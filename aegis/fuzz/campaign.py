@@ -154,7 +154,7 @@ class Campaign:
 
     def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
         """Run the chunks of one round, and merge their results in the order of their numbers."""
-        known = sorted({*self.result.findings, *self.result.behaviours})
+        known = sorted({*self.result.findings, *self.result.behaviours, *self.result.usual})
         done: dict[int, Any] = {}
         waiting = dict(chunks)
         tries: dict[int, int] = {}
@@ -245,6 +245,7 @@ class Campaign:
             if bits is None or adds(bits, result.coverage):  # another chunk of the round may have reached the same
                 result.behaviours.setdefault(entry[0], entry)
         result.coverage = merged(result.coverage, batch["edges"])
+        result.usual.update(dict.fromkeys(batch["usual"]))
         result.work += batch["seconds"]
         result.cost = add_cost(result.cost, batch["cost"])
         for finding in batch["findings"]:

@@ -26,7 +26,10 @@ STATE_FILE = "campaign.json"
 _FORMAT = 1
 _MAX_STATE_BYTES = 1 << 30
 _MAX_COVERAGE_BYTES = 1 << 28
-_COMPARED = ("functions", "oracles", "hostile", "goal", "buffers", "config", "flags", "programs", "coverage")
+_COMPARED = (
+    "functions", "oracles", "hostile", "goal", "buffers", "config", "flags", "programs", "coverage", "dictionary",
+    "examples", "max_size", "skip", "allocator", "signatures",
+)  # fmt: skip
 """Options of the plan on which its results depend. The seed is taken from the file."""
 
 
@@ -48,8 +51,10 @@ def to_state(result: CampaignResult) -> dict[str, Any]:
         "behaviours": list(result.behaviours.values()),
         "points": result.points,
         "line": result.line,
+        "edges": result.edges,
         "coverage": b64encode(zlib.compress(result.coverage)).decode(),
         "words": [list(word) for word in result.words],
+        "usual": list(result.usual),
     }
 
 
@@ -59,6 +64,8 @@ def _options(plan: CampaignPlan) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -104,7 +111,9 @@ class SavedCampaign:
             findings={finding["signature"]: finding for finding in data["findings"]},
             behaviours={entry[0]: entry for entry in data["behaviours"]},
             points=[tuple(point) for point in data["points"]], line=[tuple(point) for point in data["line"]],
-            coverage=_coverage(data["coverage"]), words=dict.fromkeys((kind, value) for kind, value in data["words"]),
+            edges=[tuple(point) for point in data["edges"]],
+            usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]),
+            words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
 
 
@@ -133,6 +142,7 @@ def _checked(data: Any) -> Mapping[str, Any]:
         *(n for c in data["calls"].values() for n in c.values()),
     ]
     points = [*data["points"], *data["line"]]
+    numbers += [number for pair in data["edges"] for number in pair]
     good = (
         data["format"] == _FORMAT
         and isinstance(data["artifact"], str) and isinstance(data["digest"], str) and isinstance(data["seed"], int)
@@ -140,8 +150,10 @@ def _checked(data: Any) -> Mapping[str, Any]:
         and all(isinstance(number, (int, float)) for number in numbers)
         and all(isinstance(text, str) for text in data["errors"].values())
         and all(isinstance(point, list) and len(point) == 3 for point in points)
+        and all(isinstance(point, list) and len(point) == 2 for point in data["edges"])
         and isinstance(data["coverage"], str)
-        and all(map(_is_word, data["words"]))
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in data["edges"])
+        and all(map(_is_word, data["words"])) and all(isinstance(text, str) for text in data["usual"])
         and all(map(is_finding, data["findings"]))
         and all(is_behaviour(entry) and len(entry) >= 6 for entry in data["behaviours"])
     )  # fmt: skip

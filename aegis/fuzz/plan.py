@@ -109,6 +109,8 @@ class CampaignResult:
     """Seconds and covered edges after each round; empty without coverage."""
     coverage: bytes = b""
     """The edges that test cases reached, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
+    usual: dict[str, None] = field(default_factory=dict)
+    """What instrumented calls used, and how they trapped: a call that is unlike all of them runs in the original."""
     work: float = 0.0
     """Seconds that chunks took, in all processes together."""
     cost: tuple[float, float, float] = (0.0, 0.0, 0.0)

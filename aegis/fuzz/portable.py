@@ -44,6 +44,8 @@ class PortableFinding:
     """A key of the finding that stays the same when the guest is compiled again, for baselines."""
     answers_imports: bool = False
     """Whether the artifact imports functions for which only the fuzzer has stubs."""
+    stubs_called: bool = True
+    """Whether the test case may call such a stub."""
     command: str = ""
 
     @classmethod
@@ -51,12 +53,14 @@ class PortableFinding:
         """Convert a finding to plain data."""
         result = found.result
         function = found.case.steps[-1].function if found.case.steps else "instantiation"
+        answered = target.answered(found.case)
         frames = [] if result is None else [_frame(f, target.lines.of(f)) for f in getattr(result.error, "frames", ())]
         return cls(
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
             cause=cause_of(function, result), key=_key(found, function),
-            answered=target.answered(found.case), status="" if result is None else result.status, frames=frames[:16],
+            answered=answered, stubs_called=target.stubs.any and target.stubs.called,
+            status="" if result is None else result.status, frames=frames[:16],
             answers_imports=target.stubs.any,
         )  # fmt: skip
 

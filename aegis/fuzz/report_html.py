@@ -12,9 +12,9 @@ from aegis.fuzz.portable import format_step
 from aegis.fuzz.report import closing, new_findings
 from aegis.fuzz.report_plots import lines, scatter
 from aegis.fuzz.reproduce import file_name
-from aegis.text import count, shell_word, visible
+from aegis.text import count, visible
 
-__all__ = ["continue_command", "to_html"]
+__all__ = ["to_html"]
 
 _MAX_PLOT_POINTS = 4000
 _PAGE = """<!doctype html>
@@ -58,14 +58,13 @@ svg text {{ font: 12px system-ui, sans-serif; fill: var(--ink); }}
 <h2 id="time">Behaviours over time</h2>
 {time}
 {edges}
-<h2 id="continue">Continue this campaign</h2>
-<pre>{command}</pre>
+{command}
 </body></html>
 """
 
 
-def to_html(data: Mapping[str, Any], result: CampaignResult, folder: str = "") -> str:
-    """Return the report as one HTML page with inline SVG plots. ``folder`` is the directory of the campaign's files."""
+def to_html(data: Mapping[str, Any], result: CampaignResult, command: str = "") -> str:
+    """Return the report as one HTML page with inline SVG plots; ``command`` continues the campaign."""
     seen = [(at, float(behaviours)) for at, _, behaviours in result.line]
     edges = [(at, float(number)) for at, number in result.edges]
     return _PAGE.format(
@@ -74,25 +73,8 @@ def to_html(data: Mapping[str, Any], result: CampaignResult, folder: str = "") -
         fuel=scatter(result.points[-_MAX_PLOT_POINTS:], "size", "fuel"),
         time=lines([("behaviours", seen)], "distinct behaviours"),
         edges=f'<h2 id="coverage">Coverage over time</h2>{lines([("edges", edges)], "covered edges")}' if edges else "",
-        command=_html(continue_command(result, folder)),
+        command=f'<h2 id="continue">Continue this campaign</h2><pre>{_html(command)}</pre>' if command else "",
     )  # fmt: skip
-
-
-def continue_command(result: CampaignResult, folder: str) -> str:
-    """Return the command line that continues a campaign whose files are in ``folder``."""
-    plan = result.plan
-    words = ["aegis", "fuzz", "--continue", folder or "."]
-    for name in plan.config:
-        words += ["-c", name]
-    for option, values in (("--invoke", plan.functions), ("--oracle", plan.oracles)):
-        for value in values:
-            words += [option, value]
-    for line in plan.programs:
-        words += ["--args", " ".join(map(shell_word, line))]
-    words += ["--hostile-host"] if plan.hostile else []
-    words += ["--no-buffers"] if not plan.buffers else []
-    words += ["--find", plan.goal] if plan.goal else []
-    return " ".join(map(shell_word, [*words, *plan.flags, plan.name]))
 
 
 def _links(data: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def command_of(
     policies = "".join(f" -c {shell_word(name)}" for name in config)
     fuzz = f"aegis fuzz{policies}{given} {file}"
     stubbed = bool(finding.get("answers_imports"))
-    answered = any(finding["answers"]) or bool(finding["answered"] if stubbed and "answered" in finding else stubbed)
+    answered = any(finding["answers"]) or (stubbed and bool(finding.get("stubs_called", True)))
     single = len(steps) == 1 and not answered and not any(map(is_buffer, steps[0][1]))
     try:
         refused = finding.get("status") == "memory-exceeded"  # `aegis run` does not count the growth of each memory

@@ -87,6 +87,8 @@ class ChunkResult:
     """The edges reached so far, as in :mod:`aegis.fuzz.coverage.edge_map`; empty without coverage."""
     fresh: dict[str, int] = field(default_factory=dict)
     """For each behaviour that reached new edges, by signature, their bits."""
+    usual: list[str] = field(default_factory=list)
+    """What calls used or how they trapped, for the first time, in the instrumented guest."""
     cost: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The cost of coverage, see :attr:`aegis.fuzz.coverage.guided.GuidedSearch.cost`."""
 

@@ -7,6 +7,7 @@ so that shrinking ends: a smaller total first, then smaller values in earlier pl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["related"]
 
 _MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
+_MAX_REPEATED_ITEMS = 16
+"""Most distinct characters or bytes of a value that are replaced everywhere, the most frequent first."""
 _WIDE = Integer(-(1 << 64), 1 << 64)
 
 
@@ -34,6 +37,7 @@ def related(case: Case) -> Iterator[Case]:
     yield from _parallel(case, lists)
     yield from _lowered(case, numbers)
     yield from _moved(case, [part for part in parts if type(part.value) is int])
+    yield from _scaled(case, numbers)
     yield from _ordered(case, lists)
     yield from _bracketed(case, lists)
 
@@ -80,16 +84,22 @@ def _nested(group: Sequence[Part]) -> bool:
 
 
 def _repeated(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
-    """Replace all occurrences of a character, byte or number in a sequence by a simpler one."""
+    """Replace all occurrences of a character or byte by a simpler one, also by another one of the same value."""
     for part in parts:
         value = part.value
         if isinstance(value, str):
-            for char in sorted({char for char in value if value.count(char) > 1}):
-                for plain in Char().simpler(char):
+            times = Counter(value)
+            chars = sorted(times, key=lambda char: (-times[char], char))[:_MAX_REPEATED_ITEMS]
+            for char in chars:
+                others = [other for other in sorted(chars) if other < char]
+                for plain in (*others, *(Char().simpler(char) if times[char] > 1 else ())):
                     yield with_parts(case, {part.path: value.replace(char, plain)})
         elif isinstance(value, bytes):
-            for byte in sorted({byte for byte in value if byte and value.count(byte) > 1}):
-                for smaller in range(min(byte, 64)):
+            counts = Counter(value)
+            values = sorted(counts, key=lambda byte: (-counts[byte], byte))[:_MAX_REPEATED_ITEMS]
+            for byte in values:
+                below = [other for other in sorted(values) if other < byte]
+                for smaller in (*below, *(range(min(byte, 64)) if counts[byte] > 1 else ())):
                     yield with_parts(case, {part.path: value.replace(bytes([byte]), bytes([smaller]))})
 
 
@@ -116,6 +126,15 @@ def _moved(case: Case, numbers: Sequence[Part]) -> Iterator[Case]:
         if one.value > 0 and two.value >= 0:
             for amount in _steps(one.value):
                 yield with_parts(case, {one.path: one.value - amount, two.path: two.value + amount})
+
+
+def _scaled(case: Case, numbers: Sequence[Part]) -> Iterator[Case]:
+    """Lower a number and raise a later one, which keeps their product or makes it a little larger."""
+    for one, two in combinations(numbers, 2):
+        if one.value > 1 and two.value > 0:
+            product = one.value * two.value
+            for lower in (1, *(one.value - amount for amount in _steps(one.value - 1))):
+                yield with_parts(case, {one.path: lower, two.path: -(-product // lower)})
 
 
 def _counted(case: Case, numbers: Sequence[Part], lists: Sequence[Part]) -> Iterator[Case]:

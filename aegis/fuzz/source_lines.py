@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aegis.dwarf.lines import LineTable, SourceLine, read_lines
+from aegis.errors import ArtifactError
 from aegis.wasm.admission import core_modules, sections
 from aegis.wasm.binary import BinaryReader, Malformed, read_module
 
@@ -92,7 +93,7 @@ class SourceLines:
         data = self._binary
         try:
             return tuple(CodeModule(data[start:end]) for start, end in core_modules(data, 0, len(data)))
-        except Malformed:
+        except (ArtifactError, Malformed):
             return ()
 
     def of(self, frame: Frame) -> SourceLine | None:

@@ -153,6 +153,11 @@ class ImportStubs:
         self.now = AnswerPlan(numbers, log)
         return self._made
 
+    @property
+    def called(self) -> bool:
+        """Whether a stub may have been called under the latest plan; constructors of stub resources are not counted."""
+        return self.now.used > 0 or bool(self._classes)
+
     # -- core modules --------------------------------------------------------------------------
 
     def _of_module(self, module: Any) -> None:

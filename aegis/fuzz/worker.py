@@ -16,6 +16,7 @@ from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.copies import Copies, CoverageUnavailable, make_copies
 from aegis.fuzz.coverage.covers import EDGES, Covers, edges_of
+from aegis.fuzz.coverage.edge_map import packed
 from aegis.fuzz.coverage.guided import GuidedSearch
 from aegis.fuzz.dictionary import Dictionary
 from aegis.fuzz.examples import example_cases
@@ -121,7 +122,8 @@ class WorkerState:
             "points": batch.points[:64],
             "words": self.dictionary.learned(),
             "edges": batch.edges,
-            "fresh": {name: bits.to_bytes(len(batch.edges), "little") for name, bits in batch.fresh.items()},
+            "fresh": {name: packed(bits, len(batch.edges)) for name, bits in batch.fresh.items()},
+            "usual": batch.usual,
             "cost": batch.cost,
             "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [

@@ -61,15 +61,15 @@ def _nodes(data: bytes, start: int, end: int, proposals: Collection[str]) -> lis
         r.byte()
     match = up_to(b"".join(b"\\x%02x" % op for op in sorted(_FLOW)), frozenset(proposals)).match
     found: list[_CodeRun] = []
-    begin = r.at
+    begin, at = start, r.at  # the first run has the declarations of locals, to which compilers give a line too
     while begin < end:
-        run = match(data, begin, end)
-        at = run.end() if run else begin
+        run = match(data, at, end)
+        at = run.end() if run else at
         if at >= end or data[at] not in _FLOW:
             raise Malformed(f"unknown instruction at byte {at:,}")
         op, labels, after = _read(BinaryReader(data, at, end))
         found.append(_CodeRun(begin, at, after, op, labels))
-        begin = after
+        begin = at = after
     return found
 
 
@@ -102,10 +102,10 @@ def _successors(
     """Return the function from the number of a run to those of the runs that followed it."""
     ends: dict[int, int] = {}  # for each block, the number of its end; the function's own block is -1
     elses: dict[int, int] = {}
-    around: list[tuple[int, ...]] = []  # for each run, the blocks around its last instruction, the innermost last
+    innermost: list[int] = []  # for each run, the innermost block around its last instruction; -2 for none
     opened: list[int] = [-1]
     for place, node in enumerate(nodes):
-        around.append(tuple(opened))
+        innermost.append(opened[-1] if opened else -2)
         if node.op in (BLOCK, LOOP, IF, TRY_TABLE):
             opened.append(place)
         elif node.op == _ELSE and len(opened) > 1:
@@ -114,10 +114,11 @@ def _successors(
             ends[opened.pop()] = place
 
     def target(place: int, depth: int) -> int:
-        blocks = around[place]
-        if depth >= len(blocks):
+        block = innermost[place]
+        while depth and block >= 0:
+            block, depth = innermost[block], depth - 1
+        if depth or block < -1:
             raise Malformed("a label does not exist")
-        block = blocks[-1 - depth]
         if block >= 0 and nodes[block].op == LOOP:
             return block + 1
         return ends.get(block, len(nodes)) + 1
@@ -130,7 +131,7 @@ def _successors(
         if op == _BR:
             return [target(place, node.labels[0])]
         if op == _ELSE:  # the end of the true branch
-            return [ends.get(around[place][-1], len(nodes)) + 1]
+            return [ends.get(innermost[place], len(nodes)) + 1]
         if op == IF:
             false = elses.get(place, ends.get(place, len(nodes))) + 1
             return [(place + 1, false)[edge] for edge in taken(node.at) if edge < 2]

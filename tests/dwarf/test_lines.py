@@ -6,93 +6,23 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.dwarf.lines import LineTable, SourceLine, read_lines
-
-LINE_BASE, LINE_RANGE, OPCODE_BASE = -5, 14, 13
-OPERANDS = bytes((0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1))
-
-
-class Row(NamedTuple):
-    """A row to encode: how far its address is from the row before, its file and its line."""
-
-    advance: int
-    file: int
-    line: int
-
-
-class Sequence(NamedTuple):
-    """Rows from an address on, and the size of the last one."""
-
-    start: int
-    rows: list[Row]
-    last: int
-
-
-def uleb(number: int) -> bytes:
-    out = bytearray()
-    while True:
-        number, low = number >> 7, number & 0x7F
-        out.append(low | (0x80 if number else 0))
-        if not number:
-            return bytes(out)
-
-
-def sleb(number: int) -> bytes:
-    out = bytearray()
-    while True:
-        low, number = number & 0x7F, number >> 7
-        done = (number == 0 and not low & 0x40) or (number == -1 and low & 0x40)
-        out.append(low if done else low | 0x80)
-        if done:
-            return bytes(out)
-
-
-def program(sequences: list[Sequence], *, special: bool) -> bytes:
-    """Encode rows, by special opcodes where that is possible, or by the standard ones."""
-    out = bytearray()
-    for sequence in sequences:
-        out += b"\0\x05\x02" + sequence.start.to_bytes(4, "little")
-        file, line = 1, 1
-        for advance, wanted_file, wanted in sequence.rows:
-            if wanted_file != file:
-                out += b"\x04" + uleb(wanted_file)
-            delta = wanted - line
-            opcode = (delta - LINE_BASE) + LINE_RANGE * advance + OPCODE_BASE
-            if special and LINE_BASE <= delta < LINE_BASE + LINE_RANGE and opcode <= 255:
-                out.append(opcode)
-            else:
-                out += (b"\x09" + advance.to_bytes(2, "little")) if advance < 300 else (b"\x02" + uleb(advance))
-                out += b"\x03" + sleb(delta) + b"\x0a\x06\x01"  # prologue_end, negate_stmt, copy
-            file, line = wanted_file, wanted
-        out += b"\x02" + uleb(sequence.last) + b"\0\x01\x01"
-    return bytes(out)
-
-
-def unit(version: int, files: list[tuple[str, int]], directories: list[str], code: bytes, *, wide: bool) -> bytes:
-    """Encode a unit; ``directories`` begins with that of the compilation."""
-    size = 8 if wide else 4
-    head = bytes((1,)) + (b"\x01" if version >= 4 else b"") + bytes((1, LINE_BASE & 0xFF, LINE_RANGE, OPCODE_BASE))
-    head += OPERANDS
-    if version >= 5:
-        head += b"\x01\x01\x08" + uleb(len(directories)) + b"".join(text(name) for name in directories)
-        head += b"\x03\x01\x08\x02\x0b\x05\x1e" + uleb(len(files))  # a path, a directory in a byte, an MD5 digest
-        head += b"".join(text(name) + bytes((place,)) + bytes(16) for name, place in files)
-    else:
-        head += b"".join(text(name) for name in directories[1:]) + b"\0"
-        head += b"".join(text(name) + uleb(place) + b"\0\0" for name, place in files) + b"\0"
-    inner = version.to_bytes(2, "little") + (b"\x04\0" if version >= 5 else b"")
-    inner += len(head).to_bytes(size, "little") + head + code
-    return (b"\xff\xff\xff\xff" if wide else b"") + len(inner).to_bytes(size, "little") + inner
-
-
-def text(name: str) -> bytes:
-    return name.encode() + b"\0"
+from tests.dwarf.line_programs import (
+    LINE_BASE,
+    LINE_RANGE,
+    OPCODE_BASE,
+    OPERANDS,
+    Row,
+    Sequence,
+    custom,
+    program,
+    unit,
+)  # fmt: skip
 
 
 @st.composite
@@ -243,10 +173,8 @@ def test_rows_agree_with_llvm(version: int, tmp_path: Path) -> None:
     files = [("a.c", 0), ("b.h", 1)] if version < 5 else [("a.c", 0), ("a.c", 0), ("b.h", 1)]
     code = program([Sequence(9, rows, 5), Sequence(60_000, rows[::-1], 5)], special=True)
     data = unit(version, files, ["/src", "/inc"], code, wide=False)
-    name = b".debug_line"
-    section = uleb(len(name)) + name + data
     module = tmp_path / "m.wasm"
-    module.write_bytes(b"\0asm\1\0\0\0\0" + uleb(len(section)) + section)
+    module.write_bytes(b"\0asm\1\0\0\0" + custom(".debug_line", data))
     shown = subprocess.run(["llvm-dwarfdump", "--debug-line", str(module)], capture_output=True, text=True, check=True)
     theirs = [
         (int(words[0], 16), int(words[1])) for line in shown.stdout.splitlines()

@@ -16,8 +16,8 @@ from aegis.fuzz.case import Case, Step
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.coverage import copies as copies_module
 from aegis.fuzz.coverage.covers import edges_of
-from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, reached
-from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, replaced
+from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, packed, reached
+from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, related, replaced
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.values.buffers import Buffer
 from aegis.fuzz.worker import WorkerState
@@ -94,6 +94,19 @@ def test_behaviours_have_the_fuel_of_the_original_guest() -> None:
         assert state.target.run(case).results[-1].fuel == entry[3]
 
 
+def test_calls_like_those_of_earlier_chunks_do_not_run_again_in_the_original() -> None:
+    """Oracle: the runs in the original, which a chunk with the campaign's knowledge makes fewer of."""
+    state = WorkerState(plan(MAGIC, functions=("steps",)))
+    first = state.search([], [])
+    before = first.run(0, 1000)
+    again = state.search([*(b.signature for b in before.behaviours), *before.usual], [], [], before.edges)
+    anew = state.search([], [])
+    after, other = again.run(1, 1000), anew.run(1, 1000)
+    assert not after.usual
+    assert other.usual
+    assert len(after.behaviours) < len(other.behaviours)
+
+
 def test_without_coverage_no_guest_is_instrumented() -> None:
     result = campaign(plan(MAGIC, coverage=False), runs=500)
     assert (result.coverage, result.edges, result.cost) == (b"", [], (0.0, 0.0, 0.0))
@@ -138,6 +151,26 @@ def test_records_variants_and_handles_pass_to_the_copies_of_a_component(monkeypa
             assert [one.status for one in trace.results] == [one.status for one in original.results]
             assert [repr(one.value) for one in trace.results] == [repr(one.value) for one in original.results]
             assert len(copy.written) == len(trace.results)
+
+
+def test_signatures_and_allocators_of_a_core_module_hold_for_its_copies() -> None:
+    """Oracle: the original, which reads the bytes at the address where the named allocator placed them."""
+    text = """(module (memory (export "memory") 1) (global $next (mut i32) (i32.const 1024))
+      (func (export "room") (param i32) (result i32)
+        (global.get $next) (global.set $next (i32.add (global.get $next) (local.get 0))))
+      (func (export "first") (param $at i32) (param $plus i32) (result i32)
+        (if (i32.eqz (local.get $plus)) (then (return (i32.const -1))))
+        (i32.add (i32.load8_u (local.get $at)) (local.get $plus))))"""
+    chosen = plan(text, allocator="room", signatures=("first(cstr, i32)",), functions=("first",))
+    state = WorkerState(chosen)
+    assert state.copies is not None
+    assert state.copies.comparing is None  # nothing is compared
+    rng = random.Random(1)
+    search = state.search([], [])
+    for case in (search.next_case(rng) for _ in range(20)):
+        original, copy = (target.run(case).results for target in (state.target, state.copies.counting))
+        assert [(one.status, one.value) for one in copy] == [(one.status, one.value) for one in original]
+        assert any(one.value for one in original)
 
 
 def test_memory_for_probes_is_not_the_guests_memory() -> None:
@@ -190,8 +223,8 @@ def test_a_map_starts_from_the_edges_of_earlier_chunks() -> None:
     assert two.fresh(b"\1\1\7") == bits_of(b"\0\1\0")
     assert merged(one.bits(), two.bits()) == two.bits()
     assert (reached(one.bits()), reached(two.bits())) == (2, 3)
-    assert adds(two.bits(), one.bits())
-    assert not adds(one.bits(), two.bits())
+    assert adds(packed(bits_of(b"\1\1\7"), 3), one.bits())
+    assert not adds(packed(bits_of(b"\1\0\7"), 3), two.bits())
 
 
 # -- operands ----------------------------------------------------------------------------------------
@@ -229,6 +262,30 @@ def test_an_operand_in_a_value_is_replaced_by_the_other(value: Any, one: Pair, e
 def test_values_without_the_operand_stay_alone() -> None:
     for value in (6, "abc", b"abc", [1, [2]], True, None, 0.5):
         assert list(replaced(value, pair(77, 78))) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "one", "expected"),
+    [
+        (5, pair((5 - 100_000) % (1 << 32), 7), 100_006),
+        (5, pair((5 - 100_000) % (1 << 32), 7), 100_007),
+        (-9, pair((-9 + 20_000) % (1 << 32), 0), -20_000),
+        (6, pair(6 * 24, 0x7FFFFFF8), 0x7FFFFFF8 // 24 + 1),
+        (3, pair(3 - 10 + (1 << 64), 2, 64), 11),
+    ],
+)
+def test_an_integer_is_changed_as_its_sum_or_multiple_demands(value: int, one: Pair, expected: int) -> None:
+    assert expected in list(related(value, one))
+
+
+def test_a_range_that_a_compiler_turned_into_one_comparison_is_found() -> None:
+    """Oracle: the planted range of three integers in two powers of 32."""
+    text = """(module (func (export "f") (param i32 i64)
+      (if (i32.lt_u (i32.sub (local.get 0) (i32.const 748193642)) (i32.const 3))
+        (then
+          (if (i64.lt_u (i64.add (local.get 1) (i64.const 90909090909090)) (i64.const 2)) (then (unreachable)))))))"""
+    found = campaign(plan(text), runs=3000)
+    assert trapped(found) == {"f"}
 
 
 def test_operands_of_rare_comparisons_come_first() -> None:

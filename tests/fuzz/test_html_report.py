@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -22,9 +23,10 @@ from hypothesis import strategies as st
 
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.report import to_data
-from aegis.fuzz.report_html import continue_command, to_html
+from aegis.fuzz.report_html import to_html
 from aegis.fuzz.report_plots import _Axis, lines, scatter
 from aegis.policy import Policy
+from tests.cli.command import COMMAND, SECONDS
 from tests.cli.command import aegis as command
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -211,13 +213,21 @@ def test_a_plot_without_points_says_so() -> None:
     assert scatter([], "size", "fuel") == lines([("a", [])], "b") == "<p>No calls.</p>"
 
 
-def test_the_command_to_continue_has_the_options_on_which_the_results_depend() -> None:
-    plan = CampaignPlan(
-        data=b"", name="a guest.wasm", policy=Policy(), functions=("f",), oracles=("no-trap",), hostile=True,
-        goal="slow", seed=7, buffers=False, programs=(("a b", "@@"),), config=("p.toml",),
-        flags=("--memory-limit=1MiB",),
-    )  # fmt: skip
-    assert continue_command(CampaignResult(plan=plan), "out") == (
-        "aegis fuzz --continue out -c p.toml --invoke f --oracle no-trap --args ''\"'\"'a b'\"'\"' @@' --hostile-host "
-        "--no-buffers --find slow --memory-limit=1MiB 'a guest.wasm'"
-    )
+def test_the_command_to_continue_has_the_options_on_which_the_results_depend(tmp_path: Path) -> None:
+    """Oracle: the shell runs the command of the page, which adds to the campaign."""
+    (tmp_path / "a guest.wat").write_text('(module (func (export "f") (param i32)) (func (export "g")))')
+    (tmp_path / "words.dict").write_text('"magic"\n')
+    words = [
+        "--invoke", "f", "--oracle", "no-trap", "--hostile-host", "--no-buffers", "--memory-limit", "1MiB",
+        "--dict", "words.dict", "--example", "f(1)", "--seed", "7", "--jobs", "1", "--runs", "50", "--out", "my out",
+    ]  # fmt: skip
+    assert command("fuzz", "a guest.wat", *words, cwd=tmp_path).code == 0
+    page = (tmp_path / "my out" / "report.html").read_text()
+    found = re.search(r"<pre>(aegis fuzz --continue .*)</pre>", page)
+    assert found is not None
+    line = html.unescape(found[1])
+    assert line.startswith("aegis fuzz --continue 'my out' --invoke=f --oracle=no-trap --hostile-host ")
+    program = f'aegis() {{ {shlex.join(COMMAND)} "$@"; }}\n{line} --jobs 1 --runs 30\n'
+    subprocess.run(["sh", "-c", program], capture_output=True, timeout=SECONDS, check=True, cwd=tmp_path)
+    report = json.loads((tmp_path / "my out" / "report.json").read_text())
+    assert (report["cases"], report["seed"]) == (80, 7)

@@ -78,6 +78,29 @@ def test_a_difference_shrinks_to_the_difference(apart: int, base: int) -> None:
     assert least([U64, U64], [base + apart, base], lambda a, b: a - b == apart) == [apart, 0]
 
 
+@given(st.integers(1, 2**31), st.integers(1, 2**16), st.integers(0, 1000))
+def test_a_product_beyond_a_bound_shrinks_to_one_number(limit: int, one: int, beyond: int) -> None:
+    two = limit // one + 1 + beyond
+    assert least([U64, U64], [one, two], lambda a, b: a * b >= limit) == [1, limit]
+
+
+@given(st.integers(1, 100_000), st.integers(1, 100_000))
+def test_a_product_of_two_bounded_numbers_shrinks_to_one_least_pair(one: int, two: int) -> None:
+    """Oracle: the least first number that is possible, with the least second one."""
+    limit, most = 1 << 20, 100_000
+    if one * two >= limit:
+        found = least([U64, U64], [one, two], lambda a, b: a <= most >= b and a * b >= limit)
+        first = -(-limit // most)
+        assert found == [first, -(-limit // first)]
+
+
+@given(st.lists(st.sampled_from("xyz"), min_size=3, max_size=20))
+def test_a_text_of_several_characters_of_one_kind_shrinks_to_one_of_them(chars: list[str]) -> None:
+    """Only these characters count, so that no simpler one can replace them."""
+    (found,) = least([TEXT], ["".join(chars)], lambda text: len(text) >= 3 and set(text) <= set("xyz"))
+    assert found == "xxx"
+
+
 @given(st.integers(-(2**31), 2**31 - 1))
 def test_a_mask_over_a_negative_number_shrinks_to_its_bits(high: int) -> None:
     value = (high << 8 | 255) % 2**32

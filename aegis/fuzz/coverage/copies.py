@@ -116,7 +116,7 @@ def _copy(
     artifact = runtime.load(data, plan.name)
     if _added(artifact) != len(numbers):
         raise Malformed("the instrumented artifact has other instances than the original")
-    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile, buffers=plan.buffers)
+    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile)
     return copy, modules, numbers
 
 

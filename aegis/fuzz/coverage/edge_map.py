@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["EdgeMap", "adds", "bits_of", "merged", "reached"]
+import zlib
+
+__all__ = ["EdgeMap", "adds", "bits_of", "merged", "packed", "reached"]
 
 _FIRST = (1, 2, 3, 4, 8, 16, 32, 128)
 """The smallest count of each class."""
@@ -46,9 +48,14 @@ def merged(one: bytes, two: bytes) -> bytes:
     return both.to_bytes(max(len(one), len(two)), "little")
 
 
+def packed(bits: int, size: int) -> bytes:
+    """Return the bits of ``size`` counters for another process: few are set, so compression makes them small."""
+    return zlib.compress(bits.to_bytes(size, "little"), 1)
+
+
 def adds(bits: bytes, known: bytes) -> bool:
-    """Return whether there are bits that are not known."""
-    return bool(int.from_bytes(bits, "little") & ~int.from_bytes(known, "little"))
+    """Return whether :func:`packed` bits are not all known."""
+    return bool(int.from_bytes(zlib.decompress(bits), "little") & ~int.from_bytes(known, "little"))
 
 
 def reached(bits: bytes) -> int:

@@ -36,6 +36,9 @@ _VALUE_ORACLES = (NoTrap, NoLimit, RoundTrip, Differential, Steady, HostUntouche
 _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
+"""Most test cases that the comparisons of one test case suggest."""
+_MAX_LEARNED_VALUES = 16
+"""Most operands of one test case for the dictionary: those of loops would displace what the guest returned."""
 
 
 class GuidedSearch(Search):
@@ -51,12 +54,13 @@ class GuidedSearch(Search):
         self._map = EdgeMap(copies.size, edges)
         self._usual: set[tuple[Any, ...]] = set()
         """What instrumented calls used that returned, and how others trapped."""
+        self._new_usual: list[str] = []
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
         self._alternate = False
         self.cost = (0.0, 0.0, 0.0)
 
     def finish(self, batch: ChunkResult) -> None:
-        batch.edges, batch.cost = self._map.bits(), self.cost
+        batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
 
     def next_case(self, rng: random.Random) -> Case:
         """Return a suggested test case every other time, if there is one."""
@@ -111,7 +115,11 @@ class GuidedSearch(Search):
                 return False
             if key not in self._usual:
                 self._usual.add(key)
-                usual = False
+                text = f"usual {' '.join(map(str, key))}"
+                if text not in self._known:  # nor has an earlier chunk of the campaign seen it
+                    self._known.add(text)
+                    self._new_usual.append(text)
+                    usual = False
         return usual
 
     def _ask_about_values(self, due: Sequence[Oracle], trace: Trace, batch: ChunkResult) -> None:
@@ -168,7 +176,7 @@ class GuidedSearch(Search):
                 break
         self._suggested.extend(suggested)
         if dictionary is not None:
-            for pair in pairs:
+            for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
                     dictionary.learn_integer(pair.constant)
 
@@ -176,5 +184,6 @@ class GuidedSearch(Search):
 def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
     """Return what a call used, by powers of two: edges tell smaller differences, and twice the fuel is worth a run."""
     return (
-        step.function, result.declared, (result.fuel or 0).bit_length(), result.host_calls.bit_length(), result.memory,
+        step.function, result.declared, (result.fuel or 0).bit_length(), result.host_calls.bit_length(),
+        result.memory.bit_length(),
     )  # fmt: skip

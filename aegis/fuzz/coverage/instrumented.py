@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Step, StepResult, Trace
+from aegis.fuzz.stubs import ImportStubs
 from aegis.fuzz.target import Target
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ class InstrumentedTarget(Target):
     """
 
     def __init__(
-        self, original: Target, runtime: Aegis, artifact: Module | Component, sizes: Sequence[int], *,
-        hostile: bool, buffers: bool,
-    ) -> None:  # fmt: skip
-        super().__init__(runtime, artifact, functions=list(original.exports), hostile=hostile, buffers=buffers)
-        self.exports = original.exports  # the same shapes, so that both take the same values
+        self, original: Target, runtime: Aegis, artifact: Module | Component, sizes: Sequence[int], *, hostile: bool
+    ) -> None:
+        # The copy has the exports, allocator and signatures of the original, so that both take the same values.
+        own = {name: value for name, value in vars(original).items() if not isinstance(_of(name), cached_property)}
+        vars(self).update(own)
+        self.runtime, self.artifact = runtime, artifact
+        self.stubs = ImportStubs(artifact, hostile=hostile)
+        self.detailed = False  # predicates judge the original
         self.sizes = tuple(sizes)
         self._blank = [bytes(size) for size in sizes]
         self._memories: tuple[LinearMemory, ...] = ()
@@ -52,3 +57,8 @@ class InstrumentedTarget(Target):
             memory.write(0, blank)
         self.written.append(parts[0] if len(parts) == 1 else b"".join(parts))
         return result
+
+
+def _of(name: str) -> object:
+    """Return an attribute of the class of targets; ``None`` if only its instances have it."""
+    return getattr(Target, name, None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aegis.fuzz.source_lines import CodeModule
 from aegis.wasm.binary import Malformed
 from aegis.wasm.flow import executed
+from aegis.wasm.instructions import END
 
 if TYPE_CHECKING:
     from aegis.dwarf.lines import SourceLine
@@ -58,9 +60,12 @@ def _add(
         entry, *decisions = sites[function]
         entered = bool(bits[entry.first])
         ranges = _ranges(module, start, end, decisions, bits, proposals) if entered else []
+        starts = [first for first, _ in ranges]
         rows = by_function.get(function, [])
         for at, until, line in rows:
-            hit = any(first < until and at < last for first, last in ranges)
+            begin = _first_instruction(module.data, at, until)
+            place = bisect_right(starts, begin) - 1
+            hit = place >= 0 and begin < ranges[place][1]
             known = files.setdefault(line.path, _SourceFile()).lines
             known[line.line] = known.get(line.line, False) or hit
         if rows:
@@ -71,6 +76,14 @@ def _add(
             functions[name] = first.line, entered or bool(before and before[1])
         for site in decisions:
             _branch(files, of, module, site, bits)
+
+
+def _first_instruction(data: bytes, at: int, until: int) -> int:
+    """Return the offset of the first instruction of a row that does something: branches to an ``end`` land after it."""
+    begin = at
+    while begin < until and data[begin] == END:
+        begin += 1
+    return at if begin == until else begin
 
 
 def _rows(module: CodeModule) -> dict[int, list[tuple[int, int, SourceLine]]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aegis.fuzz.target import TargetExport
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["Pair", "matched_cases", "pairs_of", "replaced"]
+__all__ = ["Pair", "matched_cases", "pairs_of", "related", "replaced"]
 
 _MAX_PAIRED_VALUES = 256
 _MAX_RESULTS = 4
@@ -58,17 +58,40 @@ def pairs_of(records: Iterable[Operands]) -> list[Pair]:
 
 
 def matched_cases(case: Case, pairs: Iterable[Pair], exports: Mapping[str, TargetExport]) -> Iterator[Case]:
-    """Yield test cases in which an operand in an argument of the last call is replaced by the other one."""
+    """Yield test cases in which an operand in an argument of the last call is replaced by the other one.
+
+    Those in which an integer differs from the operand by a constant sum or factor come last: they are guesses.
+    """
     number = len(case.steps) - 1
     step = case.steps[number]
     if step.function not in exports:
         return
-    for pair in pairs:
-        for place, argument in enumerate(step.arguments):
-            if not isinstance(argument, HandleRef):
-                for value in islice(replaced(argument, pair), _MAX_RESULTS):
-                    arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
-                    yield case.with_step(number, Step(step.function, arguments))
+    found = list(pairs)
+    for change in (replaced, related):
+        for pair in found:
+            for place, argument in enumerate(step.arguments):
+                if not isinstance(argument, HandleRef):
+                    for value in islice(change(argument, pair), _MAX_RESULTS):
+                        arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
+                        yield case.with_step(number, Step(step.function, arguments))
+
+
+def related(value: Any, pair: Pair) -> Iterator[int]:
+    """Yield the integer for which the operand is the wanted one, if it is the value plus, or times, a constant.
+
+    Compilers turn ``first <= x && x < last`` into one comparison of ``x - first``.
+    """
+    if pair.floating or isinstance(value, bool) or not isinstance(value, int):
+        return
+    size = 1 << pair.bits
+    if not -(size >> 1) <= value < size or value % size == pair.found:
+        return
+    for wanted in (pair.wanted, pair.wanted - 1):
+        moved = (value - pair.found + wanted) % size
+        yield _signed(moved, pair.bits) if value < 0 or abs(value) < size >> 1 else moved
+    if value > 1 and pair.found and pair.found % value == 0:
+        yield pair.wanted // (pair.found // value)
+        yield pair.wanted // (pair.found // value) + 1
 
 
 def replaced(value: Any, pair: Pair, depth: int = 0) -> Iterator[Any]:
