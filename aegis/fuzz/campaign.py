@@ -33,6 +33,9 @@ ROUND_CHUNKS = 8
 _NO_TIME_LIMIT_SECONDS = 1e9
 _PROGRESS_SECONDS = 0.1
 """Longest time between two progress reports."""
+_OVERTIME_SECONDS = 20.0
+"""Time after the end of the campaign in which chunks may complete, such as the minimisation of a finding. After it,
+their processes are stopped: a guest may be so slow that one check takes minutes."""
 _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
 _MAX_START_CASES_PER_FUNCTION = 3
@@ -171,6 +174,12 @@ class Campaign:
                         done[number] = {**future.result(), "at": time.monotonic() - began}
                         waiting.pop(number)
                     yield self._progress(began, done.values())
+                    if pending and time.monotonic() > until + _OVERTIME_SECONDS:
+                        waiting.clear()
+                        for future in pending:
+                            future.cancel()
+                        self._stop()
+                        break
             except (BrokenExecutor, BrokenPipeError):  # BrokenPipeError: the process died before it read its task
                 self._retry(waiting, tries)
             except AegisError as error:

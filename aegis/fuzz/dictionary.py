@@ -15,16 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aegis.errors import PolicyError
 from aegis.text import printable
 from aegis.wasm.binary import is_component
 from aegis.wasm.component import decode_component
 from aegis.wasm.constants import CodeConstant, DataSegment, code_constants, data_segments
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Dictionary", "read_entries"]
 

@@ -18,7 +18,7 @@ from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.portable import read_case, write_case
 from aegis.fuzz.regular_files import read_regular, write_regular
-from aegis.fuzz.values.buffers import Buffer, BufferShape
+from aegis.fuzz.values.core_signatures import Buffer, BufferShape, CString
 from aegis.text import printable
 from aegis.wit.types import List
 
@@ -124,8 +124,9 @@ def _holding(export: TargetExport, data: bytes) -> tuple[Any, ...] | None:
     if place is None:
         return None
     value: Any = data
-    if export.type is None and not export.program:
-        value = Buffer(data)
+    shape = export.shapes[place]
+    if isinstance(shape, BufferShape):
+        value = shape.made(data)
     elif export.types[place] == "string":
         try:
             value = data.decode()
@@ -169,7 +170,13 @@ def _raw(target: Target, case: Case) -> bytes | None:
     if export is None or place is None:
         return None
     value = step.arguments[place]
-    data = value.data if isinstance(value, Buffer) else value.encode() if isinstance(value, str) else bytes(value)
+    data = (
+        value.data
+        if isinstance(value, (Buffer, CString))
+        else value.encode()
+        if isinstance(value, str)
+        else bytes(value)
+    )
     return data if _same(step.arguments, _holding(export, data)) else None
 
 

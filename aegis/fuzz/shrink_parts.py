@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.values.buffers import Buffer
+from aegis.fuzz.values.core_signatures import CString, OutPointer
 from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["Part", "parts_of", "with_parts"]
@@ -40,7 +41,7 @@ def parts_of(case: Case) -> list[Part]:
 
 
 def _parts(path: tuple[int | str, ...], value: Any) -> Iterator[Part]:
-    if isinstance(value, HandleRef):
+    if isinstance(value, (HandleRef, CString, OutPointer)):  # a C string has no NUL, so its bytes cannot be any
         return
     if type(value) in (int, float, str, bytes):  # not bool, enumerations and flags, whose values have no neighbours
         yield Part(path, value)

@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import re
+import select
 import subprocess
 import sys
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,6 +32,7 @@ from aegis.fuzz.target import Target
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
 from aegis.policy import Policy
+from tests.cli.command import COMMAND, ROOT, SECONDS
 from tests.cli.command import aegis as command
 from tests.guests.catalogue import GUESTS, source
 
@@ -69,6 +72,10 @@ def _plan(path: Path, **options: Any) -> CampaignPlan:
     return CampaignPlan(data=read_file(path, Limits()), name=str(path), **{"policy": Policy(), **options})
 
 
+QUICKLY_FOUND = ("empty-list", "off-by-one", "overflow", "wrong-state")
+"""The planted bugs that usual runs of the tests look for; long ones look for all."""
+
+
 class Here(Executor):
     """An executor that runs every task synchronously in this process."""
 
@@ -97,7 +104,9 @@ def test_every_buggy_guest_is_in_the_table_and_documents_its_bug() -> None:
         assert oracle in (GUESTS / "buggy" / name / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", BUGGY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICKLY_FOUND else [pytest.mark.long]) for name in BUGGY]
+)
 def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> None:
     oracle, minimal = BUGGY[name]
     path = source(f"buggy/{name}")
@@ -123,7 +132,7 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", CLEAN)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_nothing_is_found_in_a_guest_without_a_bug(name: str, seed: int) -> None:
     runs = round((1000 if name == "shop" else 4000) * TIMES)
     result = _campaign(source(name), runs, seed=seed)
@@ -194,6 +203,35 @@ def test_ctrl_c_keeps_the_findings() -> None:
 
     result = _campaign(source("buggy/empty-list"), 5000, Interrupted())
     assert result.interrupted
+
+
+def _children(pid: int) -> list[int]:
+    """Return the child processes of a process that run Python code of a campaign."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(word) for task in tasks for word in task.read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_a_campaign_that_was_killed() -> None:
+    """Oracle: a worker process that would run for minutes ends when its parent is killed."""
+    words = [*COMMAND, "fuzz", "--runs", "none", "--time", "10m", "--jobs", "1", str(source("add"))]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as campaign:
+        try:
+            until = time.monotonic() + SECONDS
+            while not (found := _children(campaign.pid)):
+                assert campaign.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)  # there is no event for the start of another process's child
+            handles = [os.pidfd_open(child) for child in found]
+        finally:
+            campaign.kill()
+    try:
+        for handle in handles:
+            assert select.select([handle], [], [], SECONDS)[0], "a worker process outlived its campaign"
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 # -- the corpus ------------------------------------------------------------------------------------------------
@@ -445,12 +483,14 @@ def _worst(name: str, goal: str, runs: int = 3000) -> dict[str, Any]:
     return dict(to_data(result, "component", {})["best"][0])
 
 
+@pytest.mark.long
 def test_the_slowest_input_for_its_size_is_looked_for() -> None:
     """Oracle: with the goal, the most fuel per size is more than twice that of the same campaign without it."""
     slow, plain = _worst("buggy/quadratic", "slow"), _worst("buggy/quadratic", "")
     assert slow["fuel"] / slow["size"] > 2 * plain["fuel"] / plain["size"]
 
 
+@pytest.mark.long
 def test_the_chattiest_input_is_measured_by_the_host_calls_of_one_call() -> None:
     worst = _worst("shop", "chatty", 2000)
     assert 0.9 < worst["host_calls"] / worst["size"] <= 1

@@ -115,7 +115,7 @@ def test_short_findings_write_no_directory(tmp_path: Path) -> None:
 
 
 NUL = """(component
-  (core module $m (memory (export "memory") 1)
+  (core module $m (memory (export "memory") 64)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
     (func (export "f") (param i32 i32)
       (if (local.get 1) (then (if (i32.eqz (i32.load8_u (local.get 0))) (then unreachable))))))

@@ -148,6 +148,7 @@ SHOP = """(component
   (export "test:codec/api" (instance $api)))"""
 
 
+@pytest.mark.long
 def test_a_constructor_of_a_document_is_reached_by_the_schema_that_another_export_returns() -> None:
     """Oracle: the method traps, and only a handle from ``{"level": …`` can be passed to it."""
     (finding,) = _campaign(text_to_binary(SHOP), 6000, max_size=4000).findings.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -297,3 +298,34 @@ def test_cases_of_a_program_with_given_words_can_be_read_again() -> None:
     target = _target(source("buggy/code-point"))
     data = {"steps": [["measure", ['"a"']]], "answers": []}
     assert write_case(target, read_case(target, data)) == data
+
+
+def test_a_chunk_that_does_not_end_is_stopped_some_time_after_the_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor never completes the second chunk. The results of the first one are kept."""
+
+    class Stuck(Here):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            return super().submit(fn, *args, **kwargs) if args[1] != 1 else Future()
+
+    monkeypatch.setattr("aegis.fuzz.campaign._OVERTIME_SECONDS", 0.5)
+    campaign = Campaign(_plan(source("buggy/empty-list")), seconds=1.0, executor=Stuck())
+    list(campaign.run())
+    assert 0 in campaign.result.chunks
+    assert 1 not in campaign.result.chunks
+    assert campaign.result.cases > 0
+    assert not campaign.result.lost
+
+
+def test_a_raw_input_becomes_a_c_string_where_a_signature_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "guest.wat"
+    path.write_text(
+        """(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) (i32.const 64))
+        (func (export "render") (param i32 i32) (result i32) (i32.load8_u (local.get 0))))"""
+    )
+    target = WorkerState(_plan(path, signatures=("render(cstr, u32)",))).target
+    (tmp_path / "seed").write_bytes(b"text")
+    cases, unused = import_cases(target, [str(tmp_path / "seed")])
+    assert (cases[0]["steps"], unused) == ([["render", ["b'text'", "0"]]], 0)
+    assert export_cases(target, [read_case(target, cases[0])], tmp_path / "out") == 1
+    (file,) = (tmp_path / "out" / "render").iterdir()
+    assert file.read_bytes() == b"text"

@@ -79,7 +79,9 @@ def _script(failure: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("guest", "calls"), [("wrong-state", WRONG_STATE), ("used-after-drop", USED_AFTER_DROP)], ids=str
+    ("guest", "calls"),
+    [("wrong-state", WRONG_STATE), pytest.param("used-after-drop", USED_AFTER_DROP, marks=pytest.mark.long)],
+    ids=str,
 )
 def test_a_bug_in_a_sequence_is_found_minimised_and_reported_as_a_python_reproducer(
     runtime: Aegis, guest: str, calls: list[str]
@@ -93,6 +95,7 @@ def test_a_bug_in_a_sequence_is_found_minimised_and_reported_as_a_python_reprodu
     names["sandbox"].close()
 
 
+@pytest.mark.long
 def test_a_protocol_of_four_steps_is_found_in_two_hundred_examples(runtime: Aegis) -> None:
     """Oracle: the script is the four calls in their order; any other call in between would cancel them."""
     machine = state_machine(runtime, source("buggy/protocol"))

@@ -92,6 +92,7 @@ def test_an_endless_stream_ends_the_reading() -> None:
             collected(numbers, Stream("u32"), 2)
 
 
+@pytest.mark.long
 def test_a_campaign_finds_the_byte_for_which_a_reader_traps(tmp_path: Path) -> None:
     path = tmp_path / "sum.wat"
     path.write_text(TRAPS_FOR_42)
