@@ -8,6 +8,7 @@ plugin.
     case, target, stubs, portable       test cases, the guest under test, stubs for its imports, cases as text
     oracles, inverse_pairs              the properties that every call must satisfy
     search, shrink                      the search, and the minimisation of a finding
+    case_maker, dictionary, examples    sequences of calls, words for arguments, and the user's examples
     coverage, source_lines              edges and operands of instrumented guests, and source lines from DWARF
     plan, worker, campaign, corpus      campaigns: chunks of work in other processes, merged results, the saved corpus
     report, reproduce                   reports, reproducers and the replay of a finding

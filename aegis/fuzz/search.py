@@ -38,7 +38,7 @@ _COSTLY_FUEL = 100_000
 """Fuel from which the cost of a call with large arguments matters."""
 _MAX_SEQUENCE_ATTEMPTS = 24
 """Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
-_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.15, 200
+_SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.12, 150
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _PAGE_BITS = 16
 _MAX_ERROR_CHARACTERS = 200
@@ -255,9 +255,9 @@ class Search:
 
         Such a sequence shows the state of the guest: the next state is reached from it, and hardly from the start.
         """
-        if len(case.steps) > number or self.sequence_calls > max(
-            _MIN_SEQUENCE_CALLS, batch.cases * _SEQUENCE_SHARE
-        ) or shows(case):  # fmt: skip
+        spent = self.sequence_calls > max(_MIN_SEQUENCE_CALLS, batch.cases * _SEQUENCE_SHARE)
+        # A state that depends on large arguments is that of an allocator, and each attempt takes long.
+        if len(case.steps) > number or spent or any(map(self._large, trace.case.steps[: number + 1])) or shows(case):
             return case
         whole = Case(trace.case.steps[: number + 1], trace.case.answers)
         runs, span = _MAX_SEQUENCE_ATTEMPTS, number
@@ -273,7 +273,7 @@ class Search:
                     break
                 start = max(0, start - span)
             span //= 2
-        return case if any(map(self._large, whole.steps[:-1])) else whole
+        return whole
 
     def _large(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)

@@ -44,7 +44,10 @@ _MAX_READ_ELEMENTS = 1 << 16
 """Elements, or bytes, that are read of a stream in a result; the test case ends at a longer one."""
 EVERY = ("*",)
 """As ``functions``: every export, including those of the toolchain."""
-_TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
+_TOOLCHAIN = re.compile(
+    r"_initialize$|cabi_|__|asyncify_|exports#init$|stack(Save|Restore|Alloc)$|dynCall_|_?emscripten_|_embind_"
+    r"|setThrew$|[gs]etTempRet0$"
+)
 """Exports that a toolchain adds for its own use. They have preconditions that the fuzzer does not know."""
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 

@@ -7,10 +7,10 @@
 
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
-Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox repeats the calls
-before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do not. By default a
-call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants. Hypothesis minimises the
-failing sequence, and the failure message contains it as a Python script.
+Each run has a fresh sandbox. Without resources, some runs explore: where a call shows nothing new, a fresh sandbox
+repeats the calls before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do
+not. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants.
+Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.
 """
 
 from __future__ import annotations
@@ -380,8 +380,9 @@ def state_machine(
         )
     for resource in given:
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
-    body["explore"] = _exploring()
-    body["call_any"] = _any_call(choices)
+    if not given:  # with resources, the state is mostly that of a handle, and a run has several
+        body["explore"] = _exploring()
+        body["call_any"] = _any_call(choices)
     if world.stubs is not None:
         body["answer_imports"] = _answering()
     return type(pascal(full.partition("@")[0].rpartition("/")[2] or "world"), (Machine,), body)

@@ -273,3 +273,14 @@ def test_cost_that_grows_with_a_buffer_is_found(runtime: Aegis) -> None:
     }
     assert found["pairs"] is not None
     assert found["digest"] is None
+
+
+def test_only_traps_are_reported_of_calls_with_random_addresses(runtime: Aegis) -> None:
+    """Oracle: a function that grows memory with each call is a leak, but not if its address is random."""
+    leak = """(func (export "leak") (param $at i32) (result i32)
+      (drop (memory.grow (i32.const 1))) (i32.load8_u (i32.and (local.get $at) (i32.const 255))))"""
+    text = f'(module (memory (export "memory") 1) {leak} (func (export "stackRestore") (param i32)))'
+    assert not _campaign(text, 2000).findings
+    assert "steady leak" in _campaign(text.replace("$at", "$n"), 2000).findings
+    target = Target(runtime, runtime.load_wat(text))
+    assert "internal to the toolchain" in target.left_out["stackRestore"]

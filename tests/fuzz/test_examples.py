@@ -85,10 +85,12 @@ def test_an_example_that_cannot_be_called_is_an_error_that_quotes_it(target: Tar
 
 
 def test_an_example_is_run_verbatim_and_leads_further() -> None:
-    """Oracle: a value that no search finds is found with an example, in the two calls that the trap needs."""
+    """Oracle: a value that no search finds without the operands of comparisons is found with an example, in the two
+    calls that the trap needs.
+    """
     data = text_to_binary(DOOR)
-    assert not _campaign(data, 4000).findings
-    (finding,) = _campaign(data, 4000, examples=((f"enter({KEY})",),)).findings.values()
+    assert not _campaign(data, 4000, coverage=False).findings
+    (finding,) = _campaign(data, 4000, coverage=False, examples=((f"enter({KEY})",),)).findings.values()
     assert [step[0] for step in finding["steps"]] == ["enter", "enter", "leave"]
 
 

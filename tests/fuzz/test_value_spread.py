@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from aegis.fuzz.dictionary import Dictionary
+from aegis.fuzz.values.edges import LENGTHS
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.scripts import script_text
@@ -162,3 +163,18 @@ def test_texts_change_their_length_with_their_case() -> None:
     texts = [script_text(rng, 12) for _ in range(4000)]
     assert share(texts, lambda text: len(text.upper()) != len(text)) > 0.05
     assert share(texts, lambda text: len(text.lower().encode()) != len(text.encode())) > 0.05
+
+
+def test_an_integer_is_often_the_length_of_a_list_beside_it() -> None:
+    """Oracle: with a dictionary, twice as many integers as without are the length of the list before them."""
+
+    def alike(dictionary: Dictionary | None) -> float:
+        rng, numbers, items = (
+            random.Random(6),
+            shape_of("u32", None, dictionary),
+            shape_of(List("f32"), None, dictionary),
+        )
+        pairs = [(len(items.random(rng, 1000)), numbers.random(rng, 1)) for _ in range(DRAWS)]
+        return share(pairs, lambda pair: pair[0] == pair[1] and pair[0] not in LENGTHS)
+
+    assert alike(Dictionary()) > 2 * alike(None)

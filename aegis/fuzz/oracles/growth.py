@@ -65,7 +65,7 @@ class Steady:
             return None
         once = trace.case.closure(trace.last)
         step = once.steps[-1]
-        if _allocates(target, step):
+        if _allocates(target, step) or _random_addresses(target, once):
             return None
         times = max(8, _REPETITIONS // len(once.steps))
         if last.fuel and last.fuel * times > _MAX_REPETITION_FUEL:
@@ -95,6 +95,12 @@ class Steady:
             return None
         step = once.steps[-1]
         return Finding(self.name, f"{self.name} {step.function}", f"{printable(step.function)}: {text}", once, last)
+
+
+def _random_addresses(target: Target, case: Case) -> bool:
+    """Return whether a call gets random addresses: what it does again may be anything."""
+    exports = (target.exports.get(step.function) for step in case.steps)
+    return any(export is not None and export.addresses for export in exports)
 
 
 def _allocates(target: Target, step: Step) -> bool:
@@ -145,6 +151,8 @@ class Scales(Stateless):
         if not case.steps or trace.results[-1].error is not None:
             return None
         case = case.closure(len(case.steps) - 1)
+        if _random_addresses(target, case):
+            return None
         step = case.steps[-1]
         points = list(self._points(target, case, step))
         if len(points) < 4:  # the arguments are too large to double often: truncate them first

@@ -54,7 +54,7 @@ def shape_of(
         case List("u8"):
             return Octets(dictionary)
         case List(element):
-            return Items(shape_of(element, overrides, dictionary))
+            return Items(shape_of(element, overrides, dictionary), dictionary)
         case Tuple(elements):
             return _Parts([shape_of(e, overrides, dictionary) for e in elements], _tuple, list)
         case Record():
