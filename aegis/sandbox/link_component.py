@@ -357,10 +357,9 @@ def _bindings_table(implementation: Any, name: str) -> Interface | None:
     return None
 
 
-@lru_cache(maxsize=1024)
 def _takes_ends(function: Function) -> bool:
-    """Return whether a function has streams or futures among its parameters."""
-    return any(has_ends(of) for _, of in function.params)
+    """Return whether an async function has streams or futures among its parameters."""
+    return function.is_async and any(has_ends(of) for _, of in function.params)
 
 
 def _split_function_name(name: str) -> tuple[str, str, str]:

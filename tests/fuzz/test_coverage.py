@@ -20,6 +20,7 @@ from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, packed,
 from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, related, replaced
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.values.buffers import Buffer
+from aegis.fuzz.values.core_signatures import CString, OutPointer
 from aegis.fuzz.worker import WorkerState
 from aegis.policy import Isolation, Policy
 from aegis.wasm.comparisons import Operands
@@ -378,3 +379,15 @@ def test_the_json_report_has_the_figures_of_coverage(tmp_path: Path) -> None:
     assert 0 < coverage["edges"] <= coverage["total"]
     assert coverage["slowdown"] > 0
     assert 0 <= coverage["share"] <= 1
+
+
+def test_operands_change_no_size_of_a_result_and_put_no_nul_into_a_c_string() -> None:
+    """Oracle: memory for a result has the size of its type, and a C string ends at its first NUL."""
+    for found in (4, 0x61, 0x6161):
+        for wanted in (0, 2, 0x6200, 0x7FFFFFFF):
+            pair = Pair(32, False, found, wanted)
+            for change in (replaced, related):
+                assert list(change(OutPointer(4), pair)) == []
+                for text in change(CString(b"aaaa"), pair):
+                    assert isinstance(text, CString)
+                    assert b"\0" not in text.data

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.values.buffers import Buffer
+from aegis.fuzz.values.core_signatures import CString, OutPointer
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -94,10 +95,16 @@ def related(value: Any, pair: Pair) -> Iterator[Any]:
         yield from _related_integers(value, pair)
     elif isinstance(value, Buffer):
         yield from map(Buffer, _related_octets(value.data, pair))
+    elif isinstance(value, CString):
+        yield from _c_strings(_related_octets(value.data, pair))
     elif isinstance(value, (bytes, bytearray)):
         yield from _related_octets(bytes(value), pair)
     elif isinstance(value, (str, list)):
         yield from _related_lengths(value, pair)
+
+
+def _c_strings(found: Iterable[bytes]) -> Iterator[CString]:
+    return (CString(data) for data in found if b"\0" not in data)
 
 
 def _related_octets(value: bytes, pair: Pair) -> Iterator[bytes]:
@@ -134,7 +141,7 @@ def _related_integers(value: int, pair: Pair) -> Iterator[int]:
 
 def replaced(value: Any, pair: Pair, depth: int = 0) -> Iterator[Any]:
     """Yield copies of a value with one occurrence of an operand replaced by the other one."""
-    if depth > _MAX_DEPTH or isinstance(value, bool) or value is None:
+    if depth > _MAX_DEPTH or isinstance(value, (bool, OutPointer)) or value is None:  # the size of a result is fixed
         return
     if isinstance(value, int):
         yield from _integers(value, pair)
@@ -146,6 +153,8 @@ def replaced(value: Any, pair: Pair, depth: int = 0) -> Iterator[Any]:
         yield from _octets(bytes(value), pair)
     elif isinstance(value, Buffer):
         yield from map(Buffer, _octets(value.data, pair))
+    elif isinstance(value, CString):
+        yield from _c_strings(_octets(value.data, pair))
     elif isinstance(value, (list, tuple)):
         yield from _items(value, pair, depth)
     elif isinstance(value, (Ok, Err)):
