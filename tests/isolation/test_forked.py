@@ -203,7 +203,8 @@ COMPONENTS = {
     "aegis.host.wasi", "aegis.sandbox.guest_turns", "aegis.sandbox.link_component",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
-    "aegis.component.tasks.threaded_calls", "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
+    "aegis.component.tasks.threaded_calls",
+    "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
     "aegis.isolation.confine.probe",
     "aegis.policy.keyvalue", "aegis.policy.merging", "aegis.policy.network", "aegis.policy.patterns",
     "aegis.sandbox.protected_paths",
