@@ -7,6 +7,7 @@ same value as far from it, or raises.
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -82,12 +83,15 @@ def _ends_near_the_limit(text: str, imports: dict[str, Any], arguments: tuple[An
                     ends.append(error)
 
     before = threading.stack_size(STACK)
+    gc.collect()
+    gc.disable()  # finalizers of other tests' objects would run there, without room
     try:
         thread = threading.Thread(target=run)
         thread.start()
+        thread.join()
     finally:
         threading.stack_size(before)
-    thread.join()
+        gc.enable()
     assert len(ends) == len(distances)
     return ends
 
