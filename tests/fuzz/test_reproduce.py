@@ -38,7 +38,7 @@ def _shell(line: str) -> int:
 
 
 JUDGES = ("no-trap", "no-limit", "deterministic", "steady", "scales")
-"""The default oracles without ``host-untouched``: other tests' threads and descriptors end in this process meanwhile."""
+"""The default oracles without ``host-untouched``: threads and descriptors of other tests end here meanwhile."""
 
 
 def _found(path: Path, runs: int = 6000, **options: Any) -> dict[str, Any]:
