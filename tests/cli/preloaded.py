@@ -7,6 +7,7 @@ limit from the start, begins ``COMMAND`` or an interpreter instead.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -75,6 +76,15 @@ class _Server:
         with other:
             number = other.fileno()
             self.process = subprocess.Popen([*SERVER, str(number)], pass_fds=[number], stdin=subprocess.DEVNULL)
+        self.owner = os.getpid()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process that forks, unless this is a forked child of the one that started it."""
+        self.socket.close()
+        if self.owner == os.getpid():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
 
     def run(
         self, words: Sequence[str], stdin: bytes, cwd: Path, seconds: float, **program: Any
