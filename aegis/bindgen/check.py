@@ -71,9 +71,6 @@ def check_interface(of: InterfaceDef) -> None:
 
 def _check(item: Item, where: str) -> None:
     if isinstance(item, InterfaceDef):
-        if item.labels:
-            text = f"gives {item.labels} another name, which Aegis does not run: remove the label {item.name}"
-            raise UnsupportedItem(f"{where} {text}", owner=where, item=item.name)
         check_interface(item)
     elif isinstance(item, TypeDef):
         _refuse(where, f"type {item.name}", item.name, [item.body])

@@ -334,7 +334,8 @@ def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[s
     """Return a fault for each key of ``imports`` that the component does not import.
 
     A compatible version of an imported interface is no fault: tools that make components merge the versions that a
-    world imports into the newest, and the world's bindings provide each of them.
+    world imports into the newest, and the world's bindings provide each of them. A function of a resource is provided
+    by the class under the name of the resource, not by itself.
     """
     names = list(component.world.imports)
     wanted = {key for name in names if (key := _provider_key(imports, name)) is not None}
@@ -342,6 +343,11 @@ def _unknown_imports(component: Component, imports: Mapping[str, Any]) -> list[s
     faults = []
     for key in imports:
         if key not in wanted and not (isinstance(key, str) and "@" in key and track(key) in tracks):
+            if key in names:
+                resource = _split_function_name(key)[1]
+                remedy = f"provide the class, imports={{{literal(resource)}: {pascal(resource)}}}"
+                faults.append(f"{printable(key)} is a function of the resource {printable(resource)}: {remedy}")
+                continue
             alike = similar_names(str(key), names, 1)
             hint = f": did you mean {printable(alike[0])}?" if alike else ""
             faults.append(f"the component does not import {printable(str(key))!r}{hint}")
@@ -463,8 +469,11 @@ def _type_text(item: Interface | Function) -> str:
 def _remedy(name: str, item: Interface | Function) -> str:
     if name.startswith("wasi:") and "@0.3" in name:
         return f"Aegis does not provide this interface of WASI 0.3: build the component for WASI 0.2, or {_TRAP}"
-    given = "function" if isinstance(item, Function) else "implementation"
-    shown = f"{{{literal(name)}: {given}}}" if len(name) <= _MAX_NAME_CHARACTERS else ""
+    resource = _split_function_name(name)[1]
+    given = pascal(resource) if resource else "function" if isinstance(item, Function) else "implementation"
+    shown = f"{{{literal(resource or name)}: {given}}}" if len(name) <= _MAX_NAME_CHARACTERS else ""
+    if resource:
+        return f"provide its class from Python: imports={shown}; or {_TRAP}"
     return f"provide it from Python: imports={shown}; or {_TRAP}"
 
 

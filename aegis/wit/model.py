@@ -95,15 +95,11 @@ class FunctionDef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceDef:
-    """An interface. ``name`` is its full name, or its name in the world if it was written inline.
-
-    ``labels`` is the full name if a world imports or exports the interface under a different label.
-    """
+    """An interface. ``name`` is its full name, or the name that the world gives it inline or as label."""
 
     key: int
     name: str
     package: str
-    labels: str = ""
     types: tuple[TypeDef, ...] = ()
     functions: tuple[FunctionDef, ...] = ()
     notes: Notes = field(default_factory=Notes)

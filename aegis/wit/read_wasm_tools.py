@@ -9,6 +9,7 @@ from typing import Any
 
 from aegis.errors import ArtifactError
 from aegis.text import printable
+from aegis.wit.labelled import separate_labelled
 from aegis.wit.model import (
     Document,
     FunctionDef,
@@ -54,7 +55,7 @@ def read_document(data: Mapping[str, Any]) -> Document:
     Raise :class:`~aegis.errors.ArtifactError` if ``data`` does not have the structure that wasm-tools prints.
     """
     try:
-        return _JsonReader(data).document()
+        return _JsonReader(separate_labelled(data)).document()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ArtifactError(f"unexpected output of wasm-tools component wit: {printable(repr(error))}") from error
 
@@ -219,7 +220,7 @@ class _JsonReader:
         interface = self.interfaces[value["id"]]
         if key == f"interface-{value['id']}" and interface.name:
             return interface.name, interface
-        return _named(key), replace(interface, name=key, labels=interface.name)
+        return _named(key), replace(interface, name=key)
 
 
 def _members(kind: Any) -> dict[str, Notes]:

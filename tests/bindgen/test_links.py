@@ -61,7 +61,15 @@ package a:b@0.1.1 { interface c { record r { x: u32 } resource z { constructor()
   f: func(a: r) -> r; g: func() -> z; } }
 package a:b@0.2.0 { interface c { f: func(); } }
 """
-TEXTS = {"foreign": FOREIGN_RESULTS, "names": ONE_NAME, "versions": VERSIONS}
+LABELS = """package t:labels;
+interface types { record r { x: u32 } }
+interface store { use types.{r}; record s { x: list<list<r>> } resource h { constructor(); get: func() -> option<s>; }
+  open: func(a: list<list<s>>) -> result<own<h>, s>; }
+interface other { use store.{s, h}; g: func(a: s, b: borrow<h>) -> s; }
+world w { import primary: store; import cache: store; import store; import other; export back: store;
+  export store; export f: func(); }
+"""
+TEXTS = {"foreign": FOREIGN_RESULTS, "names": ONE_NAME, "versions": VERSIONS, "labels": LABELS}
 
 
 class _Members(type):

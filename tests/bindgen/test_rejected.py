@@ -27,9 +27,6 @@ CASES = {
     "package a:b; world w { variant v { a(error-context) } }": (
         "a:b/w: type v needs error-context, which Aegis does not run: write a variant or a string"
     ),
-    "package a:b; interface i { f: func(); } world w { import label: i; }": (
-        "a:b/w gives a:b/i another name, which Aegis does not run: remove the label label"
-    ),
     "package a:b; interface i { }": ("no world found: write a world with the imports and exports that you need"),
     "package a:b; world v { } world u { }": "several worlds found: choose one with --world: u, v",
 }

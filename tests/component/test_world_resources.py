@@ -68,3 +68,18 @@ def test_missing_methods_of_a_class_are_listed() -> None:
         assert fault in str(caught.value)
     with pytest.raises(LinkError, match=r"\[constructor\]thing"):
         runtime.sandbox(runtime.load_wat(COMPONENT), imports={"take": len})
+
+
+def test_the_remedy_names_the_class_of_the_resource() -> None:
+    runtime = Aegis(cache=False, pooled=False)
+    with pytest.raises(LinkError) as caught:
+        runtime.sandbox(runtime.load_wat(COMPONENT), imports={"take": len})
+    assert 'provide its class from Python: imports={"thing": Thing}' in str(caught.value)
+
+
+def test_a_function_of_the_resource_cannot_be_provided_alone() -> None:
+    runtime = Aegis(cache=False, pooled=False)
+    with pytest.raises(LinkError) as caught:
+        runtime.sandbox(runtime.load_wat(COMPONENT), imports={"[constructor]thing": Thing, "take": len})
+    remedy = 'provide the class, imports={"thing": Thing}'
+    assert f"[constructor]thing is a function of the resource thing: {remedy}" in str(caught.value)
