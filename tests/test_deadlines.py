@@ -294,7 +294,7 @@ def test_an_abandoned_sandbox_may_be_reset_while_its_thread_is_stuck(kind: str) 
         calls.append(x)
         return stuck(x) if x == 1 else x
 
-    with box(kind, f, "100ms") as sandbox:
+    with box(kind, f, "1s") as sandbox:
         with pytest.raises(Abandoned):
             sandbox.call("go", 1)
         sandbox.reset()
