@@ -13,9 +13,9 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from struct import pack_into
-from typing import Any, NamedTuple
 
 from aegis.errors import AegisError, CallError
+from aegis.support.lean import Any, NamedTuple
 from aegis.text import count, shown
 
 __all__ = ["SCALARS", "ColumnBatch", "Scalar", "bad_element"]

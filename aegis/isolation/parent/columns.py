@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from aegis.errors import CallError
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.columns import MAX_CHUNK_BYTES
 from aegis.isolation.protocol.errors import to_plain
 from aegis.support.buffers import ColumnBatch, bad_element
+from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.isolation.parent.calling_store import CallingStore

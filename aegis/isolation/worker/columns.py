@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from aegis.engine.call.columns import LoopShape
+from aegis.support.lean import Any
 
 __all__ = ["RemoteBatch"]
 
