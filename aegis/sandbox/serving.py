@@ -15,7 +15,9 @@ from aegis.bindings import index
 from aegis.component.planning.world import compatible_interface
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import TaskEntry
-from aegis.errors import LinkError
+from aegis.errors import AegisError, LinkError, SandboxStateError
+from aegis.observe.outcome import Outcome
+from aegis.sandbox.awaited import on_loop
 from aegis.sandbox.exports import BoundName
 from aegis.sandbox.instantiate import wasi_of
 from aegis.text import printable
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import Run
 
-__all__ = ["HANDLERS", "Handler", "call_handler", "handler_of", "serve"]
+__all__ = ["HANDLERS", "Handler", "awaited_request", "call_handler", "handler_of", "serve"]
 
 HANDLERS = ("wasi:http/handler", "wasi:http/incoming-handler")
 """The interfaces by which a component answers requests, in WASI 0.3 and 0.2, the preferred one first."""
@@ -102,6 +104,38 @@ def serve(run: Run, head: ServedHead, connection: _socket.socket) -> bytes:
     except BaseException as error:
         run.failed(handler.name, (), error)
         raise
+
+
+async def awaited_request(
+    sandbox: Any, run: Any, head: ServedHead, connection: _socket.socket
+) -> tuple[Outcome, bytes]:
+    """Have the guest serve one request on a guest thread; see :meth:`aegis.Sandbox.aserve`."""
+    run.live()
+    mark = run.meter.mark()
+    door = run.door
+    before, door.first_denials = door.first_denials, ()
+    rest, ended = b"", None
+
+    def call() -> bytes:
+        try:
+            return serve(run, head, connection)
+        finally:
+            connection.close()  # on this thread: the server sees the end at once
+
+    try:
+        rest = await on_loop(run, call)
+    except (LinkError, SandboxStateError):
+        raise
+    except AegisError as error:
+        ended = error
+    finally:
+        denials, door.first_denials = door.first_denials, before
+        connection.close()  # a call that was cancelled before its turn has not closed it
+    usage = run.meter.since(mark)
+    kept: dict[str, Any] = {
+        "usage": usage, "stdout": sandbox.stdout, "stderr": sandbox.stderr, "denials": denials,
+    }  # fmt: skip
+    return Outcome(**kept) if ended is None else Outcome.from_error(ended, **kept), rest
 
 
 def call_handler(run: Run, store: Any, handler: Handler, head: ServedHead, connection: _socket.socket) -> bytes:

@@ -118,7 +118,7 @@ class IncomingHandler(exports.IncomingHandler):
         raise ValueError("a secret of the guest")
 
     def on_late_trap(self, request, out):
-        with respond(out).write() as stream:
+        with respond(out) as body, body.write() as stream:
             stream.blocking_write_and_flush(b"before")
         raise ValueError("a secret of the guest")
 
@@ -126,7 +126,7 @@ class IncomingHandler(exports.IncomingHandler):
         pass
 
     def on_unfinished(self, request, out):
-        with respond(out).write() as stream:
+        with respond(out) as body, body.write() as stream:
             stream.blocking_write_and_flush(b"before")
 
     def on_loop(self, request, out):
@@ -134,7 +134,7 @@ class IncomingHandler(exports.IncomingHandler):
             pass
 
     def on_late_loop(self, request, out):
-        with respond(out).write() as stream:
+        with respond(out) as body, body.write() as stream:
             stream.blocking_write_and_flush(b"before")
         while True:
             pass
@@ -146,7 +146,7 @@ class IncomingHandler(exports.IncomingHandler):
             pass
 
     def on_endless(self, request, out):
-        with respond(out).write() as stream:
+        with respond(out) as body, body.write() as stream:
             while True:
                 stream.blocking_write_and_flush(b"x" * PIECE)
 
