@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from aegis.cli.command_line import FORMATS, UsageMistake
+from aegis.cli.denials import denial_line
 from aegis.cli.event_log import EventLog
 from aegis.cli.input_files import read_artifact
 from aegis.cli.interruptible import Stopped, leave, run_interruptibly
@@ -206,17 +207,7 @@ class _CommandRun:
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
-            why = f": grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
-            if decision.action == "look up" and decision.remedy.rstrip("'").endswith(":PORT"):
-                why += ", where PORT is the port that the guest connects to"
-            self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
-
-    def why(self, decision: Decision) -> str:
-        """Return the reason of a denial without a remedy; a rule from a worker must be known, as it may be forged."""
-        network = self.policy.network
-        rules = () if network is None else tuple(f"deny {rule}" for rule in network.deny)
-        known = decision.capability == "filesystem" or decision.rule in rules
-        return decision.rule if known else "no option allows that"
+            self.denials[denial_line(decision, self.policy)] = None
 
     # -- reporting -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
-    from socket import socket
+    import _socket
 
     from aegis.component.planning.artifact import Component
     from aegis.engine.store.memory import LinearMemory
@@ -232,7 +232,7 @@ class Sandbox:
 
         return await on_loop(self._run, lambda: self.call_many(name, columns, out, rows=rows))
 
-    async def aserve(self, head: ServedHead, connection: socket) -> tuple[Outcome, bytes]:
+    async def aserve(self, head: ServedHead, connection: _socket.socket) -> tuple[Outcome, bytes]:
         """Have a component that exports an HTTP handler serve one request, for :func:`aegis.serve.asgi`.
 
         Frames of :mod:`aegis.host.net.http.served_frames` pass on ``connection``, which is closed at the end. Return

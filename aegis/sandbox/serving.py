@@ -15,6 +15,7 @@ from aegis.bindings import index
 from aegis.component.planning.world import compatible_interface
 from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import TaskEntry
+from aegis.engine import Module
 from aegis.errors import AegisError, LinkError, SandboxStateError
 from aegis.observe.outcome import Outcome
 from aegis.sandbox.awaited import on_loop
@@ -30,27 +31,31 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import Run
+    from aegis.sandbox.run import GuestRun
+    from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["HANDLERS", "Handler", "awaited_request", "call_handler", "handler_of", "serve"]
+__all__ = ["HANDLERS", "ExportedHandler", "awaited_request", "call_handler", "handler_of", "serve"]
 
 HANDLERS = ("wasi:http/handler", "wasi:http/incoming-handler")
 """The interfaces by which a component answers requests, in WASI 0.3 and 0.2, the preferred one first."""
 
 
-class Handler(NamedTuple):
+class ExportedHandler(NamedTuple):
     """The handler that a component exports: the name for its calls, and the module that makes their arguments."""
 
     name: BoundName
     module: str
 
 
-def handler_of(component: Component) -> Handler:
+def handler_of(component: Module | Component) -> ExportedHandler:
     """Return the handler of a component; raise ``LinkError`` if it exports none, or one of an unknown version."""
-    found: Handler = component.planned("handler", lambda: _found_handler(component))
+    if isinstance(component, Module):
+        raise LinkError(f"a core module serves no HTTP: build a component that exports {HANDLERS[1]}")
+    found: ExportedHandler = component.planned("handler", lambda: _found_handler(component))
     return found
 
 
-def _found_handler(component: Component) -> Handler:
+def _found_handler(component: Component) -> ExportedHandler:
     exports = component.world.exports
     for interface in HANDLERS:
         for row in (row for row in index.INDEX.rows if row.interface == interface):
@@ -59,7 +64,7 @@ def _found_handler(component: Component) -> Handler:
                 continue
             table = import_module(row.bindings).INTERFACE
             _check(full, exports[full], table)
-            return Handler(BoundName(full, "handle", table), _arguments_of(row.interface, full))
+            return ExportedHandler(BoundName(full, "handle", table), _arguments_of(row.interface, full))
     found = [name for name in exports if name.partition("@")[0] in HANDLERS]
     if found:
         raise LinkError(f"the component exports {printable(found[0], 80)}, a version that Aegis does not serve")
@@ -87,7 +92,7 @@ def _check(full: str, item: Any, table: Interface) -> None:
         raise LinkError(f"{printable(full, 80)}#handle differs from that of {table.name}: {mismatch}") from None
 
 
-def serve(run: Run, head: ServedHead, connection: _socket.socket) -> bytes:
+def serve(run: GuestRun, head: ServedHead, connection: _socket.socket) -> bytes:
     """Have the guest of ``run`` serve one request; call this on a guest thread, as for other calls.
 
     Return the last bytes for the server, which the connection had no room for. They begin anywhere in a frame of
@@ -107,7 +112,7 @@ def serve(run: Run, head: ServedHead, connection: _socket.socket) -> bytes:
 
 
 async def awaited_request(
-    sandbox: Any, run: Any, head: ServedHead, connection: _socket.socket
+    sandbox: Sandbox, run: GuestRun, head: ServedHead, connection: _socket.socket
 ) -> tuple[Outcome, bytes]:
     """Have the guest serve one request on a guest thread; see :meth:`aegis.Sandbox.aserve`."""
     run.live()
@@ -138,7 +143,7 @@ async def awaited_request(
     return Outcome(**kept) if ended is None else Outcome.from_error(ended, **kept), rest
 
 
-def call_handler(run: Run, store: Any, handler: Handler, head: ServedHead, connection: _socket.socket) -> bytes:
+def call_handler(run: Run, store: Any, handler: ExportedHandler, head: ServedHead, connection: _socket.socket) -> bytes:
     """Call the handler of a store in this process; see :func:`serve`."""
     wasi = wasi_of(ref(run))
     call = import_module(handler.module).served_call(wasi, head, connection)

@@ -28,19 +28,20 @@ from aegis.text import printable, shown
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.engine import Module
     from aegis.sandbox.sandbox import Sandbox
 
 __all__ = ["Application", "asgi"]
 
-_MAX_CONCURRENT = 32
+_MAX_CONCURRENT_REQUESTS = 32
 """Requests at once, unless the embedder states another number: as many guests as asynchronous calls run at once."""
 _RETRY_SECONDS = b"1"
 
 
 def asgi(
-    runtime: Aegis, component: Component, *, max_concurrent: int = _MAX_CONCURRENT, requests_per_sandbox: int = 1,
-    imports: Mapping[str, Any] | None = None, args: Sequence[str] = (), isolate: bool | None = None,
-    on_request: OnRequest | None = None,
+    runtime: Aegis, component: Module | Component, *, max_concurrent: int = _MAX_CONCURRENT_REQUESTS,
+    requests_per_sandbox: int = 1, imports: Mapping[str, Any] | None = None, args: Sequence[str] = (),
+    isolate: bool | None = None, on_request: OnRequest | None = None,
 ) -> Application:  # fmt: skip
     """Return an ASGI 3 application that has ``component`` answer requests under the policy of ``runtime``.
 
@@ -78,9 +79,7 @@ class Application:
     Its requests belong to one event loop of :mod:`asyncio` at a time. ``running`` is the number of requests under way.
     """
 
-    def __init__(
-        self, runtime: Aegis, sandboxes: Sandboxes, max_concurrent: int, on_request: OnRequest | None
-    ) -> None:
+    def __init__(self, runtime: Aegis, sandboxes: Sandboxes, max_concurrent: int, on_request: OnRequest | None) -> None:
         self._limits, self._sandboxes = runtime.policy.limits, sandboxes
         self._most, self._on_request = max_concurrent, on_request
         self.running = 0
@@ -120,7 +119,7 @@ class Application:
             send, self._limits, scope["method"], trailers=wants_trailers(scope),
             offered="http.response.trailers" in (scope.get("extensions") or {}),
         )  # fmt: skip
-        request = _Request(self._sandboxes, writer)
+        request = _RequestUnderWay(self._sandboxes, writer)
         self.running += 1
         try:
             if self.running > self._most:
@@ -157,7 +156,7 @@ class Application:
             )
 
 
-class _Request:
+class _RequestUnderWay:
     """One request that a guest serves. ``outcome`` is that of its call, once it has ended."""
 
     def __init__(self, sandboxes: Sandboxes, writer: ResponseWriter) -> None:
@@ -262,4 +261,3 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
     """Close a WebSocket before it is accepted, which the client sees as the status 403: wasi:http has none."""
     await receive()
     await send({"type": "websocket.close", "code": 1003, "reason": "this application serves no WebSocket"})
-

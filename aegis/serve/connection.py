@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aegis.host.net.http.served_frames import DATA, END, MAX_DATA_BYTES, FrameReader, frame
+from aegis.host.net.http.served_frames import DATA, END, MAX_DATA_BYTES, ServedFrames, frame
 from aegis.support.descriptors import socket_pair
 
 if TYPE_CHECKING:
-    from socket import socket
+    import socket
 
 __all__ = ["ServerEnd", "connected"]
 
@@ -19,7 +19,7 @@ _RECEIVE_BYTES = 65536
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def connected(most: int) -> tuple[ServerEnd, socket]:
+def connected(most: int) -> tuple[ServerEnd, socket.socket]:
     """Return the two ends of a new connection; ``most`` bounds the frames of the guest that have no data, in bytes."""
     ours, theirs = socket_pair()
     ours.setblocking(False)
@@ -29,8 +29,8 @@ def connected(most: int) -> tuple[ServerEnd, socket]:
 class ServerEnd:
     """Sends the body of a request, and receives the frames of the response. One task sends, another receives."""
 
-    def __init__(self, end: socket, most: int) -> None:
-        self._end, self._frames = end, FrameReader(most)
+    def __init__(self, end: socket.socket, most: int) -> None:
+        self._end, self._frames = end, ServedFrames(most)
 
     async def feed(self, receive: Receive) -> bool:
         """Pass the request's body on, as fast as the guest reads it; return whether the client is gone.
@@ -55,7 +55,7 @@ class ServerEnd:
             pass
         return True
 
-    async def frames(self) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def frames(self) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """Yield kind and payload of each frame until the guest's end is closed; raise ``FrameError``."""
         loop = asyncio.get_running_loop()
         while True:
@@ -80,5 +80,3 @@ class ServerEnd:
     def close(self) -> None:
         """Close this end."""
         self._end.close()
-
-

@@ -1,5 +1,6 @@
-"""The response of a guest, from frames to ASGI messages. Everything here is a guest's or a worker's data: it is checked.
+"""The response of a guest, from frames to ASGI messages.
 
+The frames are data of a guest or of a worker.
 A worker process may be compromised, so names, values, lengths and sizes are checked here too, though the code in the
 guest's process has checked them before.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import SandboxStateError
@@ -10,6 +11,7 @@ from aegis.runtime import Aegis
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.engine import Module
     from aegis.sandbox.sandbox import Sandbox
 
 __all__ = ["Sandboxes"]
@@ -19,7 +21,7 @@ class Sandboxes:
     """Opens sandboxes, and keeps those that may serve more requests; each serves one at a time."""
 
     def __init__(
-        self, runtime: Aegis, component: Component, requests: int, options: Mapping[str, Any]
+        self, runtime: Aegis, component: Module | Component, requests: int, options: Mapping[str, Any]
     ) -> None:
         self._runtime, self._component, self._requests, self._options = runtime, component, requests, options
         self._idle: list[tuple[Sandbox, int]] = []
@@ -36,10 +38,8 @@ class Sandboxes:
         if returned and served + 1 < self._requests and sandbox.state == "ready":
             self._idle.append((sandbox, served + 1))
             return
-        try:
+        with suppress(SandboxStateError):  # abandoned: its thread does not return, and frees it if it ever does
             await sandbox.aclose()
-        except SandboxStateError:  # abandoned: its thread does not return, and frees it if it ever does
-            pass
 
     async def probe(self) -> None:
         """Open a sandbox and keep it, or close it: a component that cannot be linked is reported before any request."""

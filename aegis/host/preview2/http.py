@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.bindings import wasi_http_types as types
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.http_bodies import IncomingBody, OutgoingBody
-from aegis.host.preview2.http_fields import Fields, fields_class
+from aegis.host.preview2.http_fields import fields_class
 from aegis.host.preview2.http_incoming import OutgoingResponse, ResponseOutparam, ServedCall
 from aegis.host.preview2.http_outgoing import FutureIncomingResponse, OutgoingRequest, RequestOptions, send
 from aegis.host.preview2.io import IoError

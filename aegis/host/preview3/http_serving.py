@@ -1,7 +1,7 @@
 """The request that a guest serves through ``wasi:http/handler``, and the response that it gives, as they pass.
 
-The guest's task returns the response and may go on: it writes the contents and the trailers afterwards. The call is over
-when the task has ended and the response is complete, or was given up.
+The guest's task returns the response and may go on: it writes the contents and the trailers afterwards. The call is
+over when the task has ended, and the response is complete or was given up.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ class _LeavingContents:
 class _Relay:
     """The operation of the host that passes on a response which a guest received from another server, unread."""
 
-    def __init__(
-        self, leaving: LeavingResponse, body: Any, trailers: Any, expect: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, leaving: LeavingResponse, body: Any, trailers: Any, expect: Callable[[Any], None]) -> None:
         self._leaving, self._body, self._trailers, self._expect = leaving, body, trailers, expect
         self._body_over = False
         expect(self)

@@ -80,9 +80,10 @@ class RequestLine:
 
     def fill(self, method: str, scheme: str | None, authority: str | None, target: str) -> None:
         """Set the parts of a received request; raise ``Err`` for one that no request can have."""
-        named = getattr(self._types, f"Method{method.capitalize()}", None)
-        known = named is not None and method.isupper() and method != "OTHER"
-        self.set_method(named() if known else self._types.MethodOther(method))
+        named: Any = None
+        if method.isupper() and method != "OTHER":
+            named = getattr(self._types, f"Method{method.capitalize()}", None)
+        self.set_method(self._types.MethodOther(method) if named is None else named())
         if scheme is not None:
             known_schemes = {"http": self._types.SchemeHttp, "https": self._types.SchemeHttps}
             self.set_scheme(known_schemes[scheme]() if scheme in known_schemes else self._types.SchemeOther(scheme))

@@ -17,13 +17,13 @@ from aegis.host.net.http.served_frames import (
     FAULT,
     HEAD,
     MAX_DATA_BYTES,
-    FrameReader,
+    ServedFrames,
     frame,
     pack_fields,
 )
 from aegis.values import CallScope, Interest
 
-__all__ = ["ArrivingBody", "LeavingResponse", "NO_CONTENT"]
+__all__ = ["NO_CONTENT", "ArrivingBody", "LeavingResponse"]
 
 NO_CONTENT = frozenset({204, 304})
 """Statuses of responses that never have a body (RFC 9110, 6.4.1)."""
@@ -37,7 +37,7 @@ class ArrivingBody:
 
     def __init__(self, connection: _socket.socket) -> None:
         self._connection: _socket.socket | None = connection
-        self._frames = FrameReader(0)
+        self._frames = ServedFrames(0)
         self._data = memoryview(b"")
         self._ended = False
         self._news = False

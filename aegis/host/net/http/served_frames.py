@@ -19,7 +19,7 @@ __all__ = [
     "HEAD",
     "MAX_DATA_BYTES",
     "FrameError",
-    "FrameReader",
+    "ServedFrames",
     "ServedHead",
     "frame",
     "pack_fields",
@@ -76,7 +76,7 @@ def unpack_fields(payload: bytes) -> Fields:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-class FrameReader:
+class ServedFrames:
     """Splits received bytes into frames. A frame without data has at most ``most`` bytes."""
 
     def __init__(self, most: int) -> None:

@@ -1,0 +1,144 @@
+"""The server of ``aegis serve``: uvicorn on one socket, ended by SIGINT and SIGTERM.
+
+uvicorn speaks HTTP to the clients, since a server that meets the internet needs more hands than Aegis has. It is an
+extra: the library needs none, because an application brings its own server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import PolicyError
+from aegis.serve import asgi
+from aegis.text import printable
+
+if TYPE_CHECKING:
+    from aegis.component.planning.artifact import Component
+    from aegis.engine.compile.artifact import Module
+    from aegis.runtime import Aegis
+    from aegis.serve import ServedRequest
+
+__all__ = ["Server"]
+
+_BACKLOG_CONNECTIONS = 2048
+_GRACE_SECONDS = 5
+"""Time, beyond the deadline of requests, for their clients to take the rest of the responses at the end."""
+_UNLIMITED_SECONDS = 30
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server:
+    """Listens at an address from its creation on; a context manager that closes the socket."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._uvicorn = _uvicorn()
+        self._socket = _listening(host, port)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._socket.close()
+
+    @property
+    def address(self) -> str:
+        """The URL of the server."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(
+        self, runtime: Aegis, component: Module | Component, settings: Mapping[str, Any],
+        on_request: Callable[[ServedRequest], None], started: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """Serve until a signal comes; call ``started`` with the address when requests are taken.
+
+        Raise the error of a sandbox that cannot be opened, before any request.
+        """
+        with runtime.sandbox(component):
+            pass  # its errors end the command, with their exit codes
+        app = asgi(runtime, component, on_request=on_request, **settings)
+        timeout = runtime.policy.limits.timeout
+        grace = _UNLIMITED_SECONDS if timeout is None else math.ceil(timeout) + _GRACE_SECONDS
+        _silence()
+        config = self._uvicorn.Config(
+            app, http="h11", loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False,
+            server_header=False, date_header=True, backlog=_BACKLOG_CONNECTIONS, timeout_graceful_shutdown=grace,
+        )  # fmt: skip
+        asyncio.run(self._serve(config, started))
+
+    async def _serve(self, config: Any, started: Callable[[str], None]) -> None:
+        made = _quiet_server(self._uvicorn)(config)
+        with _ended_by_signals(made):
+            serving = asyncio.create_task(made.serve(sockets=[self._socket]))
+            while not made.started and not serving.done():
+                await asyncio.sleep(0.005)
+            if made.started:
+                started(self.address)
+            await serving
+
+
+def _uvicorn() -> Any:
+    try:
+        import uvicorn
+    except ImportError:
+        raise PolicyError("aegis serve needs the extra serve: pip install 'aegis-wasm[serve]'") from None
+    return uvicorn
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address; raise ``PolicyError`` if none can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(_BACKLOG_CONNECTIONS)
+    except OSError as error:
+        made.close()
+        reason = printable((error.strerror or str(error)).lower(), 100)
+        place = printable(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 120)
+        raise PolicyError(f"cannot listen at {place}: {reason}: choose another --address") from None
+    return made
+
+
+def _silence() -> None:
+    """Print nothing of uvicorn's own log: Aegis reports each request that failed, and a traceback would repeat it."""
+    logger = logging.getLogger("uvicorn")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+
+
+def _quiet_server(uvicorn: Any) -> Any:
+    """Return the class of servers that leave signals alone: uvicorn would raise them again after its end."""
+
+    class QuietServer(uvicorn.Server):  # type: ignore[misc]  # a class that is known when this runs
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return QuietServer
+
+
+@contextlib.contextmanager
+def _ended_by_signals(server: Any) -> Iterator[None]:
+    """Have the first signal complete the requests under way, and a second one end them."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
