@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import SandboxStateError
 from aegis.runtime import Aegis
+from aegis.sandbox.awaited import off_loop
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
@@ -42,7 +43,8 @@ class Sandboxes:
             await sandbox.aclose()
 
     async def probe(self) -> None:
-        """Open a sandbox and keep it, or close it: a component that cannot be linked is reported before any request."""
+        """Open a sandbox and keep it for the next request, so that mistakes of the policy are reported before any."""
+        await off_loop(lambda: self._runtime.sandbox().close())  # it checks the granted files
         sandbox, served = await self.take()
         await self.give(sandbox, served - 1, returned=True)
 
