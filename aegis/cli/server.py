@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aegis.errors import PolicyError
+from aegis.errors import AegisInternalError, PolicyError
 from aegis.serve import asgi
 from aegis.text import printable
 
@@ -74,14 +74,11 @@ class Server:
         asyncio.run(self._serve(config, started))
 
     async def _serve(self, config: Any, started: Callable[[str], None]) -> None:
-        made = _quiet_server(self._uvicorn)(config)
+        made = _server_class(self._uvicorn, lambda: started(self.address))(config)
         with _ended_by_signals(made):
-            serving = asyncio.create_task(made.serve(sockets=[self._socket]))
-            while not made.started and not serving.done():
-                await asyncio.sleep(0.005)
-            if made.started:
-                started(self.address)
-            await serving
+            await made.serve(sockets=[self._socket])
+        if not made.started:
+            raise AegisInternalError("the server did not start")
 
 
 def _uvicorn() -> Any:
@@ -115,15 +112,20 @@ def _silence() -> None:
     logger.propagate = False
 
 
-def _quiet_server(uvicorn: Any) -> Any:
-    """Return the class of servers that leave signals alone: uvicorn would raise them again after its end."""
+def _server_class(uvicorn: Any, started: Callable[[], None]) -> Any:
+    """Return the class of servers that call ``started``, and leave signals alone: uvicorn would raise them again."""
 
-    class QuietServer(uvicorn.Server):  # type: ignore[misc]  # a class that is known when this runs
+    class SilentServer(uvicorn.Server):  # type: ignore[misc]  # a class that is known when this runs
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return QuietServer
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                started()
+
+    return SilentServer
 
 
 @contextlib.contextmanager

@@ -52,11 +52,22 @@ def head_of(scope: Mapping[str, Any], limits: Limits) -> ServedHead:
 
 
 def _target(scope: Mapping[str, Any]) -> bytes:
-    """Return the path as the client sent it, with its query: the path below which an application is mounted too."""
-    raw = scope.get("raw_path")
-    path = quote(scope["path"]).encode() if raw is None else bytes(raw).partition(b"?")[0]
+    """Return the path as the client sent it, with its query; beneath a mount, the part after that."""
+    path = _path(scope)
     query = bytes(scope.get("query_string") or b"")
     return path + b"?" + query if query else path
+
+
+def _path(scope: Mapping[str, Any]) -> bytes:
+    """Return the path without ``root_path``, which the path of a scope begins with (ASGI, HTTP connection scope)."""
+    whole, root, raw = scope["path"], scope.get("root_path") or "", scope.get("raw_path")
+    raw = quote(whole).encode() if raw is None else bytes(raw).partition(b"?")[0]
+    if not root or not (whole == root or whole.startswith(f"{root}/")):
+        return raw
+    mount = quote(root).encode()
+    if raw == mount or raw.startswith(mount + b"/"):
+        return raw[len(mount) :] or b"/"
+    return quote(whole[len(root) :]).encode() or b"/"  # the client has encoded the path of the mount in another way
 
 
 def _authority(scope: Mapping[str, Any], headers: list[tuple[bytes, bytes]]) -> str | None:

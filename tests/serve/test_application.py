@@ -22,9 +22,14 @@ def head(path: str = "/", **more: Any) -> Any:
     return head_of(scope_of(path, **more), Limits())
 
 
-def test_the_path_is_that_of_the_client_also_where_the_application_is_mounted() -> None:
+def test_the_path_is_that_of_the_client_without_that_of_a_mount() -> None:
     assert head("/a%20b%2Fc?d=%20").target == "/a%20b%2Fc?d=%20"
-    assert head("/app/x", root_path="/app").target == "/app/x"
+    assert head("/app/x%2Fy?z", root_path="/app").target == "/x%2Fy?z"
+    assert head("/app", root_path="/app").target == "/"
+    assert head("/apple", root_path="/app").target == "/apple"
+    assert head("/a b/x y", root_path="/a b", raw_path=b"/a%20b/x%20y").target == "/x%20y"
+    assert head("/app/x y", root_path="/app", raw_path=b"/%61pp/x%20y").target == "/x%20y"
+    assert head("/x", root_path="/behind/a/proxy").target == "/x"
     assert head("/?", query_string=b"").target == "/"
     assert head("/é x", raw_path=None).target == "/%C3%A9%20x"
 
