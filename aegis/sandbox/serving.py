@@ -6,6 +6,8 @@ does: in this process or in the worker. So an isolated guest's worker makes them
 
 from __future__ import annotations
 
+import _socket
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,8 +28,6 @@ from aegis.wit.match import Mismatch, merged
 from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
-    import _socket
-
     from aegis.component.planning.artifact import Component
     from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import Run
@@ -124,8 +124,8 @@ async def awaited_request(
     def call() -> bytes:
         try:
             return serve(run, head, connection)
-        finally:
-            connection.close()  # on this thread: the server sees the end at once
+        finally:  # on this thread: the server sees the end at once
+            _shut(connection)
 
     try:
         rest = await on_loop(run, call)
@@ -135,12 +135,19 @@ async def awaited_request(
         ended = error
     finally:
         denials, door.first_denials = door.first_denials, before
-        connection.close()  # a call that was cancelled before its turn has not closed it
+        _shut(connection)  # a call that was cancelled before its turn has not done it
     usage = run.meter.since(mark)
     kept: dict[str, Any] = {
         "usage": usage, "stdout": sandbox.stdout, "stderr": sandbox.stderr, "denials": denials,
     }  # fmt: skip
     return Outcome(**kept) if ended is None else Outcome.from_error(ended, **kept), rest
+
+
+def _shut(connection: _socket.socket) -> None:
+    """Close a connection. A worker may keep its copy of the descriptor, which the shutdown makes useless."""
+    with suppress(OSError):  # it is closed already
+        connection.shutdown(_socket.SHUT_RDWR)
+    connection.close()
 
 
 def call_handler(run: Run, store: Any, handler: ExportedHandler, head: ServedHead, connection: _socket.socket) -> bytes:

@@ -41,6 +41,7 @@ class ServerEnd:
         try:
             while True:
                 message = await receive()
+                await asyncio.sleep(0)  # other tasks run, even if neither side ever has to wait
                 if message["type"] != "http.request":
                     return True
                 body = bytes(message.get("body", b""))
@@ -61,6 +62,7 @@ class ServerEnd:
         while True:
             while (found := self._frames.next()) is not None:
                 yield found
+            await asyncio.sleep(0)
             try:
                 data = await loop.sock_recv(self._end, _RECEIVE_BYTES)
             except OSError:  # the guest's end was closed with a part of the request unread (unix(7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from itertools import pairwise
 from typing import Any
 
@@ -17,15 +18,17 @@ from aegis.host.net.http.served_frames import (
     HEAD,
     FrameError,
     ServedFrames,
+    ServedHead,
     frame,
     pack_fields,
     unpack_fields,
 )
 from aegis.limits import Limits
 from aegis.serve import ResponseCutOff
+from aegis.serve.connection import connected
 from aegis.serve.response import ResponseWriter, max_frame_bytes
 from tests.serve.asgi_client import Answer, ask, ask_now
-from tests.serve.served import GUESTS, IDS, PLACES, served
+from tests.serve.served import GUESTS, IDS, PLACES, component, runtime, served
 
 in_both_places = pytest.mark.parametrize(("guest", "isolate"), PLACES, ids=IDS)
 both_versions = pytest.mark.parametrize("guest", GUESTS)
@@ -232,3 +235,22 @@ def test_any_bytes_are_frames_or_an_error(data: bytes, cuts: list[int]) -> None:
 
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     assert read([data]) == read([data[a:b] for a, b in pairwise(places)])
+
+
+def test_a_worker_that_keeps_its_end_of_the_connection_does_not_hold_the_request() -> None:
+    """The end of the call shuts the connection down, also for copies of its descriptor."""
+    kept: list[int] = []
+
+    async def main() -> None:
+        sandbox = await runtime().asandbox(component("py-handler", runtime()))
+        end, theirs = connected(100)
+        kept.append(os.dup(theirs.fileno()))
+        try:
+            await sandbox.aserve(ServedHead("GET", "http", "a.example", "/silent", []), theirs)
+            assert [one async for one in end.frames()] == []
+        finally:
+            end.close()
+            os.close(kept.pop())
+            await sandbox.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
