@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _ADDRESS = "127.0.0.1:8080"
-_MAX_REQUESTS = 1 << 20
+_COUNTS = range(1, (1 << 20) + 1)
 _MAX_PORT = 65535
 _MAX_KEPT_DENIALS = 100
 """Different denials that are printed; the same one is printed once."""
@@ -84,7 +84,7 @@ def _address(text: str) -> tuple[str, int]:
     """Return host and port of ``--address``; raise ``PolicyError``."""
     host, mark, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not mark or not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+    if not mark or not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > _MAX_PORT:
         raise PolicyError(f"--address {printable(text, 80)!r} is no address: write HOST:PORT, such as {_ADDRESS}")
     return host, int(port)
 
@@ -93,9 +93,9 @@ def _count(name: str, text: str | None) -> int | None:
     """Return the value of an option that counts requests; raise ``PolicyError``."""
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_REQUESTS:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) not in _COUNTS:
         flag = f"--{name.replace('_', '-')}"
-        raise PolicyError(f"{flag} {printable(text, 40)} is out of range: give a number from 1 to {_MAX_REQUESTS:,}")
+        raise PolicyError(f"{flag} {printable(text, 40)} is out of range: give a number from 1 to {_COUNTS[-1]:,}")
     return int(text)
 
 

@@ -241,7 +241,7 @@ class Sandbox:
         """
         from aegis.sandbox.serving import awaited_request  # imported late: few programs serve requests
 
-        return await awaited_request(self, self._run, head, connection)
+        return await awaited_request(self._run, head, connection)
 
     def cancel(self) -> None:
         """End the call under way; do nothing if there is none. Any thread may call this.

@@ -21,6 +21,7 @@ from aegis.engine import Module
 from aegis.errors import AegisError, LinkError, SandboxStateError
 from aegis.observe.outcome import Outcome
 from aegis.sandbox.awaited import on_loop
+from aegis.sandbox.entry_points import HANDLERS
 from aegis.sandbox.exports import BoundName
 from aegis.sandbox.instantiate import wasi_of
 from aegis.text import printable
@@ -32,12 +33,8 @@ if TYPE_CHECKING:
     from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import Run
     from aegis.sandbox.run import GuestRun
-    from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["HANDLERS", "ExportedHandler", "awaited_request", "call_handler", "handler_of", "serve"]
-
-HANDLERS = ("wasi:http/handler", "wasi:http/incoming-handler")
-"""The interfaces by which a component answers requests, in WASI 0.3 and 0.2, the preferred one first."""
+__all__ = ["ExportedHandler", "awaited_request", "call_handler", "handler_of", "serve"]
 
 
 class ExportedHandler(NamedTuple):
@@ -50,14 +47,14 @@ class ExportedHandler(NamedTuple):
 def handler_of(component: Module | Component) -> ExportedHandler:
     """Return the handler of a component; raise ``LinkError`` if it exports none, or one of an unknown version."""
     if isinstance(component, Module):
-        raise LinkError(f"a core module serves no HTTP: build a component that exports {HANDLERS[1]}")
+        raise LinkError(f"a core module serves no HTTP: build a component that exports {HANDLERS[0]}")
     found: ExportedHandler = component.planned("handler", lambda: _found_handler(component))
     return found
 
 
 def _found_handler(component: Component) -> ExportedHandler:
     exports = component.world.exports
-    for interface in HANDLERS:
+    for interface in reversed(HANDLERS):  # the newer one first
         for row in (row for row in index.INDEX.rows if row.interface == interface):
             full = compatible_interface(exports, row.name)
             if full is None or index.INDEX.find(full) is not row:
@@ -69,7 +66,7 @@ def _found_handler(component: Component) -> ExportedHandler:
     if found:
         raise LinkError(f"the component exports {printable(found[0], 80)}, a version that Aegis does not serve")
     raise LinkError(
-        f"the component exports no HTTP handler: build it with an export of {HANDLERS[1]}@0.2 or {HANDLERS[0]}@0.3"
+        f"the component exports no HTTP handler: build it with an export of {HANDLERS[0]}@0.2 or {HANDLERS[1]}@0.3"
     )
 
 
@@ -111,9 +108,7 @@ def serve(run: GuestRun, head: ServedHead, connection: _socket.socket) -> bytes:
         raise
 
 
-async def awaited_request(
-    sandbox: Sandbox, run: GuestRun, head: ServedHead, connection: _socket.socket
-) -> tuple[Outcome, bytes]:
+async def awaited_request(run: GuestRun, head: ServedHead, connection: _socket.socket) -> tuple[Outcome, bytes]:
     """Have the guest serve one request on a guest thread; see :meth:`aegis.Sandbox.aserve`."""
     run.live()
     mark = run.meter.mark()
@@ -138,7 +133,7 @@ async def awaited_request(
         _shut(connection)  # a call that was cancelled before its turn has not done it
     usage = run.meter.since(mark)
     kept: dict[str, Any] = {
-        "usage": usage, "stdout": sandbox.stdout, "stderr": sandbox.stderr, "denials": denials,
+        "usage": usage, "stdout": run.meter.output(1), "stderr": run.meter.output(2), "denials": denials,
     }  # fmt: skip
     return Outcome(**kept) if ended is None else Outcome.from_error(ended, **kept), rest
 

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "asgi"]
 
-_MAX_CONCURRENT_REQUESTS = 32
+_CONCURRENT_REQUESTS = 32
 """Requests at once, unless the embedder states another number: as many guests as asynchronous calls run at once."""
 _RETRY_SECONDS = b"1"
 
 
 def asgi(
-    runtime: Aegis, component: Module | Component, *, max_concurrent: int = _MAX_CONCURRENT_REQUESTS,
+    runtime: Aegis, component: Module | Component, *, max_concurrent: int = _CONCURRENT_REQUESTS,
     requests_per_sandbox: int = 1, imports: Mapping[str, Any] | None = None, args: Sequence[str] = (),
     isolate: bool | None = None, on_request: OnRequest | None = None,
 ) -> Application:  # fmt: skip
