@@ -29,7 +29,7 @@ __all__ = ["Server"]
 
 _BACKLOG_CONNECTIONS = 2048
 _GRACE_SECONDS = 5
-"""Time, beyond the deadline of requests, for their clients to take the rest of the responses at the end."""
+"""Time at the end beyond that of requests: their deadline, and as long for clients to take the rest of responses."""
 _UNLIMITED_SECONDS = 30
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -65,7 +65,7 @@ class Server:
             pass  # its errors end the command, with their exit codes
         app = asgi(runtime, component, on_request=on_request, **settings)
         timeout = runtime.policy.limits.timeout
-        grace = _UNLIMITED_SECONDS if timeout is None else math.ceil(timeout) + _GRACE_SECONDS
+        grace = _UNLIMITED_SECONDS if timeout is None else math.ceil(2 * timeout) + _GRACE_SECONDS
         _silence()
         config = self._uvicorn.Config(
             app, http="h11", loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False,

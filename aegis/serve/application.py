@@ -1,20 +1,21 @@
 """The ASGI application of a component that exports an HTTP handler.
 
 One task passes the body of a request to the guest and waits for the client to go; one runs the guest; the application's
-own passes the response on. They share the connection of :mod:`.connection`. The guest's deadline bounds all of them but
-the last: what the guest has written is sent as fast as the client takes it.
+own passes the response on. They share the connection of :mod:`.connection`. The guest's deadline bounds the second. When
+the guest has ended, others may take its place, and the client has as long again to take the rest of the response.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.host.net.http.served_frames import FrameError, ServedHead
+from aegis.limits import Limits
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis
 from aegis.sandbox.serving import handler_of
@@ -76,7 +77,7 @@ def asgi(
 class Application:
     """An ASGI application; :func:`asgi` makes it. It serves the scopes ``http`` and ``lifespan``.
 
-    Its requests belong to one event loop of :mod:`asyncio` at a time. ``running`` is the number of requests under way.
+    Its requests belong to one event loop of :mod:`asyncio` at a time. ``running`` is the number of requests whose guests run.
     """
 
     def __init__(self, runtime: Aegis, sandboxes: Sandboxes, max_concurrent: int, on_request: OnRequest | None) -> None:
@@ -120,9 +121,8 @@ class Application:
             offered="http.response.trailers" in (scope.get("extensions") or {}),
         )  # fmt: skip
         request = _RequestUnderWay(self._sandboxes, writer)
-        self.running += 1
         try:
-            if self.running > self._most:
+            if self.running >= self._most:
                 reason = f"too many requests at once ({self._most}): raise max_concurrent"
                 await writer.answer(503, reason, (b"retry-after", _RETRY_SECONDS))
                 return
@@ -131,11 +131,15 @@ class Application:
             except Rejected as rejected:
                 await writer.answer(rejected.status, rejected.reason)
                 return
-            await request.serve(head, receive, max_frame_bytes(self._limits))
+            self.running += 1
+            await request.serve(head, receive, self._limits, self._release)
         finally:
-            self.running -= 1
             self._report(scope, writer, request.outcome, time.monotonic() - began)
         request.raise_failure()
+
+    def _release(self, guest: asyncio.Task[bytes]) -> None:
+        """Give the place of a guest that has ended to another request."""
+        self.running -= 1
 
     def _report(
         self, scope: Mapping[str, Any], writer: ResponseWriter, outcome: Outcome | None, seconds: float
@@ -164,13 +168,20 @@ class _RequestUnderWay:
         self.outcome: Outcome | None = None
         self._client_gone = False
 
-    async def serve(self, head: ServedHead, receive: Receive, most: int) -> None:
-        """Pass the request to a guest, and its response to the client."""
-        end, theirs = connected(most)
+    async def serve(
+        self, head: ServedHead, receive: Receive, limits: Limits, release: Callable[[asyncio.Task[bytes]], None]
+    ) -> None:
+        """Pass the request to a guest, and its response to the client; call ``release`` when the guest has ended."""
+        end, theirs = connected(max_frame_bytes(limits))
         guest = asyncio.create_task(self._call(head, theirs))
+        guest.add_done_callback(release)
         feeding = asyncio.create_task(self._feed(end, receive, guest))
         try:
-            await self._respond(end, guest)
+            async with asyncio.timeout(None) as patience:
+                guest.add_done_callback(lambda _: _limit(patience, limits.timeout))
+                await self._respond(end, guest)
+        except TimeoutError:
+            self._writer.fail("the client did not take the response in time")
         finally:
             await _ended(feeding, guest)
             theirs.close()
@@ -248,6 +259,13 @@ class _RequestUnderWay:
             raise ResponseCutOff(writer.fault) from error
         if error is not None and error.blame != "guest":
             raise error
+
+
+def _limit(patience: asyncio.Timeout, seconds: float | None) -> None:
+    """Have ``patience`` end after some seconds, unless what it bounds has ended."""
+    if seconds is not None:
+        with suppress(RuntimeError):
+            patience.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:

@@ -177,6 +177,30 @@ def test_a_request_that_is_cancelled_ends_the_call(guest: str) -> None:
     assert made.app.running == 0
 
 
+@both_versions
+def test_a_client_that_takes_nothing_holds_no_place(guest: str) -> None:
+    """It has the time of a call to take the rest of the response; meanwhile another request has its place."""
+    made = served(guest, policy={"timeout": "1s"}, max_concurrent=1)
+    never = asyncio.Event()
+
+    async def on_piece(piece: bytes) -> None:
+        await never.wait()
+
+    async def main() -> tuple[Answer, Answer]:
+        await ask(made.app, "/hello")
+        slow = asyncio.create_task(ask(made.app, "/endless", on_piece=on_piece))
+        while made.app.running == 0:
+            await asyncio.sleep(0)
+        while made.app.running == 1:
+            await asyncio.sleep(0.001)
+        return await ask(made.app, "/hello"), await slow
+
+    other, slow = asyncio.run(main())
+    assert other.status == 200
+    assert isinstance(slow.failure, ResponseCutOff)
+    assert str(slow.failure) == "the client did not take the response in time"
+
+
 @in_both_places
 def test_requests_see_nothing_of_each_other_unless_they_share_a_sandbox(guest: str, isolate: bool) -> None:
     app = served(guest, isolate).app
