@@ -1,8 +1,8 @@
 """The ASGI application of a component that exports an HTTP handler.
 
 One task passes the body of a request to the guest and waits for the client to go; one runs the guest; the application's
-own passes the response on. They share the connection of :mod:`.connection`. The guest's deadline bounds the second. When
-the guest has ended, others may take its place, and the client has as long again to take the rest of the response.
+own passes the response on. They share the connection of :mod:`.connection`. The guest's deadline bounds the second.
+When the guest has ended, others may take its place, and the client has as long again to take the rest of the response.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def asgi(
 class Application:
     """An ASGI application; :func:`asgi` makes it. It serves the scopes ``http`` and ``lifespan``.
 
-    Its requests belong to one event loop of :mod:`asyncio` at a time. ``running`` is the number of requests whose guests run.
+    Its requests belong to one event loop of :mod:`asyncio` at a time. ``running`` is the number of requests whose
+    guests run.
     """
 
     def __init__(self, runtime: Aegis, sandboxes: Sandboxes, max_concurrent: int, on_request: OnRequest | None) -> None:
