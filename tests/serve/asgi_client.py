@@ -51,7 +51,7 @@ async def ask(
     the response's body, before the application may send the next one.
     """
     pieces = list(body)
-    answer = Answer()
+    answer, parts = Answer(), bytearray()
 
     async def receive() -> dict[str, Any]:
         if pieces:
@@ -68,7 +68,7 @@ async def ask(
         elif kind == "http.response.body":
             assert answer.status is not None
             assert not answer.ended
-            answer.body += message.get("body", b"")
+            parts.extend(message.get("body", b""))
             answer.ended = not message.get("more_body", False)
             if on_piece is not None:
                 await on_piece(message.get("body", b""))
@@ -82,6 +82,7 @@ async def ask(
         await asyncio.wait_for(app(made, receive, send), _WAIT_SECONDS)
     except (Exception, asyncio.CancelledError) as error:
         answer.failure = error
+    answer.body = bytes(parts)
     return answer
 
 
