@@ -124,7 +124,8 @@ class Application:
         request = _RequestUnderWay(self._sandboxes, writer)
         try:
             if self.running >= self._most:
-                reason = f"too many requests at once ({self._most}): raise max_concurrent"
+                used = f"{self._most + 1}/{self._most}"
+                reason = f"too many requests at once ({used}): raise it with max_concurrent or --max-concurrent"
                 await writer.answer(503, reason, (b"retry-after", _RETRY_SECONDS))
                 return
             try:

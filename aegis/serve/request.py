@@ -10,7 +10,7 @@ from aegis.bindings import wasi_http_types
 from aegis.host.net.http.field_section import is_field_name, is_field_value, without_connection
 from aegis.host.net.http.request_line import RequestLine
 from aegis.host.net.http.served_frames import ServedHead
-from aegis.limits import Limits
+from aegis.limits import Limits, exceeded
 from aegis.wit.err import Err
 
 __all__ = ["Rejected", "head_of", "wants_trailers"]
@@ -34,7 +34,7 @@ def head_of(scope: Mapping[str, Any], limits: Limits) -> ServedHead:
     for limit, used in (("http_fields", len(headers)), ("http_field_bytes", size)):
         allowed = getattr(limits, limit)
         if allowed is not None and used > allowed:
-            raise Rejected(431, f"{limit} exceeded ({used}/{allowed})")
+            raise Rejected(431, exceeded(limit, used, allowed))
     if not all(is_field_name(name) and is_field_value(value) for name, value in headers):
         raise Rejected(400, "a field has characters that no field may have")
     target = _target(scope)
@@ -84,10 +84,15 @@ def _authority(scope: Mapping[str, Any], headers: list[tuple[bytes, bytes]]) -> 
 
 
 def _passed_on(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the fields for the guest: none that concern the connection, nor those that it names (RFC 9110, 7.6.1)."""
+    """Return the fields for the guest: none that concern the connection, nor those that it names (RFC 9110, 7.6.1).
+
+    A length beside ``transfer-encoding`` is not that of the body (RFC 9112, 6.3).
+    """
     named = {
         token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
     }
+    if any(name.lower() == b"transfer-encoding" for name, _ in headers):
+        named.add(b"content-length")
     return [(name, value) for name, value in without_connection(headers) if name.lower() not in named]
 
 
