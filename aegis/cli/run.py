@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.denials import denial_line
 from aegis.cli.event_log import EventLog
+from aegis.cli.guest_log import show_guest_log
 from aegis.cli.input_files import read_artifact
 from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy, refuse_second_reader
@@ -64,7 +65,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
         except (PolicyError, ReaderGone) as error:
             return _failed(output, error, module, options)
         if policy.logging.enabled:
-            _show_log()
+            show_guest_log()
         return _CommandRun(output, module, args, policy, options, events).go()
 
 
@@ -72,18 +73,6 @@ def _failed(output: Output, error: AegisError, path: str, options: dict[str, Any
     """Report a run that did not start, and return its exit code."""
     function, engine = options["function"], _engine(()) if output.json else None
     return output.failure(_misread(error, function), artifact=path, function=function, engine=engine)
-
-
-def _show_log() -> None:
-    """Print the guest's log lines on stderr, independent of Python's logging configuration."""
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("log: %(guest_level)s: %(message)s"))
-    logger = logging.getLogger("aegis.guest")
-    logger.addHandler(handler)
-    logger.setLevel(1)
-    logger.propagate = False
 
 
 class _CommandRun:

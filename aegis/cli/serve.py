@@ -10,6 +10,7 @@ import click
 from aegis.cli.click_options import FileCommand, with_options
 from aegis.cli.command_line import CommandOption, OptionKind
 from aegis.cli.denials import denial_line
+from aegis.cli.guest_log import show_guest_log
 from aegis.cli.input_files import read_artifact
 from aegis.cli.options import ENABLE, grants, limits, make_policy, refuse_second_reader
 from aegis.cli.output import Output
@@ -63,10 +64,14 @@ def command(output: Output, /, component: str, **options: Any) -> int:
     host, port = _address(options["address"] or _ADDRESS)
     numbers = {name: _count(name, options[name]) for name in ("max_concurrent", "requests_per_sandbox")}
     policy = make_policy(output.config, options, capture=output.json)
+    if policy.logging.enabled:
+        show_guest_log()
     with Aegis(policy, cache=not options["no_cache"]) as runtime, Server(host, port) as server:
         data = read_artifact(component, policy.limits)
         with working(output, "compiling", component):
             artifact = runtime.load(data, component, check=_check)
+        with runtime.sandbox(artifact) as sandbox:  # its errors end the command, with their exit codes
+            output.note_layers(sandbox.layers, policy.isolation)
         report = _Reports(output, policy)
         settings = {name: number for name, number in numbers.items() if number is not None}
         server.run(runtime, artifact, settings, report, lambda address: _announce(output, address))

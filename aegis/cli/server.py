@@ -1,7 +1,7 @@
 """The server of ``aegis serve``: uvicorn on one socket, ended by SIGINT and SIGTERM.
 
-uvicorn speaks HTTP to the clients, since a server that meets the internet needs more hands than Aegis has. It is an
-extra: the library needs none, because an application brings its own server.
+uvicorn parses HTTP, keeps connections alive and ends them, and is well tested. It is an extra, because applications that
+use :mod:`aegis.serve` bring their own server.
 """
 
 from __future__ import annotations
@@ -57,12 +57,7 @@ class Server:
         self, runtime: Aegis, component: Module | Component, settings: Mapping[str, Any],
         on_request: Callable[[ServedRequest], None], started: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """Serve until a signal comes; call ``started`` with the address when requests are taken.
-
-        Raise the error of a sandbox that cannot be opened, before any request.
-        """
-        with runtime.sandbox(component):
-            pass  # its errors end the command, with their exit codes
+        """Serve until a signal comes; call ``started`` with the address when requests are taken."""
         app = asgi(runtime, component, on_request=on_request, **settings)
         timeout = runtime.policy.limits.timeout
         grace = _UNLIMITED_SECONDS if timeout is None else math.ceil(2 * timeout) + _GRACE_SECONDS

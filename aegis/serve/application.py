@@ -174,8 +174,8 @@ class _RequestUnderWay:
         self, head: ServedHead, receive: Receive, limits: Limits, release: Callable[[asyncio.Task[bytes]], None]
     ) -> None:
         """Pass the request to a guest, and its response to the client; call ``release`` when the guest has ended."""
-        end, theirs = connected(max_frame_bytes(limits))
-        guest = asyncio.create_task(self._call(head, theirs))
+        end, far = connected(max_frame_bytes(limits))
+        guest = asyncio.create_task(self._call(head, far))
         guest.add_done_callback(release)
         feeding = asyncio.create_task(self._feed(end, receive, guest))
         try:
@@ -186,7 +186,7 @@ class _RequestUnderWay:
             self._writer.fail("the client did not take the response in time")
         finally:
             await _ended(feeding, guest)
-            theirs.close()
+            far.close()
             end.close()
 
     async def _feed(self, end: ServerEnd, receive: Receive, guest: asyncio.Task[bytes]) -> None:
@@ -264,7 +264,7 @@ class _RequestUnderWay:
 
 
 def _limit(patience: asyncio.Timeout, seconds: float | None) -> None:
-    """Have ``patience`` end after some seconds, unless what it bounds has ended."""
+    """Have ``patience`` end after some seconds, unless the block that it bounds has ended."""
     if seconds is not None:
         with suppress(RuntimeError):
             patience.reschedule(asyncio.get_running_loop().time() + seconds)

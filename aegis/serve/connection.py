@@ -21,9 +21,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 def connected(most: int) -> tuple[ServerEnd, socket.socket]:
     """Return the two ends of a new connection; ``most`` bounds the frames of the guest that have no data, in bytes."""
-    ours, theirs = socket_pair()
-    ours.setblocking(False)
-    return ServerEnd(ours, most), theirs
+    near, far = socket_pair()
+    near.setblocking(False)
+    return ServerEnd(near, most), far
 
 
 class ServerEnd:

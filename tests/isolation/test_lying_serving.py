@@ -59,9 +59,9 @@ def request_to(script: Callable[[Peer, Any], None]) -> tuple[Any, bytes, list[An
     sandbox, liar = lying(HANDLER, script)
 
     async def main() -> tuple[Any, bytes, list[Any]]:
-        end, theirs = connected(max_frame_bytes(Limits()))
+        end, far = connected(max_frame_bytes(Limits()))
         try:
-            outcome, rest = await sandbox.aserve(ServedHead("GET", "http", "a.example", "/hello", []), theirs)
+            outcome, rest = await sandbox.aserve(ServedHead("GET", "http", "a.example", "/hello", []), far)
             return outcome, rest, [one async for one in end.frames()]
         finally:
             end.close()

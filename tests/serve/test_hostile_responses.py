@@ -243,10 +243,10 @@ def test_a_worker_that_keeps_its_end_of_the_connection_does_not_hold_the_request
 
     async def main() -> None:
         sandbox = await runtime().asandbox(component("py-handler", runtime()))
-        end, theirs = connected(100)
-        kept.append(os.dup(theirs.fileno()))
+        end, far = connected(100)
+        kept.append(os.dup(far.fileno()))
         try:
-            await sandbox.aserve(ServedHead("GET", "http", "a.example", "/silent", []), theirs)
+            await sandbox.aserve(ServedHead("GET", "http", "a.example", "/silent", []), far)
             assert [one async for one in end.frames()] == []
         finally:
             end.close()

@@ -180,7 +180,7 @@ def test_a_request_that_is_cancelled_ends_the_call(guest: str) -> None:
 @both_versions
 def test_a_client_that_takes_nothing_holds_no_place(guest: str) -> None:
     """It has the time of a call to take the rest of the response; meanwhile another request has its place."""
-    made = served(guest, policy={"timeout": "1s"}, max_concurrent=1)
+    made = served(guest, policy={"timeout": "2s"}, max_concurrent=1)
     never = asyncio.Event()
 
     async def on_piece(piece: bytes) -> None:

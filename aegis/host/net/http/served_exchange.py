@@ -1,7 +1,7 @@
 """A request that a guest serves, on the guest's side: the body that arrives, and the response that leaves.
 
-Both use one connection to the server, whose other end is :mod:`aegis.serve`; no function blocks. The connection is this
-side's only authority: how the client is connected, and whether it still is, the guest learns from the ends alone.
+Both use one connection to the server, whose other end :mod:`aegis.serve` has; no function blocks. The connection is the
+only authority of this side: it has no socket of the client.
 """
 
 from __future__ import annotations
