@@ -1,7 +1,7 @@
 """The server of ``aegis serve``: uvicorn on one socket, ended by SIGINT and SIGTERM.
 
-uvicorn parses HTTP, keeps connections alive and ends them, and is well tested. It is an extra, because applications that
-use :mod:`aegis.serve` bring their own server.
+uvicorn parses HTTP, keeps connections alive and ends them, and is well tested. It is an extra, because applications
+that use :mod:`aegis.serve` bring their own server.
 """
 
 from __future__ import annotations
