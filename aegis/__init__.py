@@ -16,6 +16,7 @@ The packages, lowest layer first; a module imports only from layers below its ow
     sandbox       one run of one guest
     isolation     the same sandbox in a worker process
     runtime       the class Aegis, which owns the engine and compiles artifacts
+    serve         components that export an HTTP handler, as ASGI applications
     fuzz          campaigns against a guest
     testing       strategies, state machines and the pytest plugin
     attack        campaigns against Aegis itself

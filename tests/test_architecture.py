@@ -31,7 +31,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"sandbox": ("sandbox",)},
     {"isolation": ("isolation",)},
     {"runtime": ("runtime",)},
-    {"fuzz": ("fuzz",)},
+    {"fuzz": ("fuzz",), "serve": ("serve",)},
     {"testing": ("testing",), "attack": ("attack",)},
     {"names": ("", "prelude")},  # aegis/__init__.py
     {"cli": ("cli", "__main__")},
@@ -97,6 +97,7 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "observe/append.py": (
         "appends to the log of events that the embedder names, and examines its last byte", {"fcntl", "os.open"},
     ),
+    "serve/connection.py": ("the type of its end of a socket pair; it opens no other socket", {"socket"}),
     "sandbox/base_backend.py": ("the name of a run is unique among those of all processes", {"os.urandom"}),
     "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
     "sandbox/protected_paths.py": (

@@ -17,6 +17,7 @@ __all__ = ["OutputClosed", "group", "run_command"]
 
 _COMMANDS = {
     "run": "Run a module or component with explicit grants only.",
+    "serve": "Answer HTTP requests with a component.",
     "fuzz": "Search for faults in a guest with generated calls.",
     "validate": "Check that modules are valid and within the limits.",
     "inspect": "Show the imports, exports and required grants of a module.",

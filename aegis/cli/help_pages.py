@@ -89,7 +89,7 @@ def man_page(group: click.Group, version: str) -> str:
         lines += [f".SS {_roff(command.usage)}", *_paragraphs(command.text)]
         lines += _roff_options(option for option in command.options if not option.limit)
     limits = {option.names: option for command in commands for option in command.options if option.limit}
-    lines += [".SH LIMITS", "Options of the commands run, fuzz and validate. The value none lifts a limit."]
+    lines += [".SH LIMITS", "Options of the commands run, serve, fuzz and validate. The value none lifts a limit."]
     return "\n".join([*lines, *_roff_options(limits.values()), ""])
 
 

@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     output = Output()
     try:
-        if arguments is None and any(word.startswith("--isolate") for word in words):
+        isolates = any(word.startswith("--isolate") for word in words)
+        if arguments is None and isolates and "serve" not in words:  # whose workers are those of a pool
             _fork_ahead()
         run = plain_run(words, output)
         if not gc.isenabled():  # aegis.cli.main disabled it; imported modules are never garbage

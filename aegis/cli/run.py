@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 
 from aegis.cli.command_line import FORMATS, UsageMistake
+from aegis.cli.denials import denial_line
 from aegis.cli.event_log import EventLog
+from aegis.cli.guest_log import show_guest_log
 from aegis.cli.input_files import read_artifact
 from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy, refuse_second_reader
@@ -63,7 +65,7 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
         except (PolicyError, ReaderGone) as error:
             return _failed(output, error, module, options)
         if policy.logging.enabled:
-            _show_log()
+            show_guest_log()
         return _CommandRun(output, module, args, policy, options, events).go()
 
 
@@ -71,18 +73,6 @@ def _failed(output: Output, error: AegisError, path: str, options: dict[str, Any
     """Report a run that did not start, and return its exit code."""
     function, engine = options["function"], _engine(()) if output.json else None
     return output.failure(_misread(error, function), artifact=path, function=function, engine=engine)
-
-
-def _show_log() -> None:
-    """Print the guest's log lines on stderr, independent of Python's logging configuration."""
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("log: %(guest_level)s: %(message)s"))
-    logger = logging.getLogger("aegis.guest")
-    logger.addHandler(handler)
-    logger.setLevel(1)
-    logger.propagate = False
 
 
 class _CommandRun:
@@ -206,17 +196,7 @@ class _CommandRun:
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
-            why = f": grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
-            if decision.action == "look up" and decision.remedy.rstrip("'").endswith(":PORT"):
-                why += ", where PORT is the port that the guest connects to"
-            self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
-
-    def why(self, decision: Decision) -> str:
-        """Return the reason of a denial without a remedy; a rule from a worker must be known, as it may be forged."""
-        network = self.policy.network
-        rules = () if network is None else tuple(f"deny {rule}" for rule in network.deny)
-        known = decision.capability == "filesystem" or decision.rule in rules
-        return decision.rule if known else "no option allows that"
+            self.denials[denial_line(decision, self.policy)] = None
 
     # -- reporting -----------------------------------------------------------------------------
 

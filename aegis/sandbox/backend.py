@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    import _socket
+
     from aegis import host
     from aegis.component.planning.artifact import Component
     from aegis.component.planning.world import ImportedFunction
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from aegis.engine.store.memory import LinearMemory
     from aegis.engine.threads.guest_thread import Job
     from aegis.engine.threads.queue import GuestThreadPool
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.host.stdio import Stdio
     from aegis.host.wasi import Wasi
     from aegis.limits import Limits
@@ -274,3 +277,6 @@ class Backend(Protocol):
 
         Raise ``PoolExhausted`` when the pool has no slot.
         """
+
+    def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
+        """Have the guest serve one request, on a guest thread; see :func:`aegis.sandbox.serving.serve`."""

@@ -14,9 +14,9 @@ from aegis.text import printable, similar_names
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
 
-__all__ = ["entry_point", "require_entry"]
+__all__ = ["HANDLERS", "entry_point", "require_entry"]
 
-_HANDLERS = tuple(f"wasi:http/{name}" for name in ("incoming-handler", "handler"))
+HANDLERS = tuple(f"wasi:http/{name}" for name in ("incoming-handler", "handler"))
 """The interfaces in WASI 0.2 and 0.3 by which a component answers HTTP requests."""
 
 
@@ -34,13 +34,13 @@ def _entry_among(functions: list[str], kind: str) -> str:
             return name
     if "main" in functions:
         return "main"
-    handlers = [one for one in _HANDLERS if any(n.startswith(f"{one}@") or n == f"{one}#handle" for n in functions)]
+    handlers = [one for one in HANDLERS if any(n.startswith(f"{one}@") or n == f"{one}#handle" for n in functions)]
     if len(functions) == 1 and not handlers:
         return functions[0]
     if handlers:
         raise ExportNotFound(
-            f"the component handles HTTP requests ({handlers[0]}) and is no program: call one of its functions with "
-            "--invoke, or build it with wasi:cli/run",
+            f"the component handles HTTP requests ({handlers[0]}) and is no program: serve it with aegis serve, "
+            "or build it with wasi:cli/run",
             name=COMMAND, near=[],
         )  # fmt: skip
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"

@@ -18,12 +18,15 @@ from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
 
 if TYPE_CHECKING:
+    import _socket
+
     from aegis.component.link import ComponentPlan
     from aegis.component.planning.artifact import Component
     from aegis.component.store import ComponentStore
     from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.code import Artifact
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import Run
     from aegis.sandbox.link_component import Providers
     from aegis.wit.values import ResourceHandle
@@ -138,6 +141,12 @@ class InProcessBackend(BaseBackend):
 
             run.turns = store.state.outside = GuestTurns(run, store)
         return store
+
+    def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
+        """Have the guest serve one request; return the bytes that the connection had no room for."""
+        from aegis.sandbox.serving import call_handler  # few sandboxes serve requests
+
+        return call_handler(run, store, handler, head, connection)
 
 
 def _on_threads(functions: list[Any], door: Door) -> None:

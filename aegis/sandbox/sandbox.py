@@ -15,8 +15,11 @@ from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.wit.err import Err
 
 if TYPE_CHECKING:
+    import _socket
+
     from aegis.component.planning.artifact import Component
     from aegis.engine.store.memory import LinearMemory
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.sandbox.backend import State
     from aegis.sandbox.component import SandboxComponent
     from aegis.sandbox.exports import Exports
@@ -228,6 +231,17 @@ class Sandbox:
         from aegis.sandbox.awaited import on_loop
 
         return await on_loop(self._run, lambda: self.call_many(name, columns, out, rows=rows))
+
+    async def aserve(self, head: ServedHead, connection: _socket.socket) -> tuple[Outcome, bytes]:
+        """Have a component that exports an HTTP handler serve one request, for :func:`aegis.serve.asgi`.
+
+        Frames of :mod:`aegis.host.net.http.served_frames` pass on ``connection``, which is closed at the end. Return
+        the outcome, as :meth:`run` does, and the bytes that the connection had no room for. Raise
+        :class:`~aegis.errors.LinkError` for a component without a handler.
+        """
+        from aegis.sandbox.serving import awaited_request  # imported late: few programs serve requests
+
+        return await awaited_request(self._run, head, connection)
 
     def cancel(self) -> None:
         """End the call under way; do nothing if there is none. Any thread may call this.

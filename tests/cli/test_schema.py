@@ -125,6 +125,8 @@ OTHERS: dict[str, tuple[str | None, tuple[object, ...], int]] = {
     "inspect text": ("inspect", ("inspect", ROOT / "pyproject.toml"), 126),
     "doctor": ("doctor", ("doctor",), 0),
     "doctor with a mistake": ("doctor", ("doctor", "--nope"), 2),
+    "serve nothing": ("serve", ("serve", "gone.wasm", "--address=127.0.0.1:0"), 127),
+    "serve with a mistake": ("serve", ("serve", "--address=x", COMPONENT), 125),
     "fuzz": ("fuzz", ("fuzz", "--runs=5", "--jobs=1", guest("add")), 0),
     "fuzz a call": ("fuzz", ("fuzz", "--call=add(1, 2)", guest("add")), 0),
     "fuzz nothing": ("fuzz", ("fuzz", "gone.wasm"), 127),

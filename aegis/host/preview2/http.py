@@ -1,6 +1,6 @@
-"""``wasi:http``: the requests that a guest makes, under the policy. The guest follows redirects itself.
+"""``wasi:http``: the requests that a guest makes, under the policy, and those that it serves.
 
-Incoming requests exist only for a guest that exports a handler, which Aegis does not call yet.
+The guest follows redirects itself.
 """
 
 from __future__ import annotations
@@ -10,45 +10,19 @@ from typing import TYPE_CHECKING, Any
 from aegis.bindings import wasi_http_types as types
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.preview2.http_bodies import IncomingBody, OutgoingBody
-from aegis.host.preview2.http_fields import Fields, fields_class
+from aegis.host.preview2.http_fields import fields_class
+from aegis.host.preview2.http_incoming import OutgoingResponse, ResponseOutparam, ServedCall
 from aegis.host.preview2.http_outgoing import FutureIncomingResponse, OutgoingRequest, RequestOptions, send
 from aegis.host.preview2.io import IoError
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
+    import _socket
+
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.host.wasi import Wasi
 
-__all__ = ["implementation"]
-
-
-class OutgoingResponse:
-    """The resource ``outgoing-response``. A guest may make one, but only a caller of its handler could take it."""
-
-    def __init__(self, headers: Fields) -> None:
-        headers.immutable = True
-        self._headers, self._status = headers, 200
-
-    def status_code(self) -> int:
-        return self._status
-
-    def set_status_code(self, status_code: int) -> None:
-        if not 100 <= status_code <= 999:
-            raise Err(None)
-        self._status = status_code
-
-    def headers(self) -> Fields:
-        return self._headers
-
-    def body(self) -> OutgoingBody:
-        raise Err(None)
-
-
-class ResponseOutparam:
-    """The resource ``response-outparam``, which only a caller of a guest's handler makes."""
-
-    @staticmethod
-    def set_(param: object, response: object) -> None:
-        """Do nothing: no guest can have a handle of one."""
+__all__ = ["implementation", "served_call"]
 
 
 class _HttpTypes:
@@ -57,7 +31,7 @@ class _HttpTypes:
     def __init__(self, wasi: Wasi) -> None:
         self.Fields = fields_class(wasi)
         self.OutgoingRequest = lambda headers: OutgoingRequest(wasi, headers)
-        self.OutgoingResponse = OutgoingResponse
+        self.OutgoingResponse = lambda headers: OutgoingResponse(wasi, headers)
         self.ResponseOutparam = ResponseOutparam
         self.RequestOptions = RequestOptions
         self.OutgoingBody = OutgoingBody
@@ -86,3 +60,8 @@ class _Handler:
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
     return _Handler(wasi) if interface == "wasi:http/outgoing-handler" else _HttpTypes(wasi)
+
+
+def served_call(wasi: Wasi, head: ServedHead, connection: _socket.socket) -> ServedCall:
+    """Return the call of ``incoming-handler`` for one request; ``connection`` is that to the server."""
+    return ServedCall(wasi, head, connection)

@@ -13,6 +13,7 @@ from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
     from aegis.host.net.http.exchange import Exchange
+    from aegis.host.net.http.served_exchange import ArrivingBody, LeavingResponse
     from aegis.host.wasi import Wasi
 
 __all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody"]
@@ -22,13 +23,16 @@ __all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody"]
 
 
 class OutgoingBody:
-    """The resource ``outgoing-body``: it buffers bytes until the request is sent, then streams."""
+    """The resource ``outgoing-body``: it buffers bytes until the message is sent, then streams.
 
-    def __init__(self, wasi: Wasi, length: int | None) -> None:
-        self.wasi, self.length = wasi, length
+    ``size_code`` names the error for a body of another length than the stated one.
+    """
+
+    def __init__(self, wasi: Wasi, length: int | None, size_code: str = "HTTP-request-body-size") -> None:
+        self.wasi, self.length, self.size_code = wasi, length, size_code
         self.gathered = bytearray()
         self.reservation = wasi.grants.host_quota.reserve()
-        self.exchange: Exchange | None = None
+        self.exchange: Exchange | LeavingResponse | None = None
         self.given = 0
         self.ended = self._given_up = False
         self.trailers: Fields | None = None
@@ -49,7 +53,7 @@ class OutgoingBody:
     def finish(this: OutgoingBody, trailers: Fields | None) -> None:
         if this.length is not None and this.given != this.length:
             this.__drop__()
-            raise Err(error_code(HttpFault("HTTP-request-body-size", this.given)))
+            raise Err(error_code(HttpFault(this.size_code, this.given)))
         if trailers is not None and not may_trail(trailers):
             this.__drop__()
             raise Err(error_code(HttpFault("HTTP-protocol-error")))
@@ -62,7 +66,7 @@ class OutgoingBody:
         """Return the trailers to send, ``None`` without any."""
         return None if self.trailers is None else self.trailers.items
 
-    def attach(self, exchange: Exchange) -> None:
+    def attach(self, exchange: Exchange | LeavingResponse) -> None:
         """Pass the buffered bytes to the exchange, which has begun, and stream from then on."""
         self.exchange = exchange.use()
         if self.gathered:
@@ -109,7 +113,7 @@ class _BodyOutput(OutputStream):
         body = self._body
         body.given += len(data)
         if body.length is not None and body.given > body.length:
-            raise failed(HttpFault("HTTP-request-body-size", body.given))
+            raise failed(HttpFault(body.size_code, body.given))
         if body.exchange is None:
             body.reservation.add(len(data))
             body.gathered += data
@@ -162,7 +166,7 @@ class IncomingResponse:
 class IncomingBody:
     """The resource ``incoming-body``."""
 
-    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+    def __init__(self, wasi: Wasi, exchange: Exchange | ArrivingBody) -> None:
         self.wasi, self.exchange = wasi, exchange.use()
         self._streamed = False
 
@@ -183,7 +187,7 @@ class IncomingBody:
 
 
 class _BodyInput(InputStream):
-    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+    def __init__(self, wasi: Wasi, exchange: Exchange | ArrivingBody) -> None:
         super().__init__(wasi)
         self._exchange = exchange.use()
 
@@ -209,7 +213,7 @@ class _BodyInput(InputStream):
 class FutureTrailers:
     """The resource ``future-trailers``: it reads and discards the rest of the body, which the trailers follow."""
 
-    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+    def __init__(self, wasi: Wasi, exchange: Exchange | ArrivingBody) -> None:
         self._wasi, self._exchange = wasi, exchange.use()
         self._taken = False
 

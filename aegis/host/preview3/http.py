@@ -1,4 +1,6 @@
-"""``wasi:http``: the requests that a guest sends, under the policy. The guest follows redirects itself.
+"""``wasi:http``: the requests that a guest sends, under the policy, and those that it serves.
+
+The guest follows redirects itself.
 
 ``client`` sends a request to a server. ``handler`` is the next handler of a chain of components; without one the host
 is the end of the chain, and sends the request as ``client`` does.
@@ -11,12 +13,16 @@ from typing import TYPE_CHECKING
 from aegis.host.preview3.http_fields import message_fields_class
 from aegis.host.preview3.http_messages import RequestTimeouts, StreamingRequest, StreamingResponse
 from aegis.host.preview3.http_sending import send
+from aegis.host.preview3.http_serving import ServedTask
 
 if TYPE_CHECKING:
+    import _socket
+
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.host.preview3.http_sending import PendingResponse
     from aegis.host.wasi import Wasi
 
-__all__ = ["implementation"]
+__all__ = ["implementation", "served_call"]
 
 
 class _MessageTypes:
@@ -43,3 +49,8 @@ class _ClientFunctions:
 def implementation(interface: str, wasi: Wasi) -> object:
     """Return the object that implements ``interface``."""
     return _MessageTypes(wasi) if interface == "wasi:http/types" else _ClientFunctions(wasi)
+
+
+def served_call(wasi: Wasi, head: ServedHead, connection: _socket.socket) -> ServedTask:
+    """Return the call of ``handler`` for one request; ``connection`` is that to the server."""
+    return ServedTask(wasi, head, connection)

@@ -94,7 +94,9 @@ class StreamingMessage:
 
 
 class StreamingRequest(StreamingMessage):
-    """The resource ``request``."""
+    """The resource ``request``. ``received``: it is one that the guest serves, not one that it made."""
+
+    received = False
 
     def __init__(self, headers: MessageFields, contents: Any, trailers: Any, options: RequestTimeouts | None) -> None:
         super().__init__(headers, contents, trailers)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aegis.host.net.http.exchange import Exchange
+    from aegis.host.net.http.served_exchange import ArrivingBody
     from aegis.host.wasi import Wasi
 
-__all__ = ["ReceivedResponse"]
+__all__ = ["BodyReader", "ReceivedResponse", "TrailersReader"]
 
 
 class ReceivedResponse(StatusLine):
@@ -35,10 +36,10 @@ class ReceivedResponse(StatusLine):
     def get_headers(self) -> MessageFields:
         return received_fields(self._wasi, self._items)
 
-    def consumed(self, res: Any) -> tuple[_BodyReader, _TrailersReader]:
+    def consumed(self, res: Any) -> tuple[BodyReader, TrailersReader]:
         """Return the body and the trailers; an error that the guest writes to ``res`` ends the exchange."""
-        body = _BodyReader(self._exchange, self._settle)
-        trailers = _TrailersReader(self._wasi, self._exchange.use(), body)
+        body = BodyReader(self._exchange, self._settle)
+        trailers = TrailersReader(self._wasi, self._exchange.use(), body)
         res.then(body.handled)
         return body, trailers
 
@@ -47,10 +48,10 @@ class ReceivedResponse(StatusLine):
         self._exchange.release()
 
 
-class _BodyReader:
-    """The body of a response: a source that reads the exchange."""
+class BodyReader:
+    """The body of a response, or of a request that the guest serves: a source that reads the exchange."""
 
-    def __init__(self, exchange: Exchange, settle: Callable[[], None]) -> None:
+    def __init__(self, exchange: Exchange | ArrivingBody, settle: Callable[[], None]) -> None:
         self._exchange, self._settle = exchange, settle
         self.closed = False
 
@@ -80,10 +81,10 @@ class _BodyReader:
             self._exchange.close()
 
 
-class _TrailersReader:
+class TrailersReader:
     """The future of the trailers. If the guest gave the body up, it reads and discards the rest, which they follow."""
 
-    def __init__(self, wasi: Wasi, exchange: Exchange, body: _BodyReader) -> None:
+    def __init__(self, wasi: Wasi, exchange: Exchange | ArrivingBody, body: BodyReader) -> None:
         self._wasi, self._exchange, self._body = wasi, exchange, body
 
     def ready(self) -> bool:

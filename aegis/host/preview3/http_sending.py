@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from aegis.host.preview3.http_messages import StreamingRequest
     from aegis.host.wasi import Wasi
 
-__all__ = ["PendingResponse", "Transmission", "send"]
+__all__ = ["PendingResponse", "SentTrailers", "Transmission", "send"]
 
 
-class _Trailers:
+class SentTrailers:
     """The trailers that the guest writes, once it has. ``on_known`` is called then."""
 
     def __init__(self, future: Any) -> None:
@@ -45,7 +45,7 @@ class _Trailers:
 class Transmission:
     """A sink of the contents of a request, which completes the future of its transmission."""
 
-    def __init__(self, exchange: Exchange, request: StreamingRequest, trailers: _Trailers) -> None:
+    def __init__(self, exchange: Exchange, request: StreamingRequest, trailers: SentTrailers) -> None:
         self._exchange, self._outcome, self._trailers = exchange.use(), request.outcome, trailers
         self._over = self._ended = self._pursued = False
         self._contents_over = request.contents is None
@@ -206,8 +206,10 @@ class PendingResponse:
 
 def send(wasi: Wasi, request: StreamingRequest) -> PendingResponse:
     """Send a request; raise ``Err`` for one that is invalid, denied, or beyond the limits."""
+    if request.received:
+        raise Err(types.ErrorCodeInternalError("a received request cannot be sent: make one with its body"))
     try:
-        trailers = _Trailers(request.trailers)
+        trailers = SentTrailers(request.trailers)
         body = KnownBody(0 if request.contents is None else None, trailers=trailers.announced)
         timeouts = Timeouts() if request.options is None else request.options.timeouts()
         exchange = begin(wasi, request.line, request.headers.items, body, timeouts)

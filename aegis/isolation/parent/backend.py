@@ -34,6 +34,8 @@ from aegis.support.lean import TYPE_CHECKING, Any, late, replace
 from aegis.values import HostFunction
 
 if TYPE_CHECKING:
+    import _socket
+
     from aegis.component.planning.artifact import Component
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.cache import Cache
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
+    from aegis.host.net.http.served_frames import ServedHead
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
     from aegis.isolation.parent.ends import EndTable
     from aegis.sandbox.backend import Run
@@ -168,6 +171,12 @@ class IsolatedBackend(BaseBackend):
         store = self._begin(run, plan, host, plan.remote)
         held.prepare_ends = partial(_prepare_ends, weakref.ref(run), weakref.ref(store))
         return store
+
+    def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
+        """Have the guest serve one request; return the bytes that the connection had no room for."""
+        from aegis.isolation.parent.serving import call_handler  # few sandboxes serve requests
+
+        return call_handler(store, head, connection)
 
     # -- starting a sandbox --------------------------------------------------------------------
 

@@ -70,10 +70,12 @@ class Session:
         self.layers: list[Any] = []
         self._ends = False
         """Whether the parent ended the sandbox and ignores further messages of it."""
+        self.connection: list[int] = []
+        """The descriptor of the connection for the request that comes next."""
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
-            "many": self.many, "own": self.own, "take": self.take, "untake": self.untake,
+            "many": self.many, "own": self.own, "take": self.take, "untake": self.untake, "serve": self.serve,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -232,6 +234,9 @@ class Session:
             if self.streams is not None:
                 self.streams.note(message)
             return True
+        if message[0] == "connect":
+            self.answer(lambda: None)
+            message, self.connection = self.channel.recv_with(1)
         operation = self.operations[message[0]]
         self.denials_sent = 0
         self.answer(lambda: operation(*message[1:]))
@@ -302,6 +307,14 @@ class Session:
         return signature.pack_result(
             results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
         )
+
+    def serve(self, method: str, scheme: str | None, authority: str | None, target: str, fields: list[Any]) -> bytes:
+        """Serve a request by the connection whose descriptor came with the message."""
+        from aegis.isolation.worker.serving import serve
+
+        assert self.run is not None
+        with self.late:
+            return serve(self.run, (method, scheme, authority, target, fields), self.connection.pop())
 
     def own(self) -> Any:
         """Run the worker's own host function for the innermost call that waits for the parent's answer."""

@@ -12,7 +12,10 @@ from aegis.wit.values import Err
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
 
-__all__ = ["FieldSection", "constructed", "may_trail", "without_connection"]
+__all__ = [
+    "FieldSection", "constructed", "is_field_name", "is_field_value", "is_of_connection", "may_trail",
+    "without_connection",
+]  # fmt: skip
 
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _VALUE = frozenset(range(0x20, 0x7F)) | frozenset(range(0x80, 0x100)) | {0x09}
@@ -112,7 +115,7 @@ class FieldSection:
     def _checked_name(self, name: str) -> tuple[bytes, bytes]:
         """Return a name in lower case and as it was given; reject fields of the connection, and what is no token."""
         raw = name.encode()
-        if not raw or not set(raw) <= _TOKEN:
+        if not is_field_name(raw):
             raise Err(self.errors.HeaderErrorInvalidSyntax())
         key = raw.lower()
         if key in _CONNECTION:
@@ -121,7 +124,7 @@ class FieldSection:
 
     def _check_value(self, entry: _HttpField) -> None:
         value = entry.value
-        if not set(value) <= _VALUE or value.strip(b" \t") != value:
+        if not is_field_value(value):
             raise Err(self.errors.HeaderErrorInvalidSyntax())
         # other codings concern the connection (RFC 9110, 10.1.4)
         if entry.key == b"te" and value.lower() != b"trailers":
@@ -146,6 +149,21 @@ class FieldSection:
 
 def _too_many(limit: str, used: int, allowed: int) -> QuotaExceeded:
     return QuotaExceeded(exceeded(limit, used, allowed), limit=limit, used=used, allowed=allowed)
+
+
+def is_field_name(name: bytes) -> bool:
+    """Return whether a name is a token (RFC 9110, 5.1)."""
+    return bool(name) and set(name) <= _TOKEN
+
+
+def is_field_value(value: bytes) -> bool:
+    """Return whether a value has no control characters, and no white space around it (RFC 9110, 5.5)."""
+    return set(value) <= _VALUE and value.strip(b" \t") == value
+
+
+def is_of_connection(name: bytes) -> bool:
+    """Return whether a field, by its name in lower case, concerns the connection, which the host controls."""
+    return name in _CONNECTION
 
 
 def may_trail(fields: FieldSection) -> bool:

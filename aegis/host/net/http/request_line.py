@@ -78,6 +78,18 @@ class RequestLine:
             raise Err(None)
         self.authority = authority
 
+    def fill(self, method: str, scheme: str | None, authority: str | None, target: str) -> None:
+        """Set the parts of a received request; raise ``Err`` for one that no request can have."""
+        named: Any = None
+        if method.isupper() and method != "OTHER":
+            named = getattr(self._types, f"Method{method.capitalize()}", None)
+        self.set_method(self._types.MethodOther(method) if named is None else named())
+        if scheme is not None:
+            known_schemes = {"http": self._types.SchemeHttp, "https": self._types.SchemeHttps}
+            self.set_scheme(known_schemes[scheme]() if scheme in known_schemes else self._types.SchemeOther(scheme))
+        self.set_authority(authority)
+        self.set_path(target)
+
     # -- the request to send -------------------------------------------------------------------------
 
     def place(self) -> tuple[str, str, int]:
