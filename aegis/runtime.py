@@ -354,7 +354,8 @@ class Aegis:
 
         ``await runtime.asandbox(plugin)`` returns a sandbox that the caller closes by :meth:`aegis.Sandbox.aclose`.
         Asynchronous host functions may serve start functions, and an asynchronous ``__drop__`` may end the objects that
-        the guest holds at the end. Creation takes its turn among the asynchronous calls.
+        the guest holds at the end. Creation takes its turn among the asynchronous calls. It raises the errors of
+        :meth:`sandbox`.
         """
         from aegis.sandbox.awaited import off_loop
         from aegis.sandbox.opening import SandboxOpening
@@ -362,6 +363,8 @@ class Aegis:
         self._isolates(isolate)
 
         async def new_run() -> GuestRun:
+            if not self._checked:
+                await off_loop(self._check_files)
             backend = self._started(isolate) or await off_loop(self._start_isolated)
             return GuestRun(
                 backend, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured,

@@ -51,6 +51,24 @@ async def plus(x: int) -> int:
 # -- life ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("isolation", PLACES)
+def test_a_granted_directory_that_does_not_exist_is_an_error_of_the_first_sandbox(
+    isolation: dict[str, int] | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+
+    async def main() -> None:
+        with Aegis(cache=False, filesystem=[str(folder)], isolation=isolation) as runtime:
+            module = runtime.load_wat(ADD)
+            with pytest.raises(PolicyError, match="work"):
+                await runtime.asandbox(module)
+            folder.mkdir()
+            async with runtime.asandbox(module) as sandbox:
+                assert await sandbox.acall("add", 2, 3) == 5
+
+    awaited(main)
+
+
 def test_a_sandbox_is_made_called_and_closed_on_other_threads(runtime: Aegis, monkeypatch: pytest.MonkeyPatch) -> None:
     from aegis.sandbox.run import GuestRun
 
