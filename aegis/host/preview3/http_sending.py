@@ -10,102 +10,31 @@ from aegis.host.net.http.exchange import Timeouts
 from aegis.host.net.http.field_section import may_trail
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.request_line import KnownBody, begin
+from aegis.host.preview3.http_contents import ContentsSink, SentTrailers
 from aegis.host.preview3.http_received import ReceivedResponse
-from aegis.values import Ended, Interest
+from aegis.values import Interest
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aegis.host.net.http.exchange import Exchange
     from aegis.host.preview3.http_messages import StreamingRequest
     from aegis.host.wasi import Wasi
 
-__all__ = ["PendingResponse", "SentTrailers", "Transmission", "send"]
+__all__ = ["PendingResponse", "Transmission", "send"]
 
 
-class SentTrailers:
-    """The trailers that the guest writes, once it has. ``on_known`` is called then."""
-
-    def __init__(self, future: Any) -> None:
-        self.value: Ok[Any] | Err[Any] | None = None
-        self.on_known: Callable[[], None] = lambda: None
-        future.then(self._take)
-
-    def _take(self, value: Ok[Any] | Err[Any]) -> None:
-        self.value = value
-        self.on_known()
-
-    @property
-    def announced(self) -> bool:
-        """Whether there are fields to send."""
-        return isinstance(self.value, Ok) and self.value.value is not None and bool(self.value.value.items)
-
-
-class Transmission:
+class Transmission(ContentsSink):
     """A sink of the contents of a request, which completes the future of its transmission."""
 
     def __init__(self, exchange: Exchange, request: StreamingRequest, trailers: SentTrailers) -> None:
-        self._exchange, self._outcome, self._trailers = exchange.use(), request.outcome, trailers
-        self._over = self._ended = self._pursued = False
-        self._contents_over = request.contents is None
-        self._pump: Any = None
-        trailers.on_known = self._go_on
-        if request.contents is not None:
-            self._pump = request.contents.pump(self, self._contents_ended)
-        self._go_on()
+        self._exchange = exchange.use()
+        self._pursued = False
+        super().__init__(self._exchange, request, trailers)
         self._pursue()
 
-    # -- the sink of the contents ----------------------------------------------------------------------
-
-    def room(self) -> int:
-        """Return how many bytes are accepted now; raise ``Ended`` if the request failed."""
-        if not self._over:
-            try:
-                return self._exchange.room()
-            except HttpFault as fault:
-                self.fail(fault)
-        raise Ended
-
-    def give(self, data: Any) -> None:
-        """Accept bytes of the contents, which are sent as far as the server takes them."""
-        self._exchange.give(bytes(data))
-
-    def ready(self) -> bool:
-        """Return whether there is room, or the request has failed."""
-        try:
-            return self._over or self._exchange.room() > 0
-        except HttpFault:
-            return True
-
-    def interest(self) -> Interest:
-        """Return the events that the exchange waits for."""
-        return self._exchange.interest()
-
-    def close(self) -> None:
-        """Note that no more contents come: :meth:`_contents_ended` follows if the guest has ended them."""
-
-    def _contents_ended(self) -> None:
-        self._contents_over = True
-        self._go_on()
-
-    # -- the end of the request ------------------------------------------------------------------------
-
-    def _go_on(self) -> None:
-        """End the request when both the contents and the trailers are there; an error instead of trailers aborts it."""
-        trailers = self._trailers.value
-        if self._over or self._ended or trailers is None:
-            return
-        if isinstance(trailers, Err):
-            self._exchange.close()
-            self._finish(Err(trailers.value))
-        elif self._contents_over:
-            self._end(trailers.value)
-
-    def _end(self, fields: Any) -> None:
+    def end(self, fields: Any) -> None:
         if fields is not None and not (may_trail(fields) and self._exchange.may_end_with(fields.items)):
-            self._exchange.close()
-            self.fail(HttpFault("HTTP-protocol-error"))
+            self.refuse_trailers()
             return
         self._ended = True
         self._exchange.end(None if fields is None else fields.items)
@@ -134,21 +63,12 @@ class Transmission:
         """Complete the future if the whole request was sent or has failed; else the guest has not ended it."""
         try:
             if self._exchange.request_sent() and self._ended:
-                self._finish(Ok(None))
+                self.finish(Ok(None))
         except HttpFault as fault:
             self.fail(fault)
 
-    def fail(self, fault: HttpFault) -> None:
-        """Accept no more contents; the guest learns of the fault by the future, unless all was sent before."""
-        self._finish(Err(error_code_of(types, fault)))
-
-    def _finish(self, outcome: Ok[None] | Err[Any]) -> None:
-        if not self._over:
-            self._over = True
-            self._outcome.set(outcome)
-            if self._pump is not None:
-                self._pump.stop()
-            self._exchange.release()
+    def released(self) -> None:
+        self._exchange.release()
 
     def abort(self) -> None:
         """End the exchange, because the store is closed or the guest gave the call up."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aegis.bindings import wasi_http_types_0_3 as types
-from aegis.host.net.http.error_codes import error_code_of
 from aegis.host.net.http.field_section import may_trail
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.served_exchange import ArrivingBody, LeavingResponse
+from aegis.host.preview3.http_contents import ContentsSink, SentTrailers
 from aegis.host.preview3.http_fields import received_fields
 from aegis.host.preview3.http_messages import StreamingRequest, StreamingResponse
 from aegis.host.preview3.http_received import BodyReader, ReceivedResponse, TrailersReader
-from aegis.host.preview3.http_sending import SentTrailers
 from aegis.values import Ended, Interest
 from aegis.wit.values import Err, Ok
 
@@ -61,76 +59,23 @@ class ArrivingRequest(StreamingRequest):
         return body, TrailersReader(self._wasi, self._body, body)
 
 
-class _LeavingContents:
+class _LeavingContents(ContentsSink):
     """A sink for the contents of a guest's response, which ends the response when the trailers are there too."""
 
     def __init__(self, leaving: LeavingResponse, response: StreamingResponse) -> None:
-        self._leaving, self._outcome = leaving, response.outcome
-        self._over = False
-        self._contents_over = response.contents is None
-        self._pump: Any = None
-        self._trailers = SentTrailers(response.trailers)
-        self._trailers.on_known = self._go_on
-        if response.contents is not None:
-            self._pump = response.contents.pump(self, self._contents_ended)
-        self._go_on()
+        self._leaving = leaving
+        super().__init__(leaving, response, SentTrailers(response.trailers))
 
-    def room(self) -> int:
-        """Return how many bytes are accepted now; raise ``Ended`` if the response was given up."""
-        if not self._over:
-            try:
-                return self._leaving.room()
-            except HttpFault as fault:
-                self._finish(Err(error_code_of(types, fault)))
-        raise Ended
-
-    def give(self, data: Any) -> None:
-        """Accept bytes of the contents; more than the stated length give the response up."""
-        self._leaving.give(bytes(data))
-
-    def ready(self) -> bool:
-        """Return whether there is room, or the response was given up."""
-        try:
-            return self._over or self._leaving.room() > 0
-        except HttpFault:
-            return True
-
-    def interest(self) -> Interest:
-        """Return the events that the connection waits for."""
-        return self._leaving.interest()
-
-    def close(self) -> None:
-        """Note that no more contents come: :meth:`_contents_ended` follows if the guest has ended them."""
-
-    def _contents_ended(self) -> None:
-        self._contents_over = True
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """End the response when the contents and the trailers are there; an error instead of trailers gives it up."""
-        trailers = self._trailers.value
-        if self._over or trailers is None:
+    def end(self, fields: Any) -> None:
+        if fields is not None and not may_trail(fields):
+            self.refuse_trailers()
             return
-        if isinstance(trailers, Err):
-            self._leaving.close()
-            self._finish(Err(trailers.value))
-        elif self._contents_over:
-            fields = trailers.value
-            if fields is not None and not may_trail(fields):
-                self._leaving.close()
-                self._finish(Err(types.ErrorCodeHttpProtocolError()))
-                return
-            self._leaving.end(None if fields is None else fields.items)
-            fault = self._leaving.short
-            self._finish(Ok(None) if fault is None else Err(error_code_of(types, fault)))
+        self._leaving.end(None if fields is None else fields.items)
+        fault = self._leaving.short
+        self.finish(Ok(None)) if fault is None else self.fail(fault)
 
-    def _finish(self, outcome: Ok[None] | Err[Any]) -> None:
-        if not self._over:
-            self._over = True
-            self._leaving.close()
-            self._outcome.set(outcome)
-            if self._pump is not None:
-                self._pump.stop()
+    def released(self) -> None:
+        self._leaving.close()
 
 
 class _Relay:
