@@ -128,6 +128,9 @@ class Aegis:
         keywords = given(vars(), KEYWORDS)
         if policy is not None and keywords:
             raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
+        if policy is not None and not isinstance(policy, Policy):
+            remedy = "load a policy file with Aegis.from_config(path), and pass limits by keyword, such as timeout='5s'"
+            raise PolicyError(f"policy is a Policy, not {type(policy).__name__}: {remedy}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
         folder = None if cache in (True, False) else os.fspath(cache)  # type: ignore[arg-type]
         self.cache = None if cache is False else Cache(folder, size=cache_size)
@@ -164,19 +167,20 @@ class Aegis:
 
     @classmethod
     def from_config(
-        cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
-        cache_size: Amount = DEFAULT,
+        cls, path: str | os.PathLike[str], *more: str | os.PathLike[str],
+        cache: bool | str | os.PathLike[str] = True, cache_size: Amount = DEFAULT,
         subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: ExactMemory = False,
         max_concurrent_calls: int | None = None,
     ) -> Aegis:  # fmt: skip
-        """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
+        """Return a runtime with the policy file at ``path``; the keywords are those of the class.
 
-        Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake in the file.
+        ``more`` policy files merge with it, as several ``-c`` of the command do. Raise
+        :class:`~aegis.errors.PolicyError` with the line of the first mistake in the file.
         """
         from aegis.policy import load_policy
 
         return cls(
-            load_policy(path), cache=cache, cache_size=cache_size, subscribers=subscribers, pooled=pooled,
+            load_policy(path, *more), cache=cache, cache_size=cache_size, subscribers=subscribers, pooled=pooled,
             exact_memory=exact_memory, max_concurrent_calls=max_concurrent_calls,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import aegis
 from aegis import Aegis, CollectingSubscriber, Sandbox
 from aegis.errors import (
+    AegisError,
     CallError,
     Cancelled,
     DeadlineExceeded,
@@ -546,3 +548,30 @@ def test_the_one_liner(tmp_path: Any) -> None:
     assert aegis.run(source("hostile/memory-initial")).status == "memory-exceeded"
     with pytest.raises(ExportNotFound, match="name a function"):
         aegis.run(source("add"))
+
+
+MISTAKES: dict[str, tuple[Callable[[Aegis], object], str]] = {
+    "a path for a policy": (
+        lambda runtime: Aegis("aegis.toml"),
+        r"not str: load a policy file with Aegis\.from_config",
+    ),  # type: ignore[arg-type]
+    "a path for a module": (lambda runtime: runtime.sandbox("a.wasm"), r"write sandbox\(runtime\.load_file\(path\)\)"),  # type: ignore[arg-type]
+    "bytes for a module": (lambda runtime: runtime.sandbox(b"\0asm"), "not bytes"),  # type: ignore[arg-type]
+    "text for arguments": (lambda runtime: runtime.sandbox(args="wc big"), "args is a list of texts, not str"),
+    "a mapping for arguments": (lambda runtime: runtime.sandbox(args={"a": 1}), "not dict"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_values_of_the_wrong_type_have_an_error_with_a_remedy(mistake: str) -> None:
+    call, message = MISTAKES[mistake]
+    with Aegis(cache=False, pooled=False) as runtime, pytest.raises(AegisError, match=message):
+        call(runtime)
+
+
+def test_a_runtime_takes_several_policy_files(tmp_path: Path) -> None:
+    base, job = tmp_path / "base.toml", tmp_path / "job.toml"
+    base.write_text('limits.timeout = "5s"\nlimits.memory = "32MiB"\n')
+    job.write_text('limits.timeout = "9s"\n')
+    with Aegis.from_config(base, job, cache=False) as runtime:
+        assert (runtime.policy.limits.timeout, runtime.policy.limits.memory) == (9.0, 32 << 20)

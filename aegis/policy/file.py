@@ -19,14 +19,16 @@ _MAX_INCLUDE_DEPTH = 8
 _MAX_INCLUDED_FILES = 64
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Return the policy in the file at ``path``, merged with the files that it includes.
+def load_policy(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Policy:
+    """Return the policy in the file at ``path``, merged with the files that it includes, and with ``more`` files.
 
-    Relative paths in a file are relative to its directory. Raise :class:`~aegis.errors.PolicyError` with the line of
-    the first mistake, or if a file cannot be read.
+    Several files merge as several ``-c`` of the command do: grants add up, and a later limit wins. Relative paths
+    in a file are relative to its directory. Raise :class:`~aegis.errors.PolicyError` with the line of the first
+    mistake, or if a file cannot be read.
     """
     files = PolicyFiles()
-    files.load(path)
+    for each in (path, *more):
+        files.load(each)
     return files.policy()
 
 

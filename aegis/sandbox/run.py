@@ -26,7 +26,7 @@ from aegis.engine.call.door import Door
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.threads.guest_thread import Job
 from aegis.engine.threads.supervisor import supervise
-from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, SandboxStateError, WorkerCrashed
+from aegis.errors import CallError, ExportNotFound, GuestError, GuestExit, PolicyError, SandboxStateError, WorkerCrashed
 from aegis.observe.bus import SILENT, Subscriber
 from aegis.sandbox.instantiate import component_of, instantiate, instantiate_again, wasi_of
 from aegis.sandbox.link_module import Functions, checked, collect, linked
@@ -56,6 +56,18 @@ _REASONS = {
 }
 
 
+def _texts(args: Sequence[str]) -> tuple[str, ...]:
+    """Return the program's arguments; a single text would otherwise be an argument for each of its letters."""
+    if isinstance(args, (str, Mapping)):
+        raise PolicyError(f'args is a list of texts, not {type(args).__name__}: write args=["NAME", "ARGUMENT"]')
+    return tuple(args)
+
+
+def _not_loaded(function: str, given: object) -> CallError:
+    kind = type(given).__name__
+    return CallError(f"{function} takes a module or component, not {kind}: write {function}(runtime.load_file(path))")
+
+
 class GuestRun:
     """One run of one guest: its artifact, store, grants, counters and life cycle."""
 
@@ -77,7 +89,7 @@ class GuestRun:
         if trap_missing:
             self.trap_missing = True
         if args:
-            self.args = tuple(args)
+            self.args = _texts(args)
         if stdio is not None:
             self.stdio = stdio
         if subscribers or backend.subscribers:
@@ -89,7 +101,11 @@ class GuestRun:
         self.observed = measured or self.bus.active or answer is not None
         if artifact is not None:
             self.artifact = artifact
-            if artifact.plain and not self.observed and not imports:
+            try:
+                plain = artifact.plain
+            except AttributeError:
+                raise _not_loaded("sandbox", artifact) from None
+            if plain and not self.observed and not imports:
                 # No imports, no start function, no observer: creating the store is all that load() would do.
                 self.store = backend.plain_store(self, artifact)  # type: ignore[arg-type]
                 self.state = "ready"
@@ -151,9 +167,7 @@ class GuestRun:
     def load(self, artifact: Module | Component) -> None:
         """Instantiate ``artifact``; see :meth:`aegis.Sandbox.load`."""
         if getattr(artifact, "kind", None) not in ("module", "component"):
-            raise CallError(
-                f"load takes a module or component, not {type(artifact).__name__}: write load(runtime.load_file(path))"
-            )
+            raise _not_loaded("load", artifact)
         if not self._life.acquire(False):
             raise _busy("load it")
         try:

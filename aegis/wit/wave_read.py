@@ -49,7 +49,10 @@ _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
 class Call(NamedTuple):
-    """A call in WAVE: the name of the function, and the text of the arguments."""
+    """A call in WAVE: the name of the function, and the text of the arguments.
+
+    Spaces stand for the text before the arguments, so that columns in errors are those of the whole call.
+    """
 
     target: str
     arguments: str
@@ -60,7 +63,7 @@ def parse_call(text: str) -> Call:
     found = _CALL.match(text)
     if found is None:
         raise CallError(f'{printable(text, 80)!r} is not a call: write it like name(1, "x")')
-    return Call(found[1], found[2])
+    return Call(found[1], " " * found.start(2) + found[2])
 
 
 def parse_arguments(text: str, function: Function) -> list[Any]:

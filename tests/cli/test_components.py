@@ -24,7 +24,7 @@ CALLS: list[tuple[str, int, str]] = [
     ('aegis:c-text/counting#count("a b\\n")', 0, "{bytes: 4, words: 2, lines: 1}\n"),
     ('aegis:c-text/counting@1.0.0#reverse("ab")', 0, 'ok("ba")\n'),
     ('reverse("é")', 0, "err(0)\n"),
-    ("sum([1, x])", 2, "column 5: expected an integer for s64, found 'x]'"),
+    ("sum([1, x])", 2, "column 9: expected an integer for s64, found 'x]'"),
     ('count("a", 1)', 2, "no more than 1 argument"),
     ("count()", 2, "the function takes 1 argument (text: string) -> counts, not 0"),
     ("cont()", 127, "the component exports no function 'cont': did you mean"),

@@ -155,7 +155,9 @@ def test_numbers_are_written_as_people_write_them() -> None:
 
 
 def test_a_call_is_a_target_and_its_arguments() -> None:
-    assert parse_call('acme:kv/store@1.2.0#get("a(b)", 2)') == ("acme:kv/store@1.2.0#get", '"a(b)", 2')
+    target, arguments = parse_call('acme:kv/store@1.2.0#get("a(b)", 2)')
+    assert (target, arguments.strip()) == ("acme:kv/store@1.2.0#get", '"a(b)", 2')
+    assert arguments.index('"') == len("acme:kv/store@1.2.0#get(")  # columns in errors are those of the call
     function = Function((("key", "string"), ("times", Option("u8"))))
     assert parse_arguments('"a"', function) == ["a", None]
     with pytest.raises(CallError, match=r"no more than 2 arguments"):
