@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from aegis import FutureWriter, HostError, Sandbox
-from aegis.wit.types import Option, WitType
+from aegis import DeadlineExceeded, FutureWriter, HostError, Sandbox
+from aegis.wit.types import Future, Option, Stream, Tuple, WitType
 from tests.component.tasks.async_guests import copier
-from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, shared
+from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, runtime, shared
 
 pytestmark = only_where_there_are_workers
 PACE = (5, 1)
@@ -59,6 +61,57 @@ def test_a_wrong_element_is_named_with_its_position(place: str, name: str) -> No
 def test_a_wrong_value_of_a_future_is_named(place: str) -> None:
     with sandbox(place, "u32") as guest, pytest.raises(HostError, match=r"^a future of the host has a wrong value: "):
         guest.call("keep", 2**40)
+
+
+NESTED: dict[str, tuple[WitType, list[Any], Any, list[Any]]] = {
+    "streams": (Stream("u8"), [b"ab", [b"c", b"d"]], b"".join, [b"ab", b"cd"]),
+    "futures": (Future("string"), ["x", "y"], lambda future: future.result(), ["x", "y"]),
+    "tuples": (Tuple(("u8", Stream("u32"))), [(1, [1, 2])], lambda pair: [pair[0], *pair[1]], [[1, 1, 2]]),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("through", ["same", "relay"])
+@pytest.mark.parametrize("name", NESTED)
+def test_streams_within_elements_come_back_as_readers(place: str, through: str, name: str) -> None:
+    """Also if the guest gives the outer stream back unread, so that the host reads its own elements."""
+    of, values, read, expected = NESTED[name]
+    with sandbox(place, of) as guest:
+        reader = guest.call(through, values, *(() if through == "same" else PACE))
+        assert [read(element) for element in reader] == expected
+
+
+def _empty(log: list[str]) -> Iterator[bytes]:
+    try:
+        while True:
+            yield b""
+    finally:
+        log.append("closed")
+
+
+async def _empty_later(log: list[str]) -> AsyncIterator[bytes]:
+    for piece in _empty(log):
+        yield piece
+
+
+def _collect(guest: Sandbox, how: str, log: list[str]) -> None:
+    if how == "call":
+        guest.call("collect", _empty(log), *PACE, 9)
+    else:
+        asyncio.run(guest.acall("collect", _empty_later(log), *PACE, 9))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("how", ["call", "acall"])
+def test_empty_pieces_without_end_meet_the_deadline(place: str, how: str) -> None:
+    log: list[str] = []
+    with (
+        runtime(place, timeout="0.2s") as made,
+        made.sandbox(made.load_wat(copier("u8", imports=False))) as guest,
+        pytest.raises(DeadlineExceeded),
+    ):
+        _collect(guest, how, log)
+    assert log == ["closed"]
 
 
 @pytest.mark.parametrize("left", ["a stream", "a future", "a stream of the guest"])

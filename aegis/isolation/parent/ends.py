@@ -55,7 +55,10 @@ class _OfferedStream:
                 return None
             if values is not None:
                 return self._pack(values)
-            self._door.wait_for([self._source.interest()])
+            if self._source.ready():
+                self._door.check_time()
+            else:
+                self._door.wait_for([self._source.interest()])
 
     def close(self) -> None:
         """Release the elements: the guest reads no more."""

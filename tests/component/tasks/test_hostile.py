@@ -406,7 +406,7 @@ _WRITES = "(drop (call $write (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.co
 
 
 def test_a_callee_that_waits_for_its_caller_in_the_middle_of_its_code_is_a_deadlock_that_says_so() -> None:
-    """The engine cannot suspend the callee, whose caller would write next; the same guest returns if it wrote before."""
+    """Nothing can suspend the callee, whose caller would write next; the guest returns if it wrote before."""
     with RUNTIME.sandbox(RUNTIME.load_wat(_WAITS_WITHIN.format(_CALLS + _WRITES))) as sandbox:
         with pytest.raises(GuestTrap, match=r"deadlock: a function waits in the middle .* lift it with a callback"):
             sandbox.call("run")
