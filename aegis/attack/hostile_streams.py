@@ -119,7 +119,7 @@ class HostileStreams:
             else:
                 yield from items[:cut]
                 if kind == "raises":
-                    raise self._rng.choice((ZeroDivisionError, StopAsyncIteration, SandboxStateError, Err))("a stream")
+                    raise self._rng.choice((ZeroDivisionError, StopAsyncIteration, CallError, Err))("a stream")
                 yield from items[cut:]
 
         made = generate()

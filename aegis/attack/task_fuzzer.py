@@ -184,8 +184,8 @@ def _component(rng: Random, of: WitType | None) -> Iterator[str]:
     styles = {}
     for name, function in _FUNCTIONS.items():
         styles[name] = rng.choices(("callback", "stackful", "sync"), (6, 1, 1))[0]
-        given = rng.choice(list(returns.values())) if rng.random() < _WRONG_RETURNS else returns[name]
-        yield from code.function(name, function, given, styles[name])
+        returned = rng.choice(list(returns.values())) if rng.random() < _WRONG_RETURNS else returns[name]
+        yield from code.function(name, function, returned, styles[name])
     if rng.random() < _START_FUNCTIONS:
         yield from code.start()
     yield ")"

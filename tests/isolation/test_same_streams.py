@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aegis import DeadlineExceeded, FutureWriter, HostError, Sandbox
+from aegis import DeadlineExceeded, FutureWriter, GuestTrap, HostError, Sandbox
 from aegis.wit.types import Future, Option, Stream, Tuple, WitType
 from tests.component.tasks.async_guests import copier
 from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, runtime, shared
@@ -111,6 +111,52 @@ def test_empty_pieces_without_end_meet_the_deadline(place: str, how: str) -> Non
         pytest.raises(DeadlineExceeded),
     ):
         _collect(guest, how, log)
+    assert log == ["closed"]
+
+
+_STARTS = """(component
+  (type $S (stream u8))
+  (import "give" (func $give async (result $S)))
+  (core module $Memory (memory (export "m") 1))
+  (core instance $memory (instantiate $Memory))
+  (core func $give' (canon lower (func $give)))
+  (core func $read (canon stream.read $S (memory (core memory $memory "m"))))
+  (core module $M
+    (import "" "m" (memory 1))
+    (import "" "give" (func $give (result i32)))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (func $start (drop (call $read (call $give) (i32.const 0) (i32.const 2))) {})
+    (start $start)
+    (func (export "seen") (result i32) (i32.load16_u (i32.const 0)))
+    (func (export "read") (param i32) (result i32)
+      (drop (call $read (local.get 0) (i32.const 0) (i32.const 2))) (i32.load16_u (i32.const 0))))
+  (core instance $i (instantiate $M (with "" (instance
+    (export "m" (memory $memory "m")) (export "give" (func $give')) (export "read" (func $read))))))
+  (func (export "seen") (result u32) (canon lift (core func $i "seen")))
+  (func (export "read") async (param "s" $S) (result u32) (canon lift (core func $i "read"))))"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("traps", [False, True], ids=["returns", "traps"])
+def test_a_start_function_reads_a_stream_of_the_host_which_its_sandbox_closes(place: str, traps: bool) -> None:
+    log: list[str] = []
+
+    def give() -> Iterator[bytes]:
+        try:
+            yield b"ab"
+            yield b"more"
+        finally:
+            log.append("closed")
+
+    component = shared(place).load_wat(_STARTS.format("unreachable" if traps else ""))
+    if traps:
+        with pytest.raises(GuestTrap):
+            shared(place).sandbox(component, imports={"give": give})
+    else:
+        with shared(place).sandbox(component, imports={"give": give}) as guest:
+            assert guest.call("seen") == int.from_bytes(b"ab", "little")
+            assert guest.call("read", b"cd") == int.from_bytes(b"cd", "little")
+            assert not log
     assert log == ["closed"]
 
 

@@ -35,6 +35,7 @@ from aegis.values import HostFunction
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.cache import Cache
     from aegis.engine.compile.code import Artifact
@@ -165,8 +166,9 @@ class IsolatedBackend(BaseBackend):
         host = component_host_calls.ComponentFunctions(
             plan.functions, functions, held, plan.served, all_answered=answered
         )
+        held.prepare_ends(partial(_prepare_first_ends, run.door))
         store = self._begin(run, plan, host, plan.remote)
-        held.prepare_ends = partial(_prepare_ends, weakref.ref(run), weakref.ref(store))
+        held.prepare_ends(partial(_prepare_ends, weakref.ref(run), weakref.ref(store)))
         return store
 
     # -- starting a sandbox --------------------------------------------------------------------
@@ -200,7 +202,7 @@ class IsolatedBackend(BaseBackend):
             store.begin(pack(spec, self.known), bundle.descriptors, self.options.grace)
         except BaseException:
             run.grants = None
-            for held in (stdio, services, own):
+            for held in (host.handles, stdio, services, own):
                 if held is not None:
                     held.close()
             raise
@@ -407,6 +409,11 @@ def _environment(policy: Policy) -> list[tuple[str, str]]:
     from aegis.host.grants import environment_of
 
     return environment_of(policy.environment)
+
+
+def _prepare_first_ends(door: Door, ends: EndTable) -> None:
+    """Give the streams of a guest that is being instantiated what they need: its start function may read them."""
+    ends.door = door
 
 
 def _prepare_ends(run: Callable[[], Run | None], store: Callable[[], IsolatedStore | None], ends: EndTable) -> None:
