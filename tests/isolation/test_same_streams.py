@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from aegis import DeadlineExceeded, FutureWriter, GuestTrap, HostError, Sandbox
+from aegis import (
+    AegisError,
+    CallError,
+    DeadlineExceeded,
+    FutureWriter,
+    GuestTrap,
+    HostError,
+    QuotaExceeded,
+    Sandbox,
+    SandboxStateError,
+)
 from aegis.wit.types import Future, Option, Stream, Tuple, WitType
 from tests.component.tasks.async_guests import copier
 from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, runtime, shared
@@ -158,6 +168,48 @@ def test_a_start_function_reads_a_stream_of_the_host_which_its_sandbox_closes(pl
             assert guest.call("read", b"cd") == int.from_bytes(b"cd", "little")
             assert not log
     assert log == ["closed"]
+
+
+OWN_ERRORS: dict[str, Callable[[], AegisError]] = {
+    "an error of arguments": lambda: CallError("mine"),
+    "an error of a sandbox": lambda: SandboxStateError("mine", state="closed"),
+    "a limit": lambda: QuotaExceeded("mine", limit="tasks", used=1, allowed=1),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("carrier", ["future", "later", "generator", "asynchronous generator"])
+@pytest.mark.parametrize("name", OWN_ERRORS)
+def test_an_error_of_aegis_that_the_application_raises_in_a_call_poisons_the_sandbox(
+    place: str, carrier: str, name: str
+) -> None:
+    """The guest was left in the middle, though this error at the beginning of a call means that it was not entered."""
+    error = OWN_ERRORS[name]()
+
+    async def future(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise error
+
+    def generate() -> Iterator[int]:
+        yield 1
+        raise error
+
+    async def generate_later() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async def main(guest: Sandbox) -> None:
+        if carrier in ("future", "later"):
+            call = guest.acall("keep", future(0 if carrier == "future" else 20))
+        else:
+            call = guest.acall("collect", generate() if carrier == "generator" else generate_later(), *PACE, 5)
+        with pytest.raises(type(error), match="mine"):
+            await call
+        assert guest.state == "poisoned"
+
+    with sandbox(place, "u32") as guest:
+        asyncio.run(main(guest))
 
 
 @pytest.mark.parametrize("left", ["a stream", "a future", "a stream of the guest"])

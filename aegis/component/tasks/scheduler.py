@@ -125,6 +125,7 @@ class Scheduler:
                 else:
                     raise self._deadlock()
         except BaseException:
+            self._state.spend()  # tasks were left in the middle, whatever class the application's exception has
             for call in list(self.stuck):  # the guest does not write any more
                 call.cancel()
             raise
