@@ -212,6 +212,100 @@ def test_an_error_of_aegis_that_the_application_raises_in_a_call_poisons_the_san
         asyncio.run(main(guest))
 
 
+# Copies its argument to a stream that it gives to ``shout``, and copies that function's stream to its result.
+_SHOUTS = """(component
+  (type $S (stream u8))
+  (import "shout" (func $shout async (param "s" $S) (result $S)))
+  (component $Copier
+    (type $S (stream u8))
+    (core module $Memory (memory (export "m") 1))
+    (core instance $memory (instantiate $Memory))
+    (core func $new (canon stream.new $S))
+    (core func $read (canon stream.read $S async (memory (core memory $memory "m"))))
+    (core func $write (canon stream.write $S async (memory (core memory $memory "m"))))
+    (core func $drop-r (canon stream.drop-readable $S))
+    (core func $drop-w (canon stream.drop-writable $S))
+    (core func $set (canon waitable-set.new))
+    (core func $join (canon waitable.join))
+    (core func $return (canon task.return (result $S)))
+    (core module $M
+      (import "" "new" (func $new (result i64))) (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+      (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+      (import "" "drop-r" (func $drop-r (param i32))) (import "" "drop-w" (func $drop-w (param i32)))
+      (import "" "set" (func $set (result i32))) (import "" "join" (func $join (param i32 i32)))
+      (import "" "return" (func $return (param i32)))
+      (global $in (mut i32) (i32.const 0)) (global $out (mut i32) (i32.const 0)) (global $s (mut i32) (i32.const 0))
+      (func $wait (param i32) (result i32)
+        (call $join (local.get 0) (global.get $s))
+        (i32.or (i32.const 2) (i32.shl (global.get $s) (i32.const 4))))
+      (func $got (param $r i32) (result i32) (local $n i32)
+        (if (i32.eq (local.get $r) (i32.const -1)) (then (return (call $wait (global.get $in)))))
+        (local.set $n (i32.shr_u (local.get $r) (i32.const 4)))
+        (if (i32.eqz (local.get $n)) (then
+          (call $drop-w (global.get $out)) (call $drop-r (global.get $in)) (return (i32.const 0))))
+        (call $put (call $write (global.get $out) (i32.const 0) (local.get $n))))
+      (func $put (param $r i32) (result i32)
+        (if (i32.eq (local.get $r) (i32.const -1)) (then (return (call $wait (global.get $out)))))
+        (call $got (call $read (global.get $in) (i32.const 0) (i32.const 64))))
+      (func (export "copy") (param $s i32) (result i32) (local $pair i64)
+        (global.set $s (call $set)) (global.set $in (local.get $s))
+        (local.set $pair (call $new))
+        (global.set $out (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32))))
+        (call $return (i32.wrap_i64 (local.get $pair)))
+        (call $got (call $read (global.get $in) (i32.const 0) (i32.const 64))))
+      (func (export "cb") (param i32 i32 i32) (result i32)
+        (call $join (local.get 1) (i32.const 0))
+        (if (i32.eq (local.get 0) (i32.const 2)) (then (return (call $got (local.get 2)))))
+        (call $put (local.get 2))))
+    (core instance $m (instantiate $M (with "" (instance
+      (export "new" (func $new)) (export "read" (func $read)) (export "write" (func $write))
+      (export "drop-r" (func $drop-r)) (export "drop-w" (func $drop-w)) (export "set" (func $set))
+      (export "join" (func $join)) (export "return" (func $return))))))
+    (func (export "copy") async (param "s" $S) (result $S)
+      (canon lift (core func $m "copy") async (callback (core func $m "cb")))))
+  (instance $first (instantiate $Copier))
+  (instance $second (instantiate $Copier))
+  (component $Outer
+    (type $S (stream u8))
+    (import "first" (func $first async (param "s" $S) (result $S)))
+    (import "shout" (func $shout async (param "s" $S) (result $S)))
+    (import "second" (func $second async (param "s" $S) (result $S)))
+    (core func $first' (canon lower (func $first))) (core func $shout' (canon lower (func $shout)))
+    (core func $second' (canon lower (func $second)))
+    (core module $M
+      (import "" "first" (func $first (param i32) (result i32)))
+      (import "" "shout" (func $shout (param i32) (result i32)))
+      (import "" "second" (func $second (param i32) (result i32)))
+      (func (export "run") (param i32) (result i32) (call $second (call $shout (call $first (local.get 0))))))
+    (core instance $m (instantiate $M (with "" (instance
+      (export "first" (func $first')) (export "shout" (func $shout')) (export "second" (func $second'))))))
+    (func (export "run") async (param "s" $S) (result $S) (canon lift (core func $m "run"))))
+  (instance $outer (instantiate $Outer (with "first" (func $first "copy")) (with "shout" (func $shout))
+    (with "second" (func $second "copy"))))
+  (export "run" (func $outer "run")))"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_host_function_that_returns_its_callers_stream_changed_works_in_process_alone(place: str) -> None:
+    """Isolated, the guest waits for the generator, and so cannot write what that reads: the error says so."""
+
+    async def shouted(stream: Any) -> AsyncIterator[bytes]:
+        async for piece in stream:
+            yield piece.upper()
+
+    async def main(guest: Sandbox) -> bytes:
+        reader = await guest.acall("run", b"text")
+        return b"".join([piece async for piece in reader])
+
+    component = shared(place).load_wat(_SHOUTS)
+    with shared(place).sandbox(component, imports={"shout": lambda stream: shouted(stream)}) as guest:
+        if place == "in-process":
+            assert asyncio.run(main(guest)) == b"TEXT"
+        else:
+            with pytest.raises(SandboxStateError, match="while the guest waits for a host function or a stream"):
+                asyncio.run(main(guest))
+
+
 @pytest.mark.parametrize("left", ["a stream", "a future", "a stream of the guest"])
 def test_a_worker_serves_again_though_the_guest_before_left_ends_open(left: str) -> None:
     """Oracle: the next sandbox is in the same process, and its streams are its own."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.component.conversion.coerce import fit
 from aegis.component.tasks.sources import ElementSource, source_of, wrong_element
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import CallError
+from aegis.errors import CallError, SandboxStateError
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker
 from aegis.values import Ended, Promise
@@ -139,6 +139,12 @@ class WorkerEnd:
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
+        if not self._unread and not self._over and self.table.serving():
+            raise SandboxStateError(
+                "a stream of an isolated guest cannot be read while the guest waits for a host function or a stream of "
+                "the host: read it before or afterwards, or run the guest in process",
+                state="busy",
+            )
         return await self.table.turns().work_on_loop(lambda: self.take(count))
 
     def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
@@ -166,6 +172,8 @@ class EndTable:
         """The guest's ends that the application has, by number."""
         self.door: Any = None
         self.turns: Callable[[], Any] = _no_turns
+        self.serving: Callable[[], bool] = lambda: False
+        """Returns whether the guest waits for the application, so that it cannot write what a task would read."""
         self.request: Callable[..., Any] = _no_turns
         self.validated: Callable[[Callable[[], Any]], Any] = _no_turns
 
