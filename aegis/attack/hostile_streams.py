@@ -20,7 +20,7 @@ from aegis.wit.values import Err
 
 __all__ = ["HostileStreams"]
 
-_MAX_READS = 3
+_MAX_READ_CALLS = 3
 _COUNTS = (1, 2, 64, 1 << 20)
 
 
@@ -143,7 +143,7 @@ class HostileStreams:
         """Read the streams in a value of the guest in part, read them to their ends, close them, or let them be."""
         match of:
             case Stream():
-                for _ in range(self._rng.randrange(_MAX_READS + 1)):
+                for _ in range(self._rng.randrange(_MAX_READ_CALLS + 1)):
                     if not value.read(self._rng.choice(_COUNTS)):
                         break
                 if self._rng.random() < 0.5:
