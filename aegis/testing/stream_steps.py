@@ -20,7 +20,7 @@ __all__ = ["COUNTS", "LiveEnd", "PickEnd", "ends_in", "read_member", "with_strea
 
 COUNTS = st.sampled_from((1, 2, 3, 64, 1 << 16))
 """The number of elements of a read."""
-_MAX_PIECES = 4
+_MAX_CUT_VALUES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def with_streams(
     if not any(isinstance(of, (Stream, Future)) for of in types):
         return arguments
     numbers = st.none() | st.integers(0, 3) if passes else st.none()
-    cuts = st.lists(st.integers(1, 9), max_size=_MAX_PIECES)
+    cuts = st.lists(st.integers(1, 9), max_size=_MAX_CUT_VALUES)
 
     def made(drawn: tuple[tuple[Any, ...], list[tuple[int | None, list[int]]]]) -> tuple[Any, ...]:
         values, choices = drawn

@@ -425,7 +425,6 @@ def _prepare_ends(run: Callable[[], Run | None], store: Callable[[], IsolatedSto
     assert live_store is not None
     turns = GuestTurns(live_run, live_store)
     ends.door, ends.turns = live_store.door, lambda: turns
-    ends.serving = lambda: _live(store).depth > 0
     ends.request = lambda *words: _live(store).request(*words)
     ends.validated = lambda read: _live(store).validated(read)
 

@@ -139,13 +139,16 @@ class WorkerEnd:
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
-        if not self._unread and not self._over and self.table.serving():
+        try:
+            return await self.table.turns().work_on_loop(lambda: self.take(count))
+        except SandboxStateError as error:
+            if error.state != "busy":
+                raise
             raise SandboxStateError(
-                "a stream of an isolated guest cannot be read while the guest waits for a host function or a stream of "
-                "the host: read it before or afterwards, or run the guest in process",
+                "a stream of an isolated guest cannot be read while another call or read of the guest is under way: "
+                "read it before or afterwards, or run the guest in process",
                 state="busy",
-            )
-        return await self.table.turns().work_on_loop(lambda: self.take(count))
+            ) from None
 
     def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
         """Raise ``CallError``: only host functions in the guest's process can pass a stream on."""
@@ -172,8 +175,6 @@ class EndTable:
         """The guest's ends that the application has, by number."""
         self.door: Any = None
         self.turns: Callable[[], Any] = _no_turns
-        self.serving: Callable[[], bool] = lambda: False
-        """Returns whether the guest waits for the application, so that it cannot write what a task would read."""
         self.request: Callable[..., Any] = _no_turns
         self.validated: Callable[[Callable[[], Any]], Any] = _no_turns
 

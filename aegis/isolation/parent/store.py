@@ -93,8 +93,7 @@ class IsolatedStore(TokenHolder):
         self._final_report, self._data_bytes = final_report, data_bytes
         self.preparing = False
         """Whether the worker is still preparing the sandbox or a loop."""
-        self.depth = 0
-        """The host functions that serve the guest now, one inside another."""
+        self._depth = 0
         self.columns = ColumnCalls()
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
@@ -446,8 +445,8 @@ class IsolatedStore(TokenHolder):
         _, request, number, values = message
         before, owner = thread_state.mode, self.owner
         thread_state.mode, self.owner = NESTED, get_ident()
-        self.depth += 1
-        if self.depth > _MAX_CALL_DEPTH:
+        self._depth += 1
+        if self._depth > _MAX_CALL_DEPTH:
             number, values = TOO_DEEP, []
         try:
             failed, answer = self.host.call(self.door, number, values)
@@ -457,7 +456,7 @@ class IsolatedStore(TokenHolder):
                 self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
         finally:
             thread_state.mode, self.owner = before, owner
-            self.depth -= 1
+            self._depth -= 1
 
     def _answer(self, request: int, failed: bool, answer: Any) -> None:
         self._sender(self.door.deadline + self._grace)(["answer", request, failed, answer])
