@@ -16,13 +16,14 @@ from aegis.attack.cases import ENCODINGS, REALLOCS
 from aegis.attack.inputs import Artifacts, AttackInput, Make, seeded_random
 from aegis.attack.wat import TypeDefinitions
 from aegis.engine.compile.artifact import text_to_binary
-from aegis.wit.types import List, Option, Result, Tuple, WitType, show
+from aegis.wit.types import Future, List, Option, Result, Stream, Tuple, WitType, show
 
 __all__ = ["task_component", "tasks"]
 
 _ELEMENTS: tuple[WitType | None, ...] = (
     None, "u8", "u8", "bool", "u16", "s32", "u64", "f32", "string", List("u8"), List("string"), Option("u32"),
-    Tuple(("u8", "string")), Result("string", "u64"), Tuple(("u64", Option("string"))),
+    Tuple(("u8", "string")), Result("string", "u64"), Tuple(("u64", Option("string"))), Stream("u8"), Future("string"),
+    Tuple(("u8", Stream("u16"))),
 )  # fmt: skip
 _SLOTS = 12
 """Global variables of the core module, which keep handles."""
@@ -32,6 +33,8 @@ _ODD = (0, 1, 2, 3, 7, 15, 16, 255, 256, 1023, 1025, 65528, 65535, 65536, 1 << 2
 _ADDRESSES = (64, 128, 1024, 4096)
 _LENGTHS = (0, 1, 2, 3, 8, 64)
 _ODD_LENGTHS = (4096, (1 << 28) - 1, 1 << 28, (1 << 32) - 1)
+_WRONG_RETURNS, _TWO_RETURNS, _START_FUNCTIONS = 0.04, 0.04, 0.08
+"""Shares of functions that return the value of another one, that return twice, and of modules that start with code."""
 _RARE = ("task-cancel", "dec", "inc", "set-drop")
 """Built-ins that mostly trap, or make a task wait for ever."""
 _CODES = (0, 1)
@@ -180,16 +183,20 @@ def _component(rng: Random, of: WitType | None) -> Iterator[str]:
     yield "(global $left (mut i32) (i32.const 0))"
     styles = {}
     for name, function in _FUNCTIONS.items():
-        styles[name] = rng.choices(("callback", "stackful"), (6, 1))[0]
-        yield from code.function(name, function, returns[name], styles[name])
+        styles[name] = rng.choices(("callback", "stackful", "sync"), (6, 1, 1))[0]
+        returned = rng.choice(list(returns.values())) if rng.random() < _WRONG_RETURNS else returns[name]
+        yield from code.function(name, function, returned, styles[name])
+    if rng.random() < _START_FUNCTIONS:
+        yield from code.start()
     yield ")"
     given = " ".join(f'(export "{one.name}" (func ${one.name}))' for one in (*code.calls, *returns.values()))
     yield f'(core instance $code (instantiate $code (with "m" (instance $mem)) (with "h" (instance {given}))))'
     for name, function in _FUNCTIONS.items():
         callback = f'(callback (core func $code "{name}-callback"))' if styles[name] == "callback" else ""
+        how = "" if styles[name] == "sync" else "async"
         yield (
             f'(func (export "{name}") async {function.params} {function.result} '
-            f'(canon lift (core func $code "{name}") async {options} {callback}))'
+            f'(canon lift (core func $code "{name}") {how} {options} {callback}))'
         )
 
 
@@ -232,9 +239,15 @@ class _TaskCode:
         params = " ".join(f"(param $p{n} i32)" for n in range(len(of.takes)))
         kept = [self._set(letter, f"(local.get $p{n})") for n, letter in enumerate(of.takes) if letter != "x"]
         done = self.rng.random() < 0.6
-        body = [*kept, *self._calls(8), *([self._call(returned)] if done else [])]
+        body = [*kept, *self._calls(8), *([self._call(returned)] if done and style != "sync" else [])]
+        if self.rng.random() < _TWO_RETURNS:
+            body.append(self._call(returned))
         if style == "stackful":
             yield f'(func (export "{name}") {params} (local $pair i64) {" ".join(body)})'
+            return
+        if style == "sync":
+            result, value = ("(result i32)", self._argument(of.gives, takes=True)) if of.gives else ("", "")
+            yield f'(func (export "{name}") {params} {result} (local $pair i64) {" ".join(body)} {value})'
             return
         body.append(f"(global.set $left (i32.const {self.rng.randrange(_MAX_CALLBACK_CALLS)}))")
         yield f'(func (export "{name}") {params} (result i32) (local $pair i64) {" ".join(body)} {self._code()})'
@@ -244,6 +257,11 @@ class _TaskCode:
   (if (i32.eqz (global.get $left)) (then (return (i32.const 0))))
   (global.set $left (i32.sub (global.get $left) (i32.const 1)))
   {self._code()})"""
+
+    def start(self) -> Iterator[str]:
+        """Yield a start function, whose code belongs to no task."""
+        self._kinds = [""] * _SLOTS
+        yield f"(func $start (local $pair i64) {' '.join(self._calls(4))}) (start $start)"
 
     def _calls(self, most: int) -> Iterator[str]:
         for _ in range(self.rng.randrange(most + 1)):

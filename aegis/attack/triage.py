@@ -39,7 +39,7 @@ class Fault:
 
     phase: str
     kind: str
-    """undocumented, internal, crash, late, escape, left-behind, differs, engines-differ, died or hung."""
+    """undocumented, internal, crash, late, escape, left-behind, left-open, differs, engines-differ, died or hung."""
     type: str
     place: str
     """The innermost Aegis function on the stack."""

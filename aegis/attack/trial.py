@@ -16,6 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.attack.engines import EngineComparison
+from aegis.attack.hostile_streams import HostileStreams
 from aegis.attack.inputs import AttackInput
 from aegis.attack.smith import OPTIONAL_KIND
 from aegis.attack.triage import Fault, coarse, fault_of
@@ -172,6 +173,8 @@ class _Trial:
         self.result = TrialResult()
         self.rng = Random(f"turn {one.turn}")
         self.granted: GrantedFolder | None = None
+        self.streams: HostileStreams | None = None
+        """The streams that are passed to the current sandbox, if they are hostile."""
         optional = one.label.endswith(OPTIONAL_KIND) or one.turn % 8 == 1
         self.runtime = harness.optional if optional else harness.runtime
 
@@ -264,6 +267,8 @@ class _Trial:
         return value
 
     def _documented(self, phase: str, error: BaseException) -> bool:
+        if self.streams is not None and phase in ("instantiate", "call") and isinstance(error, self.streams.documented):
+            return True
         if isinstance(error, (HostError, WorkerCrashed)):
             return False
         if isinstance(error, CallError) and _NO_FUNCTION.search(str(error)):
@@ -314,13 +319,17 @@ class _Trial:
                 return
             exports = self._calls(sandbox, exports)
             self._phase("close", timeout, sandbox.close)
+            if self.streams is not None and (left := self.streams.left_open()):
+                self.result.faults.append(Fault(phase="close", kind="left-open", type="", place="", text=left))
             if not exports:
                 return
 
     def _sandbox(self, artifact: Any, stubs: ImportStubs, plan: Sequence[int]) -> Sandbox:
-        return self.runtime.sandbox(
-            artifact, imports=stubs.plan(plan), args=("program", "word", "\u20ac"), trap_missing=True
-        )
+        imports: Any = stubs.plan(plan)
+        if self.input.source == "tasks":
+            self.streams = HostileStreams(self.rng)
+            imports = self.streams.imports(imports, artifact.imports)
+        return self.runtime.sandbox(artifact, imports=imports, args=("program", "word", "\u20ac"), trap_missing=True)
 
     def _calls(self, sandbox: Sandbox, exports: Sequence[TargetExport]) -> list[TargetExport]:
         """Call exports until the sandbox ends. Return the exports that remain to be called."""
@@ -337,9 +346,19 @@ class _Trial:
                 held.setdefault(export.gives, []).append(value)
             elif value is not None and export.type is not None:
                 self._phase("show", 1.0, lambda v=value, s=export: _shown(v, s))  # type: ignore[misc]
+                if self.streams is not None:
+                    self._read(sandbox, value, export.type.result)
+                    if sandbox.state != "ready":
+                        return list(exports[number + 1 :])
         for handle in (h for some in held.values() for h in some[::2]):
             self._phase("drop", timeout, handle.drop)
         return []
+
+    def _read(self, sandbox: Sandbox, value: Any, of: Any) -> None:
+        """Read the streams in a result, which runs the guest."""
+        streams = self.streams
+        assert streams is not None
+        self._phase("call", self.harness.limits.timeout or 0.0, lambda: streams.consume(value, of))
 
     def _arguments(self, export: TargetExport, held: dict[int | None, list[Any]]) -> list[Any] | None:
         """Return random arguments, or ``None`` if a required handle is missing."""
@@ -349,6 +368,8 @@ class _Trial:
         for place, shape in enumerate(export.shapes):
             if shape is not None:
                 made.append(shape.random(self.rng, 1 + int(2 ** (self.rng.random() * 9))))
+                if self.streams is not None and export.type is not None:
+                    made[-1] = self.streams.value(made[-1], export.type.params[place][1])
                 continue
             some = held.get(export.takes[place])
             if not some:

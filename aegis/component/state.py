@@ -485,6 +485,12 @@ class ComponentState:
         assert store is not None  # a call is in progress
         return store.failed(error)  # type: ignore[no-any-return]
 
+    def spend(self) -> None:
+        """Note that guest code was left in the middle, so that the guest cannot be called again."""
+        store = self._store()
+        if store is not None:
+            store.spent = True
+
     def realloc_out_of_bounds(self) -> BaseException:
         """Return the error for an address beyond the memory, which an allocator returns if its growth was refused."""
         store = self._store()

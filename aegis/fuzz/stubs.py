@@ -285,10 +285,12 @@ class ImportStubs:
             return call.answer()
         value = table.value(number)
         fails = isinstance(of.result, Result)
-        self.now.record(f"{module}#{name}", Err(value) if fails else value, of.result)
+        result = None if of.result is None else collected_type(of.result)
+        answer = Err(value) if isinstance(result, Result) else value  # also the value of a future
+        self.now.record(f"{module}#{name}", answer, result)
         if fails:
-            raise Err(value)
-        return value
+            raise answer
+        return answer
 
     def _fault_table(self, module: str, name: str, of: Function) -> _AnswerTable | None:
         key = module, name
@@ -351,7 +353,11 @@ def _answer_table(of: WitType, classes: Mapping[int, type]) -> _AnswerTable | No
 
 
 def _fault_table(result: WitType) -> _AnswerTable | None:
-    """Return the faults of a function with this result type: its errors, or extreme values if it has no error case."""
+    """Return the faults of a function with this result type: its errors, or extreme values if it has no error case.
+
+    A list stands for a stream, which ends early, and a value for a future, which has an error at times.
+    """
+    result = collected_type(result)
     try:
         if not isinstance(result, Result):
             return _AnswerTable(shape_of(result))

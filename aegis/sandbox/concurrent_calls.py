@@ -335,12 +335,18 @@ class ConcurrentTurn:
             if not operation.over:  # otherwise a cycle would keep the readers of its result
                 operation.cancel = cancel
         except (SandboxStateError, CallError) as error:
-            self._settle(operation, None, error)
+            self._refuse(store, operation, error)
         except AegisError as error:
             if getattr(error, "limit", None) != "tasks":
                 raise
-            self._settle(operation, None, error)
+            self._refuse(store, operation, error)
         self._set_deadline(store)
+
+    def _refuse(self, store: ComponentStore, operation: _AwaitedOperation, error: AegisError) -> None:
+        """End one operation with an error from before its entry; raise one that the application raised in the call."""
+        if store.spent:
+            raise error
+        self._settle(operation, None, error)
 
     def _cancel(self, operation: _AwaitedOperation) -> None:
         if operation.cancel is not None and not operation.over:

@@ -7,6 +7,7 @@
 
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
+A stream or future that a call returns is read by later steps, in pieces of any size, closed early, or passed on.
 Each run has a fresh sandbox. Without resources, some runs explore: where a call shows nothing new, a fresh sandbox
 repeats the calls before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do
 not. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants.
@@ -33,10 +34,12 @@ from aegis.observe.outcome import Outcome
 from aegis.testing.members import Check, DrivenWorld, Member, Pick
 from aegis.testing.script import PythonScript, handles_in, replaced
 from aegis.testing.strategies import from_function
+from aegis.testing.stream_steps import COUNTS, LiveEnd, PickEnd, ends_in, read_member, with_streams
 from aegis.text import printable, similar_names
+from aegis.wit.collected import collected_type
 from aegis.wit.naming import pascal, snake
 from aegis.wit.results import outcome_value
-from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, WitType, children
+from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, WitType, children, has_ends
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
@@ -62,8 +65,8 @@ class Machine(RuleBasedStateMachine):
     """Base class of the machines that :func:`state_machine` returns. Subclass a machine to add invariants.
 
     ``sandbox`` is the sandbox of this run. ``api`` has its functions as attributes. ``live`` maps a resource to its
-    live handles, the most recently used last. Hypothesis' explain phase is disabled, because it would point at lines of
-    the host rather than of the guest.
+    live handles, the most recently used last; ``ends`` are the open readers of streams and futures. Hypothesis' explain
+    phase is disabled, because it would point at lines of the host rather than of the guest.
     """
 
     world: ClassVar[DrivenWorld]
@@ -80,6 +83,7 @@ class Machine(RuleBasedStateMachine):
         self.ended = False
         """Whether the guest has ended. The remaining steps then do nothing."""
         self.live: dict[str, list[Any]] = {}
+        self.ends: list[LiveEnd] = []
         self._names: dict[int, str] = {}
         self._used: set[int] = set()
         self._count: dict[str, int] = {}
@@ -146,8 +150,8 @@ class Machine(RuleBasedStateMachine):
         moved: list[Any] = []
         try:
             arguments = [
-                replaced(value, of, lambda pick: self._picked(pick, used, moved))
-                for value, of in zip(drawn, types, strict=True)
+                replaced(value, collected_type(of), lambda pick: self._picked(pick, used, moved))
+                for value, of in zip(self._passed(drawn, types), types, strict=True)
             ]
         except LookupError:  # there are fewer handles than the call needs
             return
@@ -156,7 +160,7 @@ class Machine(RuleBasedStateMachine):
             rest = [handle for handle in handles if not any(handle is one for one in used)]
             handles[:] = [*rest, *(h for n, h in enumerate(recent) if not any(h is o for o in (*moved, *recent[:n])))]
         self._used.update(map(id, used))
-        texts = [self._script.value(a, of, self._names) for a, of in zip(arguments, types, strict=True)]
+        texts = [self._script.value(a, collected_type(of), self._names) for a, of in zip(arguments, types, strict=True)]
         self._history.append(lambda: self._step(member, drawn))
         self._call(member, arguments, *self._bound(member, arguments, texts))
 
@@ -166,6 +170,16 @@ class Machine(RuleBasedStateMachine):
             return self.api[member.name], f"api[{member.name!r}]({', '.join(texts)})"
         owner, name, given = (arguments[0], texts[0], texts[1:]) if member.method else (self.api, "api", texts)
         return attrgetter(member.python)(owner), f"{name}.{member.python}({', '.join(given)})"
+
+    def _passed(self, drawn: Sequence[Any], types: Sequence[WitType]) -> list[Any]:
+        """Return drawn arguments with the live readers that are passed on, which live no more."""
+        found: list[Any] = []
+        for value, of in zip(drawn, types, strict=True):
+            end = value.find(of, self.ends) if isinstance(value, PickEnd) else None
+            if end is not None:
+                self.ends.remove(end)
+            found.append(end.reader if end is not None else value.otherwise if isinstance(value, PickEnd) else value)
+        return found
 
     def _picked(self, pick: Any, used: list[Any], moved: list[Any]) -> Any:
         if not isinstance(pick, Pick):
@@ -211,6 +225,7 @@ class Machine(RuleBasedStateMachine):
         kept = self._history[:length]
         self.sandbox.close()
         self.live, self._names, self._used, self._count, self._history = {}, {}, set(), {}, []
+        self.ends = []
         latest, self._script = self._script.lines[self._latest :], PythonScript(typed=self.world.bindings is not None)
         self._open(self.world.imports if self.world.stubs is None else self.world.stubs.plan(self._numbers))
         self._explores = False
@@ -248,13 +263,18 @@ class Machine(RuleBasedStateMachine):
     def _kept(self, value: Any, of: WitType | None, text: str) -> None:
         """Add the handles in a result to ``live``, name them, and append the call to the script."""
         result = of.ok if isinstance(of, Result) else of
-        found = list(handles_in(value, result))
-        if not found:
+        found, ends = list(handles_in(value, result)), list(ends_in(value, result))
+        if not found and not ends:
             self._script.lines.append(text)
             return
-        whole = "" if found[0][0] == "" else self._new("result")
+        whole = "" if "" in (path for path, *_ in (*found, *ends)) else self._new("result")
         if whole:
             self._script.lines.append(f"{whole} = {text}")
+        for path, reader, end in ends:
+            name = self._new(type(end).__name__.lower())
+            self._script.lines.append(f"{name} = {whole}{path}" if whole else f"{name} = {text}")
+            self.ends.append(LiveEnd(reader, end, name))
+            self._names[id(reader)] = name
         for path, handle, own in found:
             name = self._new(snake(own.resource.name))
             self._script.lines.append(f"{name} = {whole}{path}" if whole else f"{name} = {text}")
@@ -276,6 +296,34 @@ class Machine(RuleBasedStateMachine):
         self._history.append(lambda: self._drop(resource, number))
         drop = Member(f"drop {resource.partition('#')[0]}", Function())
         self._call(drop, (), handle.drop, text)
+
+    def _read(self, number: int, count: int) -> None:
+        """Read a live stream, or take the value of a future."""
+        self._latest = len(self._script.lines)
+        if self.ended or not self.ends:
+            return
+        end = self.ends.pop(_place(number, self.ends))
+        self._history.append(lambda: self._read(number, count))
+
+        def read() -> Any:
+            value = end.reader.read(count) if end.is_stream else end.reader.result()
+            if end.is_stream and len(value):
+                self.ends.append(
+                    end
+                )  # before the call is judged, after which another sandbox may take this one's place
+            return value
+
+        text = f"{end.name}.read({count})" if end.is_stream else f"{end.name}.result()"
+        self._call(Member(*read_member(end)), (), read, text)
+
+    def _close(self, number: int) -> None:
+        """Close a live stream or future, which may have elements left."""
+        self._latest = len(self._script.lines)
+        if self.ended or not self.ends:
+            return
+        end = self.ends.pop(_place(number, self.ends))
+        self._history.append(lambda: self._close(number))
+        self._call(Member(f"close {end.name}", Function()), (), end.reader.close, f"{end.name}.close()")
 
     def _judged(self, function: str, arguments: Sequence[Any], outcome: Outcome) -> None:
         self.ended = outcome.status != "returned"
@@ -365,10 +413,11 @@ def state_machine(
     body: dict[str, Any] = {"world": world, "left_out": {}, "__doc__": f"Calls {full or 'the world'} in any order."}
     given = {_key(own.resource) for f in functions.values() for own in _owned(f.result)}
     choices = []
+    passes = runtime.policy.isolation is None  # a worker does not take back the streams that it gave
     for name, function in functions.items():
         member = Member(name, function)
         try:
-            drawn, needed = _arguments(member, given, full, overrides or {}, budget)
+            drawn, needed = _arguments(member, given, full, overrides or {}, budget, passes=passes)
             body[member.rule] = _rule(member, drawn, needed)
             choices.append(st.tuples(st.just((member, needed)), drawn))
         except CannotGenerate as reason:
@@ -380,6 +429,8 @@ def state_machine(
         )
     for resource in given:
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
+    if any(function.result is not None and has_ends(function.result) for function in functions.values()):
+        body["read_stream"], body["close_stream"] = _reading(), _closing()
     if not given:  # with resources, the state is mostly that of a handle, and a run has several
         body["explore"] = _exploring()
         body["call_any"] = _any_call(choices)
@@ -417,7 +468,7 @@ def _handles(of: WitType) -> list[Own | Borrow]:
 
 
 def _arguments(
-    member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int
+    member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int, *, passes: bool
 ) -> tuple[st.SearchStrategy[tuple[Any, ...]], list[str]]:
     """Return the strategy for the arguments of a function, and the resources of which it needs a handle."""
     picks: dict[Any, Any] = {}
@@ -427,6 +478,7 @@ def _arguments(
                 picks[handle] = st.integers(0, _MAX_STEPS_BACK).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
     drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
+    drawn = with_streams(drawn, member.type, passes=passes)
     return drawn, [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
 
 
@@ -449,6 +501,21 @@ def _dropping(resource: str) -> Any:
 
     drop.__name__ = drop.__qualname__ = f"drop_{snake(resource.partition('#')[0])}"
     return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_STEPS_BACK))(drop))
+
+
+def _reading() -> Any:
+    def read_stream(self: Machine, number: int, count: int) -> None:
+        self._read(number, count)
+
+    made: Any = rule(number=st.integers(0, _MAX_STEPS_BACK), count=COUNTS)(read_stream)
+    return precondition(lambda self: bool(self.ends))(made)
+
+
+def _closing() -> Any:
+    def close_stream(self: Machine, number: int) -> None:
+        self._close(number)
+
+    return precondition(lambda self: bool(self.ends))(rule(number=st.integers(0, _MAX_STEPS_BACK))(close_stream))
 
 
 def _any_call(choices: Sequence[st.SearchStrategy[tuple[tuple[Member, list[str]], tuple[Any, ...]]]]) -> Any:

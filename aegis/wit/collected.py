@@ -5,7 +5,7 @@ A stream stands for the list of its elements, and a future for its value. A part
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from aegis.wit.python_types import nullable
 from aegis.wit.types import Future, List, Option, Record, Result, Stream, Tuple, Variant, WitType, has_ends
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["collected", "collected_type"]
+__all__ = ["collected", "collected_type", "replaced_ends"]
 
 _NOTHING = Tuple(())
 
@@ -54,36 +54,50 @@ def collected(value: Any, of: WitType, most: int) -> Any:
     Reading runs the guest, and raises its errors. Raise ``CallError`` for a stream of more than ``most`` elements or
     bytes.
     """
+
+    def read(end: Any, of: Stream | Future) -> Any:
+        element = of.element
+        if isinstance(of, Future):
+            given = end.result()
+            return () if element is None else collected(given, element, most)
+        if element == "u8":
+            return b"".join(_bounded(end, most, len))
+        found = _bounded(end, most, lambda _: 1)
+        return [() if element is None else collected(item, element, most) for item in found]
+
+    return replaced_ends(value, of, read)
+
+
+def replaced_ends(value: Any, of: WitType, leaf: Callable[[Any, Stream | Future], Any]) -> Any:
+    """Return a value of the type ``of`` with ``leaf(end, type)`` for each stream and future in it."""
     if not has_ends(of):
         return value
     match of:
-        case Stream("u8"):
-            return b"".join(_bounded(value, most, len))
-        case Stream(element):
-            found = _bounded(value, most, lambda _: 1)
-            return [() if element is None else collected(item, element, most) for item in found]
-        case Future(element):
-            given = value.result()
-            return () if element is None else collected(given, element, most)
+        case Stream() | Future():
+            return leaf(value, of)
         case List(element):
-            return [collected(item, element, most) for item in value]
+            return [replaced_ends(item, element, leaf) for item in value]
         case Tuple(elements):
-            return tuple(collected(item, t, most) for item, t in zip(value, elements, strict=True))
+            return tuple(replaced_ends(item, t, leaf) for item, t in zip(value, elements, strict=True))
         case Option(element):
             if value is None:
                 return None
             inner = isinstance(value, Some) and nullable(element)
-            made = collected(value.value if inner else value, element, most)
+            made = replaced_ends(value.value if inner else value, element, leaf)
             return Some(made) if inner else made
         case Result(ok, err):
             side = ok if isinstance(value, Ok) else err
-            return value if side is None else (Ok if isinstance(value, Ok) else Err)(collected(value.value, side, most))
+            return (
+                value
+                if side is None
+                else (Ok if isinstance(value, Ok) else Err)(replaced_ends(value.value, side, leaf))
+            )
         case Record():
             names = [(snake(name), t) for name, t in of.fields]
-            return replace(value, **{name: collected(getattr(value, name), t, most) for name, t in names})
+            return replace(value, **{name: replaced_ends(getattr(value, name), t, leaf) for name, t in names})
         case Variant():
             payload = next(t for name, t in of.cases if name == value.case)
-            return value if payload is None else replace(value, value=collected(value.value, payload, most))
+            return value if payload is None else replace(value, value=replaced_ends(value.value, payload, leaf))
     return value
 
 

@@ -111,12 +111,12 @@ def test_asynchronous_components_are_valid_and_reach_all_built_ins() -> None:
         component = runtime.load(one.data)
         for name in ("run", "give", "later"):
             imports = {"give": lambda n: [], "take": lambda s, f: 0, "later": partial(later, component)}
-            with runtime.sandbox(component, imports=imports, trap_missing=True) as sandbox:
-                try:
+            try:  # some trap in their start functions
+                with runtime.sandbox(component, imports=imports, trap_missing=True) as sandbox:
                     sandbox.call(name, *([2] if name == "give" else []))
                     reasons["returned"] += 1
-                except AegisError as error:
-                    reasons[str(error).partition(" N")[0]] += 1
+            except AegisError as error:
+                reasons[str(error).partition(" N")[0]] += 1
     assert reasons["returned"] > 3
     assert len(reasons) > 8
     texts = [task_component(seeded_random(1, "tasks", n), "u8", pair=False) for n in range(200)]

@@ -30,6 +30,7 @@ __all__ = [
     "lifting_liar_lines",
     "lowering_liar",
     "lowering_liar_lines",
+    "stream_liar",
 ]
 
 MEMORY_BYTES = 65536
@@ -99,6 +100,67 @@ def lifting_liar_lines(of: WitType, encoding: str) -> list[str]:
     (canon lift (core func $i "as-result") {options}))
   (func (export "as-argument") (param "x" {octets}) (canon lift (core func $i "as-argument") {options}))""",
     ]
+
+
+def stream_liar(of: WitType, encoding: str = "utf8") -> str:
+    """Return a component that passes raw images as elements.
+
+    ``listed(image, count)`` returns the bytes as a list of ``count`` values, ``stream(image, count)`` as the elements
+    of a stream, which one write offers, and ``future(image)`` as the value of a future.
+    """
+    types = TypeSection()
+    name = types.of(of)
+    options = _OPTIONS.format(encoding=encoding)
+    result = f'string-encoding={encoding} (memory (core memory $m "memory"))'
+    newline = "\n"
+    exports = {
+        "listed": '(param "image" $O) (param "count" u32) (result $L)',
+        "stream": '(param "image" $O) (param "count" u32) (result $S)',
+        "future": '(param "image" $O) (result $F)',
+    }
+    builtins = {
+        "s-new": ("stream.new $S", "(result i64)"), "f-new": ("future.new $F", "(result i64)"),
+        "s-write": (f"stream.write $S async {options}", "(param i32 i32 i32) (result i32)"),
+        "f-write": (f"future.write $F async {options}", "(param i32 i32) (result i32)"),
+        "set-new": ("waitable-set.new", "(result i32)"), "join": ("waitable.join", "(param i32 i32)"),
+        "return-listed": (f"task.return (result $L) {result}", "(param i32 i32)"),
+        "return-stream": (f"task.return (result $S) {result}", "(param i32)"),
+        "return-future": (f"task.return (result $F) {result}", "(param i32)"),
+    }  # fmt: skip
+    wait = """(local.set $set (call $set-new))
+      (call $join (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32))) (local.get $set))
+      (i32.or (i32.const 2) (i32.shl (local.get $set) (i32.const 4)))"""
+    end = "(i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32)))"
+    return f"""(component
+{newline.join(types.lines)}
+  (type $O (list u8))
+  (type $L (list {name})) (type $S (stream {name})) (type $F (future {name}))
+  (core module $memory {_MEMORY})
+  (core instance $m (instantiate $memory))
+{newline.join(f"  (core func ${word} (canon {text}))" for word, (text, _) in builtins.items())}
+  (core module $liar
+{newline.join(f'    (import "" "{word}" (func ${word} {of}))' for word, (_, of) in builtins.items())}
+    (func (export "listed") (param i32 i32 i32) (result i32)
+      (call $return-listed (local.get 0) (local.get 2)) (i32.const 0))
+    (func (export "stream") (param i32 i32 i32) (result i32) (local $pair i64) (local $set i32)
+      (local.set $pair (call $s-new))
+      (call $return-stream (i32.wrap_i64 (local.get $pair)))
+      (drop (call $s-write {end} (local.get 0) (local.get 2))) {wait})
+    (func (export "future") (param i32 i32) (result i32) (local $pair i64) (local $set i32)
+      (local.set $pair (call $f-new))
+      (call $return-future (i32.wrap_i64 (local.get $pair)))
+      (drop (call $f-write {end} (local.get 0))) {wait})
+    (func (export "cb") (param i32 i32 i32) (result i32) (i32.const 0)))
+  (core instance $i (instantiate $liar (with "" (instance
+{newline.join(f'    (export "{word}" (func ${word}))' for word in builtins)}))))
+{
+        newline.join(
+            f'''  (func (export "{word}") async {of}
+    (canon lift (core func $i "{word}") async {options} (callback (core func $i "cb"))))'''
+            for word, of in exports.items()
+        )
+    }
+)"""
 
 
 def lowering_liar(of: WitType, encoding: str = "utf8") -> str:

@@ -216,6 +216,24 @@ def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
     assert any("err(" in line for line in reported)
 
 
+@in_both_places
+def test_a_hostile_host_ends_the_streams_of_wasi_0_3_early_and_its_futures_with_errors(place: str) -> None:
+    """Oracle: a program that copies its input ends as documented, and gets streams and errors that the host made."""
+    target = Target(shared(place), shared(place).load_file(built("cat-async")), hostile=True)
+    rng = random.Random(3)
+    log: list[str] = []
+    seen = set()
+    for _ in range(25):
+        case = Case((Step("wasi:cli/run@0.3.0#run", ([], b"text" * 100)),), random_answers(rng, hostile=True))
+        (result,) = target.run(case, log=log).results
+        seen.add(result.status)
+        assert result.error is None or result.status in ("exited", "trap"), result.error
+    assert "returned" in seen or "exited" in seen
+    answers = {line.partition(" -> ")[0]: line.partition(" -> ")[2] for line in log}
+    assert answers["wasi:cli/stdin@0.3.0#read-via-stream"].startswith("([")
+    assert answers["wasi:cli/stdout@0.3.0#write-via-stream"].startswith("err(")
+
+
 def test_a_hostile_host_keeps_the_specification_of_interfaces() -> None:
     """Oracle: ``poll`` is always the host's own, because a fake answer would name pollables that are not ready."""
     stubs = ImportStubs(RUNTIME.load_file(built("cat-component")), hostile=True)

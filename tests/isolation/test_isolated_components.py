@@ -276,3 +276,29 @@ def connecting(place: str, port: int, **policy: Any) -> Outcome:
         from aegis.sandbox.entry_points import entry_point
 
         return box.run(entry_point(component))
+
+
+# -- programs of WASI 0.3 ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("place", "strict"), [("in-process", False), ("isolated", True)])
+def test_a_program_of_wasi_0_3_works_with_every_layer_and_with_its_grants_alone(
+    place: str, strict: bool, tmp_path: Path
+) -> None:
+    """Files, timers, streams and standard output; without the grant the same program has no directory."""
+    data = bytes(range(256)) * 1000
+    (tmp_path / "from").write_bytes(data)
+    limits: dict[str, Any] = {"fuel": None, "timeout": "60s", "cache": True}
+    isolation = {"compile_time": "300s", "strict": strict}
+
+    def said(*args: str, **grants: Any) -> bytes:
+        made = runtime(place, isolation=isolation, **limits, **grants)
+        with made, made.sandbox(made.load_file(built("py-async")), args=("py-async", *args)) as box:
+            return bytes(box.run("wasi:cli/run@0.3.0#run").stdout)
+
+    writing = FilesystemCapability.read_write(tmp_path)
+    assert said("copy", "from", "to", filesystem=writing) == b"Ok(value=None)\n"
+    assert (tmp_path / "to").read_bytes() == data
+    assert said("pieces", "from", filesystem=writing) == b"256000\n"
+    assert said("sleep", "100", "60000") == b"1 60\n"
+    assert b"Ok" not in said("copy", "from", "other")

@@ -134,6 +134,19 @@ def test_a_guest_reaches_exactly_its_grants_by_either_transport(place: str, stri
 
 
 @every_place
+def test_a_guest_of_wasi_0_3_reaches_exactly_its_grants_by_either_transport(place: str, strict: bool) -> None:
+    with raw_server(echo) as tcp, datagrams_echoed() as udp:
+        words = {"client": ("client", "127.0.0.1", str(tcp), "ping"), "datagram": ("datagram", "127.0.0.1", str(udp))}
+        for name, rule in (("client", f"tcp://127.0.0.1:{tcp}"), ("datagram", f"udp://127.0.0.1:{udp}")):
+            assert said(place, strict, "py-async-sockets", *words[name], allow=[rule]).startswith(b"got b'ping'")
+            other = "datagram" if name == "client" else "client"
+            printed = said(place, strict, "py-async-sockets", *words[other], allow=[rule])
+            assert printed == b"refused: AccessDenied\n"
+        assert said(place, strict, "py-async-sockets", "both", "5", allow=["tcp://127.0.0.1:*"],
+                    listen=["tcp://127.0.0.1:*"]) == b"5 right\n"  # fmt: skip
+
+
+@every_place
 @pytest.mark.parametrize("deny", [[], ["127.0.0.2"]])
 def test_a_guest_that_listens_is_reached_by_peers_that_no_rule_denies(
     place: str, strict: bool, deny: list[str]

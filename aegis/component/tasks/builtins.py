@@ -144,7 +144,9 @@ def _subtask_cancel(function: AsyncFunction, plan: Any) -> Body:
             assert subtask.on_cancel is not None
             tasks = state.tasks
             before = tasks.current
+            tasks.callers.append(lambda: function.flag or subtask.resolved())
             subtask.on_cancel()
+            tasks.callers.pop()
             tasks.current = before
             if not subtask.resolved():
                 if function.flag:

@@ -264,19 +264,26 @@ class SourceFuture(_SourceEnd):
 
 
 class SinkBuffer(CopyBuffer):
-    """The room of a sink for elements that a guest writes."""
+    """The room of a sink for elements that a guest writes.
 
-    __slots__ = ("give", "typed")
+    ``readable`` makes readers of the streams and futures in elements that a source of the host gives without a guest
+    between them.
+    """
 
-    def __init__(self, typed: HostElements, length: int, give: Callable[[Any], None]) -> None:
+    __slots__ = ("give", "readable", "typed")
+
+    def __init__(
+        self, typed: HostElements, length: int, give: Callable[[Any], None],
+        readable: Callable[[Any], Any] = lambda values: values,
+    ) -> None:  # fmt: skip
         super().__init__(None, length)
-        self.typed, self.give = typed, give
+        self.typed, self.give, self.readable = typed, give, readable
 
     def accept(self, source: Any, count: int) -> None:
         """Pass ``count`` elements from the buffer of a write to the sink."""
         values = source.take(count, self.typed)
         self.progress += count
-        self.give(self.typed.fitted(values) if source.owner is None else values)
+        self.give(self.readable(self.typed.fitted(values)) if source.owner is None else values)
 
 
 class HostPump:

@@ -12,8 +12,9 @@ from aegis.component.tasks.sources import ReadOn, later_of, source_of
 from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import CallError
 from aegis.values import Promise
+from aegis.wit.collected import replaced_ends
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
-from aegis.wit.types import Future
+from aegis.wit.types import Future, has_ends
 
 __all__ = ["GuestReadableEnd", "host_reader", "host_shared"]
 
@@ -98,7 +99,7 @@ class GuestReadableEnd:
             finish(CopyResult.COMPLETED)
 
         def begin() -> None:
-            shared.read(SinkBuffer(self.typed, count, found.append), partly, finish)
+            shared.read(SinkBuffer(self.typed, count, found.append, self._readable), partly, finish)
 
         def cancel() -> None:
             nonlocal over
@@ -108,6 +109,19 @@ class GuestReadableEnd:
 
         begin()
         return cancel
+
+    def _readable(self, values: Any) -> Any:
+        """Return elements of the host with readers for the streams and futures in them, as elements of a guest have."""
+        element, state = self.typed.of, self.state
+        if element is None or not has_ends(element):
+            return values
+
+        def reader(value: Any, of: Any) -> Any:
+            plan = state.plan
+            typed = plan.host_type(of)
+            return host_reader(host_shared(value, of, plan.shape_of(of), typed, state), of, typed, state)
+
+        return [replaced_ends(value, element, reader) for value in values]
 
     def pump(self, sink: ElementSink, ended: Callable[[], None] = lambda: None) -> HostPump:
         """Pass all elements to ``sink``, as the guest writes them; then call ``ended``."""

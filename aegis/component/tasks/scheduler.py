@@ -35,6 +35,8 @@ class Scheduler:
         self.operations: dict[Operation, None] = {}
         self.stuck: set[Any] = set()
         """The calls of host functions, among the operations, that wait for the guest to write."""
+        self.callers: list[Callable[[], bool]] = []
+        """Whether the caller could go on, for each call between instances that is on the native stack."""
         self._blocked: list[Callable[[], bool]] = []
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
@@ -123,6 +125,7 @@ class Scheduler:
                 else:
                     raise self._deadlock()
         except BaseException:
+            self._state.spend()  # tasks were left in the middle, whatever class the application's exception has
             for call in list(self.stuck):  # the guest does not write any more
                 call.cancel()
             raise
@@ -205,6 +208,11 @@ class Scheduler:
     def _deadlock(self) -> BaseException:
         if any(condition() for condition in self._blocked[:-1]):
             return trap("a wait in the middle of a call cannot end before a later one: use callbacks to wait")
+        if self._blocked and any(could_go_on() for could_go_on in self.callers):
+            return trap(
+                "deadlock: a function waits in the middle of a call, which keeps its caller from running: "
+                "lift it with a callback"
+            )
         return trap("deadlock: the guest waits for an event that nothing can cause")
 
     def block(self, until: Callable[[], bool], *, cancellable: bool = False) -> bool:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.threads.await_result import awaited_later
 from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import AegisError, CallError, HostError
+from aegis.support.lean import late
 from aegis.text import printable
 from aegis.values import Ended, Interest
 from aegis.wit.streams import ElementQueue, StreamWriter, check_stream
 from aegis.wit.types import List, WitType, children
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    asyncio = late("asyncio")
 
 __all__ = ["ElementSource", "ReadOn", "later_of", "raised_by", "source_of", "wrong_element"]
 
@@ -124,8 +130,14 @@ class _Pieces:
         self._pieces: Iterator[Any] = iter(pieces)
         self._rest = memoryview(b"")
 
-    def take(self, count: int) -> memoryview:
+    def take(self, count: int) -> memoryview | None:
+        """Return bytes; ``None`` after some milliseconds of empty pieces: the deadline is checked in between."""
+        until = 0.0
         while not self._rest:
+            now = monotonic()
+            if until and now > until:
+                return None
+            until = until or now + _MAX_TAKE_SECONDS
             try:
                 piece = next(self._pieces)
             except StopIteration:
@@ -212,7 +224,10 @@ async def _feed(values: AsyncIterable[Any], queue: ElementQueue, flat: bool) -> 
     iterator = aiter(values)
     try:
         async for value in iterator:
-            await queue.aput(bytes(_bytes_of(value)) if flat else (value,))
+            piece = bytes(_bytes_of(value)) if flat else (value,)
+            await queue.aput(piece)
+            if not piece:
+                await asyncio.sleep(0)  # empty pieces never fill the queue, which would let the event loop run
     except BaseException as error:
         if not queue.dropped:
             queue.finish(error if isinstance(error, AegisError) else raised_by(_STREAM, error))

@@ -167,7 +167,9 @@ def guest_call_body(call: LoweredCall, callee: int) -> Callable[[Any, int], None
 
         tasks = state.tasks
         before = tasks.current
+        tasks.callers.append(lambda: call.is_async or subtask.resolved())
         task = tasks.begin(state.task_callees[callee], on_start, on_resolve, call.instance)
+        tasks.callers.pop()
         tasks.current = before
         subtask.on_cancel = lambda: task.request_cancel(call.instance)
         call.finish(state, subtask, views)

@@ -78,20 +78,28 @@ class AsyncUdpSocket(SocketResource, HeldUdpSocket):
 
 
 class _DatagramSending:
-    """A datagram that waits for room in the socket's buffer."""
+    """A datagram that waits for room in the socket's buffer, and is judged again after a wait.
+
+    Meanwhile a look-up may have found that the address belongs to a denied name.
+    """
 
     def __init__(self, owner: AsyncUdpSocket, data: bytes, target: Endpoint) -> None:
         self._owner, self._data, self._target = owner, data, target
         self._error: OSError | None = None
+        self._waited = False
 
     def ready(self) -> bool:
         """Send the datagram if there is room; return whether it was sent, or failed."""
         read, write = self._owner.network.room(self._owner.shared.socket)
         if not any(self._owner.wasi.scope.wait(0, read=read, write=write)):
+            self._waited = True
             return False
         try:
+            if self._waited:
+                self._owner.judge(self._data, self._target)
             self._owner.send_to(self._data, self._target)
         except BlockingIOError:
+            self._waited = True
             return False
         except OSError as error:
             self._error = error

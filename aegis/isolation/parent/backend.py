@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import _socket
 
     from aegis.component.planning.artifact import Component
+    from aegis.engine.call.door import Door
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.cache import Cache
     from aegis.engine.compile.code import Artifact
@@ -168,8 +169,9 @@ class IsolatedBackend(BaseBackend):
         host = component_host_calls.ComponentFunctions(
             plan.functions, functions, held, plan.served, all_answered=answered
         )
+        held.prepare_ends(partial(_prepare_first_ends, run.door))
         store = self._begin(run, plan, host, plan.remote)
-        held.prepare_ends = partial(_prepare_ends, weakref.ref(run), weakref.ref(store))
+        held.prepare_ends(partial(_prepare_ends, weakref.ref(run), weakref.ref(store)))
         return store
 
     def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
@@ -209,7 +211,7 @@ class IsolatedBackend(BaseBackend):
             store.begin(pack(spec, self.known), bundle.descriptors, self.options.grace)
         except BaseException:
             run.grants = None
-            for held in (stdio, services, own):
+            for held in (host.handles, stdio, services, own):
                 if held is not None:
                     held.close()
             raise
@@ -416,6 +418,11 @@ def _environment(policy: Policy) -> list[tuple[str, str]]:
     from aegis.host.grants import environment_of
 
     return environment_of(policy.environment)
+
+
+def _prepare_first_ends(door: Door, ends: EndTable) -> None:
+    """Give the streams of a guest that is being instantiated what they need: its start function may read them."""
+    ends.door = door
 
 
 def _prepare_ends(run: Callable[[], Run | None], store: Callable[[], IsolatedStore | None], ends: EndTable) -> None:

@@ -115,9 +115,9 @@ class ComponentCalls:
                 fitted = coerce.fit_arguments(self._signature.function, values)
                 value = store.ask(self._message(fitted), mark=mark)
         except CallError:
-            # The guest was not entered, so the caller keeps the objects that it passed as ``own``.
-            handles.release_loans((), mark)
-            store.validated(lambda: handles.withdraw(first))
+            if not store.spent:  # the guest was not entered, so the caller keeps the objects that it passed as ``own``
+                handles.release_loans((), mark)
+                store.validated(lambda: handles.withdraw(first))
             raise
         finally:
             handles.release_loans((), mark)

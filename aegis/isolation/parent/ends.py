@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.component.conversion.coerce import fit
 from aegis.component.tasks.sources import ElementSource, source_of, wrong_element
 from aegis.engine.threads.await_result import await_result
-from aegis.errors import CallError
+from aegis.errors import CallError, SandboxStateError
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker
 from aegis.values import Ended, Promise
@@ -55,7 +55,10 @@ class _OfferedStream:
                 return None
             if values is not None:
                 return self._pack(values)
-            self._door.wait_for([self._source.interest()])
+            if self._source.ready():
+                self._door.check_time()
+            else:
+                self._door.wait_for([self._source.interest()])
 
     def close(self) -> None:
         """Release the elements: the guest reads no more."""
@@ -136,7 +139,16 @@ class WorkerEnd:
 
     async def atake(self, count: int) -> Any:
         """Like :meth:`take`, while the event loop runs other tasks."""
-        return await self.table.turns().work_on_loop(lambda: self.take(count))
+        try:
+            return await self.table.turns().work_on_loop(lambda: self.take(count))
+        except SandboxStateError as error:
+            if error.state != "busy":
+                raise
+            raise SandboxStateError(
+                "a stream of an isolated guest cannot be read while another call or read of the guest is under way: "
+                "read it before or afterwards, or run the guest in process",
+                state="busy",
+            ) from None
 
     def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
         """Raise ``CallError``: only host functions in the guest's process can pass a stream on."""

@@ -53,8 +53,7 @@ class ParentHandles:
         """Numbers of objects that running calls lend as ``borrow``, in order."""
         self.taken: list[Any] = []
         """Objects that the guest passed as ``own`` in the message that is being decoded."""
-        self.prepare_ends: Callable[[EndTable], None] = lambda ends: None
-        """Gives the table of streams what it needs of the sandbox."""
+        self._prepare: Callable[[EndTable], None] = lambda ends: None
         self.next = 1
         """The number of the next object that the guest receives."""
         self._ends: EndTable | None = None
@@ -86,8 +85,14 @@ class ParentHandles:
             from aegis.isolation.parent.ends import EndTable  # few sandboxes have any
 
             self._ends = EndTable(self)
-            self.prepare_ends(self._ends)
+            self._prepare(self._ends)
         return self._ends
+
+    def prepare_ends(self, prepare: Callable[[EndTable], None]) -> None:
+        """Have ``prepare`` give the table of streams what it needs of the sandbox, now or when it is created."""
+        self._prepare = prepare
+        if self._ends is not None:
+            prepare(self._ends)
 
     def end_number(self, value: Any, of: Stream | Future) -> int:
         if isinstance(value, WorkerResource):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from aegis.wit.types import WitType
 from tests.echo import TypeSection, flat, size_of, store_flat
 
-__all__ = ["ENCODINGS", "async_echo", "composed", "copier", "script"]
+__all__ = ["ENCODINGS", "async_echo", "composed", "copier", "resource_copier", "script"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 _MAX_FLAT, _MAX_FLAT_ASYNC = 16, 4
@@ -479,6 +479,37 @@ def copier(of: WitType | None, encoding: str = "utf8", *, imports: bool = True, 
     return (
         f"(component\n{made}\n{_IMPORTS if imports else ''}\n{_machine(of, encoding, imports=imports, waits=waits)}\n)"
     )
+
+
+def resource_copier(whose: str) -> str:
+    """Return the text of a copier whose elements are handles of a resource: the host's or the guest's (``whose``).
+
+    The guest's resource has the functions ``make`` and ``number``, and ``dropped`` returns how many were destroyed.
+    """
+    if whose == "host":
+        types = '  (import "thing" (type $thing (sub resource)))\n  (type $own (own $thing))'
+        functions = ""
+    else:
+        types = """  (core module $R (global $n (mut i32) (i32.const 0))
+    (func (export "dtor") (param i32) (global.set $n (i32.add (global.get $n) (i32.const 1))))
+    (func (export "dropped") (result i32) (global.get $n))
+    (func (export "number") (param i32) (result i32) (local.get 0)))
+  (core instance $r (instantiate $R))
+  (type $thing' (resource (rep i32) (dtor (core func $r "dtor"))))
+  (core func $new (canon resource.new $thing'))
+  (export $thing "thing" (type $thing'))
+  (type $own (own $thing))"""
+        functions = """  (func (export "make") (param "n" u32) (result $own) (canon lift (core func $new)))
+  (func (export "number") (param "t" (borrow $thing)) (result u32) (canon lift (core func $r "number")))
+  (func (export "dropped") (result u32) (canon lift (core func $r "dropped")))"""
+    return f"""(component
+{types}
+  (type $S (stream $own))
+  (type $F (future $own))
+  (type $L (list $own))
+{_machine("u32", "utf8", imports=False)}
+{functions}
+)"""
 
 
 def composed(of: WitType | None, first: str, second: str) -> str:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aegis import Bound, Sandbox, StreamWriter
+from aegis import Aegis, Bound, Sandbox, StreamWriter
 from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Function, Future, Interface, List, Stream, WitType
 from tests.component.aegis_side import RUNTIME, from_image, to_image
@@ -41,7 +41,7 @@ class Copier:
 
     def __init__(
         self, text: str, of: WitType | None, source: Callable[..., Any] | None = None,
-        sink: Callable[..., Any] | None = None,
+        sink: Callable[..., Any] | None = None, runtime: Aegis = RUNTIME,
     ) -> None:  # fmt: skip
         self.of = None if of is None else with_python_types(of)
         imports: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class Copier:
             taken = Function((("s", Stream(self.of)), *pace), "u32", is_async=True)
             imports["source"] = Bound(Interface("", {"source": given}), source)
             imports["sink"] = Bound(Interface("", {"sink": taken}), sink)
-        self.sandbox: Sandbox = RUNTIME.sandbox(RUNTIME.load_wat(text), imports=imports)
+        self.sandbox: Sandbox = runtime.sandbox(runtime.load_wat(text), imports=imports)
         self._table = table(self.of, imports=source is not None)
         self.call: Any = self.sandbox.bind(self._table)
         self.acall: Any = self.sandbox.abind(self._table)

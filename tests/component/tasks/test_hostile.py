@@ -353,3 +353,63 @@ _CONFIRMS = """
     (func (export "run-cb") (param i32 i32 i32) (result i32)
       (if (i32.ne (local.get 0) (i32.const 6)) (then unreachable))
       (call $task-cancel) (i32.const 0))"""
+
+
+# -- waits in the middle of a call ----------------------------------------------------------------
+
+_WAITS_WITHIN = """(component
+  (type $F (future u8))
+  (component $A
+    (type $F (future u8))
+    (core module $Memory (memory (export "mem") 1))
+    (core instance $memory (instantiate $Memory))
+    (core func $read (canon future.read $F (memory (core memory $memory "mem"))))
+    (core module $M
+      (import "" "read" (func $read (param i32 i32) (result i32)))
+      (import "" "mem" (memory 1))
+      (func (export "get") (param i32) (result i32)
+        (drop (call $read (local.get 0) (i32.const 8))) (i32.load8_u (i32.const 8))))
+    (core instance $m (instantiate $M (with "" (instance
+      (export "read" (func $read)) (export "mem" (memory $memory "mem"))))))
+    (func (export "get") async (param "f" $F) (result u32) (canon lift (core func $m "get"))))
+  (component $B
+    (type $F (future u8))
+    (import "get" (func $get async (param "f" $F) (result u32)))
+    (core module $Memory (memory (export "mem") 1) (data (i32.const 16) "\\07"))
+    (core instance $memory (instantiate $Memory))
+    (core func $new (canon future.new $F))
+    (core func $write (canon future.write $F async (memory (core memory $memory "mem"))))
+    (core func $get' (canon lower (func $get) async (memory (core memory $memory "mem"))))
+    (core func $return (canon task.return (result u32)))
+    (core module $M
+      (import "" "new" (func $new (result i64)))
+      (import "" "write" (func $write (param i32 i32) (result i32)))
+      (import "" "get" (func $get (param i32 i32) (result i32)))
+      (import "" "return" (func $return (param i32)))
+      (import "" "mem" (memory 1))
+      (func (export "run") (result i32) (local $pair i64)
+        (local.set $pair (call $new))
+        {}
+        (call $return (i32.load (i32.const 64)))
+        (i32.const 0))
+      (func (export "cb") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $m (instantiate $M (with "" (instance
+      (export "new" (func $new)) (export "write" (func $write)) (export "get" (func $get'))
+      (export "return" (func $return)) (export "mem" (memory $memory "mem"))))))
+    (func (export "run") async (result u32)
+      (canon lift (core func $m "run") async (callback (core func $m "cb")))))
+  (instance $a (instantiate $A))
+  (instance $b (instantiate $B (with "get" (func $a "get"))))
+  (export "run" (func $b "run")))"""
+_CALLS = "(drop (call $get (i32.wrap_i64 (local.get $pair)) (i32.const 64)))"
+_WRITES = "(drop (call $write (i32.wrap_i64 (i64.shr_u (local.get $pair) (i64.const 32))) (i32.const 16)))"
+
+
+def test_a_callee_that_waits_for_its_caller_in_the_middle_of_its_code_is_a_deadlock_that_says_so() -> None:
+    """Nothing can suspend the callee, whose caller would write next; the guest returns if it wrote before."""
+    with RUNTIME.sandbox(RUNTIME.load_wat(_WAITS_WITHIN.format(_CALLS + _WRITES))) as sandbox:
+        with pytest.raises(GuestTrap, match=r"deadlock: a function waits in the middle .* lift it with a callback"):
+            sandbox.call("run")
+        assert sandbox.state == "poisoned"
+    with RUNTIME.sandbox(RUNTIME.load_wat(_WAITS_WITHIN.format(_WRITES + _CALLS))) as sandbox:
+        assert sandbox.call("run") == 7

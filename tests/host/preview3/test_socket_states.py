@@ -26,7 +26,7 @@ from aegis.policy import NetworkCapability
 from aegis.values import Ended, Interest
 from aegis.wit.values import Err, Ok
 from tests.host.network import wire
-from tests.host.preview2.guest import Guest
+from tests.host.preview2.guest import Guest, refusal
 from tests.host.preview3.test_versions import spelled
 
 V4, V6 = three.IpAddressFamily.IPV4, three.IpAddressFamily.IPV6
@@ -271,6 +271,39 @@ def test_a_datagram_without_room_waits_and_is_counted_once(monkeypatch: pytest.M
         assert finished(opened.receive())[0] == bytes(40)
         with pytest.raises(QuotaExceeded):
             finished(opened.send(bytes(40), here))
+
+
+@pytest.mark.parametrize("denied", [(), ("tracker.example",)])
+def test_a_datagram_that_waited_is_judged_again(denied: tuple[str, ...]) -> None:
+    """While it waits, a look-up finds that its address belongs to a denied name; without the rule it is sent."""
+
+    class Full:
+        room = staticmethod(lambda opened: ((), (opened.fileno(),)))
+        send = staticmethod(lambda *_: (_ for _ in ()).throw(BlockingIOError()))
+
+    known = wire.names(alias_org=["127.0.0.1", "tracker.example"])
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+        wire.guest("local:*", "alias.org:*", deny=denied, resolver=known) as made,
+    ):
+        peer.bind(("127.0.0.1", 0))
+        network = made.grants.network
+        opener, sending = network._opener, udp(made).send(b"x", at(peer.getsockname()[1]))
+        network._opener = Full()  # type: ignore[assignment]
+        assert not sending.ready()
+        network._opener = opener
+        if denied:
+            assert refusal(wire.look_up, made, "alias.org") == "name-unresolvable"
+            with pytest.raises(Err) as caught:
+                finished(sending)
+            assert spelled(caught.value.value) == "access-denied"
+            peer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peer.recv(9)
+        else:
+            assert wire.look_up(made, "alias.org")
+            finished(sending)
+            assert peer.recv(9) == b"x"
 
 
 def test_a_flood_of_denied_datagrams_ends_no_wait_and_keeps_no_check_busy() -> None:

@@ -30,6 +30,7 @@ from tests.host.preview3.puppet import (
     puppet,
     socket_address,
 )
+from tests.isolation.names import Names
 
 SMALL = 4096
 """A size of buffers with which the system holds less than the piece that the host buffers."""
@@ -638,6 +639,32 @@ def looked_up(guest: Puppet, name: bytes) -> list[bytes] | str:
         return LOOKUP_ERRORS[code]
     at, count = guest.words(RESULT + 4, 2)
     return [guest.peek(at + 18 * n, 18) for n in range(count)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue is answered")
+@pytest.mark.parametrize("denied", [(), ("tracker.example",)], ids=["without the rule", "denied"])
+def test_an_attempt_to_connect_ends_when_a_look_up_finds_its_address_denied(
+    isolate: bool, denied: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue of the server is full, so the connection is made only after the look-up; without the rule it is."""
+    known = Names()
+    known.known, known.aliases = {"alias.org": ["127.0.0.1"]}, {"alias.org": "tracker.example"}
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port = listening.getsockname()[1]
+        with (
+            socket.create_connection(("127.0.0.1", port)),
+            puppet(isolate, "local:*", "alias.org:*", deny=denied) as guest,
+        ):
+            monkeypatch.setattr(socket, "getaddrinfo", known)
+            status = guest.connect(guest.create(), port)
+            assert status & 15 == STARTED
+            found = looked_up(guest, b"alias.org")
+            assert found == "name-unresolvable" if denied else len(found) == 1
+            listening.accept()[0].close()  # now there is room
+            assert guest.ended(status) == RETURNED
+            assert (guest.outcome(SENT_AT) == "ok") is not bool(denied)
 
 
 def test_a_name_is_looked_up_with_its_rule_alone(isolate: bool) -> None:
