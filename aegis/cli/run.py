@@ -112,7 +112,7 @@ class _CommandRun:
     def work(self) -> Outcome:
         """Load and run, on a guest thread."""
         limits = self.policy.limits
-        runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
+        runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory="all")
         data = read_artifact(self.path, limits)
         with working(self.output, "compiling", self.path):
             self.module = module = runtime.load(data, self.path, check=self.check)
