@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from random import Random
@@ -36,6 +37,8 @@ _SMALL = 16
 """Constants of the code below this are no entries: they are generated anyway."""
 _MAX_PARTS = 24
 """Most parts of one learned text, such as quoted words, that become entries."""
+_MAX_CONTINUED = 8
+"""Most words that begin with given bytes."""
 _STRING = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){2,}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.:/+-]{1,30}")
 _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u201c]([^\u2019\u201d]{1,40})")
@@ -226,6 +229,7 @@ class Dictionary:
         """Collect the sources that have entries, once per change: a draw must be fast."""
         # Half of the draws come from the sources that speak most directly of the input.
         ranked = (self._user, self._learned, self._user, self._compared, self._learned, self._compared, self._plain)
+        self._sorted: list[bytes] | None = None
         self._integers = [source.integers for source in ranked if source.integers]
         self._words = [source.words for source in ranked if source.words]
         self._texts = [source.texts for source in ranked if source.texts]
@@ -262,6 +266,17 @@ class Dictionary:
             return None
         source = sources[int(rng.random() * len(sources))]
         return source[int(rng.random() * len(source))]
+
+    def beginning_with(self, beginning: bytes) -> list[bytes]:
+        """Return words that begin with these bytes, some at most, and are longer."""
+        if self._sorted is None:
+            self._sorted = sorted({word for source in self._words for word in source if len(word) > 1})
+        at = bisect_right(self._sorted, beginning)
+        found = []
+        while at < len(self._sorted) and self._sorted[at].startswith(beginning) and len(found) < _MAX_CONTINUED:
+            found.append(self._sorted[at])
+            at += 1
+        return found
 
     def __len__(self) -> int:
         sources = (self._user, self._learned, self._compared, self._plain)

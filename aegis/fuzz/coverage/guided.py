@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2s
-from itertools import islice
+from itertools import chain, islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES
+from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
+from aegis.fuzz.coverage.solve import solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
 from aegis.fuzz.values.sequences import BULK_ITEMS
@@ -30,6 +32,7 @@ from aegis.fuzz.values.sequences import BULK_ITEMS
 if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
     from aegis.fuzz.oracles import Oracle
+    from aegis.wasm.comparisons import Operands
 
 __all__ = ["GuidedSearch"]
 
@@ -42,6 +45,13 @@ _MAX_NEW_CASES = 96
 _AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
 """How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
 _MAX_SAMPLED_CASES = 2048
+_DEPENDENCE_SHARE, _MIN_DEPENDENCE_CALLS = 0.5, 300
+"""Calls that find the bytes on which comparisons depend, as a share of the calls of the chunk, and how many there may be
+at its start."""
+_MAX_DEPENDENCE_RUNS, _MIN_DEPENDENCE_RUNS = 160, 8
+_SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
+"""How often test cases that are suggested again are those of dependences, or those that were left over."""
+_MAX_REST = 64
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -70,6 +80,11 @@ class GuidedSearch(Search):
         self._balance = 0
         """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
+        self._calls = self._dependence_calls = 0
+        self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST)
+        """Suggestions that were left over, of the latest kept cases."""
+        self._tried: dict[Any, int] = {}
+        """How often comparisons were solved, by site and value."""
 
     def finish(self, batch: ChunkResult) -> None:
         batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
@@ -84,7 +99,11 @@ class GuidedSearch(Search):
         if self._kept and rng.random() < _AGAIN_SHARE:
             # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
             chosen = self._kept[-1 - int(len(self._kept) * rng.random() ** 2)]
-            self._suggested.extend(_sampled(rng, filter(self._is_small, self._matched(chosen)), _MAX_AGAIN_CASES))
+            if self._rest and rng.random() < _REST_SHARE:
+                again = islice(self._rest[-1 - int(len(self._rest) * rng.random() ** 2)], _MAX_AGAIN_CASES)
+            else:
+                again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
+            self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
@@ -113,6 +132,7 @@ class GuidedSearch(Search):
 
     def explore(self, case: Case, batch: ChunkResult) -> None:
         copy = self.copies.counting
+        self._calls += len(case.steps)
         began = perf_counter()
         trace = copy.run(case)
         instrumented = perf_counter() - began
@@ -209,18 +229,41 @@ class GuidedSearch(Search):
 
     def _suggest(self, case: Case) -> None:
         """Suggest test cases in which operands of a test case would be equal, before those of earlier test cases."""
-        suggested = list(islice(self._matched(case), _MAX_NEW_CASES))
+        ways = chain(self._solved(case), self._matched(case))
+        suggested = list(islice(ways, _MAX_NEW_CASES))
+        self._rest.append(ways)
         self._suggested.extendleft(reversed(suggested))  # they lead on from what was just reached
+
+    def _solved(self, case: Case) -> Iterator[Case]:
+        """Yield test cases in which comparisons end otherwise, after runs that find on which bytes they depend."""
+        left = max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE)) - self._dependence_calls
+        runs = min(left // len(case.steps), _MAX_DEPENDENCE_RUNS)
+        if self.copies.comparing is None or runs < _MIN_DEPENDENCE_RUNS or not self._is_small(case):
+            return
+        leaves = leaves_of(case)
+        if not leaves:
+            return
+        compared = dependences(case, leaves, self._operands, runs)
+        dictionary = self.target.dictionary
+        words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
+        yield from solved_cases(case, leaves, compared, words, self._tried)
+
+    def _operands(self, case: Case) -> list[Operands] | None:
+        """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""
+        copy = self.copies.comparing
+        assert copy is not None
+        copy.run(case)
+        self._dependence_calls += len(copy.written)
+        return list(self.copies.operands(copy.written[-1])) if len(copy.written) == len(case.steps) else None
 
     def _matched(self, case: Case) -> Iterator[Case]:
         """Run a test case with records of comparisons; yield test cases in which operands would be equal."""
-        copy = self.copies.comparing
-        if copy is None:
+        if self.copies.comparing is None:
             return
-        copy.run(case)
-        if len(copy.written) != len(case.steps):
+        records = self._operands(case)
+        if records is None:
             return
-        pairs = pairs_of(self.copies.operands(copy.written[-1]))
+        pairs = pairs_of(records)
         if self.target.dictionary is not None:
             for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
