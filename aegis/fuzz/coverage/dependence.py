@@ -78,6 +78,8 @@ class Compared(NamedTuple):
     """A comparison of a run, with the weights of the cells on which its left and its right operand depend."""
 
     operands: Operands
+    place: int
+    """The number of the comparison in the run."""
     left: dict[Cell, int]
     right: dict[Cell, int]
 
@@ -98,16 +100,17 @@ def leaves_of(case: Case) -> list[Leaf]:
     return found
 
 
-def dependences(case: Case, leaves: Sequence[Leaf], run: Run, calls: int) -> list[Compared]:
+def dependences(case: Case, leaves: Sequence[Leaf], run: Run, calls: int, start: int = 0) -> list[Compared]:
     """Return the comparisons of a test case that depend on cells, in the order of execution.
 
-    ``run`` runs a case, and returns the operands recorded in its last call; at most ``calls`` runs are made.
+    ``run`` runs a case, and returns the operands recorded in its last call; at most ``calls`` runs are made. Cells from
+    the position ``start`` of a sequence on are first.
     """
     base = run(case)
     if not base:
         return []
-    found = [Compared(one, {}, {}) for one in base]
-    for cell, changed in _changes(case, leaves):
+    found = [Compared(one, place, {}, {}) for place, one in enumerate(base)]
+    for cell, changed in _changes(case, leaves, start):
         if calls <= 0:
             break
         calls -= 1
@@ -128,11 +131,11 @@ def _signed(number: int, bits: int) -> int:
     return number - (1 << bits) if number >> (bits - 1) else number
 
 
-def _changes(case: Case, leaves: Sequence[Leaf]) -> Iterator[tuple[Cell, Case]]:
+def _changes(case: Case, leaves: Sequence[Leaf], start: int) -> Iterator[tuple[Cell, Case]]:
     """Yield a cell and the test case in which it is changed: all values first, then lengths, then repetitions."""
     left = _MAX_CELLS
     for number, leaf in enumerate(leaves):
-        for at in _places(leaf):
+        for at in sorted(_places(leaf), key=lambda at: at < start):
             if left <= 0:
                 break
             changed = _stepped(leaf, at)
@@ -141,7 +144,8 @@ def _changes(case: Case, leaves: Sequence[Leaf]) -> Iterator[tuple[Cell, Case]]:
                 yield Cell(number, at, "value", changed[0]), with_parts(case, {leaf.path: changed[1]})
     for number, leaf in enumerate(leaves):
         if not leaf.number:
-            longer = leaf.made(leaf.data + (leaf.data[-1:] if leaf.data[-1:].isascii() else b"a") or b"a")
+            # Another byte than the last one: so a field at the end is seen to depend on the length.
+            longer = leaf.made(leaf.data + (b"b" if leaf.data[-1:] == b"a" else b"a"))
             if longer is not None:
                 yield Cell(number, len(leaf.data), "length", 1), with_parts(case, {leaf.path: longer})
     for number, leaf in enumerate(leaves):

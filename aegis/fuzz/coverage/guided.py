@@ -24,13 +24,16 @@ from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
-from aegis.fuzz.coverage.solve import solved_cases
+from aegis.fuzz.coverage.relations import Relations
+from aegis.fuzz.coverage.solve import climb, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
+from aegis.fuzz.shrink_parts import parts_of, with_parts
 from aegis.fuzz.values.sequences import BULK_ITEMS
 
 if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
+    from aegis.fuzz.coverage.dependence import Compared, Leaf
     from aegis.fuzz.oracles import Oracle
     from aegis.wasm.comparisons import Operands
 
@@ -52,6 +55,12 @@ _MAX_DEPENDENCE_RUNS, _MIN_DEPENDENCE_RUNS = 160, 8
 _SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
 """How often test cases that are suggested again are those of dependences, or those that were left over."""
 _MAX_REST = 64
+_CUT_LENGTHS = (32, 256, 4096)
+"""Lengths to which long arguments of a new test case are cut, if that makes no difference."""
+_MAX_CLIMBED, _CLIMB_RUNS = 16, 12
+"""Most equal bytes that are found in a row, and runs for each."""
+_MENDED_SHARE, _MAX_MENDS = 0.3, 3
+"""How often generated test cases are changed so that they fulfil known relations, and how many of them in turn."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -74,7 +83,7 @@ class GuidedSearch(Search):
         """What instrumented calls used that returned, and how others trapped."""
         self._new_usual: list[str] = []
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
-        self._kept: list[Case] = list(options.get("corpus", ()))
+        self._kept: list[Case] = list(filter(self._is_small, options.get("corpus", ())))
         self._joins = False
         """Whether the calls of the latest test case are suggestions that do not depend on each other."""
         self._balance = 0
@@ -83,6 +92,7 @@ class GuidedSearch(Search):
         self._calls = self._dependence_calls = 0
         self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST)
         """Suggestions that were left over, of the latest kept cases."""
+        self._relations = Relations()
         self._tried: dict[Any, int] = {}
         """How often comparisons were solved, by site and value."""
 
@@ -105,12 +115,16 @@ class GuidedSearch(Search):
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
+        if rng.random() < _MENDED_SHARE and all(map(self._is_small_step, case.steps)):
+            case = self._mended(case)
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
     def _is_small(self, case: Case) -> bool:
         """Return whether the last call has no large argument: such a call costs as much as many others."""
-        step = case.steps[-1]
+        return self._is_small_step(case.steps[-1])
+
+    def _is_small_step(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
         return export is not None and export.size(step.arguments) < BULK_ITEMS
 
@@ -210,15 +224,32 @@ class GuidedSearch(Search):
         digest = blake2s(bits.to_bytes(self._map.size, "little"), digest_size=8).hexdigest()
         signature = f"{step.function}{EDGES}{digest}"
         case = self.whole(trace, number, trace.case.closure(number), lambda one: self._reaches(one, bits), batch)
-        size = export.size(step.arguments)
+        if export.size(step.arguments) > _CUT_LENGTHS[0]:
+            case = self._cut(case, bits)
+        size = export.size(case.steps[-1].arguments)
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
-        self._kept.append(case)
+        if self._is_small(case):
+            self._kept.append(case)
         self.maker.keep(case)
         self.maker.note_result(export, result, case)
         self._suggest(case)
         self.cost = self.cost[0], self.cost[1], self.cost[2] + perf_counter() - began
+
+    def _cut(self, case: Case, bits: int) -> Case:
+        """Return the test case with long arguments of its last call cut, if it then reaches the same edges."""
+        last = len(case.steps) - 1
+        for part in parts_of(Case(case.steps[last:])):
+            if isinstance(part.value, (str, bytes, list)):
+                for length in _CUT_LENGTHS:
+                    if length >= len(part.value):
+                        break
+                    shorter = with_parts(case, {(last, *part.path[1:]): part.value[:length]})
+                    if self._reaches(shorter, bits):
+                        case = shorter
+                        break
+        return case
 
     def _reaches(self, case: Case, bits: int) -> bool:
         """Run a test case, and return whether its last step reaches edges."""
@@ -236,17 +267,63 @@ class GuidedSearch(Search):
 
     def _solved(self, case: Case) -> Iterator[Case]:
         """Yield test cases in which comparisons end otherwise, after runs that find on which bytes they depend."""
-        left = max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE)) - self._dependence_calls
+        left = self._most_dependence_calls() - self._dependence_calls
         runs = min(left // len(case.steps), _MAX_DEPENDENCE_RUNS)
         if self.copies.comparing is None or runs < _MIN_DEPENDENCE_RUNS or not self._is_small(case):
             return
         leaves = leaves_of(case)
         if not leaves:
             return
-        compared = dependences(case, leaves, self._operands, runs)
+        compared = dependences(case, leaves, self._mended_operands, runs)
+        self._relations.learn(case.steps[-1].function, leaves, compared)
         dictionary = self.target.dictionary
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
-        yield from solved_cases(case, leaves, compared, words, self._tried)
+        yield from self._climbed(leaves, compared, case)
+        yield from map(self._mended, solved_cases(case, leaves, compared, words, self._tried))
+
+    def _climbed(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> Iterator[Case]:
+        """Yield a test case that gets further in the loop whose comparison was the last one, such as that of two strings.
+
+        One more equal byte is no new edge, so the search would not keep it.
+        """
+        found: Case | None = None
+        for _ in range(_MAX_CLIMBED):
+            step = climb(case, leaves, compared[-1]) if compared else None
+            if step is None:
+                break
+            site, place = compared[-1].operands.site, compared[-1].place
+            case, at = step
+            leaves = leaves_of(case)
+            compared = dependences(case, leaves, self._mended_operands, _CLIMB_RUNS, at)
+            if not compared or compared[-1].operands.site != site or compared[-1].place < place:
+                found = found or case
+                break
+            found = case
+        if found is not None:
+            yield found
+
+    def _mended(self, case: Case) -> Case:
+        """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
+        copy, relations = self.copies.comparing, self._relations
+        if copy is None or not relations.known(case.steps):
+            return case
+        for _ in range(_MAX_MENDS):
+            if self._dependence_calls > self._most_dependence_calls():
+                break
+            copy.run(case)
+            self._dependence_calls += len(copy.written)
+            records = [list(self.copies.operands(written)) for written in copy.written]
+            better = relations.mended(case, records)
+            if better is None:
+                break
+            case = better
+        return case
+
+    def _mended_operands(self, case: Case) -> list[Operands] | None:
+        return self._operands(self._mended(case))
+
+    def _most_dependence_calls(self) -> int:
+        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE))
 
     def _operands(self, case: Case) -> list[Operands] | None:
         """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""

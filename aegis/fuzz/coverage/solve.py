@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case
-from aegis.wasm.comparisons import DIVIDED, SWITCHED
+from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED
 
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["solved_cases"]
+__all__ = ["by_weights", "climb", "solved_cases"]
 
 _MAX_TARGETS = 24
 """Most targets of a ``br_table`` that are tried."""
@@ -57,13 +57,26 @@ def solved_cases(
     for near in (0, 1, -1):
         for one in ordered:
             for side, wanted in _goals(one.operands):
-                if near and one.operands.kind != "compared":
+                if near and one.operands.kind != COMPARED:
                     continue
                 goal = (wanted + near) % (1 << one.operands.bits)
                 for changes in _solutions(one, side, goal, leaves, words if not near else _no_words):
                     yield changed_case(case, leaves, changes)
         if not near and len(together) > 1:
             yield changed_case(case, leaves, together)
+
+
+def climb(case: Case, leaves: Sequence[Leaf], one: Compared) -> tuple[Case, int] | None:
+    """Return the test case in which a compared byte is the wanted one, and its position; ``None`` for no such byte."""
+    if one.operands.kind != COMPARED or one.operands.floating:
+        return None
+    for side, wanted in _goals(one.operands):
+        weights: dict[Cell, int] = getattr(one, side)
+        values = [cell for cell in weights if cell.way == "value"]
+        if len(values) == 1 and wanted < 0x100 and not leaves[values[0].leaf].number:
+            for changes in _by_weight(one, side, wanted, leaves):
+                return changed_case(case, leaves, changes), values[0].at
+    return None
 
 
 def _no_words(beginning: bytes) -> Sequence[bytes]:
@@ -119,10 +132,11 @@ def _by_weight(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf]) ->
     bits = one.operands.bits
     missing = (wanted - getattr(one.operands, side)) % (1 << bits)
     for delta in (missing, missing - (1 << bits)):
-        yield from _by_weights(weights, delta, leaves)
+        yield from by_weights(weights, delta, leaves)
 
 
-def _by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
+def by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
+    """Yield the new values of leaves, by their numbers, that change a weighted sum of cells by ``delta``, if any do."""
     data: dict[int, bytearray] = {}
     numbers: dict[int, int] = {}
     for cell in sorted((c for c in weights if c.way == "value"), key=lambda c: -abs(weights[c])):
