@@ -27,7 +27,9 @@ from aegis.limits import parse_seconds
 __all__ = ["Campaign"]
 
 CHUNK_CALLS = 1000
-"""Most calls in one chunk."""
+"""Most calls in one chunk of the first rounds, after which there are results soon."""
+_LATER_CHUNKS = ((32, 4), (16, 2))
+"""From which chunk on a chunk has how many times as many calls: it learns more of the guest before it ends."""
 ROUND_CHUNKS = 8
 """Chunks in one round. It is fixed: a round that depended on ``jobs`` would make the results depend on it too."""
 _NO_TIME_LIMIT_SECONDS = 1e9
@@ -130,13 +132,15 @@ class Campaign:
         return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
 
     def _chunks_left(self, chunk: int) -> int:
-        return ROUND_CHUNKS if self.runs is None else -(-self.runs // CHUNK_CALLS) - (chunk - self._first)
+        """Return the number of chunks of the next round."""
+        return sum(self._calls_in(number) > 0 for number in range(chunk, chunk + ROUND_CHUNKS))
 
     def _calls_in(self, chunk: int) -> int:
         """Return the number of calls of a chunk; the last chunk has the remainder."""
+        most = chunk_calls(chunk)
         if self.runs is None or chunk < 0:
-            return CHUNK_CALLS
-        return min(CHUNK_CALLS, self.runs - (chunk - self._first) * CHUNK_CALLS)
+            return most
+        return max(0, min(most, self.runs - sum(map(chunk_calls, range(self._first, chunk)))))
 
     def _start(self) -> list[Any]:
         """Return the test cases that the next round starts from: for each function some that returned, then the latest.
@@ -290,6 +294,11 @@ class Campaign:
             own.shutdown(wait=True, cancel_futures=True)
             for number in self._numbers:
                 clear_canaries(number)
+
+
+def chunk_calls(chunk: int) -> int:
+    """Return the most calls of a chunk, by its number."""
+    return CHUNK_CALLS * next((times for first, times in _LATER_CHUNKS if chunk >= first), 1)
 
 
 def returned(entry: Sequence[Any]) -> bool:

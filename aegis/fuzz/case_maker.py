@@ -32,6 +32,8 @@ _MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
 _VERBATIM_SHARE = 0.08
 """The share of generated calls that repeat a kept call as it is."""
+_SPLICE_SHARE, _AGAIN_SHARE = 0.08, 0.6
+"""The shares of mutated arguments that get a part of another one, and that are mutated once only."""
 _MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""
 _BULK_SHARE = 0.003
@@ -253,10 +255,36 @@ class CaseMaker:
         chosen = int(rng.random() * len(shapes))
         for place, shape in enumerate(shapes):
             if shape is not None and (place == chosen or rng.random() < 0.2):
-                arguments[place] = shape.mutate(rng, arguments[place])
+                arguments[place] = self._changed(rng, export, place, arguments[place])
             elif shape is None:
                 arguments[place] = None
         return arguments
+
+
+    def _changed(self, rng: random.Random, export: TargetExport, place: int, value: Any) -> Any:
+        """Mutate an argument once or several times, or continue it with a part of another kept one."""
+        shape = export.shapes[place]
+        assert shape is not None
+        chance = rng.random()
+        if chance < _SPLICE_SHARE:
+            other = _picked(rng, self.pool[export.name])[1].arguments[place]
+            if type(other) is type(value) and isinstance(value, (str, bytes, list)):
+                return _spliced(rng, value, other)
+        value = shape.mutate(rng, value)
+        while chance > _AGAIN_SHARE and shape.size(value) < BULK_ITEMS:
+            value = shape.mutate(rng, value)
+            chance = rng.random()
+        return value
+
+
+def _spliced(rng: random.Random, one: Any, two: Any) -> Any:
+    """Return the beginning of one sequence and the end of another one, or one with a part of the other inserted."""
+    if len(one) + len(two) > BULK_ITEMS:
+        return one
+    at, start = int(rng.random() * (len(one) + 1)), int(rng.random() * (len(two) + 1))
+    if rng.random() < 0.5:
+        return one[:at] + two[start:]
+    return one[:at] + two[start : start + 1 + int(rng.random() ** 2 * len(two))] + one[at:]
 
 
 def _short(value: Any) -> bool:

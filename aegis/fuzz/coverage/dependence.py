@@ -8,6 +8,7 @@ operand. Further runs lengthen a sequence at its end, and repeat one of its byte
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,30 +101,78 @@ def leaves_of(case: Case) -> list[Leaf]:
     return found
 
 
-def dependences(case: Case, leaves: Sequence[Leaf], run: Run, calls: int, start: int = 0) -> list[Compared]:
+def dependences(
+    case: Case, leaves: Sequence[Leaf], run: Run, calls: int, start: int = 0
+) -> tuple[list[Compared], list[Compared]]:  # fmt: skip
     """Return the comparisons of a test case that depend on cells, in the order of execution.
+
+    The second list has comparisons whose operands are equal in the test case, and differ if cells change.
 
     ``run`` runs a case, and returns the operands recorded in its last call; at most ``calls`` runs are made. Cells from
     the position ``start`` of a sequence on are first.
     """
     base = run(case)
-    if not base:
-        return []
+    if base is None:
+        return [], []
+    met = _Met()
     found = [Compared(one, place, {}, {}) for place, one in enumerate(base)]
     for cell, changed in _changes(case, leaves, start):
         if calls <= 0:
             break
         calls -= 1
-        other = run(changed)
-        for one, now in zip(found, other or (), strict=False):
-            before = one.operands
-            if before.site != now.site:
-                break
-            for weights, old, new in ((one.left, before.left, now.left), (one.right, before.right, now.right)):
-                if old != new:
-                    weight = _signed(new - old, before.bits) * cell.step
-                    weights[cell] = weight
-    return [one for one in found if one.left or one.right]
+        if not _compare(found, run(changed), cell, met) and cell.way == "value" and not leaves[cell.leaf].number:
+            # The low bit does not matter: the byte may have fields of bits. Their weights are unknown.
+            leaf = leaves[cell.leaf]
+            other = leaf.made(leaf.data[: cell.at] + bytes((leaf.data[cell.at] ^ _HIGH_BITS,)) + leaf.data[cell.at + 1 :])
+            calls -= 1
+            _compare(found, run(with_parts(case, {leaf.path: other})), cell._replace(step=0), met)
+    return [one for one in found if one.left or one.right], met.comparisons()
+
+
+class _Met:
+    """The comparisons whose operands became different by the change of one cell."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[tuple[Cell, Operands]]] = {}
+
+    def add(self, cell: Cell, one: Operands) -> None:
+        """Note the comparison at which a run parted from that of the test case."""
+        self._seen.setdefault(one.site, []).append((cell, one))
+
+    def comparisons(self) -> list[Compared]:
+        """Return these comparisons with equal operands: the value that all changes but those of its own cells left."""
+        found = []
+        for seen in self._seen.values():
+            values = Counter(value for _, one in seen for value in {one.left, one.right})
+            value, times = values.most_common(1)[0]
+            if times < max(2, len(seen) - 1):
+                continue
+            _, first = seen[0]
+            compared = Compared(first._replace(left=value, right=value), 0, {}, {})
+            for cell, one in seen:
+                if one.right == value:
+                    compared.left[cell] = _signed(one.left - value, one.bits) * cell.step
+                elif one.left == value:
+                    compared.right[cell] = _signed(one.right - value, one.bits) * cell.step
+            found.append(compared)
+        return found
+
+
+def _compare(found: Sequence[Compared], other: Sequence[Operands] | None, cell: Cell, met: _Met) -> bool:
+    """Note which operands of a run differ in another one, until the runs part; return whether there is a difference."""
+    differs = False
+    for one, now in zip(found, other or (), strict=False):
+        before = one.operands
+        if before.site != now.site:
+            met.add(cell, now)
+            return True
+        for weights, old, new in ((one.left, before.left, now.left), (one.right, before.right, now.right)):
+            if old != new:
+                differs = True
+                weights[cell] = _signed(new - old, before.bits) * cell.step
+    if other and len(other) > len(found):
+        met.add(cell, other[len(found)])
+    return differs or len(other or ()) != len(found)
 
 
 def _signed(number: int, bits: int) -> int:
@@ -176,6 +225,8 @@ def _stepped(leaf: Leaf, at: int) -> tuple[int, Any] | None:
     return None if value is None else (step, value)
 
 
+_HIGH_BITS = 0x48
+"""The bits of a byte that are changed if its lowest one makes no difference."""
 _ENDS = frozenset(end for bits in (8, 16, 32, 64) for end in ((1 << bits) - 1, (1 << (bits - 1)) - 1))
 """Greatest numbers of integer types, beyond which a value may not go."""
 

@@ -274,8 +274,8 @@ class GuidedSearch(Search):
         leaves = leaves_of(case)
         if not leaves:
             return
-        compared = dependences(case, leaves, self._mended_operands, runs)
-        self._relations.learn(case.steps[-1].function, leaves, compared)
+        compared, met = dependences(case, leaves, self._mended_operands, runs)
+        self._relations.learn(case.steps[-1].function, leaves, (*compared, *met))
         dictionary = self.target.dictionary
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
         yield from self._climbed(leaves, compared, case)
@@ -294,7 +294,7 @@ class GuidedSearch(Search):
             site, place = compared[-1].operands.site, compared[-1].place
             case, at = step
             leaves = leaves_of(case)
-            compared = dependences(case, leaves, self._mended_operands, _CLIMB_RUNS, at)
+            compared, _ = dependences(case, leaves, self._mended_operands, _CLIMB_RUNS, at)
             if not compared or compared[-1].operands.site != site or compared[-1].place < place:
                 found = found or case
                 break

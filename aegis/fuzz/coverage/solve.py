@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case
 from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED
+from aegis.wasm.rewrite import leb
 
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
@@ -114,7 +115,9 @@ def _solutions(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf], wo
             yield from _changed(cell.leaf, leaf, leaf.data[: cell.at] + bytes((byte,)) + leaf.data[cell.at + 1 :])
         if wanted < 0x100 and abs(weights[cell]) == 1:
             yield from _with_words(cell, leaf, wanted, words)
-    yield from _as_text(one, values, wanted, leaves)
+        if weights[cell] == 0 or current < 0x100:
+            yield from _fields(cell, leaf, current, wanted)
+    yield from _written(weights, values, current, wanted, leaves)
     for cell in weights:
         if cell.way != "value":
             yield from _lengthened(cell, leaves[cell.leaf], weights[cell], current, wanted, one.operands.bits)
@@ -139,7 +142,7 @@ def by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> 
     """Yield the new values of leaves, by their numbers, that change a weighted sum of cells by ``delta``, if any do."""
     data: dict[int, bytearray] = {}
     numbers: dict[int, int] = {}
-    for cell in sorted((c for c in weights if c.way == "value"), key=lambda c: -abs(weights[c])):
+    for cell in sorted((c for c, weight in weights.items() if c.way == "value" and weight), key=lambda c: -abs(weights[c])):
         if not delta:
             break
         leaf, weight = leaves[cell.leaf], weights[cell]
@@ -181,18 +184,57 @@ def _with_words(cell: Cell, leaf: Leaf, wanted: int, words: Words) -> Iterator[d
             yield from _changed(cell.leaf, leaf, leaf.data[:start] + word + leaf.data[cell.at :])
 
 
-def _as_text(one: Compared, values: Sequence[Cell], wanted: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
-    """Write the wanted number in digits, in the place of those that the operand depends on."""
-    for number in {cell.leaf for cell in values}:
+def _written(
+    weights: dict[Cell, int], values: Sequence[Cell], current: int, wanted: int, leaves: Sequence[Leaf]
+) -> Iterator[dict[int, Any]]:
+    """Write a number in the notation of the bytes that an operand depends on, which may make them more or fewer.
+
+    It is the wanted value itself, or the number that stands there plus the difference of the operands.
+    """
+    for number in dict.fromkeys(cell.leaf for cell in values):
         leaf = leaves[number]
         places = [cell.at for cell in values if cell.leaf == number]
         first, last = min(places), max(places) + 1
         span = leaf.data[first:last]
-        if not span or len(span) > len(places) or any(byte not in _DIGITS for byte in span):
+        if leaf.number or last - first > len(places):
             continue
-        for text in (b"%d" % wanted, b"%x" % wanted, b"%0*x" % (len(span), wanted)):
-            if text != span:
-                yield from _changed(number, leaf, leaf.data[:first] + text + leaf.data[last:])
+        for read, write in _NOTATIONS:
+            standing = read(span)
+            for other in () if standing is None else dict.fromkeys((wanted, standing + wanted - current)):
+                text = write(other, len(span)) if 0 <= other < 1 << 64 else span
+                if text != span:
+                    yield from _changed(number, leaf, leaf.data[:first] + text + leaf.data[last:])
+
+
+def _read_digits(base: int) -> Callable[[bytes], int | None]:
+    digits = _DIGITS[:base] if base == 10 else _DIGITS
+    return lambda span: int(span, base) if span and all(byte in digits for byte in span) else None
+
+
+def _read_groups(span: bytes) -> int | None:
+    """Read an unsigned LEB128 number."""
+    if not span or span[-1] & 0x80 or not all(byte & 0x80 for byte in span[:-1]):
+        return None
+    return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(span))
+
+
+_NOTATIONS: tuple[tuple[Callable[[bytes], int | None], Callable[[int, int], bytes]], ...] = (
+    (_read_digits(10), lambda number, size: b"%d" % number),
+    (_read_digits(16), lambda number, size: b"%0*x" % (size, number)),
+    (_read_groups, lambda number, size: leb(number)),
+)
+"""How numbers are written in inputs: how to read one, ``None`` for other bytes, and how to write one."""
+
+
+def _fields(cell: Cell, leaf: Leaf, current: int, wanted: int) -> Iterator[dict[int, Any]]:
+    """Change the bits of a byte that are the operand."""
+    byte = leaf.data[cell.at]
+    for shift in range(8):
+        if byte >> shift == current or (byte >> shift and current and byte >> shift & current == current):
+            high = current.bit_length() + 4
+            other = byte & ~(((1 << high) - 1) << shift) | wanted << shift
+            if 0 <= other < 0x100 and other != byte:
+                yield from _changed(cell.leaf, leaf, leaf.data[: cell.at] + bytes((other,)) + leaf.data[cell.at + 1 :])
 
 
 def _lengthened(
@@ -201,7 +243,7 @@ def _lengthened(
     """Change the length of a sequence, or repeat or remove equal bytes, so that the operand is the wanted one."""
     delta = (wanted - current) % (1 << bits)
     for missing in (delta, delta - (1 << bits)):
-        if missing % weight:
+        if not weight or missing % weight:
             continue
         more, data = missing // weight, leaf.data
         if cell.way == "length":
