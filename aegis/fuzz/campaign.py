@@ -16,6 +16,7 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.coverage.covers import EDGES
 from aegis.fuzz.coverage.edge_map import adds, merged, reached
 from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
@@ -154,8 +155,14 @@ class Campaign:
             if returned(entry) and _small(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
                 functions[function] = functions.get(function, 0) + 1
                 chosen[entry[0]] = entry[1]
-        latest = sorted(filter(_small, self.result.behaviours.values()), key=returned)  # stable: the latest are last
-        for entry in latest[-_MAX_START_CASES + min(len(chosen), _MAX_START_CASES // 2) :]:
+        # Stable: the latest are last. Cases with new edges are the way to further ones, however they ended.
+        latest = sorted(
+            filter(_small, self.result.behaviours.values()), key=lambda entry: returned(entry) or EDGES in entry[0]
+        )
+        count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
+        # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
+        older = sorted(latest[-4 * count : -count // 2], key=_size)[: count // 2]
+        for entry in [*older, *latest[-count // 2 :]]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
 
@@ -306,6 +313,11 @@ def returned(entry: Sequence[Any]) -> bool:
     signature, function = entry[0], entry[1]["steps"][-1][0]
     ending = signature[len(function) + 1 :]
     return ending.startswith("returned ") and not ending.endswith(" declared")
+
+
+def _size(entry: Sequence[Any]) -> int:
+    """Return the size of the arguments of a behaviour."""
+    return int(entry[2])
 
 
 def _small(entry: Sequence[Any]) -> bool:

@@ -145,7 +145,7 @@ class _Met:
         for seen in self._seen.values():
             values = Counter(value for _, one in seen for value in {one.left, one.right})
             value, times = values.most_common(1)[0]
-            if times < max(2, len(seen) - 1):
+            if times < max(2, len(seen) - 2):
                 continue
             _, first = seen[0]
             compared = Compared(first._replace(left=value, right=value), 0, {}, {})
@@ -154,6 +154,8 @@ class _Met:
                     compared.left[cell] = _signed(one.left - value, one.bits) * cell.step
                 elif one.left == value:
                     compared.right[cell] = _signed(one.right - value, one.bits) * cell.step
+                else:
+                    compared.left[cell] = compared.right[cell] = 0
             found.append(compared)
         return found
 

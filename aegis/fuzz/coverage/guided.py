@@ -25,7 +25,7 @@ from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
-from aegis.fuzz.coverage.solve import climb, solved_cases
+from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
 from aegis.fuzz.shrink_parts import parts_of, with_parts
@@ -93,10 +93,12 @@ class GuidedSearch(Search):
         self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST)
         """Suggestions that were left over, of the latest kept cases."""
         self._relations = Relations()
+        self._reached: list[tuple[str, Case]] = []
         self._tried: dict[Any, int] = {}
         """How often comparisons were solved, by site and value."""
 
     def finish(self, batch: ChunkResult) -> None:
+        self._note_reached(batch)
         batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
 
     def next_case(self, rng: random.Random) -> Case:
@@ -108,7 +110,7 @@ class GuidedSearch(Search):
         self._joins = False
         if self._kept and rng.random() < _AGAIN_SHARE:
             # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
-            chosen = self._kept[-1 - int(len(self._kept) * rng.random() ** 2)]
+            chosen = min((self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)), key=self._size)
             if self._rest and rng.random() < _REST_SHARE:
                 again = islice(self._rest[-1 - int(len(self._rest) * rng.random() ** 2)], _MAX_AGAIN_CASES)
             else:
@@ -123,6 +125,11 @@ class GuidedSearch(Search):
     def _is_small(self, case: Case) -> bool:
         """Return whether the last call has no large argument: such a call costs as much as many others."""
         return self._is_small_step(case.steps[-1])
+
+    def _size(self, case: Case) -> int:
+        step = case.steps[-1]
+        export = self.target.exports.get(step.function)
+        return 0 if export is None else export.size(step.arguments)
 
     def _is_small_step(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
@@ -275,11 +282,44 @@ class GuidedSearch(Search):
         if not leaves:
             return
         compared, met = dependences(case, leaves, self._mended_operands, runs)
-        self._relations.learn(case.steps[-1].function, leaves, (*compared, *met))
+        if self._relations.learn(case.steps[-1].function, leaves, (*compared, *met)):
+            # Now other changes keep to the relation, and get further.
+            compared, _ = dependences(case, leaves, self._mended_operands, runs)
         dictionary = self.target.dictionary
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
+        self._equal(leaves, compared, case)
         yield from self._climbed(leaves, compared, case)
         yield from map(self._mended, solved_cases(case, leaves, compared, words, self._tried))
+
+    def _equal(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> None:
+        """Keep test cases that make operands of a comparison equal for the first time.
+
+        That need not be a new edge: a condition may combine several comparisons without a branch.
+        """
+        function = case.steps[-1].function
+        for one, equal in equal_cases(case, leaves, compared):
+            signature = f"{function} returned equal {one.site}"
+            if signature in self._known or self._dependence_calls > self._most_dependence_calls():
+                continue
+            records = self._mended_operands(equal)
+            if records is None or any(r.site == one.site and {r.left, r.right} & {one.left, one.right} for r in records):
+                continue
+            self._known.add(signature)
+            self._kept.append(equal)
+            self.maker.keep(equal)
+            self._reached.append((signature, equal))
+
+    def _note_reached(self, batch: ChunkResult) -> None:
+        """Note the test cases that :meth:`_equal` kept as behaviours, if the original guest returns from them."""
+        for signature, case in self._reached:
+            results = self.target.run(case).results
+            if len(results) == len(case.steps) and not results[-1].ended:
+                used = results[-1]
+                size = self._size(case)
+                batch.behaviours.append(
+                    Behaviour(signature, case, size, used.fuel or 0, used.memory, used.host_calls)
+                )  # fmt: skip
+        self._reached.clear()
 
     def _climbed(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> Iterator[Case]:
         """Yield a test case that gets further in the loop whose comparison was the last one, such as that of two strings.

@@ -41,14 +41,17 @@ class Relations:
     def __init__(self) -> None:
         self._fields: dict[str, dict[int, _Field]] = {}
 
-    def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> None:
-        """Keep the relations among the comparisons of a call."""
+    def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> bool:
+        """Keep the relations among the comparisons of a call; return whether one is new."""
+        new = False
         for one in compared:
             field = _field(one, leaves)
             if field is not None:
                 known = self._fields.setdefault(function, {})
                 if len(known) < _MAX_RELATIONS:
+                    new = new or known.get(one.operands.site) != field
                     known[one.operands.site] = field
+        return new
 
     def known(self, steps: Sequence[Step]) -> bool:
         """Return whether relations of one of the calls are known."""
@@ -84,7 +87,8 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _Field | None:
             continue  # two fields of one size, such as a magic number that is repeated
         leaf = leaves[cells[0].leaf]
         if not leaf.number:
-            moves = any(cell.way == "length" for cell in own)  # it is at the end
+            last = max(cell.at for cell in cells) == len(leaf.data) - 1
+            moves = last or any(cell.way == "length" for cell in own)  # it is at the end
             weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
             return _Field(side, leaf.path[1:], weights)
     return None

@@ -9,6 +9,7 @@ from the byte that was compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case
@@ -19,12 +20,16 @@ from aegis.wasm.rewrite import leb
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["by_weights", "climb", "solved_cases"]
+__all__ = ["by_weights", "climb", "equal_cases", "solved_cases"]
 
 _MAX_TARGETS = 24
 """Most targets of a ``br_table`` that are tried."""
-_MAX_LENGTH_BYTES = 1 << 17
+_MAX_LENGTH_BYTES = 1 << 12
 _MAX_REPEATED_BYTES = 4096
+_MAX_OTHERS = 16
+"""Most further solutions of one comparison."""
+_MAX_EQUAL_CASES = 3
+"""Most solutions of a comparison that are tried to make its operands equal for the first time."""
 _MAX_WORDS = 4
 """Most words of the dictionary that are tried for one compared byte."""
 _DIGITS = b"0123456789abcdefABCDEF"
@@ -55,16 +60,40 @@ def solved_cases(
                     together.setdefault(number, value)
                 break
             break
-    for near in (0, 1, -1):
-        for one in ordered:
-            for side, wanted in _goals(one.operands):
-                if near and one.operands.kind != COMPARED:
-                    continue
+    seen: set[Any] = set()
+    for changes in _in_turn(ordered, leaves, words, together):
+        key = tuple(changes.items())
+        if key not in seen:
+            seen.add(key)
+            yield changed_case(case, leaves, changes)
+
+
+def _in_turn(
+    ordered: Sequence[Compared], leaves: Sequence[Leaf], words: Words, together: dict[int, Any]
+) -> Iterator[dict[int, Any]]:
+    """Yield the best solution of each comparison first, then the others, then those beside the wanted value."""
+    ways = [
+        _solutions(one, side, wanted, leaves, words) for one in ordered for side, wanted in _goals(one.operands)
+    ]  # fmt: skip
+    for way in ways:
+        yield from islice(way, 1)
+    if len(together) > 1:
+        yield together
+    for way in ways:
+        yield from islice(way, _MAX_OTHERS)
+    for one in ordered:
+        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+            for near in (1, -1):
                 goal = (wanted + near) % (1 << one.operands.bits)
-                for changes in _solutions(one, side, goal, leaves, words if not near else _no_words):
-                    yield changed_case(case, leaves, changes)
-        if not near and len(together) > 1:
-            yield changed_case(case, leaves, together)
+                yield from islice(_solutions(one, side, goal, leaves, _no_words), 2)
+
+
+def equal_cases(case: Case, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> Iterator[tuple[Operands, Case]]:
+    """Yield comparisons, each with a test case in which its operands are probably equal."""
+    for one in compared:
+        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+            for changes in islice(_solutions(one, side, wanted, leaves, _no_words), _MAX_EQUAL_CASES):
+                yield one.operands, changed_case(case, leaves, changes)
 
 
 def climb(case: Case, leaves: Sequence[Leaf], one: Compared) -> tuple[Case, int] | None:
@@ -134,7 +163,7 @@ def _by_weight(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf]) ->
     weights: dict[Cell, int] = getattr(one, side)
     bits = one.operands.bits
     missing = (wanted - getattr(one.operands, side)) % (1 << bits)
-    for delta in (missing, missing - (1 << bits)):
+    for delta in sorted((missing, missing - (1 << bits)), key=abs):
         yield from by_weights(weights, delta, leaves)
 
 
