@@ -282,7 +282,10 @@ def _spliced(rng: random.Random, one: Any, two: Any) -> Any:
     if len(one) + len(two) > BULK_ITEMS:
         return one
     at, start = int(rng.random() * (len(one) + 1)), int(rng.random() * (len(two) + 1))
-    if rng.random() < 0.5:
+    chance = rng.random()
+    if chance < 0.4:  # lines and records often follow one another
+        return one + two if chance < 0.2 else one[:at] + two
+    if chance < 0.7:
         return one[:at] + two[start:]
     return one[:at] + two[start : start + 1 + int(rng.random() ** 2 * len(two))] + one[at:]
 
