@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case
@@ -120,12 +121,18 @@ def dependences(
         if calls <= 0:
             break
         calls -= 1
-        if not _compare(found, run(changed), cell, met) and cell.way == "value" and not leaves[cell.leaf].number:
-            # The low bit does not matter: the byte may have fields of bits. Their weights are unknown.
-            leaf = leaves[cell.leaf]
-            other = leaf.made(leaf.data[: cell.at] + bytes((leaf.data[cell.at] ^ _HIGH_BITS,)) + leaf.data[cell.at + 1 :])
+        differs, lost = _compare(found, run(changed), cell, met)
+        leaf = leaves[cell.leaf]
+        if cell.way != "value" or leaf.number or (differs and not lost):
+            continue
+        # The operands may have become equal, which is not recorded. Or the low bit does not matter: the byte may have
+        # fields of bits, whose weights are unknown.
+        byte = leaf.data[cell.at]
+        other, step = (byte + 2 * cell.step, 2 * cell.step) if lost else (byte ^ _HIGH_BITS, 0)
+        if 0 <= other < 0x100:
             calls -= 1
-            _compare(found, run(with_parts(case, {leaf.path: other})), cell._replace(step=0), met)
+            value = leaf.made(leaf.data[: cell.at] + bytes((other,)) + leaf.data[cell.at + 1 :])
+            _compare(found, run(with_parts(case, {leaf.path: value})), cell._replace(step=step), met)
     return [one for one in found if one.left or one.right], met.comparisons()
 
 
@@ -151,30 +158,42 @@ class _Met:
             compared = Compared(first._replace(left=value, right=value), 0, {}, {})
             for cell, one in seen:
                 if one.right == value:
-                    compared.left[cell] = _signed(one.left - value, one.bits) * cell.step
+                    compared.left[cell._replace(step=1)] = _weight(_signed(one.left - value, one.bits), cell.step)
                 elif one.left == value:
-                    compared.right[cell] = _signed(one.right - value, one.bits) * cell.step
+                    compared.right[cell._replace(step=1)] = _weight(_signed(one.right - value, one.bits), cell.step)
                 else:
-                    compared.left[cell] = compared.right[cell] = 0
+                    compared.left[cell._replace(step=1)] = compared.right[cell._replace(step=1)] = 0
             found.append(compared)
         return found
 
 
-def _compare(found: Sequence[Compared], other: Sequence[Operands] | None, cell: Cell, met: _Met) -> bool:
-    """Note which operands of a run differ in another one, until the runs part; return whether there is a difference."""
+def _compare(
+    found: Sequence[Compared], other: Sequence[Operands] | None, cell: Cell, met: _Met
+) -> tuple[bool, bool]:  # fmt: skip
+    """Note which operands of a run differ in another one, until the runs part.
+
+    Return whether there is a difference, and whether a comparison may have become equal where they parted.
+    """
     differs = False
-    for one, now in zip(found, other or (), strict=False):
-        before = one.operands
-        if before.site != now.site:
+    for one, now in zip_longest(found, () if other is None else other):
+        if one is None:
             met.add(cell, now)
-            return True
+            return True, False
+        before = one.operands
+        if now is None or before.site != now.site:
+            if now is not None:
+                met.add(cell, now)
+            apart = abs(before.left - before.right)
+            return True, apart & (apart - 1) == 0
         for weights, old, new in ((one.left, before.left, now.left), (one.right, before.right, now.right)):
             if old != new:
                 differs = True
-                weights[cell] = _signed(new - old, before.bits) * cell.step
-    if other and len(other) > len(found):
-        met.add(cell, other[len(found)])
-    return differs or len(other or ()) != len(found)
+                weights[cell._replace(step=1)] = _weight(_signed(new - old, before.bits), cell.step)
+    return differs, False
+
+
+def _weight(change: int, step: int) -> int:
+    return change // step if step else 0
 
 
 def _signed(number: int, bits: int) -> int:
