@@ -260,7 +260,6 @@ class CaseMaker:
                 arguments[place] = None
         return arguments
 
-
     def _changed(self, rng: random.Random, export: TargetExport, place: int, value: Any) -> Any:
         """Mutate an argument once or several times, or continue it with a part of another kept one."""
         shape = export.shapes[place]

@@ -37,9 +37,9 @@ _SMALL = 16
 """Constants of the code below this are no entries: they are generated anyway."""
 _MAX_PARTS = 24
 """Most parts of one learned text, such as quoted words, that become entries."""
-_MAX_CONTINUED = 8
+_MAX_CONTINUED_ENTRIES = 8
 """Most words that begin with given bytes."""
-_MAX_CONTINUED_BYTES, _MAX_DATA_BYTES = 32, 1 << 20
+_MAX_FOLLOWING_BYTES, _MAX_DATA_BYTES = 32, 1 << 20
 _STRING = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){2,}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.:/+-]{1,30}")
 _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u201c]([^\u2019\u201d]{1,40})")
@@ -275,8 +275,8 @@ class Dictionary:
         if self._sorted is None:
             self._sorted = sorted({word for source in self._words for word in source if len(word) > 1})
         at = bisect_right(self._sorted, beginning)
-        found = []
-        while at < len(self._sorted) and self._sorted[at].startswith(beginning) and len(found) < _MAX_CONTINUED:
+        found: list[bytes] = []
+        while at < len(self._sorted) and self._sorted[at].startswith(beginning) and len(found) < _MAX_CONTINUED_ENTRIES:
             found.append(self._sorted[at])
             at += 1
         return [*found, *self._continued(beginning)]
@@ -284,10 +284,10 @@ class Dictionary:
     def _continued(self, beginning: bytes) -> Iterator[bytes]:
         """Yield bytes that follow in the guest's data: constants are often no text, or not separated."""
         at = self._data.find(beginning)
-        for _ in range(_MAX_CONTINUED // 2):
+        for _ in range(_MAX_CONTINUED_ENTRIES // 2):
             if at < 0:
                 return
-            part = self._data[at : at + _MAX_CONTINUED_BYTES]
+            part = self._data[at : at + _MAX_FOLLOWING_BYTES]
             yield from dict.fromkeys((part.partition(b"\0")[0] or part[:8], part[:8]))
             at = self._data.find(beginning, at + 1)
 

@@ -203,9 +203,9 @@ def _with_length(case: Case, octets: Sequence[Part]) -> Iterator[Case]:
                 for place in range(at):
                     for width in (4, 2, 1):
                         for order in ("little", "big") if width > 1 else ("little",):
-                            number = int.from_bytes(value[place : place + width], order)  # type: ignore[arg-type]
+                            number = int.from_bytes(value[place : place + width], order)
                             if place + width <= at and span <= number < 1 << 20:
-                                lower = (number - span).to_bytes(width, order)  # type: ignore[arg-type]
+                                lower = (number - span).to_bytes(width, order)
                                 shorter = value[:place] + lower + value[place + width : at] + rest
                                 yield with_parts(case, {part.path: shorter})
 

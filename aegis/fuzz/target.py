@@ -295,8 +295,8 @@ class Target:
     ) -> Trace:  # fmt: skip
         """Run a test case in a fresh sandbox; failures of the guest are results, not exceptions.
 
-        ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text, and ``host`` all
-        answers of host functions to the calls of components.
+        ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text, and ``host``
+        all answers of host functions to the calls of components.
         """
         trace = Trace(case)
         results = trace.results

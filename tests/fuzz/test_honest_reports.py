@@ -254,4 +254,7 @@ def test_a_difference_names_the_first_host_answer_that_differed(tmp_path: Path) 
       (core instance $m (instantiate $m (with "" (instance (export "random" (func $random))))))
       (func (export "roll") (result u64) (canon lift (core func $m "roll"))))""")
     (finding,) = _report(path, 200)["findings"]
-    assert "the first host answer that differed is number 1: wasi:random/random@0.2.0#get-random-u64 -> " in finding["text"]
+    assert (
+        "the first host answer that differed is number 1: wasi:random/random@0.2.0#get-random-u64 -> "
+        in finding["text"]
+    )

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "Compared", "Leaf", "changed_case", "dependences", "leaves_of"]
 
-_MAX_CELLS = 96
+_MAX_CELL_ENTRIES = 96
 """Most cells of a test case."""
 _FIRST_CELLS, _LAST_CELLS = 48, 12
 """Cells at the start and at the end of a long sequence."""
-_MAX_REPEATED_CELLS = 24
+_MAX_REPEATED_BYTES = 24
 """Longest sequence whose bytes are also repeated one by one."""
 _MAX_LEAF_BYTES = 2048
 """Longest sequence that has cells: changing a longer one costs as much as many calls."""
@@ -203,7 +203,7 @@ def _signed(number: int, bits: int) -> int:
 
 def _changes(case: Case, leaves: Sequence[Leaf], start: int) -> Iterator[tuple[Cell, Case]]:
     """Yield a cell and the test case in which it is changed: all values first, then lengths, then repetitions."""
-    left = _MAX_CELLS
+    left = _MAX_CELL_ENTRIES
     for number, leaf in enumerate(leaves):
         for at in sorted(_places(leaf), key=lambda at: at < start):
             if left <= 0:
@@ -219,7 +219,7 @@ def _changes(case: Case, leaves: Sequence[Leaf], start: int) -> Iterator[tuple[C
             if longer is not None:
                 yield Cell(number, len(leaf.data), "length", 1), with_parts(case, {leaf.path: longer})
     for number, leaf in enumerate(leaves):
-        for at in range(len(leaf.data) if len(leaf.data) <= _MAX_REPEATED_CELLS else 0):
+        for at in range(len(leaf.data) if len(leaf.data) <= _MAX_REPEATED_BYTES else 0):
             if at and leaf.data[at] == leaf.data[at - 1]:
                 continue
             longer = leaf.made(leaf.data[:at] + leaf.data[at : at + 1] + leaf.data[at:])

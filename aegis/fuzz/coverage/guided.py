@@ -49,17 +49,17 @@ _AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
 """How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
 _MAX_SAMPLED_CASES = 2048
 _DEPENDENCE_SHARE, _MIN_DEPENDENCE_CALLS = 0.5, 300
-"""Calls that find the bytes on which comparisons depend, as a share of the calls of the chunk, and how many there may be
-at its start."""
-_MAX_DEPENDENCE_RUNS, _MIN_DEPENDENCE_RUNS = 160, 8
+"""Calls that find the bytes on which comparisons depend, as a share of the calls of the chunk, and how many there may
+be at its start."""
+_MAX_DEPENDENCE_CASES, _MIN_DEPENDENCE_CASES = 160, 8
 _SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
 """How often test cases that are suggested again are those of dependences, or those that were left over."""
-_MAX_REST = 64
+_MAX_REST_ENTRIES = 64
 _CUT_LENGTHS = (32, 256, 4096)
 """Lengths to which long arguments of a new test case are cut, if that makes no difference."""
-_MAX_CLIMBED, _CLIMB_RUNS = 16, 12
+_MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 """Most equal bytes that are found in a row, and runs for each."""
-_MENDED_SHARE, _MAX_MENDS = 0.3, 3
+_MENDED_SHARE, _MAX_MENDED_CASES = 0.3, 3
 """How often generated test cases are changed so that they fulfil known relations, and how many of them in turn."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
@@ -90,7 +90,7 @@ class GuidedSearch(Search):
         """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
         self._calls = self._dependence_calls = 0
-        self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST)
+        self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST_ENTRIES)
         """Suggestions that were left over, of the latest kept cases."""
         self._relations = Relations()
         self._reached: list[tuple[str, Case]] = []
@@ -109,10 +109,14 @@ class GuidedSearch(Search):
             return case
         self._joins = False
         if self._kept and rng.random() < _AGAIN_SHARE:
-            # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
-            chosen = min((self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)), key=self._size)
+            # Later and smaller ones are preferred. A chunk ends before all suggestions have run: the next one makes some
+            # again.
+            drawn = [self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)]
+            chosen = min(drawn, key=self._size)
             if self._rest and rng.random() < _REST_SHARE:
-                again = islice(self._rest[-1 - int(len(self._rest) * rng.random() ** 2)], _MAX_AGAIN_CASES)
+                again: Iterator[Case] = islice(
+                    self._rest[-1 - int(len(self._rest) * rng.random() ** 2)], _MAX_AGAIN_CASES
+                )
             else:
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
@@ -275,8 +279,8 @@ class GuidedSearch(Search):
     def _solved(self, case: Case) -> Iterator[Case]:
         """Yield test cases in which comparisons end otherwise, after runs that find on which bytes they depend."""
         left = self._most_dependence_calls() - self._dependence_calls
-        runs = min(left // len(case.steps), _MAX_DEPENDENCE_RUNS)
-        if self.copies.comparing is None or runs < _MIN_DEPENDENCE_RUNS or not self._is_small(case):
+        runs = min(left // len(case.steps), _MAX_DEPENDENCE_CASES)
+        if self.copies.comparing is None or runs < _MIN_DEPENDENCE_CASES or not self._is_small(case):
             return
         leaves = leaves_of(case)
         if not leaves:
@@ -302,7 +306,9 @@ class GuidedSearch(Search):
             if signature in self._known or self._dependence_calls > self._most_dependence_calls():
                 continue
             records = self._mended_operands(equal)
-            if records is None or any(r.site == one.site and {r.left, r.right} & {one.left, one.right} for r in records):
+            if records is None or any(
+                r.site == one.site and {r.left, r.right} & {one.left, one.right} for r in records
+            ):
                 continue
             self._known.add(signature)
             self._kept.append(equal)
@@ -322,12 +328,12 @@ class GuidedSearch(Search):
         self._reached.clear()
 
     def _climbed(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> Iterator[Case]:
-        """Yield a test case that gets further in the loop whose comparison was the last one, such as that of two strings.
+        """Yield a test case that gets further in the loop of the last comparison, such as that of two strings.
 
         One more equal byte is no new edge, so the search would not keep it.
         """
         found: Case | None = None
-        for _ in range(_MAX_CLIMBED):
+        for _ in range(_MAX_CLIMBED_BYTES):
             step = climb(case, leaves, compared[-1]) if compared else None
             if step is None:
                 break
@@ -347,7 +353,7 @@ class GuidedSearch(Search):
         copy, relations = self.copies.comparing, self._relations
         if copy is None or not relations.known(case.steps):
             return case
-        for _ in range(_MAX_MENDS):
+        for _ in range(_MAX_MENDED_CASES):
             if self._dependence_calls > self._most_dependence_calls():
                 break
             copy.run(case)

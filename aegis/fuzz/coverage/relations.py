@@ -1,8 +1,8 @@
 """Relations that a format demands between its parts, such as a checksum, or a length at the start.
 
 If one operand of a comparison depends on a few bytes, and the other one on other bytes or on a length, then these few
-bytes are a field that must agree with the rest. Any other change of the input breaks it, and the guest looks no further:
-so the field is computed again, from the operands that the guest itself compared.
+bytes are a field that must agree with the rest. Any other change of the input breaks it, and the guest looks no
+further: so the field is computed again, from the operands that the guest itself compared.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Relations"]
 
-_MAX_FIELD_CELLS = 10
+_MAX_FIELD_BYTES = 10
 """Most bytes of a field: a number of 64 bits in groups of seven has ten."""
 _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
-_MAX_RELATIONS = 64
+_MAX_RELATION_ENTRIES = 64
 
 
-class _Field(NamedTuple):
+class _FormatField(NamedTuple):
     """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative."""
 
     side: str
@@ -39,7 +39,7 @@ class Relations:
     """The relations that one chunk of a campaign has seen, by function and site of their comparison."""
 
     def __init__(self) -> None:
-        self._fields: dict[str, dict[int, _Field]] = {}
+        self._fields: dict[str, dict[int, _FormatField]] = {}
 
     def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> bool:
         """Keep the relations among the comparisons of a call; return whether one is new."""
@@ -48,7 +48,7 @@ class Relations:
             field = _field(one, leaves)
             if field is not None:
                 known = self._fields.setdefault(function, {})
-                if len(known) < _MAX_RELATIONS:
+                if len(known) < _MAX_RELATION_ENTRIES:
                     new = new or known.get(one.operands.site) != field
                     known[one.operands.site] = field
         return new
@@ -74,14 +74,14 @@ class Relations:
         return None if steps == list(case.steps) else Case(tuple(steps), case.answers)
 
 
-def _field(one: Compared, leaves: Sequence[Leaf]) -> _Field | None:
+def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
     """Return the field that a comparison compares with something that depends on other bytes or a length."""
     if one.operands.kind != COMPARED or one.operands.floating:
         return None
     for side, own, other in (("left", one.left, one.right), ("right", one.right, one.left)):
         cells = [cell for cell in own if cell.way == "value"]
         strangers = [cell for cell in other if cell not in own and cell.way != "repeat"]
-        if not 0 < len(cells) <= _MAX_FIELD_CELLS or not strangers or len({cell.leaf for cell in cells}) > 1:
+        if not 0 < len(cells) <= _MAX_FIELD_BYTES or not strangers or len({cell.leaf for cell in cells}) > 1:
             continue
         if any(cell.way == "value" for cell in strangers) and len(strangers) <= len(cells):
             continue  # two fields of one size, such as a magic number that is repeated
@@ -90,11 +90,11 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _Field | None:
             last = max(cell.at for cell in cells) == len(leaf.data) - 1
             moves = last or any(cell.way == "length" for cell in own)  # it is at the end
             weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
-            return _Field(side, leaf.path[1:], weights)
+            return _FormatField(side, leaf.path[1:], weights)
     return None
 
 
-def _agreeing(case: Case, field: _Field, operands: Operands) -> Case | None:
+def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | None:
     """Return the test case of one call with the field changed, so that the operands are equal."""
     leaves = leaves_of(case)
     number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)

@@ -1,9 +1,9 @@
 """Test cases in which comparisons have another outcome, made where their operands come from.
 
-:mod:`aegis.fuzz.coverage.dependence` says which bytes and numbers of the arguments an operand depends on, and with which
-weight. So an operand gets the value of the other one by arithmetic, which covers numbers of any width and byte order,
-decimal and hexadecimal digits, sums, and lengths; and by substitution, of a number as text, or of a word that goes on
-from the byte that was compared.
+:mod:`aegis.fuzz.coverage.dependence` says which bytes and numbers of the arguments an operand depends on, and with
+which weight. So an operand gets the value of the other one by arithmetic, which covers numbers of any width and byte
+order, decimal and hexadecimal digits, sums, and lengths; and by substitution, of a number as text, or of a word that
+goes on from the byte that was compared.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["by_weights", "climb", "equal_cases", "solved_cases"]
 
-_MAX_TARGETS = 24
+_MAX_TARGET_ENTRIES = 24
 """Most targets of a ``br_table`` that are tried."""
 _MAX_LENGTH_BYTES = 1 << 12
 _MAX_REPEATED_BYTES = 4096
-_MAX_OTHERS = 16
+_MAX_OTHER_CASES = 16
 """Most further solutions of one comparison."""
 _MAX_EQUAL_CASES = 3
 """Most solutions of a comparison that are tried to make its operands equal for the first time."""
-_MAX_WORDS = 4
+_MAX_WORD_ENTRIES = 4
 """Most words of the dictionary that are tried for one compared byte."""
 _DIGITS = b"0123456789abcdefABCDEF"
 
@@ -62,9 +62,9 @@ def solved_cases(
             break
     seen: set[Any] = set()
     for changes in _in_turn(ordered, leaves, words, together):
-        key = tuple(changes.items())
-        if key not in seen:
-            seen.add(key)
+        values = tuple(changes.items())
+        if values not in seen:
+            seen.add(values)
             yield changed_case(case, leaves, changes)
 
 
@@ -80,7 +80,7 @@ def _in_turn(
     if len(together) > 1:
         yield together
     for way in ways:
-        yield from islice(way, _MAX_OTHERS)
+        yield from islice(way, _MAX_OTHER_CASES)
     for one in ordered:
         for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
             for near in (1, -1):
@@ -120,7 +120,7 @@ def _key(one: Operands) -> tuple[int, int]:
 def _goals(one: Operands) -> Iterator[Goal]:
     """Yield the wanted value of an operand: that of the other one, a target, or one that a division traps for."""
     if one.kind == SWITCHED:
-        yield from (("left", target) for target in range(min(one.right + 1, _MAX_TARGETS)) if target != one.left)
+        yield from (("left", target) for target in range(min(one.right + 1, _MAX_TARGET_ENTRIES)) if target != one.left)
     elif one.kind == DIVIDED:
         yield "right", 0
         yield "right", (1 << one.bits) - 1
@@ -171,7 +171,9 @@ def by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> 
     """Yield the new values of leaves, by their numbers, that change a weighted sum of cells by ``delta``, if any do."""
     data: dict[int, bytearray] = {}
     numbers: dict[int, int] = {}
-    for cell in sorted((c for c, weight in weights.items() if c.way == "value" and weight), key=lambda c: -abs(weights[c])):
+    for cell in sorted(
+        (c for c, weight in weights.items() if c.way == "value" and weight), key=lambda c: -abs(weights[c])
+    ):
         if not delta:
             break
         leaf, weight = leaves[cell.leaf], weights[cell]
@@ -208,7 +210,7 @@ def _with_words(cell: Cell, leaf: Leaf, wanted: int, words: Words) -> Iterator[d
     """Put words where a byte was compared that begin with the bytes before it and the wanted one."""
     for back in range(min(cell.at, 16) + 1):
         start = cell.at - back
-        for word in words(leaf.data[start : cell.at] + bytes((wanted,)))[:_MAX_WORDS]:
+        for word in words(leaf.data[start : cell.at] + bytes((wanted,)))[:_MAX_WORD_ENTRIES]:
             yield from _changed(cell.leaf, leaf, leaf.data[:start] + word + leaf.data[start + len(word) :])
             yield from _changed(cell.leaf, leaf, leaf.data[:start] + word + leaf.data[cell.at :])
 
