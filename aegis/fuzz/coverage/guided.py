@@ -47,6 +47,8 @@ _MAX_NEW_CASES = 96
 """Most test cases that the comparisons of one test case suggest."""
 _AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
 """How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
+_MAX_SUGGESTING_FUEL, _MAX_SUGGESTING_CALLS = 5_000_000, 200
+"""Fuel and host calls of a call beyond which no other test cases are made from it."""
 _MAX_SAMPLED_CASES = 2048
 _DEPENDENCE_SHARE, _MIN_DEPENDENCE_CALLS = 0.5, 300
 """Calls that find the bytes on which comparisons depend, as a share of the calls of the chunk, and how many there may
@@ -109,7 +111,7 @@ class GuidedSearch(Search):
             return case
         self._joins = False
         if self._kept and rng.random() < _AGAIN_SHARE:
-            # Later and smaller ones are preferred. A chunk ends before all suggestions have run: the next one makes some
+            # Later and smaller ones are preferred. A chunk ends before all suggestions have run: the next makes some
             # again.
             drawn = [self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)]
             chosen = min(drawn, key=self._size)
@@ -241,11 +243,11 @@ class GuidedSearch(Search):
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
-        if self._is_small(case):
-            self._kept.append(case)
         self.maker.keep(case)
         self.maker.note_result(export, result, case)
-        self._suggest(case)
+        if self._is_small(case) and not _is_costly(result):
+            self._kept.append(case)
+            self._suggest(case)
         self.cost = self.cost[0], self.cost[1], self.cost[2] + perf_counter() - began
 
     def _cut(self, case: Case, bits: int) -> Case:
@@ -392,6 +394,11 @@ class GuidedSearch(Search):
                 if not pair.floating:
                     self.target.dictionary.learn_integer(pair.constant)
         yield from matched_cases(case, pairs, self.target.exports)
+
+
+def _is_costly(result: StepResult) -> bool:
+    """Return whether a call took as long as many others: suggestions from it would take the time of the campaign."""
+    return (result.fuel or 0) > _MAX_SUGGESTING_FUEL or result.host_calls > _MAX_SUGGESTING_CALLS
 
 
 def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:
