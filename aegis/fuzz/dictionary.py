@@ -270,6 +270,20 @@ class Dictionary:
         source = sources[int(rng.random() * len(sources))]
         return source[int(rng.random() * len(source))]
 
+    def integers_in(self, low: int, high: int) -> list[int]:
+        """Return the integers of all sources, and their neighbours, as numbers of the range; some at most."""
+        every = {value + near for source in self._integers for value in source for near in (0, 1, -1)}
+        found = sorted(low + (value - low) % (high - low + 1) for value in every)
+        return list(dict.fromkeys(found))[:_MAX_ENTRIES]
+
+    def every_word(self) -> list[bytes]:
+        """Return the words of all sources as bytes."""
+        return sorted({word for source in self._words for word in source})
+
+    def every_text(self) -> list[str]:
+        """Return the texts of all sources."""
+        return sorted({text for source in self._texts for text in source})
+
     def beginning_with(self, beginning: bytes) -> list[bytes]:
         """Return words that begin with these bytes, some at most, and are longer; also from the guest's data."""
         if self._sorted is None:

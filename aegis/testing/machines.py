@@ -32,7 +32,7 @@ from aegis.fuzz.values.shape import CannotGenerate
 from aegis.observe.outcome import Outcome
 from aegis.testing.members import Check, DrivenWorld, Member, Pick
 from aegis.testing.script import PythonScript, handles_in, replaced
-from aegis.testing.strategies import from_function
+from aegis.testing.strategies import from_function, words_of
 from aegis.text import printable, similar_names
 from aegis.wit.naming import pascal, snake
 from aegis.wit.results import outcome_value
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from aegis.component.planning.artifact import Component
+    from aegis.fuzz.dictionary import Dictionary
     from aegis.runtime import Aegis
 
 __all__ = ["Check", "Machine", "state_machine"]
@@ -368,7 +369,7 @@ def state_machine(
     for name, function in functions.items():
         member = Member(name, function)
         try:
-            drawn, needed = _arguments(member, given, full, overrides or {}, budget)
+            drawn, needed = _arguments(member, given, full, overrides or {}, budget, words_of(loaded.binary))
             body[member.rule] = _rule(member, drawn, needed)
             choices.append(st.tuples(st.just((member, needed)), drawn))
         except CannotGenerate as reason:
@@ -417,7 +418,7 @@ def _handles(of: WitType) -> list[Own | Borrow]:
 
 
 def _arguments(
-    member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int
+    member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int, dictionary: Dictionary
 ) -> tuple[st.SearchStrategy[tuple[Any, ...]], list[str]]:
     """Return the strategy for the arguments of a function, and the resources of which it needs a handle."""
     picks: dict[Any, Any] = {}
@@ -426,7 +427,7 @@ def _arguments(
             if _key(handle.resource) in given:
                 picks[handle] = st.integers(0, _MAX_STEPS_BACK).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
-    drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
+    drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget, dictionary=dictionary)
     return drawn, [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
 
 
