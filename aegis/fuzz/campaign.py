@@ -16,7 +16,7 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.coverage.covers import EDGES
+from aegis.fuzz.coverage.covers import EDGES, EQUAL
 from aegis.fuzz.coverage.edge_map import adds, merged, reached
 from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
@@ -41,6 +41,8 @@ _OVERTIME_SECONDS = 20.0
 their processes are stopped: a guest may be so slow that one check takes minutes."""
 _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
+_MAX_EQUAL_CASES = 8
+"""Most of them that made the operands of a comparison equal."""
 _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
 _MAX_START_CHARACTERS = 8192
@@ -162,7 +164,8 @@ class Campaign:
         count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
         # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
         older = sorted(latest[-4 * count : -count // 2], key=_size)[: count // 2]
-        for entry in [*older, *latest[-count // 2 :]]:
+        equal = [entry for entry in latest if EQUAL in entry[0]][-_MAX_EQUAL_CASES:]
+        for entry in [*equal, *older, *latest[-count // 2 :]]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
 

@@ -32,7 +32,7 @@ _MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
 _VERBATIM_SHARE = 0.08
 """The share of generated calls that repeat a kept call as it is."""
-_SPLICE_SHARE, _AGAIN_SHARE = 0.08, 0.6
+_SPLICE_SHARE, _AGAIN_SHARE = 0.2, 0.65
 """The shares of mutated arguments that get a part of another one, and that are mutated once only."""
 _MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""

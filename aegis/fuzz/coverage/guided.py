@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
-from aegis.fuzz.coverage.covers import EDGES
+from aegis.fuzz.coverage.covers import EDGES, EQUAL
 from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
@@ -304,7 +304,7 @@ class GuidedSearch(Search):
         """
         function = case.steps[-1].function
         for one, equal in equal_cases(case, leaves, compared):
-            signature = f"{function} returned equal {one.site}"
+            signature = f"{function}{EQUAL}{one.site}"
             if signature in self._known or self._dependence_calls > self._most_dependence_calls():
                 continue
             records = self._mended_operands(equal)
