@@ -121,7 +121,7 @@ BOUND = 20.0
 """Seconds after which a search for one bug is given up."""
 
 
-def by_hand(rounds: int) -> list[Row]:
+def fuzzing_by_hand(rounds: int) -> list[Row]:
     """Planted bugs: a default campaign on one process, against hypothesis with strategies of the types.
 
     The times include the start of the campaign's process. The reference runs each example in a fresh store of
@@ -195,4 +195,4 @@ def _hypothesis(path: Path, function: str, kind: str) -> tuple[float, int]:
     return min(BOUND, time.perf_counter() - began), count
 
 
-PARTS = (fuzzing, by_hand)
+PARTS = (fuzzing, fuzzing_by_hand)

@@ -130,7 +130,7 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
     if name == "long-text":
         assert 65_536 <= len(json.loads(re.sub(r"\\u\{.*?\}", "", finding["steps"][0][1][0]) or '""').encode()) < 66_000
     if name == "settings":
-        assert sorted(json.loads(finding["steps"][0][1][0]).split()) == ["level=1984", "mode=fast"]
+        assert sorted(json.loads(finding["steps"][0][1][0]).split()) == ["level=", "mode=fast"]
     if name == "normalise":
         assert len(json.loads(re.sub(r"\\u\{.*?\}", "_", finding["steps"][0][1][0]))) <= 96
     assert bool(finding["answers"]) == (name in ("unchecked-host", "backwards"))

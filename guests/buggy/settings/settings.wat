@@ -27,6 +27,7 @@
       (local $end i32) (local $byte i32) (local $level i32) (local $fast i32)
       (call $free)
       (local.set $end (i32.add (local.get $at) (local.get $size)))
+      (local.set $level (i32.const 1))
       (block $done
         (loop $line
           (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
@@ -52,9 +53,11 @@
               (if (i32.ne (i32.load8_u (local.get $at)) (i32.const 10)) (then (return (i32.const -2))))
               (local.set $at (i32.add (local.get $at) (i32.const 1)))))
           (br $line)))
-      ;; The fast mode has no level 1984, which should be an error.
-      (if (i32.and (local.get $fast) (i32.eq (local.get $level) (i32.const 1984))) (then unreachable))
-      (local.get $level))
+      (if (i32.eq (local.get $level) (i32.const 1984)) (then (return (i32.const -3))))
+      ;; The level 0 in the fast mode should be an error.
+      (if (result i32) (local.get $fast)
+        (then (i32.div_u (i32.const 1000) (local.get $level)))
+        (else (local.get $level))))
   )
   (core instance $m (instantiate $m))
   (func (export "load") (param "text" string) (result s32) (canon lift (core func $m "load") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
