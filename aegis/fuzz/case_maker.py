@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult
 from aegis.fuzz.stubs import random_answers
 from aegis.fuzz.target import DROP, TargetExport
-from aegis.fuzz.values.sequences import BULK_ITEMS
+from aegis.fuzz.values.core_signatures import Buffer
+from aegis.fuzz.values.sequences import BULK_ITEMS, SequenceShape
 from aegis.wit.types import WitType
 
 if TYPE_CHECKING:
@@ -267,8 +268,10 @@ class CaseMaker:
         chance = rng.random()
         if chance < _SPLICE_SHARE:
             other = _picked(rng, self.pool[export.name])[1].arguments[place]
-            if type(other) is type(value) and isinstance(value, (str, bytes, list)):
+            if isinstance(shape, SequenceShape):
                 return _spliced(rng, value, other)
+            if isinstance(value, Buffer):
+                return Buffer(_spliced(rng, value.data, other.data))
         value = shape.mutate(rng, value)
         while chance > _AGAIN_SHARE and shape.size(value) < BULK_ITEMS:
             value = shape.mutate(rng, value)

@@ -27,8 +27,10 @@ from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
+from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
 from aegis.fuzz.shrink_parts import parts_of, with_parts
+from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
 
 if TYPE_CHECKING:
@@ -295,7 +297,10 @@ class GuidedSearch(Search):
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
         self._equal(leaves, compared, case)
         yield from self._climbed(leaves, compared, case)
-        yield from map(self._mended, solved_cases(case, leaves, compared, words, self._tried))
+        for one in solved_cases(case, leaves, compared, words, self._tried):
+            admitted = self._admitted(one, case)
+            if admitted is not None:
+                yield self._mended(admitted)
 
     def _equal(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> None:
         """Keep test cases that make operands of a comparison equal for the first time.
@@ -303,9 +308,12 @@ class GuidedSearch(Search):
         That need not be a new edge: a condition may combine several comparisons without a branch.
         """
         function = case.steps[-1].function
-        for one, equal in equal_cases(case, leaves, compared):
+        for one, suggested in equal_cases(case, leaves, compared):
             signature = f"{function}{EQUAL}{one.site}"
             if signature in self._known or self._dependence_calls > self._most_dependence_calls():
+                continue
+            equal = self._admitted(suggested, case)
+            if equal is None:
                 continue
             records = self._mended_operands(equal)
             if records is None or any(
@@ -335,6 +343,7 @@ class GuidedSearch(Search):
         One more equal byte is no new edge, so the search would not keep it.
         """
         found: Case | None = None
+        base = case
         for _ in range(_MAX_CLIMBED_BYTES):
             step = climb(case, leaves, compared[-1]) if compared else None
             if step is None:
@@ -347,8 +356,8 @@ class GuidedSearch(Search):
                 found = found or case
                 break
             found = case
-        if found is not None:
-            yield found
+        if found is not None and (admitted := self._admitted(found, base)) is not None:
+            yield admitted
 
     def _mended(self, case: Case) -> Case:
         """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
@@ -393,7 +402,21 @@ class GuidedSearch(Search):
             for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
                     self.target.dictionary.learn_integer(pair.constant)
-        yield from matched_cases(case, pairs, self.target.exports)
+        for one in matched_cases(case, pairs, self.target.exports):
+            admitted = self._admitted(one, case)
+            if admitted is not None:
+                yield admitted
+
+    def _admitted(self, case: Case, base: Case) -> Case | None:
+        """Return a suggested test case with its integers in range; ``None`` if it changes given words of a program."""
+        step = case.steps[-1]
+        arguments = list(step.arguments)
+        for place, shape in enumerate(self.target.exports[step.function].shapes):
+            if isinstance(shape, Integer):
+                arguments[place] = shape.low + (arguments[place] - shape.low) % (shape.high - shape.low + 1)
+            elif isinstance(shape, GivenWords) and arguments[place] != base.steps[-1].arguments[place]:
+                return None
+        return case.with_step(len(case.steps) - 1, Step(step.function, tuple(arguments)))
 
 
 def _is_costly(result: StepResult) -> bool:

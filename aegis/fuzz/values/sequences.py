@@ -18,7 +18,7 @@ from aegis.fuzz.values.shape import ValueShape
 if TYPE_CHECKING:
     from aegis.fuzz.dictionary import Dictionary
 
-__all__ = ["BULK_ITEMS", "Items", "Octets", "TextShape"]
+__all__ = ["BULK_ITEMS", "Items", "Octets", "SequenceShape", "TextShape"]
 
 
 _MAX_DISTINCT_ITEMS = 24
