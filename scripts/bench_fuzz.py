@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +110,89 @@ def _processes(count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-PARTS = (fuzzing,)
+# -- planted bugs, against hypothesis by hand ----------------------------------------------------------
+
+BUGS = {
+    "empty-list": ("largest", "lists"), "overflow": ("midpoint", "pairs"), "magic": ("version", "bytes"),
+    "chunks": ("samples", "bytes"), "checksum": ("frame", "bytes"), "settings": ("load", "texts"),
+}  # fmt: skip
+"""Guests in guests/buggy with their export, and the strategy of its arguments."""
+BOUND = 20.0
+"""Seconds after which a search for one bug is given up."""
+
+
+def fuzzing_by_hand(rounds: int) -> list[Row]:
+    """Planted bugs: a default campaign on one process, against hypothesis with strategies of the types.
+
+    The times include the start of the campaign's process. The reference runs each example in a fresh store of
+    wasmtime-py, under a limit of fuel. A bug that was not found has the bound as its time.
+    """
+    rows = []
+    examples, seconds = 0, 0.0
+    for name, (function, kind) in BUGS.items():
+        path = ROOT / "guests" / "buggy" / name / f"{name}.wat"
+        aegis = _until_found(path)
+        hand, count = _hypothesis(path, function, kind)
+        examples, seconds = examples + count, seconds + hand
+        text = f"fuzzing: the bug in {name}, against hypothesis by hand"
+        rows.append(Row(text + (", which missed it" if hand >= BOUND else ""), aegis, hand, hand / aegis, "", None))
+    one, each = _campaign(1, coverage=True), seconds / max(1, examples)
+    return [_row("fuzzing: a case with coverage, one process, against hypothesis by hand", one, each, None), *rows]
+
+
+def _until_found(path: Path) -> float:
+    """Return the seconds until a campaign has a finding, at most the bound."""
+    from aegis.engine.compile.artifact import read_file
+    from aegis.fuzz.campaign import Campaign
+    from aegis.fuzz.plan import CampaignPlan
+    from aegis.limits import Limits
+    from aegis.policy import Policy
+
+    plan = CampaignPlan(data=read_file(path, Limits()), name=str(path), policy=Policy())
+    began = time.perf_counter()
+    for progress in Campaign(plan, runs=None, seconds=BOUND, jobs=1).run():
+        if progress.findings:
+            break
+    return min(BOUND, time.perf_counter() - began)
+
+
+def _hypothesis(path: Path, function: str, kind: str) -> tuple[float, int]:
+    """Return the seconds until hypothesis found a trap, at most the bound, and the number of its examples."""
+    import wasmtime
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import strategies as st
+    from wasmtime import component
+
+    class Over(Exception):
+        pass
+
+    number = st.integers(0, (1 << 32) - 1)
+    of: dict[str, Any] = {
+        "bytes": st.tuples(st.binary()), "texts": st.tuples(st.text()), "pairs": st.tuples(number, number),
+        "lists": st.tuples(st.lists(number)),
+    }  # fmt: skip
+    config = wasmtime.Config()
+    config.consume_fuel = True
+    engine = wasmtime.Engine(config)
+    guest = component.Component(engine, path.read_text())
+    linker: Any = component.Linker(engine)
+    count, began = 0, time.perf_counter()
+
+    @settings(max_examples=10**9, database=None, deadline=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(of[kind])
+    def check(arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        count += 1
+        if time.perf_counter() - began > BOUND:
+            raise Over
+        with wasmtime.Store(engine) as store:
+            store.set_fuel(1_000_000_000)
+            linker.instantiate(store, guest).get_func(store, function)(store, *arguments)
+
+    with suppress(Over, wasmtime.Trap, wasmtime.WasmtimeError):
+        check()
+    return min(BOUND, time.perf_counter() - began), count
+
+
+PARTS = (fuzzing, fuzzing_by_hand)

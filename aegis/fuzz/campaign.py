@@ -16,6 +16,7 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.coverage.covers import EDGES, EQUAL
 from aegis.fuzz.coverage.edge_map import adds, merged, reached
 from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
@@ -27,7 +28,9 @@ from aegis.limits import parse_seconds
 __all__ = ["Campaign"]
 
 CHUNK_CALLS = 1000
-"""Most calls in one chunk."""
+"""Most calls in one chunk of the first rounds, after which there are results soon."""
+_LATER_CHUNKS = ((32, 4), (16, 2))
+"""From which chunk on a chunk has how many times as many calls: it learns more of the guest before it ends."""
 ROUND_CHUNKS = 8
 """Chunks in one round. It is fixed: a round that depended on ``jobs`` would make the results depend on it too."""
 _NO_TIME_LIMIT_SECONDS = 1e9
@@ -38,6 +41,8 @@ _OVERTIME_SECONDS = 20.0
 their processes are stopped: a guest may be so slow that one check takes minutes."""
 _MAX_START_CASES = 64
 """Most test cases from earlier rounds that a chunk starts from."""
+_MAX_EQUAL_CASES = 8
+"""Most of them that made the operands of a comparison equal."""
 _MAX_START_CASES_PER_FUNCTION = 3
 """Test cases of one function that every chunk starts from: the first that returned, without an error."""
 _MAX_START_CHARACTERS = 8192
@@ -130,13 +135,15 @@ class Campaign:
         return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
 
     def _chunks_left(self, chunk: int) -> int:
-        return ROUND_CHUNKS if self.runs is None else -(-self.runs // CHUNK_CALLS) - (chunk - self._first)
+        """Return the number of chunks of the next round."""
+        return sum(self._calls_in(number) > 0 for number in range(chunk, chunk + ROUND_CHUNKS))
 
     def _calls_in(self, chunk: int) -> int:
         """Return the number of calls of a chunk; the last chunk has the remainder."""
+        most = chunk_calls(chunk)
         if self.runs is None or chunk < 0:
-            return CHUNK_CALLS
-        return min(CHUNK_CALLS, self.runs - (chunk - self._first) * CHUNK_CALLS)
+            return most
+        return max(0, min(most, self.runs - sum(map(chunk_calls, range(self._first, chunk)))))
 
     def _start(self) -> list[Any]:
         """Return the test cases that the next round starts from: for each function some that returned, then the latest.
@@ -150,8 +157,15 @@ class Campaign:
             if returned(entry) and _small(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
                 functions[function] = functions.get(function, 0) + 1
                 chosen[entry[0]] = entry[1]
-        latest = sorted(filter(_small, self.result.behaviours.values()), key=returned)  # stable: the latest are last
-        for entry in latest[-_MAX_START_CASES + min(len(chosen), _MAX_START_CASES // 2) :]:
+        # Stable: the latest are last. Cases with new edges are the way to further ones, however they ended.
+        latest = sorted(
+            filter(_small, self.result.behaviours.values()), key=lambda entry: returned(entry) or EDGES in entry[0]
+        )
+        count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
+        # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
+        older = sorted(latest[-4 * count : -count // 2], key=_size)[: count // 2]
+        equal = [entry for entry in latest if EQUAL in entry[0]][-_MAX_EQUAL_CASES:]
+        for entry in [*equal, *older, *latest[-count // 2 :]]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
 
@@ -292,11 +306,21 @@ class Campaign:
                 clear_canaries(number)
 
 
+def chunk_calls(chunk: int) -> int:
+    """Return the most calls of a chunk, by its number."""
+    return CHUNK_CALLS * next((times for first, times in _LATER_CHUNKS if chunk >= first), 1)
+
+
 def returned(entry: Sequence[Any]) -> bool:
     """Return whether the last call of a behaviour returned, without an error that its type declares."""
     signature, function = entry[0], entry[1]["steps"][-1][0]
     ending = signature[len(function) + 1 :]
     return ending.startswith("returned ") and not ending.endswith(" declared")
+
+
+def _size(entry: Sequence[Any]) -> int:
+    """Return the size of the arguments of a behaviour."""
+    return int(entry[2])
 
 
 def _small(entry: Sequence[Any]) -> bool:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult
 from aegis.fuzz.stubs import random_answers
 from aegis.fuzz.target import DROP, TargetExport
-from aegis.fuzz.values.sequences import BULK_ITEMS
+from aegis.fuzz.values.core_signatures import Buffer
+from aegis.fuzz.values.sequences import BULK_ITEMS, SequenceShape
 from aegis.wit.types import WitType
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
 _VERBATIM_SHARE = 0.08
 """The share of generated calls that repeat a kept call as it is."""
+_SPLICE_SHARE, _AGAIN_SHARE = 0.2, 0.65
+"""The shares of mutated arguments that get a part of another one, and that are mutated once only."""
 _MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""
 _BULK_SHARE = 0.003
@@ -253,10 +256,40 @@ class CaseMaker:
         chosen = int(rng.random() * len(shapes))
         for place, shape in enumerate(shapes):
             if shape is not None and (place == chosen or rng.random() < 0.2):
-                arguments[place] = shape.mutate(rng, arguments[place])
+                arguments[place] = self._changed(rng, export, place, arguments[place])
             elif shape is None:
                 arguments[place] = None
         return arguments
+
+    def _changed(self, rng: random.Random, export: TargetExport, place: int, value: Any) -> Any:
+        """Mutate an argument once or several times, or continue it with a part of another kept one."""
+        shape = export.shapes[place]
+        assert shape is not None
+        chance = rng.random()
+        if chance < _SPLICE_SHARE:
+            other = _picked(rng, self.pool[export.name])[1].arguments[place]
+            if isinstance(shape, SequenceShape):
+                return _spliced(rng, value, other)
+            if isinstance(value, Buffer):
+                return Buffer(_spliced(rng, value.data, other.data))
+        value = shape.mutate(rng, value)
+        while chance > _AGAIN_SHARE and shape.size(value) < BULK_ITEMS:
+            value = shape.mutate(rng, value)
+            chance = rng.random()
+        return value
+
+
+def _spliced(rng: random.Random, one: Any, two: Any) -> Any:
+    """Return the beginning of one sequence and the end of another one, or one with a part of the other inserted."""
+    if len(one) + len(two) > BULK_ITEMS:
+        return one
+    at, start = int(rng.random() * (len(one) + 1)), int(rng.random() * (len(two) + 1))
+    chance = rng.random()
+    if chance < 0.4:  # lines and records often follow one another
+        return one + two if chance < 0.2 else one[:at] + two
+    if chance < 0.7:
+        return one[:at] + two[start:]
+    return one[:at] + two[start : start + 1 + int(rng.random() ** 2 * len(two))] + one[at:]
 
 
 def _short(value: Any) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from random import Random
@@ -36,6 +37,9 @@ _SMALL = 16
 """Constants of the code below this are no entries: they are generated anyway."""
 _MAX_PARTS = 24
 """Most parts of one learned text, such as quoted words, that become entries."""
+_MAX_CONTINUED_ENTRIES = 8
+"""Most words that begin with given bytes."""
+_MAX_FOLLOWING_BYTES, _MAX_DATA_BYTES = 32, 1 << 20
 _STRING = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){2,}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.:/+-]{1,30}")
 _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u201c]([^\u2019\u201d]{1,40})")
@@ -87,6 +91,7 @@ class Dictionary:
         self._new: dict[tuple[str, Any], None] = {}
         self.recent: list[int] = [0] * 8
         """The integers generated last, by which related values are generated."""
+        self._data = b""
         self.documents: list[Any] = []
         self.json = False
         self.keys: list[str] = []
@@ -118,6 +123,7 @@ class Dictionary:
                 self._constant(one, self._compared)
         for word in _named_strings(constants, segments):
             self._compared.both(word)
+        self._data += b"".join(segment.data + b"\0" for segment in segments)[: _MAX_DATA_BYTES - len(self._data)]
         for segment in segments:
             for found in _STRING.finditer(segment.data):
                 self._string(found[0])
@@ -226,6 +232,7 @@ class Dictionary:
         """Collect the sources that have entries, once per change: a draw must be fast."""
         # Half of the draws come from the sources that speak most directly of the input.
         ranked = (self._user, self._learned, self._user, self._compared, self._learned, self._compared, self._plain)
+        self._sorted: list[bytes] | None = None
         self._integers = [source.integers for source in ranked if source.integers]
         self._words = [source.words for source in ranked if source.words]
         self._texts = [source.texts for source in ranked if source.texts]
@@ -262,6 +269,41 @@ class Dictionary:
             return None
         source = sources[int(rng.random() * len(sources))]
         return source[int(rng.random() * len(source))]
+
+    def integers_in(self, low: int, high: int) -> list[int]:
+        """Return the integers of all sources, and their neighbours, as numbers of the range; some at most."""
+        every = {value + near for source in self._integers for value in source for near in (0, 1, -1)}
+        found = sorted(low + (value - low) % (high - low + 1) for value in every)
+        return list(dict.fromkeys(found))[:_MAX_ENTRIES]
+
+    def every_word(self) -> list[bytes]:
+        """Return the words of all sources as bytes."""
+        return sorted({word for source in self._words for word in source})
+
+    def every_text(self) -> list[str]:
+        """Return the texts of all sources."""
+        return sorted({text for source in self._texts for text in source})
+
+    def beginning_with(self, beginning: bytes) -> list[bytes]:
+        """Return words that begin with these bytes, some at most, and are longer; also from the guest's data."""
+        if self._sorted is None:
+            self._sorted = sorted({word for source in self._words for word in source if len(word) > 1})
+        at = bisect_right(self._sorted, beginning)
+        found: list[bytes] = []
+        while at < len(self._sorted) and self._sorted[at].startswith(beginning) and len(found) < _MAX_CONTINUED_ENTRIES:
+            found.append(self._sorted[at])
+            at += 1
+        return [*found, *self._continued(beginning)]
+
+    def _continued(self, beginning: bytes) -> Iterator[bytes]:
+        """Yield bytes that follow in the guest's data: constants are often no text, or not separated."""
+        at = self._data.find(beginning)
+        for _ in range(_MAX_CONTINUED_ENTRIES // 2):
+            if at < 0:
+                return
+            part = self._data[at : at + _MAX_FOLLOWING_BYTES]
+            yield from dict.fromkeys((part.partition(b"\0")[0] or part[:8], part[:8]))
+            at = self._data.find(beginning, at + 1)
 
     def __len__(self) -> int:
         sources = (self._user, self._learned, self._compared, self._plain)

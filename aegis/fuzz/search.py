@@ -211,7 +211,7 @@ class Search:
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
             seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
-            small = shrink(self.target, oracle, found, seconds=seconds)
+            small = oracle.explained(self.target, shrink(self.target, oracle, found, seconds=seconds))
             self._known.add(small.signature)
             batch.findings.append(small)
 

@@ -23,6 +23,8 @@ _MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
 _MAX_REPEATED_ITEMS = 16
 """Most distinct characters or bytes of a value that are replaced everywhere, the most frequent first."""
+_MAX_FIELD_BYTES = 64
+"""Longest bytes in which lengths and checksums are searched: the attempts grow with the third power."""
 _WIDE = Integer(-(1 << 64), 1 << 64)
 
 
@@ -40,6 +42,9 @@ def related(case: Case) -> Iterator[Case]:
     yield from _scaled(case, numbers)
     yield from _ordered(case, lists)
     yield from _bracketed(case, lists)
+    octets = [part for part in lists if isinstance(part.value, bytes) and len(part.value) <= _MAX_FIELD_BYTES]
+    yield from _with_length(case, octets)
+    yield from _with_checksum(case, octets)
 
 
 def _simpler(value: Any) -> Iterator[Any]:
@@ -176,7 +181,7 @@ def _ordered(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
 
 
 def _bracketed(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
-    """Remove two items of a short sequence that need each other."""
+    """Remove two items of a short sequence that need each other, or any range of items."""
     for part in lists:
         value = part.value
         if len(value) > _MAX_PAIR_ITEMS:
@@ -184,3 +189,36 @@ def _bracketed(case: Case, lists: Sequence[Part]) -> Iterator[Case]:
         for one in range(len(value)):
             for two in range(one + 2, len(value)):
                 yield with_parts(case, {part.path: value[:one] + value[one + 1 : two] + value[two + 1 :]})
+                yield with_parts(case, {part.path: value[:one] + value[two + 1 :]})
+
+
+def _with_length(case: Case, octets: Sequence[Part]) -> Iterator[Case]:
+    """Remove bytes, and lower a number in the bytes before them by as much: a format has lengths."""
+    for part in octets:
+        value = part.value
+        size = len(value)
+        for span in _steps(size):
+            for at in range(0, size - span + 1, max(1, span // 2)):
+                rest = value[at + span :]
+                for place in range(at):
+                    for width in (4, 2, 1):
+                        for order in ("little", "big") if width > 1 else ("little",):
+                            number = int.from_bytes(value[place : place + width], order)
+                            if place + width <= at and span <= number < 1 << 20:
+                                lower = (number - span).to_bytes(width, order)
+                                shorter = value[:place] + lower + value[place + width : at] + rest
+                                yield with_parts(case, {part.path: shorter})
+
+
+def _with_checksum(case: Case, octets: Sequence[Part]) -> Iterator[Case]:
+    """Remove or simplify a byte, and change the last one so that a sum, or an exclusive or, of all stays the same."""
+    for part in octets:
+        value, last = part.value[:-1], part.value[-1]
+        for at, byte in enumerate(value):
+            for smaller in dict.fromkeys((None, 0, byte // 2, byte - 1)):
+                if smaller is not None and not 0 <= smaller < byte:
+                    continue
+                now = smaller or 0
+                middle = b"" if smaller is None else bytes((smaller,))
+                for check in (last ^ byte ^ now, (last - byte + now) % 256, (last + byte - now) % 256):
+                    yield with_parts(case, {part.path: value[:at] + middle + value[at + 1 :] + bytes((check,))})

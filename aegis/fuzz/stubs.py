@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.compile.artifact import Module
 
-__all__ = ["NOTABLE", "AnswerPlan", "ImportStubs", "random_answers"]
+__all__ = ["NOTABLE", "AnswerPlan", "ImportStubs", "random_answers", "recording"]
 
 NOTABLE = 64
 """Numbers below this select from a list of distinct small answers; numbers from here on are seeds of random answers."""
 _RANDOM_SIZE = 64
 """Size budget of a random answer, in characters, elements and parts."""
 _MAX_LOGGED_ANSWERS = 32
+_MAX_RECORDED_ANSWERS = 4096
 _ERRNOS = 76
 """Number of errno values of WASI preview 1, apart from ``success``."""
 _NOT_STUBBED = frozenset({"wasi:io/poll", "wasi:cli/exit", "wasi:clocks/monotonic-clock", "wasi:random/random",
@@ -81,6 +82,30 @@ def random_answers(rng: Random, *, hostile: bool) -> tuple[int, ...]:
         early = int(rng.random() ** 2 * 24)
         return (*([0] * early), _number(rng), *([0, _number(rng)] if rng.random() < 0.3 else []), 0)
     return tuple(0 if rng.random() < 0.4 else _number(rng) for _ in range(rng.randint(1, 6)))
+
+
+def recording(step: AnswerStep | None, answers: list[str]) -> AnswerStep:
+    """Return a step that answers as ``step`` does, or as the host itself, and appends each answer as text.
+
+    Answers to core functions are left out: they write most of an answer to memory.
+    """
+
+    def answer(call: HostCall) -> Any:
+        try:
+            value = call.answer() if step is None else step(call)
+        except Err as error:
+            _append(answers, call, error)
+            raise
+        _append(answers, call, value)
+        return value
+
+    return answer
+
+
+def _append(answers: list[str], call: HostCall, value: Any) -> None:
+    if isinstance(call.type, Function) and len(answers) < _MAX_RECORDED_ANSWERS:
+        name = f"{call.interface}#{call.function}" if call.interface else call.function
+        answers.append(f"{printable(name, 120)} -> {_shown(value, call.type.result)}")
 
 
 def _number(rng: Random) -> int:

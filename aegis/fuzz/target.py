@@ -13,7 +13,7 @@ from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError, San
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.source_lines import SourceLines
-from aegis.fuzz.stubs import ImportStubs
+from aegis.fuzz.stubs import ImportStubs, recording
 from aegis.fuzz.values.bodies import Bodies
 from aegis.fuzz.values.buffers import PLACED, GuestAllocator, layout
 from aegis.fuzz.values.core_signatures import BufferShape, OutShape, Parameter, read_signature
@@ -290,15 +290,18 @@ class Target:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None) -> Trace:
+    def run(
+        self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None, host: list[str] | None = None
+    ) -> Trace:  # fmt: skip
         """Run a test case in a fresh sandbox; failures of the guest are results, not exceptions.
 
-        ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text.
+        ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text, and ``host``
+        all answers of host functions to the calls of components.
         """
         trace = Trace(case)
         results = trace.results
         try:
-            sandbox = self._sandbox(case, runtime or self.runtime, log)
+            sandbox = self._sandbox(case, runtime or self.runtime, log, host)
         except AegisError as error:
             results.append(StepResult(error=error))
             return trace
@@ -320,12 +323,14 @@ class Target:
             self.run(case, log=log)
         return log
 
-    def _sandbox(self, case: Case, runtime: Aegis, log: list[str] | None) -> Sandbox:
+    def _sandbox(self, case: Case, runtime: Aegis, log: list[str] | None, host: list[str] | None = None) -> Sandbox:
         options: dict[str, Any] = {}
         if self.stubs.any:
             options["imports"] = self.stubs.plan(case.answers, log)
             if self.stubs.step is not None:
                 options["answer"] = self.stubs.step
+        if host is not None:
+            options["answer"] = recording(options.get("answer"), host)
         first = self.exports.get(case.steps[0].function) if case.steps else None
         if first is not None and first.program:
             words, stdin = case.steps[0].arguments

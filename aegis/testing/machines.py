@@ -33,7 +33,7 @@ from aegis.fuzz.values.shape import CannotGenerate
 from aegis.observe.outcome import Outcome
 from aegis.testing.members import Check, DrivenWorld, Member, Pick
 from aegis.testing.script import PythonScript, handles_in, replaced
-from aegis.testing.strategies import from_function
+from aegis.testing.strategies import from_function, words_of
 from aegis.testing.stream_steps import COUNTS, LiveEnd, PickEnd, ends_in, read_member, with_streams
 from aegis.text import printable, similar_names
 from aegis.wit.collected import collected_type
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from aegis.component.planning.artifact import Component
+    from aegis.fuzz.dictionary import Dictionary
     from aegis.runtime import Aegis
 
 __all__ = ["Check", "Machine", "state_machine"]
@@ -413,11 +414,12 @@ def state_machine(
     body: dict[str, Any] = {"world": world, "left_out": {}, "__doc__": f"Calls {full or 'the world'} in any order."}
     given = {_key(own.resource) for f in functions.values() for own in _owned(f.result)}
     choices = []
+    words = words_of(loaded.binary)
     passes = runtime.policy.isolation is None  # a worker does not take back the streams that it gave
     for name, function in functions.items():
         member = Member(name, function)
         try:
-            drawn, needed = _arguments(member, given, full, overrides or {}, budget, passes=passes)
+            drawn, needed = _arguments(member, given, full, overrides or {}, budget, words, passes=passes)
             body[member.rule] = _rule(member, drawn, needed)
             choices.append(st.tuples(st.just((member, needed)), drawn))
         except CannotGenerate as reason:
@@ -468,7 +470,14 @@ def _handles(of: WitType) -> list[Own | Borrow]:
 
 
 def _arguments(
-    member: Member, given: set[str], interface: str, overrides: Mapping[Any, Any], budget: int, *, passes: bool
+    member: Member,
+    given: set[str],
+    interface: str,
+    overrides: Mapping[Any, Any],
+    budget: int,
+    dictionary: Dictionary,
+    *,
+    passes: bool,
 ) -> tuple[st.SearchStrategy[tuple[Any, ...]], list[str]]:
     """Return the strategy for the arguments of a function, and the resources of which it needs a handle."""
     picks: dict[Any, Any] = {}
@@ -477,7 +486,7 @@ def _arguments(
             if _key(handle.resource) in given:
                 picks[handle] = st.integers(0, _MAX_STEPS_BACK).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
-    drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
+    drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget, dictionary=dictionary)
     drawn = with_streams(drawn, member.type, passes=passes)
     return drawn, [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
 

@@ -22,12 +22,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from aegis.errors import ExportNotFound
+from aegis.fuzz.dictionary import Dictionary
 from aegis.fuzz.values.buffers import Buffer, GuestAllocator, layout
 from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
 from aegis.fuzz.values.shape import CannotGenerate
@@ -87,14 +89,15 @@ def from_type(of: WitType, overrides: Overrides | None = None, *, budget: int = 
 
 
 def from_function(
-    function: Function, overrides: Overrides | None = None, *, name: str = "", budget: int = _BUDGET
-) -> Arguments:
+    function: Function, overrides: Overrides | None = None, *, name: str = "", budget: int = _BUDGET,
+    dictionary: Dictionary | None = None,
+) -> Arguments:  # fmt: skip
     """Return a strategy for the argument lists of a WIT function.
 
-    ``name`` is the name of the function in override keys, with or without its interface. Errors are those of
-    :func:`from_type`, except for parameters that have an override.
+    ``name`` is the name of the function in override keys, with or without its interface. Some values are entries of the
+    ``dictionary``. Errors are those of :func:`from_type`, except for parameters that have an override.
     """
-    chosen, cache = overrides or {}, _Strategies(overrides or {})
+    chosen, cache = overrides or {}, _Strategies(overrides or {}, dictionary)
     each = budget // max(1, len(function.params))
     return st.tuples(*(_parameter(cache, chosen, name, p, with_python_types(of), each) for p, of in function.params))
 
@@ -118,10 +121,10 @@ def from_export(
 ) -> Arguments:
     """Return a strategy for the argument lists of an export, named as for :meth:`aegis.Sandbox.call`.
 
-    With ``buffers``, the address and length parameters of a core function become one
-    :class:`~aegis.fuzz.values.buffers.Buffer`; :func:`~aegis.fuzz.values.buffers.place_buffers` writes them into a
-    sandbox and returns the raw arguments. Raise :class:`~aegis.errors.ExportNotFound` for an unknown name; other errors
-    are those of :func:`from_function`.
+    Some values are those that the guest's code compares, or that stand in its data. With ``buffers``, the address and
+    length parameters of a core function become one :class:`~aegis.fuzz.values.buffers.Buffer`;
+    :func:`~aegis.fuzz.values.buffers.place_buffers` writes them into a sandbox and returns the raw arguments. Raise
+    :class:`~aegis.errors.ExportNotFound` for an unknown name; other errors are those of :func:`from_function`.
     """
     functions = _functions(artifact)
     if name not in functions:
@@ -130,10 +133,11 @@ def from_export(
         raise ExportNotFound(f"no export {printable(name)!r}{hint}", name=name, near=alike)
     function = functions[name]
     if isinstance(function, Function):
-        return from_function(function, overrides, name=name)
+        return from_function(function, overrides, name=name, dictionary=words_of(artifact.binary))
     module: Any = artifact
     kinds = layout(module, name, GuestAllocator(module)) if buffers else function.params
-    return st.tuples(*map(_core, kinds))
+    words = words_of(artifact.binary)
+    return st.tuples(*(_core(kind, words) for kind in kinds))
 
 
 def from_exports(
@@ -150,6 +154,14 @@ def from_exports(
 def from_signature(signature: FuncType) -> Arguments:
     """Return a strategy for the argument lists of a core function. Raise ``CannotGenerate`` for reference types."""
     return st.tuples(*map(_core, signature.params))
+
+
+@lru_cache(maxsize=16)
+def words_of(binary: bytes) -> Dictionary:
+    """Return the dictionary of a guest: the integers and words that its code and its data have."""
+    found = Dictionary()
+    found.read_guest(binary)
+    return found
 
 
 def _functions(artifact: Any) -> dict[str, Function | FuncType]:
@@ -178,7 +190,8 @@ def _parameter(
 class _Strategies:
     """A cache of strategies by type and budget: a type may occur in many places."""
 
-    def __init__(self, overrides: Overrides) -> None:
+    def __init__(self, overrides: Overrides, dictionary: Dictionary | None = None) -> None:
+        self.dictionary = dictionary
         self.overrides = overrides
         self.made: dict[tuple[WitType, int], Strategy] = {}
         self.parts: dict[WitType, int] = {}
@@ -218,9 +231,13 @@ class _Strategies:
         of = collected_type(of)
         match of:
             case str():
-                return _primitive(of, budget)
+                return _primitive(of, budget, self.dictionary)
             case List("u8"):
-                return st.binary(max_size=min(64, budget)) | _long(st.binary(min_size=1, max_size=4), b"", budget)
+                drawn = st.binary(max_size=min(64, budget)) | _long(st.binary(min_size=1, max_size=4), b"", budget)
+                words = _words(self.dictionary, budget)
+                if words is None:
+                    return drawn
+                return drawn | st.builds(bytes.__add__, words, st.just(b"") | st.binary(max_size=16))
             case List(element):
                 return self._list(element, budget)
             case Tuple(elements):
@@ -267,18 +284,18 @@ class _Strategies:
 # -- scalars, strings and bytes --------------------------------------------------------------------------
 
 
-def _core(kind: str) -> Strategy:
+def _core(kind: str, dictionary: Dictionary | None = None) -> Strategy:
     if kind == "buffer":
-        return from_type(List("u8")).map(Buffer)
+        return _Strategies({}, dictionary).checked(List("u8"), _BUDGET).map(Buffer)
     if kind in ("i32", "i64"):
         bits = int(kind[1:])
-        return _integers(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        return _integers(-(1 << (bits - 1)), (1 << (bits - 1)) - 1, dictionary)
     if kind in ("f32", "f64"):
         return _floats(int(kind[1:]))
     raise CannotGenerate(f"values of type {kind} cannot be generated: only numbers can")
 
 
-def _primitive(of: str, budget: int) -> Strategy:
+def _primitive(of: str, budget: int, dictionary: Dictionary | None) -> Strategy:
     if of == "bool":
         return st.booleans()
     if of == "char":
@@ -286,15 +303,29 @@ def _primitive(of: str, budget: int) -> Strategy:
     if of == "string":
         text = _text(0, min(_MAX_DRAWN_ITEMS, budget))
         snippets = st.lists(st.sampled_from(SNIPPETS), max_size=min(6, budget // 4)).map("".join)
-        return text | snippets | _long(_text(1, 3), "", budget)
+        drawn = text | snippets | _long(_text(1, 3), "", budget)
+        entries = [] if dictionary is None else [entry for entry in dictionary.every_text() if len(entry) <= budget]
+        if not entries:
+            return drawn
+        some = st.lists(st.sampled_from(entries) | st.sampled_from(SNIPPETS), min_size=1, max_size=4).map("".join)
+        return drawn | st.sampled_from(entries) | some.filter(lambda made: len(made) <= budget)
     if of in ("f32", "f64"):
         return _floats(int(of[1:]))
     bits = int(of[1:])
-    return _integers(*((0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)))
+    low, high = (0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    return _integers(low, high, dictionary)
 
 
-def _integers(low: int, high: int) -> Strategy:
-    return st.integers(low, high) | st.sampled_from((0, low, high)) | st.sampled_from(integers(low, high))
+def _integers(low: int, high: int, dictionary: Dictionary | None) -> Strategy:
+    drawn = st.integers(low, high) | st.sampled_from((0, low, high)) | st.sampled_from(integers(low, high))
+    entries = [] if dictionary is None else dictionary.integers_in(low, high)
+    return drawn | st.sampled_from(entries) if entries else drawn
+
+
+def _words(dictionary: Dictionary | None, budget: int) -> Strategy | None:
+    """Return a strategy for the words of a dictionary; ``None`` if none is short enough."""
+    entries = [] if dictionary is None else [word for word in dictionary.every_word() if len(word) <= budget - 16]
+    return st.sampled_from(entries) if entries else None
 
 
 def _floats(bits: int) -> Strategy:

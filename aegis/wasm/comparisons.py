@@ -1,6 +1,8 @@
-"""Instrument a core module so that it records the operands of its comparisons.
+"""Instrument a core module so that it records the operands of its comparisons, divisions and branches.
 
-Before each comparison of two numbers a function is called that keeps both operands, if they differ, and returns them.
+Before each comparison or division of two numbers a function is called that keeps both operands, if they differ, and
+returns them. A test for zero, and a condition that is no comparison, is recorded with the operand 0, and a ``br_table``
+with the number of its targets.
 The added memory has, from byte 0, the number of records as i32; from :data:`_SEEN` a byte for each comparison, the
 number of records that it has made; and then the records. Results and traps of the guest stay the same.
 """
@@ -8,12 +10,16 @@ number of records that it has made; and then the records. Results and traps of t
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from aegis.wasm.rewrite import Probes, leb, memarg, rewritten, signed
+from aegis.wasm.instructions import BR_TABLE, IF
+from aegis.wasm.rewrite import BR_IF, Probes, leb, memarg, rewritten, signed
 
-__all__ = ["Comparing", "Operands", "read_operands", "record_comparisons"]
+__all__ = ["COMPARED", "DIVIDED", "SWITCHED", "Comparing", "Operands", "read_operands", "record_comparisons"]
+
+COMPARED, DIVIDED, SWITCHED = "compared", "divided", "switched"
+"""Kinds of sites: a comparison or test for zero; a division or remainder; the operand of a ``br_table``."""
 
 _SEEN = 16
 _RECORD = struct.Struct("<IIQQ")
@@ -25,6 +31,10 @@ _SPANS = ((0x46, 0x4F, 0x7F), (0x51, 0x5A, 0x7E), (0x5B, 0x60, 0x7D), (0x61, 0x6
 """First and last opcode of the comparisons of each type (5.4.8)."""
 _TYPE_OF = {op: of for first, last, of in _SPANS for op in range(first, last + 1)}
 _PLACES = {of: place for place, (_, _, of) in enumerate(_SPANS)}
+_TESTS = {0x45: 0x7F, 0x50: 0x7E, IF: 0x7F, BR_IF: 0x7F}
+"""``eqz`` and conditions, with the type of their operand."""
+_DIVISIONS = {**dict.fromkeys(range(0x6D, 0x71), 0x7F), **dict.fromkeys(range(0x7F, 0x83), 0x7E)}
+_ZERO = {0x7F: b"\x41\x00", 0x7E: b"\x42\x00"}
 
 
 class Operands(NamedTuple):
@@ -35,13 +45,14 @@ class Operands(NamedTuple):
     floating: bool
     left: int
     right: int
+    kind: str = COMPARED
 
 
 class Comparing(NamedTuple):
-    """An instrumented module with ``sites`` comparisons; it uses ``size`` bytes of the added memory."""
+    """An instrumented module; it uses ``size`` bytes of the added memory. ``sites`` has the kind of each site."""
 
     data: bytes
-    sites: int
+    sites: tuple[str, ...]
     size: int
 
 
@@ -49,16 +60,16 @@ def record_comparisons(data: bytes, proposals: Collection[str] = ()) -> Comparin
     """Return a module that records operands; errors are those of :func:`aegis.wasm.rewrite.rewritten`."""
     probes = _Comparisons()
     made = rewritten(data, probes, proposals)
-    return Comparing(made, probes.sites, probes.size())
+    return Comparing(made, tuple(probes.sites), probes.size())
 
 
-def read_operands(memory: bytes, sites: int) -> Iterator[Operands]:
-    """Yield the records in a copy of the memory of a module with ``sites`` comparisons."""
+def read_operands(memory: bytes, sites: Sequence[str]) -> Iterator[Operands]:
+    """Yield the records in a copy of the memory of a module with these ``sites``, in the order of execution."""
     count = min(int.from_bytes(memory[:4], "little"), _MAX_RECORD_ENTRIES)
-    start = _start(sites)
+    start = _start(len(sites))
     for site, of, left, right in _RECORD.iter_unpack(memory[start : start + count * _RECORD.size]):
         bits, floating = _TYPES[of]
-        yield Operands(site, bits, floating, left, right)
+        yield Operands(site, bits, floating, left, right, sites[site])
 
 
 def _start(sites: int) -> int:
@@ -66,18 +77,32 @@ def _start(sites: int) -> int:
 
 
 class _Comparisons(Probes):
-    opcodes: ClassVar[frozenset[int]] = frozenset(_TYPE_OF)
+    opcodes: ClassVar[frozenset[int]] = frozenset((*_TYPE_OF, *_TESTS, *_DIVISIONS, BR_TABLE))
 
     def __init__(self) -> None:
-        self.sites = 0
+        self.sites: list[str] = []
+        self._compared = -1
+        """The offset after the latest comparison: an instruction there has a boolean as its operand."""
 
     def before(self, function: int, offset: int, op: int, targets: int, local: int) -> bytes:
-        site = self.sites
-        self.sites += 1
-        return b"\x41" + signed(site) + b"\x10" + leb(self.first_function + _PLACES[_TYPE_OF[op]])
+        boolean = offset == self._compared
+        if op in _TYPE_OF or op in (0x45, 0x50):
+            self._compared = offset + 1
+        if op in _TYPE_OF:
+            return self._record(_TYPE_OF[op], COMPARED)
+        if op in _DIVISIONS:
+            return self._record(_DIVISIONS[op], DIVIDED)
+        if op == BR_TABLE:
+            return b"\x41" + signed(targets) + self._record(0x7F, SWITCHED) + b"\x1a"
+        return b"" if boolean else _ZERO[_TESTS[op]] + self._record(_TESTS[op], COMPARED) + b"\x1a"
+
+    def _record(self, of: int, kind: str) -> bytes:
+        """Return code that records the two operands on the stack and leaves them there."""
+        self.sites.append(kind)
+        return b"\x41" + signed(len(self.sites) - 1) + b"\x10" + leb(self.first_function + _PLACES[of])
 
     def size(self) -> int:
-        return _start(self.sites) + _MAX_RECORD_ENTRIES * _RECORD.size
+        return _start(len(self.sites)) + _MAX_RECORD_ENTRIES * _RECORD.size
 
     def functions(self) -> list[tuple[bytes, bytes]]:
         return [(_signature(of), self._keeper(of)) for _, _, of in _SPANS]
@@ -90,7 +115,7 @@ class _Comparisons(Probes):
         equal = b"\x46" if bits == 32 else b"\x51"
         wide = b"\xad" if bits == 32 else b""
         seen, total = memarg(self.memory, _SEEN), memarg(self.memory, 0)
-        start = _start(self.sites)
+        start = _start(len(self.sites))
         fields = [memarg(self.memory, start + offset) for offset in (0, 4, 8, 16)]
         return (
             b"\x01\x01\x7f\x02\x40"  # one i32, number 3; a block that is left if there is nothing to record

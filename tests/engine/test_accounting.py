@@ -127,6 +127,13 @@ def test_a_trap_after_a_refusal_is_the_limits(sandboxes: Callable[..., Sandbox])
     assert sandbox.run("trap").status == "trap", "a new store was refused nothing"
 
 
+def test_a_trap_in_a_later_call_is_not_the_limits(sandboxes: Callable[..., Sandbox]) -> None:
+    """Oracle: the trap of the same call in a sandbox where no growth was refused."""
+    sandbox = sandboxes(module(["1", "2"]))
+    assert sandbox.call("grow0", 100) == -1
+    assert sandbox.run("trap").status == "trap"
+
+
 def test_a_refusal_that_the_guest_got_over_is_no_reason(sandboxes: Callable[..., Sandbox]) -> None:
     sandbox = sandboxes(module(["1", "1"]))
     assert [sandbox.call("grow0", 100), sandbox.call("grow0", 10)] == [-1, 1]

@@ -60,9 +60,13 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "protocol": ("no-trap", [["open", []], ["authorise", ["1"]], ["fill", ["10"]], ["commit", []]]),
     "normalise": ("no-trap", None),
     "backwards": ("no-trap", [["elapsed", ["0"]]]),
+    "chunks": ("no-trap", [["samples", [str([*b"RIFF", 14, 0, 0, 0, *b"fmt ", 6, *[0] * 9])]]]),
+    "checksum": ("no-trap", [["frame", [str([165, 126, 241, 165 ^ 126 ^ 241])]]]),
+    "settings": ("no-trap", None),
+    "redact": ("scales", None),
     "runs": ("round-trip:encode,decode", [["encode", [f"[{', '.join(['0'] * 256)}]"]]]),
 }
-DEFAULT_RUNS = ("long-text", "area", "magic", "protocol", "normalise", "backwards", "runs")
+DEFAULT_RUNS = ("long-text", "area", "magic", "protocol", "normalise", "backwards", "runs", "chunks", "checksum")
 """Guests in which the bug is found by a default campaign, of 20,000 calls."""
 TIMES = float(os.environ.get("AEGIS_EXAMPLES") or 1)
 CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"]
@@ -125,6 +129,8 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
         assert 1 << 31 <= width * height < (1 << 31) + 100_000
     if name == "long-text":
         assert 65_536 <= len(json.loads(re.sub(r"\\u\{.*?\}", "", finding["steps"][0][1][0]) or '""').encode()) < 66_000
+    if name == "settings":
+        assert sorted(json.loads(finding["steps"][0][1][0]).split()) == ["level=", "mode=fast"]
     if name == "normalise":
         assert len(json.loads(re.sub(r"\\u\{.*?\}", "_", finding["steps"][0][1][0]))) <= 96
     assert bool(finding["answers"]) == (name in ("unchecked-host", "backwards"))

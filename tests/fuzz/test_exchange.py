@@ -165,8 +165,8 @@ def test_findings_reports_and_corpora_can_be_imported(tmp_path: Path) -> None:
     assert len(cases) == len(Corpus(tmp_path / "corpus").entries) + len(campaign.result.findings)
 
 
-def test_a_path_that_does_not_exist_cannot_be_imported() -> None:
-    done = command("fuzz", str(source("buggy/empty-list")), "--import", "/nonexistent")
+def test_a_path_that_does_not_exist_cannot_be_imported(tmp_path: Path) -> None:
+    done = command("fuzz", str(source("buggy/empty-list")), "--import", str(tmp_path / "missing"))
     assert (done.code, "does not exist" in done.err) == (125, True)
 
 

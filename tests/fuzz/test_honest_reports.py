@@ -242,3 +242,19 @@ def test_a_guest_that_returns_random_numbers_is_reported_with_what_differed() ->
     assert "in the first run" in finding["text"]
     assert "in the second" in finding["text"]
     assert new_findings({"findings": [{**finding, "known": False}]}) == 1
+
+
+def test_a_difference_names_the_first_host_answer_that_differed(tmp_path: Path) -> None:
+    path = tmp_path / "dice.wat"
+    path.write_text("""(component
+      (import "wasi:random/random@0.2.0" (instance $r (export "get-random-u64" (func (result u64)))))
+      (core func $random (canon lower (func $r "get-random-u64")))
+      (core module $m (import "" "random" (func $random (result i64)))
+        (func (export "roll") (result i64) (drop (call $random)) (call $random)))
+      (core instance $m (instantiate $m (with "" (instance (export "random" (func $random))))))
+      (func (export "roll") (result u64) (canon lift (core func $m "roll"))))""")
+    (finding,) = _report(path, 200)["findings"]
+    assert (
+        "the first host answer that differed is number 1: wasi:random/random@0.2.0#get-random-u64 -> "
+        in finding["text"]
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis
@@ -203,3 +203,17 @@ def test_types_of_generated_bindings_are_made_of_their_own_classes() -> None:
 
     (value,) = {type(v) for v in _drawn(from_type(INTERFACE.types["descriptor-flags"]), 20)}  # type: ignore[arg-type]
     assert value is DescriptorFlags
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "wanted"),
+    [
+        ("magic", "version", lambda value: value[:4] == b"QAK\x1a"),
+        ("settings", "load", lambda value: "mode=fast" in value),
+    ],
+)
+def test_the_strategies_of_an_export_draw_words_of_the_guest(name: str, function: str, wanted: Any) -> None:
+    """Oracle: the planted constants, which random values do not have."""
+    artifact = Aegis().load_file(source(f"buggy/{name}"))
+    drawn = from_export(artifact, function)
+    assert find(drawn, lambda arguments: wanted(arguments[0]))

@@ -163,14 +163,14 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
 def _refused_heap(evidence: Evidence) -> AegisError | None:
     """Return the error for a failure without a trap code after a refused growth: of the heap that holds exceptions."""
     limits, budget = evidence.limits, evidence.memory_budget
-    if not evidence.heap or budget is None or limits.memory is None or not budget.refused:
+    if not evidence.heap or budget is None or limits.memory is None or not budget.refused_now:
         return None
-    unit = f"bytes with the heap of exceptions, {budget.refused:,} more were refused"
+    unit = f"bytes with the heap of exceptions, {budget.refused_now:,} more were refused"
     return _trapped("memory", budget.used, limits.memory, unit)
 
 
 def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
-    """Return the error for a trap that a refused growth caused; ``None`` if no growth was refused.
+    """Return the error for a trap that a refused growth caused; ``None`` if the call had no growth refused.
 
     The engine reports a refused growth only to the guest (F28). So a trap of a guest whose memory or table has no room
     for another page or element is attributed to that limit.
@@ -179,8 +179,8 @@ def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
         return None
     limits, memory_budget = evidence.limits, evidence.memory_budget
     if memory_budget is not None:
-        if limits.memory is not None and memory_budget.refused:
-            unit = f"bytes, {memory_budget.refused:,} more were refused"
+        if limits.memory is not None and memory_budget.refused_now:
+            unit = f"bytes, {memory_budget.refused_now:,} more were refused"
             return _trapped("memory", memory_budget.used, limits.memory, unit)
     elif limits.memory is not None and (used := evidence.memory_full()) is not None:
         return _trapped("memory", used, limits.memory, "bytes, no room for another page")

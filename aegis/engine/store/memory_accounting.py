@@ -67,7 +67,7 @@ class MemoryBudget:
     created; ``starved``: the system refused it, not the limit.
     """
 
-    __slots__ = ("_door", "_refusals_left", "_regions", "limit", "refused", "starved", "unfit", "used")
+    __slots__ = ("_door", "_refusals_left", "_refused_in", "_regions", "limit", "refused", "starved", "unfit", "used")
 
     def __init__(self, limit: int | None, door: Door) -> None:
         self.limit = _UNLIMITED if limit is None else limit
@@ -75,7 +75,14 @@ class MemoryBudget:
         self._refusals_left = door.limits.host_calls or _UNLIMITED
         self.used = self.refused = self.unfit = 0
         self.starved = False
+        self._refused_in: float | None = None
+        """When the call began in which the latest growth was refused."""
         self._regions: list[_MemoryRegion] = []
+
+    @property
+    def refused_now(self) -> int:
+        """The size in bytes of the latest growth if it was refused during the call that is under way, otherwise 0."""
+        return self.refused if self._refused_in == self._door.entered_at else 0
 
     def open(self, size: int, capacity: int, guard: int) -> _MemoryRegion | None:
         """Create a memory of ``size`` bytes that can grow to ``capacity``; ``None`` if it is refused."""
@@ -103,6 +110,7 @@ class MemoryBudget:
         fits = self.used + more <= self.limit
         self.refused = 0 if fits else more
         if not fits:
+            self._refused_in = self._door.entered_at
             self._refuse()
         return fits
 

@@ -13,23 +13,31 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2s
-from itertools import islice
+from itertools import chain, islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
-from aegis.fuzz.coverage.covers import EDGES
+from aegis.fuzz.coverage.covers import EDGES, EQUAL
+from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
+from aegis.fuzz.coverage.relations import Relations
+from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
+from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
+from aegis.fuzz.shrink_parts import parts_of, with_parts
+from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
 
 if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
+    from aegis.fuzz.coverage.dependence import Compared, Leaf
     from aegis.fuzz.oracles import Oracle
+    from aegis.wasm.comparisons import Operands
 
 __all__ = ["GuidedSearch"]
 
@@ -41,7 +49,22 @@ _MAX_NEW_CASES = 96
 """Most test cases that the comparisons of one test case suggest."""
 _AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
 """How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
+_MAX_SUGGESTING_FUEL, _MAX_SUGGESTING_CALLS = 5_000_000, 200
+"""Fuel and host calls of a call beyond which no other test cases are made from it."""
 _MAX_SAMPLED_CASES = 2048
+_DEPENDENCE_SHARE, _MIN_DEPENDENCE_CALLS = 0.5, 300
+"""Calls that find the bytes on which comparisons depend, as a share of the calls of the chunk, and how many there may
+be at its start."""
+_MAX_DEPENDENCE_CASES, _MIN_DEPENDENCE_CASES = 160, 8
+_SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
+"""How often test cases that are suggested again are those of dependences, or those that were left over."""
+_MAX_REST_ENTRIES = 64
+_CUT_LENGTHS = (32, 256, 4096)
+"""Lengths to which long arguments of a new test case are cut, if that makes no difference."""
+_MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
+"""Most equal bytes that are found in a row, and runs for each."""
+_MENDED_SHARE, _MAX_MENDED_CASES = 0.3, 3
+"""How often generated test cases are changed so that they fulfil known relations, and how many of them in turn."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -64,14 +87,22 @@ class GuidedSearch(Search):
         """What instrumented calls used that returned, and how others trapped."""
         self._new_usual: list[str] = []
         self._suggested: deque[Case] = deque(maxlen=_MAX_SUGGESTED_CASES)
-        self._kept: list[Case] = list(options.get("corpus", ()))
+        self._kept: list[Case] = list(filter(self._is_small, options.get("corpus", ())))
         self._joins = False
         """Whether the calls of the latest test case are suggestions that do not depend on each other."""
         self._balance = 0
         """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
+        self._calls = self._dependence_calls = 0
+        self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST_ENTRIES)
+        """Suggestions that were left over, of the latest kept cases."""
+        self._relations = Relations()
+        self._reached: list[tuple[str, Case]] = []
+        self._tried: dict[Any, int] = {}
+        """How often comparisons were solved, by site and value."""
 
     def finish(self, batch: ChunkResult) -> None:
+        self._note_reached(batch)
         batch.edges, batch.cost, batch.usual = self._map.bits(), self.cost, self._new_usual
 
     def next_case(self, rng: random.Random) -> Case:
@@ -82,16 +113,33 @@ class GuidedSearch(Search):
             return case
         self._joins = False
         if self._kept and rng.random() < _AGAIN_SHARE:
-            # The latest are preferred. A chunk ends before all suggestions have run: the next one makes some again.
-            chosen = self._kept[-1 - int(len(self._kept) * rng.random() ** 2)]
-            self._suggested.extend(_sampled(rng, filter(self._is_small, self._matched(chosen)), _MAX_AGAIN_CASES))
+            # Later and smaller ones are preferred. A chunk ends before all suggestions have run: the next makes some
+            # again.
+            drawn = [self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)]
+            chosen = min(drawn, key=self._size)
+            if self._rest and rng.random() < _REST_SHARE:
+                again: Iterator[Case] = islice(
+                    self._rest[-1 - int(len(self._rest) * rng.random() ** 2)], _MAX_AGAIN_CASES
+                )
+            else:
+                again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
+            self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
+        if rng.random() < _MENDED_SHARE and all(map(self._is_small_step, case.steps)):
+            case = self._mended(case)
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
     def _is_small(self, case: Case) -> bool:
         """Return whether the last call has no large argument: such a call costs as much as many others."""
+        return self._is_small_step(case.steps[-1])
+
+    def _size(self, case: Case) -> int:
         step = case.steps[-1]
+        export = self.target.exports.get(step.function)
+        return 0 if export is None else export.size(step.arguments)
+
+    def _is_small_step(self, step: Step) -> bool:
         export = self.target.exports.get(step.function)
         return export is not None and export.size(step.arguments) < BULK_ITEMS
 
@@ -113,6 +161,7 @@ class GuidedSearch(Search):
 
     def explore(self, case: Case, batch: ChunkResult) -> None:
         copy = self.copies.counting
+        self._calls += len(case.steps)
         began = perf_counter()
         trace = copy.run(case)
         instrumented = perf_counter() - began
@@ -190,15 +239,32 @@ class GuidedSearch(Search):
         digest = blake2s(bits.to_bytes(self._map.size, "little"), digest_size=8).hexdigest()
         signature = f"{step.function}{EDGES}{digest}"
         case = self.whole(trace, number, trace.case.closure(number), lambda one: self._reaches(one, bits), batch)
-        size = export.size(step.arguments)
+        if export.size(step.arguments) > _CUT_LENGTHS[0]:
+            case = self._cut(case, bits)
+        size = export.size(case.steps[-1].arguments)
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
         self._known.add(signature)
-        self._kept.append(case)
         self.maker.keep(case)
         self.maker.note_result(export, result, case)
-        self._suggest(case)
+        if self._is_small(case) and not _is_costly(result):
+            self._kept.append(case)
+            self._suggest(case)
         self.cost = self.cost[0], self.cost[1], self.cost[2] + perf_counter() - began
+
+    def _cut(self, case: Case, bits: int) -> Case:
+        """Return the test case with long arguments of its last call cut, if it then reaches the same edges."""
+        last = len(case.steps) - 1
+        for part in parts_of(Case(case.steps[last:])):
+            if isinstance(part.value, (str, bytes, list)):
+                for length in _CUT_LENGTHS:
+                    if length >= len(part.value):
+                        break
+                    shorter = with_parts(case, {(last, *part.path[1:]): part.value[:length]})
+                    if self._reaches(shorter, bits):
+                        case = shorter
+                        break
+        return case
 
     def _reaches(self, case: Case, bits: int) -> bool:
         """Run a test case, and return whether its last step reaches edges."""
@@ -209,23 +275,153 @@ class GuidedSearch(Search):
 
     def _suggest(self, case: Case) -> None:
         """Suggest test cases in which operands of a test case would be equal, before those of earlier test cases."""
-        suggested = list(islice(self._matched(case), _MAX_NEW_CASES))
+        ways = chain(self._solved(case), self._matched(case))
+        suggested = list(islice(ways, _MAX_NEW_CASES))
+        self._rest.append(ways)
         self._suggested.extendleft(reversed(suggested))  # they lead on from what was just reached
+
+    def _solved(self, case: Case) -> Iterator[Case]:
+        """Yield test cases in which comparisons end otherwise, after runs that find on which bytes they depend."""
+        left = self._most_dependence_calls() - self._dependence_calls
+        runs = min(left // len(case.steps), _MAX_DEPENDENCE_CASES)
+        if self.copies.comparing is None or runs < _MIN_DEPENDENCE_CASES or not self._is_small(case):
+            return
+        leaves = leaves_of(case)
+        if not leaves:
+            return
+        compared, met = dependences(case, leaves, self._mended_operands, runs)
+        if self._relations.learn(case.steps[-1].function, leaves, (*compared, *met)):
+            # Now other changes keep to the relation, and get further.
+            compared, _ = dependences(case, leaves, self._mended_operands, runs)
+        dictionary = self.target.dictionary
+        words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
+        self._equal(leaves, compared, case)
+        yield from self._climbed(leaves, compared, case)
+        for one in solved_cases(case, leaves, compared, words, self._tried):
+            admitted = self._admitted(one, case)
+            if admitted is not None:
+                yield self._mended(admitted)
+
+    def _equal(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> None:
+        """Keep test cases that make operands of a comparison equal for the first time.
+
+        That need not be a new edge: a condition may combine several comparisons without a branch.
+        """
+        function = case.steps[-1].function
+        for one, suggested in equal_cases(case, leaves, compared):
+            signature = f"{function}{EQUAL}{one.site}"
+            if signature in self._known or self._dependence_calls > self._most_dependence_calls():
+                continue
+            equal = self._admitted(suggested, case)
+            if equal is None:
+                continue
+            records = self._mended_operands(equal)
+            if records is None or any(
+                r.site == one.site and {r.left, r.right} & {one.left, one.right} for r in records
+            ):
+                continue
+            self._known.add(signature)
+            self._kept.append(equal)
+            self.maker.keep(equal)
+            self._reached.append((signature, equal))
+
+    def _note_reached(self, batch: ChunkResult) -> None:
+        """Note the test cases that :meth:`_equal` kept as behaviours, if the original guest returns from them."""
+        for signature, case in self._reached:
+            results = self.target.run(case).results
+            if len(results) == len(case.steps) and not results[-1].ended:
+                used = results[-1]
+                size = self._size(case)
+                batch.behaviours.append(
+                    Behaviour(signature, case, size, used.fuel or 0, used.memory, used.host_calls)
+                )  # fmt: skip
+        self._reached.clear()
+
+    def _climbed(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> Iterator[Case]:
+        """Yield a test case that gets further in the loop of the last comparison, such as that of two strings.
+
+        One more equal byte is no new edge, so the search would not keep it.
+        """
+        found: Case | None = None
+        base = case
+        for _ in range(_MAX_CLIMBED_BYTES):
+            step = climb(case, leaves, compared[-1]) if compared else None
+            if step is None:
+                break
+            site, place = compared[-1].operands.site, compared[-1].place
+            case, at = step
+            leaves = leaves_of(case)
+            compared, _ = dependences(case, leaves, self._mended_operands, _CLIMB_RUNS, at)
+            if not compared or compared[-1].operands.site != site or compared[-1].place < place:
+                found = found or case
+                break
+            found = case
+        if found is not None and (admitted := self._admitted(found, base)) is not None:
+            yield admitted
+
+    def _mended(self, case: Case) -> Case:
+        """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
+        copy, relations = self.copies.comparing, self._relations
+        if copy is None or not relations.known(case.steps):
+            return case
+        for _ in range(_MAX_MENDED_CASES):
+            if self._dependence_calls > self._most_dependence_calls():
+                break
+            copy.run(case)
+            self._dependence_calls += len(copy.written)
+            records = [list(self.copies.operands(written)) for written in copy.written]
+            better = relations.mended(case, records)
+            if better is None:
+                break
+            case = better
+        return case
+
+    def _mended_operands(self, case: Case) -> list[Operands] | None:
+        return self._operands(self._mended(case))
+
+    def _most_dependence_calls(self) -> int:
+        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE))
+
+    def _operands(self, case: Case) -> list[Operands] | None:
+        """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""
+        copy = self.copies.comparing
+        assert copy is not None
+        copy.run(case)
+        self._dependence_calls += len(copy.written)
+        return list(self.copies.operands(copy.written[-1])) if len(copy.written) == len(case.steps) else None
 
     def _matched(self, case: Case) -> Iterator[Case]:
         """Run a test case with records of comparisons; yield test cases in which operands would be equal."""
-        copy = self.copies.comparing
-        if copy is None:
+        if self.copies.comparing is None:
             return
-        copy.run(case)
-        if len(copy.written) != len(case.steps):
+        records = self._operands(case)
+        if records is None:
             return
-        pairs = pairs_of(self.copies.operands(copy.written[-1]))
+        pairs = pairs_of(records)
         if self.target.dictionary is not None:
             for pair in pairs[:_MAX_LEARNED_VALUES]:
                 if not pair.floating:
                     self.target.dictionary.learn_integer(pair.constant)
-        yield from matched_cases(case, pairs, self.target.exports)
+        for one in matched_cases(case, pairs, self.target.exports):
+            admitted = self._admitted(one, case)
+            if admitted is not None:
+                yield admitted
+
+    def _admitted(self, case: Case, base: Case) -> Case | None:
+        """Return a suggested test case with its integers in range; ``None`` if it changes given words of a program."""
+        step = case.steps[-1]
+        arguments = list(step.arguments)
+        for place, shape in enumerate(self.target.exports[step.function].shapes):
+            if isinstance(shape, Integer):
+                arguments[place] = shape.low + (arguments[place] - shape.low) % (shape.high - shape.low + 1)
+            elif isinstance(shape, GivenWords) and arguments[place] != base.steps[-1].arguments[place]:
+                return None
+        return case.with_step(len(case.steps) - 1, Step(step.function, tuple(arguments)))
+
+
+def _is_costly(result: StepResult) -> bool:
+    """Return whether a call took as long as many others: suggestions from it would take the time of the campaign."""
+    return (result.fuel or 0) > _MAX_SUGGESTING_FUEL or result.host_calls > _MAX_SUGGESTING_CALLS
 
 
 def _magnitudes(step: Step, result: StepResult) -> tuple[Any, ...]:

@@ -45,10 +45,12 @@ class InstrumentedTarget(Target):
         """What they wrote before the first step; empty if no code of the guest ran then."""
         self._begins = artifact.starts() or self._initialize
 
-    def run(self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None) -> Trace:
+    def run(
+        self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None, host: list[str] | None = None
+    ) -> Trace:  # fmt: skip
         """Run a test case as :meth:`Target.run` does, and set :attr:`written`."""
         self._memories, self.written, self.begun = (), [], b""
-        return super().run(case, runtime, log)
+        return super().run(case, runtime, log, host)
 
     def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> StepResult:
         if not self._memories:

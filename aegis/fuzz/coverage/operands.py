@@ -109,14 +109,16 @@ def _c_strings(found: Iterable[bytes]) -> Iterator[CString]:
 
 def _related_octets(value: bytes, pair: Pair) -> Iterator[bytes]:
     """Yield bytes with a number near the operand moved by as much as the operand should be."""
-    size = 1 << pair.bits
+    found = pair.found
     for width in (4, 8, 2):
         for at in range(min(len(value) - width + 1, _MAX_PLACE_BYTES)):
             for order in _ORDERS:
                 number = int.from_bytes(value[at : at + width], order)
-                distance = _signed((pair.found - number) % size, pair.bits)
+                distance = found - number
+                if not -_MAX_DISTANCE_BYTES <= distance <= _MAX_DISTANCE_BYTES < number or not distance:
+                    continue
                 moved = pair.wanted - distance
-                if 0 < abs(distance) <= _MAX_DISTANCE_BYTES < number and 0 <= moved < 1 << (8 * width):
+                if 0 <= moved < 1 << (8 * width):
                     yield value[:at] + moved.to_bytes(width, order) + value[at + width :]
     yield from _related_lengths(value, pair)
 

@@ -57,6 +57,19 @@ class Deterministic(Stateless):
                 return found
         return None
 
+    def explained(self, target: Target, found: Finding) -> Finding:
+        """Return the finding with the first answer of the host that differed, if one did."""
+        again = self._reseeded(target.runtime) if found.text.endswith(_OTHER_SEED) else None
+        one: list[str] = []
+        two: list[str] = []
+        target.run(found.case, host=one)
+        target.run(found.case, again, host=two)
+        for number, (first, second) in enumerate(zip(one, two, strict=False), 1):
+            if first != second:
+                text = f"; the first host answer that differed is number {number}: {first}, then {second}"
+                return replace(found, text=found.text + text)
+        return found
+
     def _reseeded(self, runtime: Aegis) -> Aegis:
         if self._other is None:
             self._other = _reseeded(runtime)

@@ -38,8 +38,20 @@ class Oracle(Protocol):
         """Return a finding if the trace violates the property, else ``None``."""
         ...
 
+    def explained(self, target: Target, found: Finding) -> Finding:
+        """Return a minimised finding with more about its cause, if the oracle can find out."""
+        ...
 
-class Stateless:
+
+class Unexplained:
+    """Base class of oracles whose message says everything."""
+
+    def explained(self, target: Target, found: Finding) -> Finding:
+        """Return the finding as it is."""
+        return found
+
+
+class Stateless(Unexplained):
     """Base class of oracles that keep no state between test cases."""
 
     def begin(self, chunk: int) -> None:

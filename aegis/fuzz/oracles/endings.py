@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from aegis.errors import PolicyError
 from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
 from aegis.fuzz.causes import RANDOM_ADDRESSES, signature_of
-from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.oracles.base import Stateless, Unexplained
 from aegis.fuzz.oracles.refused_memory import TrapCheck
 from aegis.observe.outcome import Outcome
 from aegis.text import printable
@@ -23,7 +23,7 @@ TRAPS = ("trap", "stack-exhausted")
 LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota-exceeded")
 
 
-class _Ending:
+class _Ending(Unexplained):
     """Base class of the oracles about endings: it attributes a trap after a refused growth to the limit of memory."""
 
     every: ClassVar[int] = 1

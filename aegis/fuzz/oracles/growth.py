@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
-from aegis.fuzz.oracles.base import Stateless
+from aegis.fuzz.oracles.base import Stateless, Unexplained
 from aegis.fuzz.values.core_signatures import Buffer, CString, OutPointer
 from aegis.text import printable
 
@@ -35,7 +35,7 @@ _CONSTRUCTOR = re.compile(
 """Names of core functions that return memory which another function frees: they may grow with each call."""
 
 
-class Steady:
+class Steady(Unexplained):
     """Reports a memory leak: memory keeps growing while one sandbox repeats a call, with the steps it needs.
 
     In every eighth chunk, the first cheap calls of each function are repeated much more often, to find leaks of a few

@@ -18,7 +18,7 @@ from aegis.fuzz.values.shape import ValueShape
 if TYPE_CHECKING:
     from aegis.fuzz.dictionary import Dictionary
 
-__all__ = ["BULK_ITEMS", "Items", "Octets", "TextShape"]
+__all__ = ["BULK_ITEMS", "Items", "Octets", "SequenceShape", "TextShape"]
 
 
 _MAX_DISTINCT_ITEMS = 24
@@ -69,6 +69,8 @@ class SequenceShape(ABC):
         length = len(value)
         chance = rng.random()
         at = int(rng.random() * (length + 1))
+        if chance < 0.03 and 1 < length < BULK_ITEMS:
+            return _nested(rng, value)
         if chance < 0.25 or not length:
             return (
                 value[:at] + self.join([self.item(rng, 4) for _ in range(1 + int(rng.random() ** 3 * 4))]) + value[at:]
@@ -139,6 +141,23 @@ class SequenceShape(ABC):
 
     def size(self, value: Any) -> int:
         return 1 + len(value)
+
+
+def _nested(rng: Random, value: Any) -> Any:
+    """Repeat an item, and as often a later one: brackets, tags and other things that come in pairs."""
+    length = len(value)
+    first = int(rng.random() * (length - 1))
+    brackets = [at for at in range(min(length - 1, _MAX_NESTED_ITEMS)) if value[at : at + 1] in _OPENING]
+    if brackets and rng.random() < 0.7:
+        first = brackets[int(rng.random() * len(brackets))]
+    last = first + 1 + int(rng.random() ** 2 * (length - first - 1))
+    times = 1 << int(rng.random() * 7)
+    opening, closing = value[first : first + 1] * times, value[last : last + 1] * times
+    return value[:first] + opening + value[first:last] + closing + value[last:]
+
+
+_MAX_NESTED_ITEMS = 64
+_OPENING = ("(", "[", "{", "<", b"(", b"[", b"{", b"<")
 
 
 def _length(rng: Random, size: int) -> int:

@@ -1,0 +1,115 @@
+"""Relations that a format demands between its parts, such as a checksum, or a length at the start.
+
+If one operand of a comparison depends on a few bytes, and the other one on other bytes or on a length, then these few
+bytes are a field that must agree with the rest. Any other change of the input breaks it, and the guest looks no
+further: so the field is computed again, from the operands that the guest itself compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from aegis.fuzz.case import Case, Step
+from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case, leaves_of
+from aegis.fuzz.coverage.solve import by_weights
+from aegis.wasm.comparisons import COMPARED
+
+if TYPE_CHECKING:
+    from aegis.wasm.comparisons import Operands
+
+__all__ = ["Relations"]
+
+_MAX_FIELD_BYTES = 10
+"""Most bytes of a field: a number of 64 bits in groups of seven has ten."""
+_LAST_RECORDS = 2
+"""Comparisons at the end of a call that may be the one for which it gave up."""
+_MAX_RELATION_ENTRIES = 64
+
+
+class _FormatField(NamedTuple):
+    """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative."""
+
+    side: str
+    path: tuple[int | str, ...]
+    weights: tuple[tuple[int, int], ...]
+
+
+class Relations:
+    """The relations that one chunk of a campaign has seen, by function and site of their comparison."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, dict[int, _FormatField]] = {}
+
+    def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> bool:
+        """Keep the relations among the comparisons of a call; return whether one is new."""
+        new = False
+        for one in compared:
+            field = _field(one, leaves)
+            if field is not None:
+                known = self._fields.setdefault(function, {})
+                if len(known) < _MAX_RELATION_ENTRIES:
+                    new = new or known.get(one.operands.site) != field
+                    known[one.operands.site] = field
+        return new
+
+    def known(self, steps: Sequence[Step]) -> bool:
+        """Return whether relations of one of the calls are known."""
+        return bool(self._fields) and any(step.function in self._fields for step in steps)
+
+    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> Case | None:
+        """Return the test case with the fields changed that made calls give up; ``None`` if there are none.
+
+        ``records`` has the comparisons of each call.
+        """
+        steps = list(case.steps)
+        for number, (step, made) in enumerate(zip(case.steps, records, strict=False)):
+            fields = self._fields.get(step.function, {})
+            for one in reversed(made[-_LAST_RECORDS:]):
+                field = fields.get(one.site)
+                better = None if field is None else _agreeing(Case((step,)), field, one)
+                if better is not None:
+                    steps[number] = better.steps[0]
+                    break
+        return None if steps == list(case.steps) else Case(tuple(steps), case.answers)
+
+
+def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
+    """Return the field that a comparison compares with something that depends on other bytes or a length."""
+    if one.operands.kind != COMPARED or one.operands.floating:
+        return None
+    for side, own, other in (("left", one.left, one.right), ("right", one.right, one.left)):
+        cells = [cell for cell in own if cell.way == "value"]
+        strangers = [cell for cell in other if cell not in own and cell.way != "repeat"]
+        if not 0 < len(cells) <= _MAX_FIELD_BYTES or not strangers or len({cell.leaf for cell in cells}) > 1:
+            continue
+        if any(cell.way == "value" for cell in strangers) and len(strangers) <= len(cells):
+            continue  # two fields of one size, such as a magic number that is repeated
+        leaf = leaves[cells[0].leaf]
+        if not leaf.number:
+            last = max(cell.at for cell in cells) == len(leaf.data) - 1
+            moves = last or any(cell.way == "length" for cell in own)  # it is at the end
+            weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
+            return _FormatField(side, leaf.path[1:], weights)
+    return None
+
+
+def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | None:
+    """Return the test case of one call with the field changed, so that the operands are equal."""
+    leaves = leaves_of(case)
+    number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
+    if number is None:
+        return None
+    size = len(leaves[number].data)
+    weights = {}
+    for place, weight in field.weights:
+        at = place if place >= 0 else size + place
+        if not 0 <= at < size:
+            return None
+        weights[Cell(number, at, "value", 1)] = weight
+    own, other = getattr(operands, field.side), operands.right if field.side == "left" else operands.left
+    missing = (other - own) % (1 << operands.bits)
+    for delta in (missing, missing - (1 << operands.bits)):
+        for changes in by_weights(weights, delta, leaves):
+            return changed_case(case, leaves, changes)
+    return None
