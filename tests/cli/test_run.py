@@ -76,6 +76,15 @@ def test_a_killed_run_says_which_option_raises_the_limit() -> None:
     assert ended.err.count("\n") == 1
 
 
+def test_a_trap_after_one_growth_that_was_refused_names_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "grows.wat"
+    path.write_text("""(module (memory (export "memory") 1) (func (export "_start")
+      (if (i32.eq (memory.grow (i32.const 4096)) (i32.const -1)) (then unreachable))))""")
+    ended = aegis("run", path)
+    assert (ended.code, ended.err.partition(":")[0]) == (137, "error")
+    assert "268,435,456 more were refused) and the guest trapped: raise it with memory or --memory-limit" in ended.err
+
+
 def test_metrics_and_events(tmp_path: Path) -> None:
     log = tmp_path / "events"
     ended = aegis("run", "--metrics", "--events", log, guest("hello"))

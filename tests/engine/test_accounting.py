@@ -127,6 +127,17 @@ def test_a_trap_after_a_refusal_is_the_limits(sandboxes: Callable[..., Sandbox])
     assert sandbox.run("trap").status == "trap", "a new store was refused nothing"
 
 
+def test_a_hook_that_is_not_set_is_called_for_lack_of_memory(sandboxes: Callable[..., Sandbox]) -> None:
+    """Programs that abort before their start-up is complete call a null entry of their table."""
+    sandbox = sandboxes("""(module (memory 1) (memory 1) (table 1 funcref)
+      (func (export "need") (param i32)
+        (if (i32.eq (memory.grow (local.get 0)) (i32.const -1)) (then (call_indirect (i32.const 0)))))
+      (func (export "null") (call_indirect (i32.const 0))))""")
+    assert sandbox.run("need", 100).status == "memory-exceeded"
+    sandbox.reset()
+    assert sandbox.run("null").status == "trap"
+
+
 def test_a_trap_in_a_later_call_is_not_the_limits(sandboxes: Callable[..., Sandbox]) -> None:
     """Oracle: the trap of the same call in a sandbox where no growth was refused."""
     sandbox = sandboxes(module(["1", "2"]))

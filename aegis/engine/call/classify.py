@@ -173,11 +173,13 @@ def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     """Return the error for a trap that a refused growth caused; ``None`` if the call had no growth refused.
 
     The engine reports a refused growth only to the guest (F28). So a trap of a guest whose memory or table has no room
-    for another page or element is attributed to that limit.
+    for another page or element is attributed to that limit. Programs that abort before their start-up is complete also
+    call a hook that is not set yet; that counts where the refusal is known, not where a full memory suggests it.
     """
-    if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
-        return None
     limits, memory_budget = evidence.limits, evidence.memory_budget
+    hook = code == "indirect-call-to-null" and memory_budget is not None and memory_budget.refused_now
+    if not hook and code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
+        return None
     if memory_budget is not None:
         if limits.memory is not None and memory_budget.refused_now:
             unit = f"bytes, {memory_budget.refused_now:,} more were refused"
