@@ -108,3 +108,10 @@ def test_a_policy_file_that_changed_since_it_was_read_has_no_line(folder: Path) 
     with pytest.raises(PolicyError) as caught:
         start(aegis.Aegis(policy))
     assert caught.value.line is None
+
+
+@pytest.mark.parametrize("mark", ":=")
+def test_a_grant_in_the_form_of_containers_has_a_remedy(tmp_path: Path, mark: str) -> None:
+    runtime = aegis.Aegis(cache=False, pooled=False, filesystem=[f"{tmp_path}{mark}/data"])
+    with pytest.raises(PolicyError, match="write HOST::GUEST, with two colons"):
+        runtime.sandbox()

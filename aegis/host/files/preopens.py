@@ -236,6 +236,8 @@ def _open_file(found: _Found) -> int:
 def _unusable(grant: PathGrant, error: OSError) -> PolicyError:
     reason = (error.strerror or "error").lower()
     remedy = _REMEDIES.get(error.errno or 0, "name another")
+    if error.errno == errno.ENOENT and (":/" in grant.host or "=/" in grant.host):  # as in `docker run -v HOST:GUEST`
+        remedy = "write HOST::GUEST, with two colons, to choose the path in the guest"
     return PolicyError(
         f"filesystem: {quoted(grant.host)} cannot be granted: {reason}: {remedy}, or leave the grant out"
     )
