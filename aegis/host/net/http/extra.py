@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 __all__ = ["log_missing_library", "missing_library"]
 
-_CLIENTS = ("wasi:http/outgoing-handler", "wasi:http/client", "wasi:http/handler")
-"""The interfaces by which a guest sends requests."""
+_PACKAGE, _TYPES = "wasi:http/", "wasi:http/types"
+"""A guest that imports any other interface of the package sends requests."""
 _logged: set[str] = set()
 
 
@@ -26,7 +26,9 @@ def log_missing_library(imports: Collection[str]) -> None:
     The guest gets the message in its error, and few guests print it. A Python warning could be turned into an error.
     """
     missing = missing_library()
-    if missing is None or missing in _logged or not any(name.partition("@")[0] in _CLIENTS for name in imports):
+    if missing is None or missing in _logged:
+        return
+    if not any(name.startswith(_PACKAGE) and name.partition("@")[0] != _TYPES for name in imports):
         return
     _logged.add(missing)
     from logging import getLogger  # imported only when needed, to keep start-up fast
