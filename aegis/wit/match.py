@@ -114,7 +114,9 @@ def _merge(found: WitType, stated: WitType, where: str) -> WitType:
 def _differing(name: str, kind: str, found: Sequence[str], stated: Sequence[str], where: str) -> Mismatch:
     """Return the error for a type whose labels differ; the name alone would not show a difference."""
     listed = [printable(", ".join(names), 200) or "none" for names in (found, stated)]
-    return Mismatch(f"{printable(where, 200)}: {name} has the {kind} {listed[0]}, but in the bindings {listed[1]}")
+    return Mismatch(
+        f"{printable(where, 200)}: {printable(name, 80)} has the {kind} {listed[0]}, but in the bindings {listed[1]}"
+    )
 
 
 def _record(found: Record, stated: Record, where: str) -> Record:
