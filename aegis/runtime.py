@@ -232,6 +232,10 @@ class Aegis:
         if check is not None:
             check(artifact)
         self._backend_for().prepare(artifact, what)
+        if self.policy.network is not None and not isinstance(artifact, Module):
+            from aegis.host.net.http.extra import log_missing_library
+
+            log_missing_library(artifact.world.imports)
         return artifact
 
     def close(self) -> None:

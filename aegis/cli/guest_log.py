@@ -1,8 +1,10 @@
-"""The log lines of guests on standard error."""
+"""The log lines of guests, and the warnings of Aegis, on standard error."""
 
 from __future__ import annotations
 
-__all__ = ["show_guest_log"]
+from collections.abc import Callable
+
+__all__ = ["show_guest_log", "show_warnings"]
 
 
 def show_guest_log() -> None:
@@ -14,4 +16,17 @@ def show_guest_log() -> None:
     logger = logging.getLogger("aegis.guest")
     logger.addHandler(handler)
     logger.setLevel(1)
+    logger.propagate = False
+
+
+def show_warnings(say: Callable[[str], None]) -> None:
+    """Print the warnings that Aegis logs, such as that of a missing extra, as notes by ``say``."""
+    import logging
+
+    class WarningNotes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"note: {record.getMessage()}")
+
+    logger = logging.getLogger("aegis")
+    logger.addHandler(WarningNotes())
     logger.propagate = False

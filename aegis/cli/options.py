@@ -100,10 +100,11 @@ _FUNCTION = (
     ),
     CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
 )
+TRAP_MISSING = CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG)
 _RUNNING = (
     ENABLE,
     *limits(),
-    CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
+    TRAP_MISSING,
     CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
     CommandOption(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
     CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),

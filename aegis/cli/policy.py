@@ -19,6 +19,7 @@ from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.policy.file import PolicyFiles
+    from aegis.policy.parts import PolicyPart
 
 __all__ = ["command"]
 
@@ -43,7 +44,8 @@ def command(output: Output, /, action: str, files: tuple[str, ...]) -> int:
 
     show merges the files of -c and then each FILE, with the files that they include, and prints grants, denials and
     limits with the place of each; with -f toml, as one policy file that states the same. check prints all mistakes of
-    each file, and exits with 0 if there are none.
+    each file, and contradictions between them, and exits with 0 if there are none. It does not look whether the paths
+    and the modules of providers that the files name exist on this machine: run does.
     """
     names = (*output.config, *files)
     refuse_second_reader(output.config, files)
@@ -97,9 +99,18 @@ def _place(source: str, line: int | None) -> str:
 
 
 def _check(output: Output, config: Sequence[str], files: Sequence[str]) -> int:
-    """Check the files of ``-c`` together, as they would merge, and each other file by itself; return the exit code."""
-    groups = [config] if config else []
-    results = [_errors(group) for group in (*groups, *((name,) for name in files))]
+    """Check the files of ``-c`` together, each other file by itself, and then all as they would merge.
+
+    Return the exit code.
+    """
+    groups: list[Sequence[str]] = [config] if config else []
+    groups += ((name,) for name in files)
+    checked = [_checked(group) for group in groups]
+    results = [_result(group, errors) for group, (_, errors) in zip(groups, checked, strict=True)]
+    if len(groups) > 1 and not any(errors for _, errors in checked):
+        errors = _contradictions([part for parts, _ in checked for part in parts])
+        if errors:
+            results.append(_result((*config, *files), errors))
     code = PolicyError.exit_code if any(result["errors"] for result in results) else 0
     status = PolicyError.kind if code else "ok"
     valid = [_verdict(result["files"]) for result in results if not result["errors"]]
@@ -114,14 +125,27 @@ def _verdict(names: Sequence[str]) -> str:
     return f"{', '.join(printable(name, 400) for name in names)}: valid"
 
 
-def _errors(names: Sequence[str]) -> dict[str, Any]:
-    """Return the mistakes of one policy, which may have several files."""
+def _checked(names: Sequence[str]) -> tuple[Sequence[PolicyPart], Sequence[PolicyError]]:
+    """Return the parts of one policy, which may have several files, and its mistakes."""
     try:
         files = policy_files(names, collect=True)
         files.policy()
-        errors = files.errors
     except PolicyError as error:  # the name itself is no file
-        errors = [error]
+        return (), [error]
+    return files.parts, files.errors
+
+
+def _contradictions(parts: Iterable[PolicyPart]) -> Sequence[PolicyError]:
+    """Return the contradictions between the valid files of several policies."""
+    from aegis.policy.file import PolicyFiles
+
+    files = PolicyFiles(collect=True)
+    files.parts += parts
+    files.policy()
+    return files.errors
+
+
+def _result(names: Sequence[str], errors: Sequence[PolicyError]) -> dict[str, Any]:
     return {
         "files": list(names),
         "valid": not errors,

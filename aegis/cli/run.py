@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from aegis.cli.command_line import FORMATS, UsageMistake
 from aegis.cli.denials import denial_line
 from aegis.cli.event_log import EventLog
-from aegis.cli.guest_log import show_guest_log
+from aegis.cli.guest_log import show_guest_log, show_warnings
 from aegis.cli.input_files import read_artifact
 from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy, refuse_second_reader
@@ -66,6 +66,8 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
             return _failed(output, error, module, options)
         if policy.logging.enabled:
             show_guest_log()
+        if policy.network is not None:
+            show_warnings(output.say)
         return _CommandRun(output, module, args, policy, options, events).go()
 
 

@@ -10,7 +10,7 @@ import click
 from aegis.cli.click_options import FileCommand, with_options
 from aegis.cli.command_line import CommandOption, OptionKind
 from aegis.cli.denials import denial_line
-from aegis.cli.guest_log import show_guest_log
+from aegis.cli.guest_log import show_guest_log, show_warnings
 from aegis.cli.input_files import read_artifact
 from aegis.cli.options import ENABLE, grants, limits, make_policy, refuse_second_reader
 from aegis.cli.output import Output
@@ -66,6 +66,7 @@ def command(output: Output, /, component: str, **options: Any) -> int:
     policy = make_policy(output.config, options, capture=output.json)
     if policy.logging.enabled:
         show_guest_log()
+    show_warnings(output.say)
     with Aegis(policy, cache=not options["no_cache"]) as runtime, Server(host, port) as server:
         data = read_artifact(component, policy.limits)
         with working(output, "compiling", component):

@@ -8,7 +8,7 @@ import click
 
 from aegis.cli.click_options import FileCommand, limit_options, with_options
 from aegis.cli.input_files import read_artifact
-from aegis.cli.options import ENABLE, policy_limits
+from aegis.cli.options import ENABLE, TRAP_MISSING, policy_limits
 from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory_accounting import available
@@ -31,15 +31,21 @@ __all__ = ["command"]
 
 @click.command(cls=FileCommand, reads_policy=True)
 @click.option("--strict", is_flag=True, help="Also reject missing imports, and memories and tables above the limits.")
-@with_options([ENABLE])
+@with_options([ENABLE, TRAP_MISSING])
 @limit_options
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.pass_obj
-def command(output: Output, /, modules: tuple[str, ...], strict: bool, enable: tuple[str, ...], **options: Any) -> int:
-    """Check each MODULE without compiling or running it. The exit code is the highest of all."""
+def command(
+    output: Output, /, modules: tuple[str, ...], strict: bool, enable: tuple[str, ...], trap_missing: bool,
+    **options: Any,
+) -> int:  # fmt: skip
+    """Check each MODULE without compiling or running it. The exit code is the highest of all.
+
+    With --trap-missing, --strict allows the missing imports that aegis run --trap-missing allows.
+    """
     limits = policy_limits(output.config, options, modules)
     config = EngineConfig.from_limits(limits, proposals=checked_proposals(enable))
-    results = [_check(path, limits, config, strict=strict) for path in modules]
+    results = [_check(path, limits, config, strict=strict, trap_missing=trap_missing) for path in modules]
     code = max((result["exit_code"] for result in results), default=0)
     output.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]), code)
     if not output.json:
@@ -49,14 +55,14 @@ def command(output: Output, /, modules: tuple[str, ...], strict: bool, enable: t
     return int(code)
 
 
-def _check(path: str, limits: Limits, config: EngineConfig, *, strict: bool) -> dict[str, Any]:
+def _check(path: str, limits: Limits, config: EngineConfig, *, strict: bool, trap_missing: bool) -> dict[str, Any]:
     name = printable(path)
     try:
         data = read_artifact(path, limits)
         info = validate_artifact(data, limits, config, name)
         missing = unprovided(info.imports) if isinstance(info, ModuleInfo) else unprovided_by_host(info)
         if strict:
-            _refuse(name, info, missing, limits)
+            _refuse(name, info, _refused(info) if trap_missing else missing, limits)
     except AegisError as error:
         fault = {"kind": error.kind, "blame": error.blame, "message": str(error)}
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
@@ -72,6 +78,11 @@ def _what(info: ModuleInfo | Component) -> str:
     inner = info.structure
     parts = [count(len(inner.modules), "module")] + ([count(inner.components, "component")] if inner.components else [])
     return f"a component of {' and '.join(parts)}"
+
+
+def _refused(info: ModuleInfo | Component) -> list[MissingImport]:
+    """Return the imports that nothing provides and that cannot trap either; a component has none."""
+    return unprovided(info.imports, trap_missing=True) if isinstance(info, ModuleInfo) else []
 
 
 def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport], limits: Limits) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.policy.parts import PolicyPart, contradiction
 from aegis.policy.policy import Policy
 from aegis.policy.reader import all_faults, policy_of, toml_values
 from aegis.policy.toml_table import PolicyText, TomlTable
 
-__all__ = ["MAX_POLICY_BYTES", "PolicyFiles", "PolicyPart", "load_policy", "parse_policy"]
+__all__ = ["MAX_POLICY_BYTES", "PolicyFiles", "load_policy", "parse_policy"]
 
 MAX_POLICY_BYTES = 1 << 20
 _MAX_INCLUDE_DEPTH = 8
@@ -48,14 +49,6 @@ def parse_policy(text: str, *, base: str | None = None, source: str = "policy") 
     return policy_of(values, parsed)
 
 
-class PolicyPart(NamedTuple):
-    """One policy file: its text and values, and the policy that it states without the files that it includes."""
-
-    text: PolicyText
-    values: Mapping[str, Any]
-    policy: Policy
-
-
 class PolicyFiles:
     """Policy files in the order in which they merge: each comes after those that it includes.
 
@@ -83,13 +76,17 @@ class PolicyFiles:
         self._add(data, os.getcwd(), source, ())
 
     def policy(self) -> Policy:
-        """Return the merged policy of all files."""
-        merged = Policy()
+        """Return the merged policy of all files.
+
+        Raise :class:`~aegis.errors.PolicyError` with the lines of two statements that contradict each other.
+        """
+        merged, fitting = Policy(), list[PolicyPart]()
         for part in self.parts:
             try:
                 merged = merged.merged(part.policy)
+                fitting.append(part)
             except PolicyError as error:
-                self._reject(PolicyError(error.reason, source=part.text.source))
+                self._reject(contradiction(fitting, part, error))
         return merged
 
     def _reject(self, error: PolicyError) -> None:

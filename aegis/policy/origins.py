@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aegis.limits import LIMIT_NAMES, format_limit
 from aegis.policy.capabilities import CAPABILITIES
-from aegis.policy.file import PolicyPart
 from aegis.policy.isolation import FIELDS
+from aegis.policy.parts import PolicyPart, table_pieces
 from aegis.policy.policy import Policy
 from aegis.policy.reader import SPELLINGS, policy_of
 from aegis.policy.toml_lines import ValuePath
@@ -96,19 +96,7 @@ def _stated(part: PolicyPart) -> Iterator[tuple[str, str, ValuePath]]:
                 yield "isolation", key, ("isolation", key)
     for name, table in part.values.get("capabilities", {}).items():
         yield "capabilities", name, ("capabilities", name)
-        for path, piece in _pieces(table):
+        for path, piece in table_pieces(table):
             policy = policy_of({"capabilities": {name: piece}}, part.text)
             for text in getattr(policy, name).describe():
                 yield name, text, ("capabilities", name, *path)
-
-
-def _pieces(table: Mapping[str, Any]) -> Iterator[tuple[ValuePath, dict[str, Any]]]:
-    """Split a capability's table into pieces that are valid by themselves: list items, entries, and all scalars."""
-    scalars = {key: value for key, value in table.items() if not isinstance(value, (list, dict))}
-    if scalars:
-        yield tuple(scalars) if len(scalars) == 1 else (), scalars
-    for key, value in table.items():
-        if isinstance(value, list):
-            yield from (((key, number), {key: [item]}) for number, item in enumerate(value))
-        elif isinstance(value, dict):
-            yield from (((key, name), {key: {name: item}}) for name, item in value.items())

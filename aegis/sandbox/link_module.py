@@ -167,12 +167,17 @@ def _find(
     return _remedy(wanted)
 
 
-def unprovided(imports: Sequence[Import]) -> list[MissingImport]:
-    """Return those of ``imports`` that Aegis does not serve itself, each with its remedy."""
+def unprovided(imports: Sequence[Import], *, trap_missing: bool = False) -> list[MissingImport]:
+    """Return those of ``imports`` that Aegis does not serve itself, each with its remedy.
+
+    With ``trap_missing``, leave out those that a trapping function can serve.
+    """
     from aegis.host import offers
 
     missing = []
     for wanted in imports:
+        if trap_missing and _can_trap(wanted):
+            continue
         signature = wanted.type
         if not isinstance(signature, FuncType):
             remedy = f"Aegis provides functions alone: define the {wanted.kind} in the module"
@@ -187,8 +192,7 @@ def unprovided(imports: Sequence[Import]) -> list[MissingImport]:
 
 def require_imports(info: ModuleInfo, *, trap_missing: bool = False) -> None:
     """Raise ``LinkError`` for imports that Aegis does not serve itself; used where no embedder provides functions."""
-    left = [wanted for wanted in info.imports if not (trap_missing and _can_trap(wanted))]
-    missing = unprovided(left)
+    missing = unprovided(info.imports, trap_missing=trap_missing)
     if missing:
         raise _link_error(missing)
 

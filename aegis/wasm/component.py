@@ -111,6 +111,17 @@ def charged(size: int) -> int:
     return size
 
 
+def _preamble_fault(found: bytes) -> str:
+    """Return the fault of the first bytes of a component that are not its preamble."""
+    version, layer = int.from_bytes(found[4:6], "little"), found[6:]
+    if len(found) < 8 or found[:4] != PREAMBLE[:4] or layer != PREAMBLE[6:]:
+        return "a component has an invalid preamble"
+    return (
+        f"a component has version 0x{version:x} of the binary format, and Aegis reads 0x{PREAMBLE[4]:x}: "
+        "it was built by an older or newer toolchain: build it again with a current one"
+    )
+
+
 class _Section(BinaryReader):
     """A section whose items count towards the decoder's size, because a one-byte item becomes a larger object."""
 
@@ -137,7 +148,7 @@ class _Decoder:
 
     def component(self, start: int, end: int, depth: int) -> ComponentDefinition:
         if self.data[start : start + 8] != PREAMBLE:
-            raise Malformed("a component has an invalid preamble")
+            raise Malformed(_preamble_fault(self.data[start : start + 8]))
         if depth > _MAX_COMPONENT_DEPTH:
             raise Malformed(f"components are nested deeper than {_MAX_COMPONENT_DEPTH}")
         found: list[Definition] = []

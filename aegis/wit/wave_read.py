@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from aegis.errors import CallError
@@ -354,12 +354,17 @@ class _WaveReader:
 
     def variant(self, of: Variant, depth: int) -> Any:
         start = self.at
-        name = self.label(f"a case of {of.name}").removeprefix("%")
+        name = self.case(of.name, [case for case, _ in of.cases])
         for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
             if case == name:
                 return cls() if payload is None else cls(self.payload(payload, depth))
         self.at = start
         self.wrong(f"a case of {of.name}: {_listed([case for case, _ in of.cases])}")
+
+    def case(self, of: str, cases: Sequence[str]) -> str:
+        """Read a label where a case of the type ``of`` is expected."""
+        unquoted = ", without quotes" if self.peek('"') or self.peek("'") else ""
+        return self.label(f"a case of {of}{unquoted}: {_listed(cases)}").removeprefix("%")
 
     def payload(self, of: WitType, depth: int) -> Any:
         self.need("(")
@@ -369,7 +374,7 @@ class _WaveReader:
 
     def enum(self, of: Enum) -> Any:
         start = self.at
-        name = self.label(f"a case of {of.name}").removeprefix("%")
+        name = self.case(of.name, of.cases)
         if name not in of.cases:
             self.at = start
             self.wrong(f"a case of {of.name}: {_listed(of.cases)}")

@@ -94,6 +94,10 @@ def test_validate_knows_components() -> None:
     strict = aegis("validate", "--strict", SHOP)
     assert strict.code == 126
     assert "nothing provides 1 import: acme:shop/prices@1.2.0 (interface of 1 function): " in strict.err
+    assert "--trap-missing" in strict.err
+    done = aegis("validate", "--strict", "--trap-missing", SHOP)
+    assert done.code == 0
+    assert done.out.endswith("; nothing provides 1 import\n")
 
 
 def test_configuration_reaches_the_guest(tmp_path: Path) -> None:

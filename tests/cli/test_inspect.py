@@ -47,8 +47,19 @@ def test_strict_refuses_modules_that_could_not_run() -> None:
     strict = aegis("validate", "--strict", guest("greet"))
     assert strict.code == 126
     assert "env.log" in strict.err
+    assert aegis("validate", "--strict", "--trap-missing", guest("greet")).code == 0
     assert aegis("validate", "--strict", guest("hello")).code == 0
     assert aegis("validate", "--strict", guest("hostile/memory-initial")).code == 137
+
+
+def test_strict_refuses_imports_that_cannot_trap(tmp_path: Path) -> None:
+    path = tmp_path / "a.wat"
+    path.write_text('(module (import "env" "f" (func)) (import "env" "m" (memory 1)))')
+    for command in (("validate", "--strict"), ("run", "-e", "f")):
+        ended = aegis(*command, "--trap-missing", path)
+        assert ended.code == (127 if command[0] == "run" else 126)
+    assert "env.m" in aegis("validate", "--strict", "--trap-missing", path).err
+    assert "env.f" not in aegis("validate", "--strict", "--trap-missing", path).err
 
 
 def test_doctor_says_why_nothing_is_cached_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,12 +212,38 @@ def test_check_prints_all_mistakes_of_all_files(folder: Path) -> None:
 def test_check_merges_the_files_of_the_option(folder: Path) -> None:
     (folder / "strict.toml").write_text("isolation.strict = true")
     (folder / "without.toml").write_text("isolation.without = ['seccomp']")
-    assert aegis("policy", "check", "strict.toml", "without.toml", cwd=folder).code == 0
     ended = aegis("-c", "strict.toml", "-c", "without.toml", "policy", "check", cwd=folder)
-    assert ended.code == 125
-    assert "without.toml: isolation: `strict` requires every layer" in ended.err
+    assert (ended.code, ended.out) == (125, "")
+    assert "without.toml:1: isolation: `strict` requires every layer" in ended.err
+    assert ended.err.endswith("; the other is at strict.toml:1\n")
     good = aegis("-c", "base.toml", "-c", "more.toml", "policy", "check", cwd=folder)
     assert (good.code, good.out) == (0, "base.toml, more.toml: valid\n")
+
+
+@pytest.mark.parametrize("option", [(), ("-c",)])
+def test_check_merges_valid_files_and_names_both_lines(folder: Path, option: tuple[str, ...]) -> None:
+    (folder / "a.toml").write_text("[capabilities.filesystem]\npaths = [\n '/a::/a',\n '/b::/d',\n]\n")
+    (folder / "b.toml").write_text("[capabilities.filesystem]\npaths = ['/e::/e']\n")
+    (folder / "c.toml").write_text("[[capabilities.filesystem.paths]]\npath = '/c'\nguest = '/d'\n")
+    names = (*option, "a.toml", "b.toml", "c.toml")
+    fault = "c.toml:1: filesystem: the guest path '/d' is granted for both '/b' and '/c': "
+    fault += "give one of them another guest path with '::'; the other is at a.toml:4"
+    ended = aegis("policy", "check", *names, cwd=folder)
+    assert (ended.code, ended.err) == (125, f"error: {fault}\n")
+    assert ended.out == "a.toml: valid\nb.toml: valid\nc.toml: valid\n"
+    assert aegis("policy", "show", *names, cwd=folder).err == f"error: {fault}\n"
+    merged = aegis("-f", "json", "policy", "check", *names, cwd=folder).document["policies"][-1]
+    assert merged["files"] == ["a.toml", "b.toml", "c.toml"]
+    assert [(one["file"], one["line"]) for one in merged["errors"]] == [("c.toml", 1)]
+    assert aegis("policy", "check", "a.toml", "b.toml", "a.toml", cwd=folder).code == 0
+
+
+def test_a_contradiction_in_standard_input_has_its_line(folder: Path) -> None:
+    (folder / "a.toml").write_text("isolation.strict = true\n")
+    ended = aegis("policy", "check", "a.toml", "-", stdin=b"[isolation]\nwithout = ['seccomp']\n", cwd=folder)
+    assert ended.code == 125
+    assert ended.err.startswith("error: standard input:2: isolation: ")
+    assert ended.err.endswith("; the other is at a.toml:1\n")
 
 
 def test_check_without_a_file_is_a_usage_error() -> None:

@@ -26,12 +26,12 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class VariantUnknown:
+class T3Unknown:
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class VariantSoldOut_:
+class T3SoldOut_:
     value: Line
 
 
@@ -60,7 +60,7 @@ class FaultUnknown:
     pass
 
 
-# The guests of tests.echo export each type under the name of its kind, so this variant has that name too.
+# The guests of tests.echo name the types of their world by number: this variant is t3.
 LINE = Record("line", (("item-name", "string"), ("count", "u32")))
 PROBLEM = Variant("variant", (("unknown", None), ("sold-out", LINE)))
 SIZE = Enum("size", ("small", "extra-large"))
@@ -68,8 +68,8 @@ WISHES = Flags("wishes", ("gift", "by-air"))
 LINES = {"item-name": "tea", "count": 2}
 CASES = {
     "record": (LINE, Line("tea", 2), LINES),
-    "case without payload": (PROBLEM, VariantUnknown(), "unknown"),
-    "case with payload": (PROBLEM, VariantSoldOut_(Line("tea", 2)), ("sold-out", LINES)),
+    "case without payload": (PROBLEM, T3Unknown(), "unknown"),
+    "case with payload": (PROBLEM, T3SoldOut_(Line("tea", 2)), ("sold-out", LINES)),
     "enum": (SIZE, Size.EXTRA_LARGE, "extra-large"),
     "flags": (WISHES, Wishes.GIFT | Wishes.BY_AIR, {"gift", "by-air"}),
     "no flags": (WISHES, Wishes(0), set()),
@@ -83,7 +83,7 @@ WRONG = {
     "enum": (SIZE, Colour.SMALL),
     "flags": (WISHES, Wants.GIFT),
     "variant": (PROBLEM, FaultUnknown()),
-    "record": (LINE, VariantUnknown()),
+    "record": (LINE, T3Unknown()),
 }
 
 

@@ -159,7 +159,9 @@ def test_a_mistake_in_an_included_file_has_its_own_name_and_line(folder: Path) -
 
 def test_files_that_contradict_each_other_are_an_error_of_the_later_one(folder: Path) -> None:
     (folder / "own.toml").write_text("include = ['base.toml']\n[isolation]\nwithout = ['namespaces']")
-    assert error_of(folder / "own.toml").startswith("own.toml: isolation: `strict` requires every layer")
+    error = error_of(folder / "own.toml")
+    assert error.startswith("own.toml:3: isolation: `strict` requires every layer")
+    assert error.endswith("; the other is at base.toml:13")
 
 
 def test_a_text_names_no_files() -> None:

@@ -244,7 +244,11 @@ def test_modules_keep_their_position_and_their_contents() -> None:
 
 LIST = part(7, vec(b"\x70\x7d"))
 BROKEN = {
-    "preamble": (b"\0asm\x0e\0\1\0", "has an invalid preamble"),
+    "preamble": (
+        b"\0asm\x0c\0\1\0",
+        "has version 0xc of the binary format, and Aegis reads 0xd: it was built by an older or newer toolchain",
+    ),
+    "newer preamble": (b"\0asm\x0e\1\1\0", "has version 0x10e of the binary format"),
     "nested preamble": (PREAMBLE + part(4, b"\0asm\1\0\0\0"), "has an invalid preamble"),
     "nested module": (PREAMBLE + part(1, PREAMBLE), "a core module has an invalid preamble"),
     "section": (PREAMBLE + b"\x0d\0", "section 13 does not exist"),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import CoreExport
 from aegis.component.planning.record import ComponentRecord, KeptCode, keep_record, kept_record
-from aegis.component.planning.skeleton import skeleton
+from aegis.component.planning.skeleton import named_skeleton
 from aegis.component.shims.adapters import Links, links_of
 from aegis.engine.compile.artifact import require_enabled
 from aegis.engine.compile.cache import Cache
@@ -157,7 +157,7 @@ class Component(Artifact):
     def _validate(self) -> World:
         """Validate the skeleton, and each core module that is not instantiated; compiling validates the others."""
         check_compile_cost(self._data, self._limits, self.proposals)
-        world = validate_skeleton(skeleton(self._data), self.proposals)
+        world = validate_skeleton(named_skeleton(self._data), self.proposals)
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
             module = EmbeddedModuleArtifact(self._data, start, end, None, self._limits)

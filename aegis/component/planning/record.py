@@ -26,8 +26,8 @@ __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
 
 _MAX_CODE_ENTRIES = 4096
 """Generated source texts whose code is cached with one component."""
-_FORMAT = 6
-"""Version of the entries: increment it when a class that is pickled in a record changes."""
+_FORMAT = 7
+"""Version of the entries: increment it when a class that is pickled in a record, or its world, changes."""
 
 
 class ComponentRecord(NamedTuple):

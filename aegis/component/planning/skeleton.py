@@ -9,14 +9,25 @@ Source: the core specification, section 5 (binary format); Binary.md, "Component
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
+from aegis.engine.compile.reflect import WORLD_TYPE_PREFIX
 from aegis.values import FuncType
 from aegis.wasm.binary import BinaryReader, ExternType, GlobalType, MemoryType, ModuleInfo, TableType, TagType
 from aegis.wasm.component import PREAMBLE, decode_component
-from aegis.wasm.definitions import ComponentBinary, EmbeddedModule
+from aegis.wasm.definitions import (
+    Alias,
+    ComponentBinary,
+    ComponentDefinition,
+    EmbeddedModule,
+    ExportDefinition,
+    Extern,
+    ImportDefinition,
+    TypeDefinition,
+)
 
-__all__ = ["module_skeleton", "skeleton"]
+__all__ = ["module_skeleton", "named_skeleton", "skeleton"]
 
 _KINDS = ("func", "table", "memory", "global", "tag")
 _VALUES = {
@@ -32,6 +43,9 @@ _CONSTANTS = {
 _TRAPS = b"\x03\0\0\x0b"
 """A code entry: the size 3, no locals, ``unreachable``, ``end``."""
 _END = b"\x0b"
+_LABEL = re.compile("(?:[a-z][0-9a-z]*|[A-Z][0-9A-Z]*)(?:-(?:[a-z][0-9a-z]*|[A-Z][0-9A-Z]*))*")
+_MAX_NAMED_TYPES = 1000
+"""Types of a world that get their names: each is one more export, whose number reflection bounds."""
 
 
 def skeleton(data: bytes, binary: ComponentBinary | None = None) -> bytes:
@@ -41,6 +55,36 @@ def skeleton(data: bytes, binary: ComponentBinary | None = None) -> bytes:
     """
     binary = binary or decode_component(data)
     return b"".join(_component(data, 0, len(data), iter(binary.modules)))
+
+
+def named_skeleton(data: bytes) -> bytes:
+    """Return the skeleton of a component, with the types that its world defines exported under prefixed names.
+
+    The engine reports the exports of a component, but none of the types that it imports, so these exports are how
+    reflection learns their names. Exporting a type that exists makes no other type.
+    """
+    binary = decode_component(data)
+    made = skeleton(data, binary)
+    exported = {d.name.lower() for d in binary.root.definitions if isinstance(d, ExportDefinition)}
+    named = [] if any(n.startswith(WORLD_TYPE_PREFIX) for n in exported) else list(_world_types(binary.root))
+    if not named:
+        return made
+    named = named[:_MAX_NAMED_TYPES]
+    items = [b"\0" + _name(WORLD_TYPE_PREFIX + name) + b"\x03" + _leb(index) + b"\0" for name, index in named]
+    return made + _section(11, _vector(items))
+
+
+def _world_types(root: ComponentDefinition) -> Iterator[tuple[str, int]]:
+    """Yield name and index of each type that a component imports as equal to one that it defines."""
+    index = 0
+    for definition in root.definitions:
+        match definition:
+            case ImportDefinition(name, Extern("type", bound)):
+                if bound is not None and _LABEL.fullmatch(name):
+                    yield name, index
+                index += 1
+            case TypeDefinition() | Alias(_, "type") | ExportDefinition(_, "type"):
+                index += 1
 
 
 def _component(data: bytes, start: int, end: int, modules: Iterator[EmbeddedModule]) -> list[bytes]:

@@ -2,13 +2,14 @@
 
 These types determine how values are lifted and lowered, so they must come from the engine that validated the
 component. The engine's types are structural: a record type has fields but no name. Names come from type exports: a
-type gets the name under which its interface exports an equal type.
+type gets the name under which its interface exports an equal type. The types of the world itself are imports, which
+the engine does not report; the skeleton exports them again under names that begin with :data:`WORLD_TYPE_PREFIX`.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from ctypes import byref, c_bool, c_size_t, c_uint8, c_void_p
 from typing import Any, NamedTuple
 
@@ -38,7 +39,10 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["World", "reflect"]
+__all__ = ["WORLD_TYPE_PREFIX", "World", "reflect"]
+
+WORLD_TYPE_PREFIX = "aegis-world-type-"
+"""The start of the names under which a skeleton exports the types of its world."""
 
 _COMPONENT, _INSTANCE, _MODULE, _FUNC, _RESOURCE, _CORE_FUNC, _TYPE = range(7)
 _SCALARS = ("bool", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f32", "f64", "char", "string")
@@ -74,6 +78,9 @@ def reflect(component: Any, engine: Any) -> World:
     try:
         imports = reader.items(native, "wasmtime_component_type_import", "import")
         imported = len(reader.resources)
+        if reader.world_types(native) and any(isinstance(item, Function) for item in imports.values()):
+            reader.items_read = reader.parts = 0
+            imports = reader.items(native, "wasmtime_component_type_import", "import")  # again, with the names
         exports = reader.items(native, "wasmtime_component_type_export", "export")
         return World(imports, exports, reader.resources, imported)
     finally:
@@ -113,6 +120,8 @@ class _WorldReader:
         self.natives: list[int] = []
         self.names: dict[Any, str] = {}
         self.everywhere: dict[Any, str] = {}
+        self.of_world: dict[Any, str] = {}
+        """Names of types that the world defines, for types that no interface and no export names."""
         self.where = ""
         self.depth = self.parts = self.parts_before = self.items_read = 0
 
@@ -125,6 +134,8 @@ class _WorldReader:
     def items(self, owner: Any, function: str, what: str) -> dict[str, Interface | Function]:
         found: dict[str, Interface | Function] = {}
         for name, item in self.each(owner, function):
+            if item.kind in (_TYPE, _RESOURCE) and name.startswith(WORLD_TYPE_PREFIX):
+                continue
             self.where = f"the {what} {printable(name, 120)}"
             if item.kind == _INSTANCE:
                 found[name] = self.interface(name, item.of)
@@ -140,10 +151,33 @@ class _WorldReader:
                 )
         return found
 
-    def each(self, owner: Any, function: str) -> Iterator[tuple[str, _Item]]:
-        """Yield each import or export with its name; the item is freed when the next is requested."""
+    def world_types(self, owner: Any) -> bool:
+        """Read the names of the types that the world defines, which are the last exports; return whether it has any.
+
+        The resources that the types contain must be known. The exports do not count as read items.
+        """
+        function, read = "wasmtime_component_type_export", self.items_read
+        count = start = _call(f"{function}_count", c_size_t, owner, self.engine)
+        while start:
+            last = self.each(owner, function, start - 1)
+            name = next(last)[0]
+            last.close()
+            self.items_read = read
+            if not name.startswith(WORLD_TYPE_PREFIX):
+                break
+            start -= 1
+        kept, self.names, self.everywhere = (self.names, self.everywhere), self.of_world, dict(self.everywhere)
+        for name, item in self.each(owner, function, start):
+            if item.kind == _TYPE:
+                self.where = f"the type {printable(name, 120)}"
+                self.named_type(item, name.removeprefix(WORLD_TYPE_PREFIX), "")
+        self.items_read, (self.names, self.everywhere) = read, kept
+        return bool(start < count)
+
+    def each(self, owner: Any, function: str, start: int = 0) -> Generator[tuple[str, _Item], None, None]:
+        """Yield each import or export from ``start`` on with its name; the item is freed when the next is requested."""
         count = _call(f"{function}_count", c_size_t, owner, self.engine)
-        self.items_read += count
+        self.items_read += count - start
         if self.items_read > _MAX_ITEMS:
             raise ArtifactError(
                 f"too many imports, exports and members of interfaces ({self.items_read:,}/{_MAX_ITEMS:,}):"
@@ -152,7 +186,7 @@ class _WorldReader:
         pointer, size, extern = c_void_p(), c_size_t(), c_void_p()
         nth = getattr(lib, f"{function}_nth")
         nth.restype, nth.argtypes = c_bool, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p]
-        for n in range(count):
+        for n in range(start, count):
             if not nth(owner, self.engine, n, byref(pointer), byref(size), byref(extern)):
                 raise AegisInternalError("the engine returned no import or export for a valid index")
             name = _name(pointer, size)
@@ -278,7 +312,8 @@ class _WorldReader:
         if name:
             self.names.setdefault(shape, name)
             self.everywhere.setdefault(shape, name)
-        known = self.names.get(shape) or self.everywhere.get(shape) or shape[0].__name__.lower()
+        known = self.names.get(shape) or self.everywhere.get(shape) or self.of_world.get(shape)
+        known = known or shape[0].__name__.lower()
         return shape[0](name or known, shape[1], owner=owner or None)  # type: ignore[no-any-return]
 
     def part(self, function: str, native: Any) -> WitType:

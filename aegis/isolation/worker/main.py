@@ -28,6 +28,9 @@ __all__ = ["main"]
 _TRUSTED_BYTES = 1 << 62
 """The budget of a message from the parent: none, because the parent has counted the values in it."""
 
+_HTTP_LIBRARIES = ("h11", "h2", "certifi")
+"""The libraries of the extra ``http``."""
+
 
 def main(channel_end: int, cancel: int, stderr: int, spec: bytes | None, warmup: Warmup | None) -> NoReturn:
     """Serve on the socket ``channel_end``; cancellations arrive on the socket ``cancel``.
@@ -98,7 +101,7 @@ def _run(session: Session, early: EarlyConfinement, cancel: int) -> NoReturn:
             for finder in kept_finders:
                 finder.add_components()
         for name in (*session.spec.modules, *_needed(session.spec)):
-            __import__(name)
+            _import(name)
         session.prepare()
         session.layers = confine_sandbox(session.spec, session.descriptors, early)
     except BaseException as error:
@@ -110,6 +113,18 @@ def _run(session: Session, early: EarlyConfinement, cancel: int) -> NoReturn:
         session.cancel()
     del job  # referenced until here: the guest thread runs it
     os._exit(0)
+
+
+def _import(name: str) -> None:
+    """Import a module; skip one that needs a library of the extra ``http`` if it is not installed.
+
+    Requests then fail before they need the module.
+    """
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _HTTP_LIBRARIES:
+            raise
 
 
 def _needed(spec: SandboxSpec) -> list[str]:

@@ -17,7 +17,7 @@ from aegis.host.net.http.transport import Transport
 from aegis.host.net.network import Network
 from aegis.values import CallScope, Interest
 
-__all__ = ["Exchange", "Timeouts", "missing_library"]
+__all__ = ["Exchange", "Timeouts"]
 
 _MAX_HELD_BYTES = 65536
 _SECOND = 1e9
@@ -36,15 +36,6 @@ class Timeouts(NamedTuple):
     def of(cls, *nanoseconds: int | None) -> Timeouts:
         """Return timeouts that a guest set in nanoseconds."""
         return cls(*(None if span is None else span / _SECOND for span in nanoseconds))
-
-
-def missing_library() -> str | None:
-    """Return the message for a system without the libraries for HTTP, ``None`` with them."""
-    from importlib.util import find_spec
-
-    if find_spec("h11") is None or find_spec("h2") is None:
-        return "HTTP needs the extra http: pip install 'aegis-wasm[http]'"
-    return None
 
 
 class Exchange:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aegis.host.net.http.exchange import Exchange, Timeouts, missing_library
+from aegis.host.net.http.exchange import Exchange, Timeouts
+from aegis.host.net.http.extra import missing_library
 from aegis.host.net.http.framing import stated_length, without_length
 from aegis.host.net.http.http_fault import HttpFault
 from aegis.host.net.http.message import Fields, Request
