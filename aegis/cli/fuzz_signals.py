@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,8 @@ _Step = TypeVar("_Step")
 
 _INTERRUPTED_CODE = 130
 _NAMES = ("SIGTERM", "SIGHUP")
+_ONCE_SECONDS = 1.0
+"""Time in which further signals count as the same one: ``timeout`` sends SIGTERM twice in a row."""
 
 
 class StopSignal:
@@ -23,9 +26,14 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.exit_code = _INTERRUPTED_CODE
+        self._last = -_ONCE_SECONDS
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Record the signal and stop the campaign as Ctrl-C does."""
+        now = time.monotonic()
+        if now - self._last < _ONCE_SECONDS:
+            return
+        self._last = now
         self.exit_code = 128 + number
         raise KeyboardInterrupt
 

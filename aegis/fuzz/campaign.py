@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
@@ -22,6 +24,7 @@ from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
 from aegis.fuzz.set_cover import cover
+from aegis.fuzz.stopping import HAND_IN_SECONDS
 from aegis.fuzz.worker import explore, features, minimise, prepare_process
 from aegis.limits import parse_seconds
 
@@ -74,6 +77,8 @@ class Campaign:
         self.corpus, self.cover, self.imports = corpus, cover, imports
         self._given = executor
         self._own: Executor | None = None
+        self._flag: Any = None
+        """The shared byte that stops the chunks of the own processes at their next test case."""
         self._numbers: set[int] = set()
         """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
         self.result = CampaignResult(plan=plan) if resumed is None else resumed
@@ -199,14 +204,24 @@ class Campaign:
             except AegisError as error:
                 self.result.lost.append(str(error))
             except KeyboardInterrupt:
-                for future in futures:
-                    future.cancel()
+                self._collect(futures, done, began)
                 self._merge_all(chunks, done, began)
                 raise
             if self.result.lost:
                 break
         self._merge_all(chunks, done, began)
         yield self._progress(began, ())
+
+    def _collect(self, futures: Mapping[Future[Any], int], done: dict[int, Any], began: float) -> None:
+        """Stop the running chunks at their next test case, and add what they have. Another interrupt ends the wait."""
+        running = [future for future in futures if not future.cancel()]
+        with suppress(KeyboardInterrupt):
+            if self._own is not None:
+                self._flag.value = 1
+                wait(running, timeout=HAND_IN_SECONDS)
+        for future in running:
+            if future.done() and future.exception() is None and future.result()["cases"]:
+                done.setdefault(futures[future], {**future.result(), "at": time.monotonic() - began})
 
     def _merge_all(self, chunks: list[tuple[int, list[Any]]], done: dict[int, Any], began: float) -> None:
         for number, _ in chunks:
@@ -293,14 +308,17 @@ class Campaign:
             return self._given
         if self._own is None:
             context = multiprocessing.get_context("spawn")
-            self._own = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=prepare_process)
+            self._flag = RawValue("b", 0)
+            self._own = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=prepare_process, initargs=(self._flag,)
+            )
         return self._own
 
     def _stop(self) -> None:
         if self._own is not None:
             own, self._own = self._own, None
             for process in list((getattr(own, "_processes", None) or {}).values()):
-                process.terminate()
+                process.kill()  # SIGTERM would let its chunk end
             own.shutdown(wait=True, cancel_futures=True)
             for number in self._numbers:
                 clear_canaries(number)
