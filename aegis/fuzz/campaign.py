@@ -25,7 +25,7 @@ from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
 from aegis.fuzz.set_cover import cover
 from aegis.fuzz.stopping import HAND_IN_SECONDS
-from aegis.fuzz.worker import explore, features, minimise, prepare_process
+from aegis.fuzz.worker import explore, features, minimise, prepare, prepare_process
 from aegis.limits import parse_seconds
 
 __all__ = ["Campaign"]
@@ -61,10 +61,11 @@ _MINIMISE_TASKS = 8
 class Campaign:
     """Runs a plan on an executor, or on ``jobs`` spawned processes.
 
-    It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first. With a ``corpus``,
-    the saved test cases are replayed first, and new ones are saved at the end; with ``cover``, only as many as together
-    show all behaviours. ``imports`` are further test cases to replay first, as plain data. ``resumed`` has the results
-    of an earlier campaign of the plan, which this one continues.
+    It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first; the time to
+    compile and instrument the guest does not count, except on an ``executor``. With a ``corpus``, the saved test
+    cases are replayed first, and new ones are saved at the end; with ``cover``, only as many as together show all
+    behaviours. ``imports`` are further test cases to replay first, as plain data. ``resumed`` has the results of an
+    earlier campaign of the plan, which this one continues.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Campaign:
 
     def run(self) -> Generator[Progress, None, None]:
         """Run the campaign and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
+        self.prepare()
+        calls = self.result.cases + self.result.replayed
         until = time.monotonic() + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
         began = time.monotonic() - self.result.seconds
         try:
@@ -112,11 +115,35 @@ class Campaign:
         finally:
             self.result.seconds = time.monotonic() - began
             self._stop()
+        if self.result.cases + self.result.replayed == calls and self.runs != 0 and not self._excused():
+            self.result.lost.append(
+                "no call ended within the time of the campaign: give it more, with --time or seconds"
+            )
         if self.corpus is not None:
             try:
                 self.corpus.save(self.result)
             except PolicyError as error:  # report the findings even if the corpus cannot be saved
                 self.result.lost.append(str(error))
+
+    def prepare(self) -> None:
+        """Compile and instrument the guest in the processes of the campaign, unless that has been done.
+
+        The time of the campaign begins afterwards. An error is that of the first chunk, too, which reports it.
+        """
+        if self._given is not None or self._own is not None:
+            return
+        try:
+            count = max(1, min(self.jobs, self._chunks_left(self._first)))
+            wait([self._executor().submit(prepare, self.plan) for _ in range(count)])
+        except (BrokenExecutor, BrokenPipeError):
+            self._stop()
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+
+    def _excused(self) -> bool:
+        """Return whether there is a better reason for a campaign without a call than its time."""
+        return self.result.interrupted or bool(self.result.lost)
 
     def _minimise_corpus(self) -> None:
         """Minimise the latest test cases for the corpus, keeping the behaviour of each."""

@@ -44,7 +44,7 @@ from aegis.fuzz.target import Target
 from aegis.runtime import Aegis
 from aegis.text import printable
 
-__all__ = ["WorkerState", "explore", "features", "minimise", "oracles_of", "prepare_process"]
+__all__ = ["WorkerState", "explore", "features", "minimise", "oracles_of", "prepare", "prepare_process"]
 
 ORACLES: dict[str, Callable[[], Oracle]] = {
     "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
@@ -236,6 +236,11 @@ def explore(
     """
     with running():
         return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words, edges))
+
+
+def prepare(plan: CampaignPlan) -> None:
+    """Compile and instrument the guest in this process, if it has not done so."""
+    _on_a_thread(lambda: _worker_state(plan).copies)
 
 
 def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:

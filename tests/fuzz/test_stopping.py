@@ -16,6 +16,8 @@ from aegis.fuzz.plan import CampaignPlan
 from aegis.limits import Limits
 from aegis.policy import Policy
 from tests.cli.command import COMMAND, ROOT, SECONDS
+from tests.cli.command import aegis as command
+from tests.guests.catalogue import source
 
 SLOW = """(module (func (export "count") (param i32) (result i32) (local $n i32)
   (loop $more
@@ -70,3 +72,27 @@ def test_two_sigterms_in_a_row_stop_a_campaign_once() -> None:
     )
     done = subprocess.run([COMMAND[0], "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "reported\n"
+
+
+def test_the_time_of_a_campaign_begins_with_its_first_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process takes longer to prepare the guest than the campaign may run: it imports a slow predicate."""
+    (tmp_path / "slow_predicate.py").write_text(
+        "import time\ntime.sleep(0.5)\ndef fine(name, arguments, outcome):\n    return True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plan = CampaignPlan(
+        data=read_file(source("add"), Limits()), name="add", policy=Policy(), oracles=("slow_predicate:fine",)
+    )
+    campaign = Campaign(plan, seconds=0.3, jobs=1)
+    for _ in campaign.run():
+        pass
+    assert campaign.result.cases > 0
+    assert not campaign.result.lost
+
+
+def test_a_campaign_without_a_call_is_a_problem_of_the_campaign() -> None:
+    ended = command("fuzz", "--jobs", "1", "--time", "1us", "--coverage", "off", source("buggy/empty-list"))
+    assert ended.code == 125
+    assert ended.out.count("problem: ") == 1
+    assert "problem: no call ended within the time of the campaign" in ended.out
+    assert "largest: never called: no call of the campaign ended" in ended.out
