@@ -1,4 +1,4 @@
-"""Stop a campaign at SIGTERM and SIGHUP as at Ctrl-C: its findings are reported and its corpus is saved."""
+"""Stop a campaign at Ctrl-C, SIGTERM and SIGHUP alike: its findings are reported and its corpus is saved."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["StopSignal", "stopped_by_signals", "until_stopped"]
 _Step = TypeVar("_Step")
 
 _INTERRUPTED_CODE = 130
-_NAMES = ("SIGTERM", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _ONCE_SECONDS = 1.0
-"""Time in which further signals count as the same one: ``timeout`` sends SIGTERM twice in a row."""
+"""Time in which further signals count as the same one: ``timeout`` sends its signal twice in a row."""
 
 
 class StopSignal:
@@ -29,7 +29,7 @@ class StopSignal:
         self._last = -_ONCE_SECONDS
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Record the signal and stop the campaign as Ctrl-C does."""
+        """Record the signal and raise ``KeyboardInterrupt``, which stops the campaign."""
         now = time.monotonic()
         if now - self._last < _ONCE_SECONDS:
             return

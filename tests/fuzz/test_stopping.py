@@ -63,12 +63,13 @@ def test_a_chunk_that_is_stopped_hands_in_what_it_found(
     assert campaign.result.findings
 
 
-def test_two_sigterms_in_a_row_stop_a_campaign_once() -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_two_signals_in_a_row_stop_a_campaign_once(name: str) -> None:
     """``timeout`` sends the signal to its child, and then to the group, to which the child belongs."""
+    send = f"os.kill(os.getpid(), signal.{name})"
     script = (
-        "import os, signal\nfrom aegis.cli.fuzz_signals import stopped_by_signals\n"
-        "with stopped_by_signals():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    except KeyboardInterrupt:\n        os.kill(os.getpid(), signal.SIGTERM)\n        print('reported')\n"
+        "import os, signal\nfrom aegis.cli.fuzz_signals import stopped_by_signals\nwith stopped_by_signals():\n"
+        f"    try:\n        {send}\n    except KeyboardInterrupt:\n        {send}\n        print('reported')\n"
     )
     done = subprocess.run([COMMAND[0], "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "reported\n"
