@@ -75,6 +75,8 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         if context.get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("--seed: --continue keeps the seed of its campaign")
         options["seed"] = saved.seed
+    if not artifacts and options["replay"] is not None:
+        raise click.UsageError(_no_guest(options["replay"]))
     if len(artifacts) != 1:
         raise click.UsageError("name one component or module; several require --host")
     artifact = artifacts[0]
@@ -162,6 +164,19 @@ def _called(output: Output, plan: CampaignPlan, calls: Sequence[str], answers: s
         {"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings", int(bool(found))
     )
     return int(bool(found))
+
+
+def _no_guest(path: str) -> str:
+    """Return the error for ``--replay`` without a guest; it has the command of the finding, which names the guest."""
+    import json
+
+    file = printable(path)
+    text = f"--replay {file}: name the component or module of the finding, too: aegis fuzz GUEST --replay {file}"
+    try:
+        command = json.loads(read_bounded(path, _MAX_FINDING_BYTES))["command"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return text
+    return f"{text}; the file has this command: {printable(command, 300)}" if isinstance(command, str) else text
 
 
 def _replayed(output: Output, plan: CampaignPlan, path: str, oracles: Sequence[str]) -> int:

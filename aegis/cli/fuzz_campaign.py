@@ -15,7 +15,7 @@ from aegis.cli.fuzz_options import DEFAULT_RUNS
 from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
 from aegis.cli.input_files import read_bounded
 from aegis.cli.output import Output
-from aegis.cli.progress import Live
+from aegis.cli.progress import Live, working
 from aegis.errors import PolicyError
 from aegis.limits import parse_count, parse_seconds
 from aegis.text import count, printable, shell_word
@@ -47,6 +47,7 @@ class _CommandCampaign:
     ) -> None:
         self.output, self.plan, self.options, self.saved = output, plan, options, saved
         self.out: str | None = options["out"] or options["resumed"]
+        self.instruments = plan.coverage and not plan.goal
 
     def go(self) -> int:
         """Run and report the campaign. However it ends, its findings are printed and written."""
@@ -54,21 +55,27 @@ class _CommandCampaign:
         from aegis.fuzz.report import new_findings, to_data, to_text
         from aegis.fuzz.worker import WorkerState
 
-        state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
+        with working(self.output, "compiling", self.plan.name):
+            state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
         self.note_layers()
         baseline, campaign = self.baseline(), self.campaign(state)
         folder = None if self.out is None else folder_of(self.out)
         began, live = time.time(), Live(self.output)
         with stopped_by_signals() as stop:
             try:
+                with working(self.output, "instrumenting" if self.instruments else "compiling", self.plan.name):
+                    campaign.prepare()
                 if until_stopped(campaign.run(), live.show):
                     campaign.result.interrupted = True
+            except KeyboardInterrupt:  # from prepare()
+                campaign.result.interrupted = True
             finally:
                 live.clear()
         result, target = campaign.result, state.target
+        copies = state.copies if result.chunks else None  # without a chunk, nothing may be instrumented yet
         data = to_data(
             result, target.artifact.kind, target.left_out, exports=target.exports, baseline=baseline,
-            folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, state.copies, state.uncovered),
+            folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, copies, state.uncovered),
             notes=target.notes,
         )  # fmt: skip
         try:

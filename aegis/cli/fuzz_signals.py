@@ -1,10 +1,11 @@
-"""Stop a campaign at SIGTERM and SIGHUP as at Ctrl-C: its findings are reported and its corpus is saved."""
+"""Stop a campaign at Ctrl-C, SIGTERM and SIGHUP alike: its findings are reported and its corpus is saved."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,9 @@ __all__ = ["StopSignal", "stopped_by_signals", "until_stopped"]
 _Step = TypeVar("_Step")
 
 _INTERRUPTED_CODE = 130
-_NAMES = ("SIGTERM", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_ONCE_SECONDS = 1.0
+"""Time in which further signals count as the same one: ``timeout`` sends its signal twice in a row."""
 
 
 class StopSignal:
@@ -23,9 +26,14 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.exit_code = _INTERRUPTED_CODE
+        self._last = -_ONCE_SECONDS
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Record the signal and stop the campaign as Ctrl-C does."""
+        """Record the signal and raise ``KeyboardInterrupt``, which stops the campaign."""
+        now = time.monotonic()
+        if now - self._last < _ONCE_SECONDS:
+            return
+        self._last = now
         self.exit_code = 128 + number
         raise KeyboardInterrupt
 

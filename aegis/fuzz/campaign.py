@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
@@ -22,7 +24,8 @@ from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
 from aegis.fuzz.set_cover import cover
-from aegis.fuzz.worker import explore, features, minimise, prepare_process
+from aegis.fuzz.stopping import HAND_IN_SECONDS
+from aegis.fuzz.worker import explore, features, minimise, prepare, prepare_process
 from aegis.limits import parse_seconds
 
 __all__ = ["Campaign"]
@@ -58,10 +61,11 @@ _MINIMISE_TASKS = 8
 class Campaign:
     """Runs a plan on an executor, or on ``jobs`` spawned processes.
 
-    It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first. With a ``corpus``,
-    the saved test cases are replayed first, and new ones are saved at the end; with ``cover``, only as many as together
-    show all behaviours. ``imports`` are further test cases to replay first, as plain data. ``resumed`` has the results
-    of an earlier campaign of the plan, which this one continues.
+    It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first; the time to
+    compile and instrument the guest does not count, except on an ``executor``. With a ``corpus``, the saved test
+    cases are replayed first, and new ones are saved at the end; with ``cover``, only as many as together show all
+    behaviours. ``imports`` are further test cases to replay first, as plain data. ``resumed`` has the results of an
+    earlier campaign of the plan, which this one continues.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Campaign:
         self.corpus, self.cover, self.imports = corpus, cover, imports
         self._given = executor
         self._own: Executor | None = None
+        self._flag: Any = None
+        """The shared byte that stops the chunks of the own processes at their next test case."""
         self._numbers: set[int] = set()
         """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
         self.result = CampaignResult(plan=plan) if resumed is None else resumed
@@ -84,6 +90,8 @@ class Campaign:
 
     def run(self) -> Generator[Progress, None, None]:
         """Run the campaign and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
+        self.prepare()
+        calls = self.result.cases + self.result.replayed
         until = time.monotonic() + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
         began = time.monotonic() - self.result.seconds
         try:
@@ -107,11 +115,35 @@ class Campaign:
         finally:
             self.result.seconds = time.monotonic() - began
             self._stop()
+        if self.result.cases + self.result.replayed == calls and self.runs != 0 and not self._excused():
+            self.result.lost.append(
+                "no call ended within the time of the campaign: give it more, with --time or seconds"
+            )
         if self.corpus is not None:
             try:
                 self.corpus.save(self.result)
             except PolicyError as error:  # report the findings even if the corpus cannot be saved
                 self.result.lost.append(str(error))
+
+    def prepare(self) -> None:
+        """Compile and instrument the guest in the processes of the campaign, unless that has been done.
+
+        The time of the campaign begins afterwards. An error is that of the first chunk, too, which reports it.
+        """
+        if self._given is not None or self._own is not None:
+            return
+        try:
+            count = max(1, min(self.jobs, self._chunks_left(self._first)))
+            wait([self._executor().submit(prepare, self.plan) for _ in range(count)])
+        except (BrokenExecutor, BrokenPipeError):
+            self._stop()
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+
+    def _excused(self) -> bool:
+        """Return whether there is a better reason for a campaign without a call than its time."""
+        return self.result.interrupted or bool(self.result.lost)
 
     def _minimise_corpus(self) -> None:
         """Minimise the latest test cases for the corpus, keeping the behaviour of each."""
@@ -199,14 +231,24 @@ class Campaign:
             except AegisError as error:
                 self.result.lost.append(str(error))
             except KeyboardInterrupt:
-                for future in futures:
-                    future.cancel()
+                self._collect(futures, done, began)
                 self._merge_all(chunks, done, began)
                 raise
             if self.result.lost:
                 break
         self._merge_all(chunks, done, began)
         yield self._progress(began, ())
+
+    def _collect(self, futures: Mapping[Future[Any], int], done: dict[int, Any], began: float) -> None:
+        """Stop the running chunks at their next test case, and add what they have. Another interrupt ends the wait."""
+        running = [future for future in futures if not future.cancel()]
+        with suppress(KeyboardInterrupt):
+            if self._own is not None:
+                self._flag.value = 1
+                wait(running, timeout=HAND_IN_SECONDS)
+        for future in running:
+            if future.done() and future.exception() is None and future.result()["cases"]:
+                done.setdefault(futures[future], {**future.result(), "at": time.monotonic() - began})
 
     def _merge_all(self, chunks: list[tuple[int, list[Any]]], done: dict[int, Any], began: float) -> None:
         for number, _ in chunks:
@@ -293,14 +335,17 @@ class Campaign:
             return self._given
         if self._own is None:
             context = multiprocessing.get_context("spawn")
-            self._own = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=prepare_process)
+            self._flag = RawValue("b", 0)
+            self._own = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=prepare_process, initargs=(self._flag,)
+            )
         return self._own
 
     def _stop(self) -> None:
         if self._own is not None:
             own, self._own = self._own, None
             for process in list((getattr(own, "_processes", None) or {}).values()):
-                process.terminate()
+                process.kill()  # SIGTERM would let its chunk end
             own.shutdown(wait=True, cancel_futures=True)
             for number in self._numbers:
                 clear_canaries(number)

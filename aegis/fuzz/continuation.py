@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from aegis.errors import PolicyError
 from aegis.fuzz.corpus import is_behaviour, is_finding
-from aegis.fuzz.plan import CampaignPlan, CampaignResult
+from aegis.fuzz.plan import MAX_ARGUMENT_ITEMS, CampaignPlan, CampaignResult
 from aegis.fuzz.regular_files import read_regular
 from aegis.text import printable
 
@@ -31,6 +31,14 @@ _COMPARED = (
     "examples", "max_size", "skip", "allocator", "signatures",
 )  # fmt: skip
 """Options of the plan on which its results depend. The seed is taken from the file."""
+_OPTIONS = {
+    "functions": "--invoke", "oracles": "--oracle", "hostile": "--hostile-host", "goal": "--find",
+    "buffers": "--no-buffers", "config": "--config", "programs": "--args", "coverage": "--coverage=off",
+    "dictionary": "--dict", "examples": "--example", "max_size": "--max-size", "skip": "--skip",
+    "allocator": "--allocator", "signatures": "--signature",
+}  # fmt: skip
+"""The options of the command line that set them; ``flags`` are such options themselves."""
+_DEFAULTS = {"hostile": False, "buffers": True, "coverage": True, "max_size": MAX_ARGUMENT_ITEMS}
 
 
 def to_state(result: CampaignResult) -> dict[str, Any]:
@@ -100,11 +108,9 @@ class SavedCampaign:
                 f"{printable(plan.name)} has changed since the campaign: start a new one, with --import {STATE_FILE}"
             )
         options = _options(plan)
-        other = [name for name in _COMPARED if data["options"].get(name) != options[name]]
+        other = list(_differences(data["options"], options))
         if other:
-            raise PolicyError(
-                f"the campaign ran with other {', '.join(other)}: give the same options, or start a new campaign"
-            )
+            raise PolicyError(f"the campaign ran with other options: {', '.join(other)}, or start a new campaign")
         return CampaignResult(
             plan=plan, cases=data["cases"], seconds=data["seconds"], chunks=list(data["chunks"]),
             calls=data["calls"], errors=data["errors"],
@@ -115,6 +121,29 @@ class SavedCampaign:
             usual=dict.fromkeys(data["usual"]), coverage=_coverage(data["coverage"]),
             words=dict.fromkeys((kind, value) for kind, value in data["words"]),
         )  # fmt: skip
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the changes that make the options of the command line those of the campaign."""
+    for name in _COMPARED:
+        if before.get(name) != now[name]:
+            old, new = _command_line(name, before.get(name)), _command_line(name, now[name])
+            changes = [f"add {word}" for word in old if word not in new]
+            changes += [f"leave out {word}" for word in new if word not in old]
+            yield from (printable(change, 200) for change in changes or [f"{_OPTIONS.get(name, name)} differs"])
+
+
+def _command_line(name: str, value: Any) -> list[str]:
+    """Return the words of the command line that give an option of the plan this value; those of a file have only one.
+
+    The value may be of any type, because it comes from a file.
+    """
+    option = _OPTIONS.get(name, name)
+    if name in ("dictionary", "examples", "programs") or value in (None, "", [], _DEFAULTS.get(name)):
+        return []
+    if isinstance(value, list):
+        return [str(item) if name == "flags" else f"{option}={item}" for item in value]
+    return [option if isinstance(value, bool) else f"{option}={value}"]
 
 
 def _is_word(data: Any) -> bool:

@@ -39,7 +39,17 @@ def export_rows(result: CampaignResult, exports: Mapping[str, TargetExport]) -> 
     names = [*exports, *(name for name in result.calls if name not in exports and not name.startswith("["))]
     rows = [_row(name, result.calls.get(name, {})) for name in names]
     ok = {row.name for row in rows if row.ok}
-    return [_warned(row, exports, ok, result.errors.get(row.name, "")) for row in rows]
+    none = _no_call(result)
+    return [_warned(row, exports, ok, result.errors.get(row.name, ""), none) for row in rows]
+
+
+def _no_call(result: CampaignResult) -> str:
+    """Return why a campaign ran no case; empty for one that did."""
+    if result.cases or result.replayed:
+        return ""
+    if result.interrupted:
+        return "the campaign was stopped before its first call ended"
+    return "no call of the campaign ended: see its problem" if result.lost else "the campaign made no call"
 
 
 def _row(name: str, calls: Mapping[str, int]) -> ExportRow:
@@ -48,10 +58,10 @@ def _row(name: str, calls: Mapping[str, int]) -> ExportRow:
     return ExportRow(name=name, called=called, ok=ok, error=error, trap=trap, limit=called - ok - error - trap)
 
 
-def _warned(row: ExportRow, exports: Mapping[str, TargetExport], ok: set[str], error: str) -> ExportRow:
+def _warned(row: ExportRow, exports: Mapping[str, TargetExport], ok: set[str], error: str, none: str) -> ExportRow:
     warning = ""
     if not row.called:
-        warning = f"never called: {_missing(exports.get(row.name), exports, ok)}"
+        warning = f"never called: {none or _missing(exports.get(row.name), exports, ok)}"
     elif not row.ok:
         endings = [
             f"{number:,} {word}"

@@ -124,14 +124,16 @@ class Search:
     """The search over one target.
 
     ``known`` has the signatures of findings and behaviours that are not new; ``corpus`` the test cases to start from;
-    ``largest`` bounds the size of generated arguments.
+    ``largest`` bounds the size of generated arguments. When ``stopped()`` is true, the chunk ends at the next case.
     """
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
         known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_ARGUMENT_ITEMS,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
+        self._stopped = stopped
         self._asked = [oracle for oracle in oracles if oracle.every]
         self._runtime = target.watched if goal == "big" else None
         self._exports = list(target.exports.values())
@@ -157,12 +159,16 @@ class Search:
         for oracle in self.oracles:
             oracle.begin(chunk)
         began = time.monotonic()
-        while batch.cases < cases and time.monotonic() < until:
+        while batch.cases < cases and not self.over():
             self.explore(self.next_case(rng).first(cases - batch.cases), batch)
-        self._check_scaling(batch, until)
+        self._check_scaling(batch)
         self.finish(batch)
         batch.seconds = time.monotonic() - began
         return batch
+
+    def over(self) -> bool:
+        """Return whether the chunk ends early, because the time is over or the campaign is stopped."""
+        return time.monotonic() >= self._until or self._stopped()
 
     def finish(self, batch: ChunkResult) -> None:
         """Write to the result of a chunk what the search learned; nothing without coverage."""
@@ -211,7 +217,8 @@ class Search:
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
             seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
-            small = oracle.explained(self.target, shrink(self.target, oracle, found, seconds=seconds))
+            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped)
+            small = oracle.explained(self.target, least)
             self._known.add(small.signature)
             batch.findings.append(small)
 
@@ -293,7 +300,7 @@ class Search:
             self.maker.best[step.function] = (score, step)
             self.maker.keep(trace.case.closure(number))
 
-    def _check_scaling(self, batch: ChunkResult, until: float) -> None:
+    def _check_scaling(self, batch: ChunkResult) -> None:
         """Run the oracle ``scales`` on the calls that burned most fuel for their size."""
         oracle = next((o for o in self.oracles if isinstance(o, Scales)), None)
         if oracle is None:
@@ -304,7 +311,7 @@ class Search:
                 key=lambda b: (b.size < BULK_ITEMS, b.fuel / b.size), reverse=True,  # large ones take long
             )  # fmt: skip
             for one in worst[:_MAX_SCALING_CALLS]:
-                if time.monotonic() >= until:
+                if self.over():
                     return
                 self.ask(oracle, self.target.run(one.case), batch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step
@@ -21,24 +21,29 @@ _MAX_SECONDS = 10.0
 
 
 def shrink(
-    target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS
-) -> Finding:
+    target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Finding:  # fmt: skip
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
+
+    It ends early when ``stopped()`` is true.
 
     Steps are removed first, then arguments are simplified, then the answer plan, then several values at once. If the
     oracle does not report the finding again in its normal mode, the shrinker uses its thorough mode, and always if that
     costs no more.
     """
     if oracle.cost == 1:
-        return _Shrinker(target, oracle.thorough(), found, calls, seconds).best()
+        return _Shrinker(target, oracle.thorough(), found, calls, seconds, stopped).best()
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
-    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds).best()
+    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds, stopped).best()
 
 
 class _Shrinker:
-    def __init__(self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float) -> None:
-        self.target, self.oracle, self.found = target, oracle, found
+    def __init__(
+        self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float, stopped: Callable[[], bool]
+    ) -> None:
+        self.target, self.oracle, self.found, self.stopped = target, oracle, found, stopped
         self.left = max(200, calls // oracle.cost)
         self.until = time.monotonic() + seconds
 
@@ -54,7 +59,7 @@ class _Shrinker:
                 return self.found
 
     def more(self) -> bool:
-        return self.left > 0 and time.monotonic() < self.until
+        return self.left > 0 and time.monotonic() < self.until and not self.stopped()
 
     def take(self, candidates: Any) -> None:
         """Accept the first candidate that shows the finding and start over, until no candidate does."""

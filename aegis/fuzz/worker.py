@@ -39,11 +39,12 @@ from aegis.fuzz.plan import CampaignPlan
 from aegis.fuzz.portable import PortableFinding, read_case, write_case
 from aegis.fuzz.search import Behaves, ChunkResult, Search, behaviour
 from aegis.fuzz.shrink import shrink
+from aegis.fuzz.stopping import heed, running, stopped
 from aegis.fuzz.target import Target
 from aegis.runtime import Aegis
 from aegis.text import printable
 
-__all__ = ["WorkerState", "explore", "features", "minimise", "oracles_of", "prepare_process"]
+__all__ = ["WorkerState", "explore", "features", "minimise", "oracles_of", "prepare", "prepare_process"]
 
 ORACLES: dict[str, Callable[[], Oracle]] = {
     "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
@@ -89,7 +90,7 @@ class WorkerState:
         self.dictionary.begin(words)
         options: dict[str, Any] = {
             "seed": plan.seed, "goal": plan.goal, "known": frozenset(known), "largest": plan.max_size,
-            "corpus": [*self.examples, *self.cases(corpus)],
+            "corpus": [*self.examples, *self.cases(corpus)], "stopped": stopped,
         }  # fmt: skip
         if self.copies is None:
             return Search(self.target, self.oracles, **options)
@@ -200,11 +201,15 @@ def _predicate(name: str, module: str, function: str) -> Callable[..., Any]:
 _state: WorkerState | None = None
 
 
-def prepare_process() -> None:
-    """Ignore SIGINT and SIGHUP in a worker process: a terminal sends them to all, and the parent stops the campaign."""
+def prepare_process(flag: Any = None) -> None:
+    """Ignore SIGINT and SIGHUP in a worker process: a terminal sends them to all, and the parent stops the campaign.
+
+    It does so by ``flag``, see :mod:`aegis.fuzz.stopping`.
+    """
     for name in ("SIGINT", "SIGHUP"):
         with contextlib.suppress(ValueError, AttributeError):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    heed(flag)
     end_with_parent()
 
 
@@ -229,7 +234,13 @@ def explore(
     ``ends`` is the end time in seconds since the epoch. ``words`` are the words that earlier chunks learned,
     and ``edges`` the edges that they reached.
     """
-    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words, edges))
+    with running():
+        return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends, words, edges))
+
+
+def prepare(plan: CampaignPlan) -> None:
+    """Compile and instrument the guest in this process, if it has not done so."""
+    _on_a_thread(lambda: _worker_state(plan).copies)
 
 
 def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
@@ -295,7 +306,7 @@ def _explore(
     if chunk < 0:
         batch = ChunkResult(chunk)
         for case in (*state.examples, *state.cases(corpus)):
-            if time.monotonic() < until:
+            if time.monotonic() < until and not stopped():
                 search.explore(case, batch)
         search.finish(batch)
     else:

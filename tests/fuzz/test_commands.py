@@ -5,6 +5,7 @@ The oracle is the shell: it runs the command, and the exit code is that of the e
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -128,3 +129,15 @@ def test_a_text_with_a_nul_is_escaped_or_read_from_a_file(tmp_path: Path) -> Non
     (finding,) = _findings(tmp_path, NUL, "--oracle", "no-trap")
     assert finding["steps"] == [["f", ['"\\u{0}"']]]
     assert _shell(finding["command"], tmp_path) in (1, 134)
+
+
+def test_a_replay_without_the_guest_says_so_and_shows_the_command_of_the_finding(tmp_path: Path) -> None:
+    finding = tmp_path / "finding.json"
+    finding.write_text(json.dumps({"oracle": "no-trap", "command": "aegis run -e f guest.wasm"}))
+    for text in (finding.read_text(), "[]"):
+        finding.write_text(text)
+        ended = command("fuzz", "--replay", finding)
+        assert ended.code == 2
+        assert "name the component or module of the finding" in ended.err
+        assert ("aegis run -e f guest.wasm" in ended.err) == ("guest.wasm" in text)
+    assert "name the component or module of the finding" in command("fuzz", "--replay", tmp_path / "none").err

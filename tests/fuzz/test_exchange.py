@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from aegis.fuzz.case import Case, Step
 from aegis.fuzz.continuation import STATE_FILE, SavedCampaign, to_state
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.exchange import export_cases, import_cases
+from aegis.fuzz.plan import CampaignResult
 from aegis.fuzz.portable import read_case, write_case
 from aegis.fuzz.program_words import GivenWords, parse_words
 from aegis.fuzz.set_cover import cover
@@ -89,8 +91,8 @@ def test_the_command_continues_a_campaign_by_its_directory(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "reported"),
     [
-        (["--hostile-host"], "ran with other hostile"),
-        (["--memory-limit", "1MiB"], "ran with other flags"),
+        (["--hostile-host"], "ran with other options: leave out --hostile-host, or"),
+        (["--memory-limit", "1MiB"], "ran with other options: leave out --memory-limit=1MiB, or"),
         (["--seed", "4"], "--continue keeps the seed"),
         (["components/counter"], "has changed since the campaign"),
     ],
@@ -102,6 +104,23 @@ def test_a_campaign_is_not_continued_with_other_options(tmp_path: Path, words: l
     done = command("fuzz", "--continue", out, *other)
     assert done.code in (2, 125)
     assert reported in done.err
+
+
+def test_options_that_a_continued_campaign_lacks_are_named(tmp_path: Path) -> None:
+    plan = _plan(
+        source("buggy/empty-list"), flags=("--fuel-limit=1e6",), buffers=False, coverage=False, max_size=9,
+        functions=("largest",), skip=("a", "b"), examples=(("largest([])",),), goal="slow",
+    )  # fmt: skip
+    (tmp_path / STATE_FILE).write_text(json.dumps(to_state(CampaignResult(plan=plan))))
+    saved = SavedCampaign(str(tmp_path))
+    with pytest.raises(PolicyError) as caught:
+        saved.result(replace(plan, flags=(), buffers=True, coverage=True, max_size=1 << 17, functions=(), skip=("b",),
+            examples=(), goal="big"))  # fmt: skip
+    assert str(caught.value).partition("options: ")[2].split(", ") == [
+        "add --invoke=largest", "add --find=slow", "leave out --find=big", "add --no-buffers", "add --fuel-limit=1e6",
+        "add --coverage=off", "--example differs", "add --max-size=9", "add --skip=a", "or start a new campaign",
+    ]  # fmt: skip
+    saved.result(plan)
 
 
 @given(st.data())
