@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 
 from aegis.wit.model import Document
 
-__all__ = ["IndexMismatch", "index_source", "provided_part"]
+__all__ = ["PROVIDED_FEATURES", "IndexMismatch", "index_source", "provided_part"]
+
+PROVIDED_FEATURES = ("network-error-code",)
+"""Features whose ``@unstable`` functions Aegis provides."""
 
 _KEYS = {"module", "capability", "place", "interfaces", "also"}
 _GRANTS = "aegis.host.grants"

@@ -7,9 +7,12 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
-from aegis.wit.types import Enum, Interface, Record, Resource, Tuple, Variant
+from aegis.bindings.wasi_io_error import ERROR, Error
+from aegis.wit.types import Borrow, Enum, Function, Interface, Option, Record, Resource, Tuple, Variant
+from aegis.wit.values import MaybeAwaitable
 
 __all__ = [
+    "ERROR",
     "ERROR_CODE",
     "INTERFACE",
     "IPV4_ADDRESS",
@@ -20,6 +23,7 @@ __all__ = [
     "IP_ADDRESS_FAMILY",
     "IP_SOCKET_ADDRESS",
     "NETWORK",
+    "Error",
     "ErrorCode",
     "Host",
     "IpAddress",
@@ -138,6 +142,9 @@ IpSocketAddress: TypeAlias = IpSocketAddressIpv4 | IpSocketAddressIpv6
 class Host(Protocol):
     """The functions that Python implements for a guest that imports the interface."""
 
+    def network_error_code(self, err: Error) -> MaybeAwaitable[ErrorCode | None]:
+        """Unstable: feature network-error-code."""
+
 
 _NAME = "wasi:sockets/network@0.2.12"
 
@@ -200,7 +207,9 @@ IP_SOCKET_ADDRESS = Variant(
 
 INTERFACE = Interface(
     _NAME,
+    functions={"network-error-code": Function((("err", Borrow(ERROR)),), Option(ERROR_CODE))},
     types={
+        "error": ERROR,
         "network": NETWORK,
         "error-code": ERROR_CODE,
         "ip-address-family": IP_ADDRESS_FAMILY,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aegis import Aegis
 from aegis.bindings.wasi_sockets_network import (
     ErrorCode,
     IpAddressIpv4,
@@ -367,3 +368,21 @@ def test_a_resolver_that_fails_or_never_answers_is_reported() -> None:
         with pytest.raises(DeadlineExceeded):
             stream.subscribe().block()
     over.set()
+
+
+def test_a_component_that_imports_the_unstable_error_code_links() -> None:
+    cases = " ".join(f'"{code.value}"' for code in ErrorCode)
+    text = f"""(component
+      (import "wasi:io/error@0.2.6" (instance $io (export "error" (type (sub resource)))))
+      (alias export $io "error" (type $error))
+      (import "wasi:sockets/network@0.2.6" (instance
+        (alias outer 1 $error (type $outer)) (export "error" (type $err (eq $outer)))
+        (type $cases (enum {cases})) (export "error-code" (type $code (eq $cases)))
+        (type $maybe (option $code))
+        (export "network-error-code" (func (param "err" (borrow $err)) (result $maybe)))))
+      (core module $m (func (export "f")))
+      (core instance $i (instantiate $m))
+      (func (export "f") (canon lift (core func $i "f"))))"""
+    runtime = Aegis(cache=False, pooled=False)
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        sandbox.call("f")
