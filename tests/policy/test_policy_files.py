@@ -15,6 +15,7 @@ from aegis.errors import PolicyError
 from aegis.policy import Policy, load_policy, parse_policy, reader
 from aegis.policy.file import PolicyFiles
 from aegis.policy.origins import statements_of
+from aegis.policy.parts import contradiction
 
 BASE = """\
 [limits]
@@ -162,6 +163,34 @@ def test_files_that_contradict_each_other_are_an_error_of_the_later_one(folder: 
     error = error_of(folder / "own.toml")
     assert error.startswith("own.toml:3: isolation: `strict` requires every layer")
     assert error.endswith("; the other is at base.toml:13")
+
+
+def test_the_lines_of_a_contradiction_are_found_among_many_statements(folder: Path) -> None:
+    paths = 'capabilities.filesystem.paths = [\n"/{}::/other",\n"/{}::/data",\n]\n'
+    (folder / "one.toml").write_text(paths.format("a", "a").replace("/data", "/free").replace("/other", "/own"))
+    (folder / "two.toml").write_text(paths.format("b", "c"))
+    (folder / "three.toml").write_text(paths.format("b", "d"))
+    with pytest.raises(PolicyError) as caught:
+        load_policy(folder / "one.toml", folder / "two.toml", folder / "three.toml")
+    assert (caught.value.source or "").endswith("three.toml")
+    assert caught.value.line == 3
+    assert caught.value.reason.endswith("two.toml:3")
+
+
+def test_a_contradiction_that_no_statement_shows_has_the_file_alone(folder: Path) -> None:
+    """The error may come from a policy with more than its text states, or from none of the statements."""
+    files = PolicyFiles()
+    for name, text in (("a", "'/a::/g'"), ("b", "'/b::/g'")):
+        (folder / f"{name}.toml").write_text(f"capabilities.filesystem.paths = [{text}]")
+    files.load(folder / "a.toml")
+    (first,) = files.parts
+    other = PolicyFiles()
+    other.load(folder / "b.toml")
+    (second,) = other.parts
+    error = PolicyError("they differ")
+    assert contradiction([], second, error).line is None
+    found = contradiction([first._replace(values={})], second, error)
+    assert (found.reason, found.line) == ("they differ", 1)
 
 
 def test_a_text_names_no_files() -> None:
