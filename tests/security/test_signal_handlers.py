@@ -170,6 +170,38 @@ thread.join()
     assert run(program).stdout == "GuestTrap\n"
 
 
+QUICKEST = {
+    "signal.signal without its checks": "replace(11, 0)",
+    "a C function, prepared": "install(number, nothing)",
+    "sigprocmask, prepared": "mask(block, every, nothing)",
+}
+
+
+@pytest.mark.parametrize("how", QUICKEST)
+def test_a_fault_is_a_trap_though_the_quickest_code_replaced_the_handlers_just_before(how: str) -> None:
+    """Between two calls that are close enough, Aegis does not look at the handlers: no Python code is that quick."""
+    program = f"""
+from _signal import signal as replace
+quick = ctypes.PyDLL(None)
+install, mask = quick.signal, quick.pthread_sigmask
+number, nothing, block = ctypes.c_int(11), ctypes.c_void_p(0), ctypes.c_int(signal.SIG_BLOCK)
+every = (ctypes.c_char * 256)(*[b"\\xff"] * 256)
+box = made('(module (memory 1) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))')
+def attempt(call):
+    call("load", 0)
+    call("load", 0); {QUICKEST[how]}; call("load", -4)
+traps = 0
+for _ in range(300):
+    try:
+        attempt(box.call)
+    except GuestTrap:
+        traps += 1
+    box.reset()
+print(traps)
+"""
+    assert run(program).stdout == "300\n"
+
+
 def test_a_native_handler_of_another_runtime_stays_and_the_call_is_refused() -> None:
     program = """
 box = made(ALONE)
