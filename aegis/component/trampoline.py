@@ -41,7 +41,7 @@ from aegis.engine.call.answer import answered
 from aegis.engine.call.core_values import RAW_VALUE_BYTES
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import CALLBACK, VIEWS_KEPT, fail_call, report_call, slots
-from aegis.engine.native.signals import NEAR, secure_after
+from aegis.engine.native.signals import secure_after
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import CallError, HostError
 from aegis.wit.results import as_result
@@ -60,6 +60,7 @@ __all__ = [
     "refit",
     "refused_body",
     "resource_body",
+    "secured_body",
 ]
 
 Body = Callable[[Any, int], None]
@@ -86,6 +87,21 @@ def native_callback(bodies: list[Body | None], make: Callable[[int], Body], name
             return fail_call(env, error, TRAMPOLINE_BITS, named)
 
     return CALLBACK(trampoline)
+
+
+def secured_body(body: Body, name: str) -> Body:
+    """Return the body of a built-in that may run code of the application, such as its iterators, in the middle.
+
+    Afterwards it checks the engine's signal handlers, as after a host function.
+    """
+
+    def secured(state: Any, address: int) -> None:
+        started = time.monotonic()
+        body(state, address)
+        if time.monotonic() - started > state.door.near:
+            secure_after(name)
+
+    return secured
 
 
 # -- functions of the host -------------------------------------------------------------------------
@@ -120,12 +136,14 @@ def body(state, address):
 {ended}
 {lower}
 {store}
-        if returned - started > NEAR:
+        if returned - started > door.near:
             secure(function)
     except BaseException as error:
         if watched: report(door, interface, named, begun, error)
         raise
-    if watched: report(door, interface, named, begun, None)
+    if watched:
+        report(door, interface, named, begun, None)
+        secure(function)  # a subscriber may have replaced handlers
 """
 _PENDING = """
         if result.__class__ not in READY:
@@ -188,7 +206,7 @@ def host_body(
         lift.uses(READY=_READY, pending=overlap.pending, wait=overlap.wait)
     lift.uses(
         answering=answering(function), report=report_call, interface=function.interface or "(world)",
-        named=function.name, clock=time.perf_counter, Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
+        named=function.name, clock=time.perf_counter, Err=Err, Ok=Ok, function=function, now=time.monotonic,
         secure=secure_after, cannot_leave=cannot_leave, unaligned=unaligned, UNFIT=_UNFIT, CallError=CallError,
         broken=_broken, method=partial(call_method, method or ""),
     )  # fmt: skip
@@ -527,8 +545,11 @@ def _drop_body(resource: int, home: int, plan: Any) -> Body:
 def _drop_object(state: Any, value: Any) -> None:
     door = state.door
     door.serving = "a resource's drop"
+    started = time.monotonic()
     drop_object(value, door)
     door.serving = None
-    if door.stop is not None or time.monotonic() >= door.deadline:
+    ended = time.monotonic()
+    if door.stop is not None or ended >= door.deadline:
         raise door.late("a resource's drop")
-    secure_after("a resource's drop")
+    if ended - started > door.near:
+        secure_after("a resource's drop")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aegis import host
 from aegis.engine.compile.config import EngineConfig
+from aegis.engine.native.signals import NEAR, OWN_CODE
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.plan import ModulePlan, plan_for
 from aegis.engine.store.store import ModuleStore, PoolExhausted
@@ -56,6 +57,8 @@ class InProcessBackend(BaseBackend):
         self.config, self.plain, self.counted = config, plain, plain.with_count()
         self.exact = exact or bool(self.subscribers)
         self.refusals = refusals
+        self._runs_own_code = not (self.subscribers or policy.logging.enabled or policy.keyvalue)
+        """Whether the functions of Aegis call no observers, loggers or stores of key-value pairs of the application."""
 
     # -- plans ---------------------------------------------------------------------------------
 
@@ -112,8 +115,14 @@ class InProcessBackend(BaseBackend):
         """Return the functions of a module that imports nothing but WASI, by number; ``None`` for other modules."""
         wanted = served_by_host(module)
         if wanted is None:
+            run.door.near = NEAR
             return None
+        run.door.near = self._near(run)
         return host.host_calls(run.acquired(), memory, run.door, self.policy.limits, wanted)
+
+    def _near(self, run: Run) -> float:
+        """Return the seconds of a host call after which signal handlers are checked, if Aegis has all functions."""
+        return OWN_CODE if self._runs_own_code and not run.observed and run.denied is None else NEAR
 
     def plain_store(self, run: Run, module: Module) -> ModuleStore:
         """Instantiate a module without imports and start function, in a run without observers."""
@@ -133,6 +142,7 @@ class InProcessBackend(BaseBackend):
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
         from aegis.component.store import ComponentStore
 
+        run.door.near = NEAR if run.imports else self._near(run)
         if plan.is_async and isinstance(functions, list):
             _on_threads(functions, run.door)
         store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)

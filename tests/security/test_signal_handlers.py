@@ -131,6 +131,67 @@ else:
     assert run(program).stdout == "GuestTrap\n"
 
 
+@pytest.mark.parametrize("code", ["host function", "subscriber"])
+def test_code_of_the_application_beside_functions_of_aegis_may_replace_handlers(code: str) -> None:
+    """Functions of Aegis replace none, so nothing is checked after them, unless the sandbox has such code."""
+    program = f"""
+WASI = '''(module (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  IMPORT (memory (export "memory") 1)
+  (func (export "go") HOSTED (drop (call $random (i32.const 0) (i32.const 8))) HOSTED
+    (drop (i32.load (i32.const 99999999)))))'''
+hosted = {code!r} == "host function"
+text = WASI.replace("IMPORT", '(import "env" "f" (func $f))' if hosted else "")
+text = text.replace("HOSTED", "(call $f)" if hosted else "")
+def replace(event=None):
+    [library.signal(int(number), None) for number in SIGNALS]
+runtime = Aegis(cache=False)
+sandbox = runtime.sandbox(
+    runtime.load_wat(text), imports={{"env": {{"f": replace}}}} if hosted else None,
+    subscribers=() if hosted else (replace,))
+ends(sandbox.call, "go")
+"""
+    assert run(program).stdout == "GuestTrap\n"
+
+
+@pytest.mark.parametrize("how", ["an iterator", "an asynchronous iterator"])
+def test_a_fault_is_a_trap_though_a_stream_of_the_application_replaced_the_handlers(how: str) -> None:
+    """The guest reads the stream in the middle of its code."""
+    program = f"""
+text = '''(component
+  (type $s (stream u8))
+  (core module $Memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $Memory))
+  (alias core export $memory "memory" (core memory $m))
+  (core func $read (canon stream.read $s (memory $m)))
+  (core func $return (canon task.return))
+  (core module $M
+    (import "" "memory" (memory 1))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (import "" "return" (func $return))
+    (func (export "go") (param i32)
+      (drop (call $read (local.get 0) (i32.const 0) (i32.const 16)))
+      (drop (i32.load (i32.const 99999999)))
+      (call $return)))
+  (core instance $i (instantiate $M (with "" (instance (export "memory" (memory $m))
+    (export "read" (func $read)) (export "return" (func $return))))))
+  (func (export "go") async (param "s" $s) (canon lift (core func $i "go") async (memory $m))))'''
+def pieces():
+    [library.signal(int(number), None) for number in SIGNALS]
+    yield b"abc"
+async def apieces():
+    [library.signal(int(number), None) for number in SIGNALS]
+    yield b"abc"
+box = made(text, component={{}})
+if {how!r} == "an iterator":
+    ends(box.call, "go", pieces())
+else:
+    async def main():
+        await box.acall("go", apieces())
+    ends(asyncio.run, main())
+"""
+    assert run(program).stdout == "GuestTrap\n"
+
+
 def test_a_fault_of_a_start_function_or_of_an_inner_call_is_a_trap_too() -> None:
     program = """
 replace = lambda: [library.signal(int(number), None) for number in SIGNALS]

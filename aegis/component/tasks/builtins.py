@@ -19,6 +19,7 @@ from aegis.component.tasks.convert import elements
 from aegis.component.tasks.copies import CopyEnd, CopyResult, CopyState, SharedFuture, SharedStream
 from aegis.component.tasks.subtask import STATE_BITS, Subtask
 from aegis.component.tasks.waitables import Event, EventCode, Waitable, WaitableSet
+from aegis.component.trampoline import secured_body
 from aegis.component.traps import cannot_leave, trap
 from aegis.wit.types import Future, Stream
 
@@ -47,8 +48,9 @@ def builtin_body(function: AsyncFunction, plan: Any) -> Body:
     """Return the body of the trampoline for a built-in."""
     family, _, operation = function.name.partition(".")
     if family in ("stream", "future"):
-        return _END_FUNCTIONS[operation](function, plan)
-    return _FUNCTIONS[function.name](function, plan)
+        return secured_body(_END_FUNCTIONS[operation](function, plan), function.name)
+    body = _FUNCTIONS[function.name](function, plan)
+    return secured_body(body, function.name) if function.name in _WAITING else body
 
 
 # -- tasks -----------------------------------------------------------------------------------------
@@ -359,6 +361,8 @@ _FUNCTIONS: dict[str, Callable[[AsyncFunction, Any], Body]] = {
     "waitable-set.wait": _set_wait, "waitable-set.poll": _set_wait, "waitable-set.drop": _drop(WaitableSet),
     "waitable.join": _join,
 }  # fmt: skip
+_WAITING = frozenset({"thread.yield", "subtask.cancel", "waitable-set.wait", "waitable-set.poll"})
+"""Built-ins that may run host functions and iterators of the application, as those of streams and futures do."""
 _END_FUNCTIONS: dict[str, Callable[[AsyncFunction, Any], Body]] = {
     "new": _new, "read": _copy, "write": _copy, "cancel-read": _cancel, "cancel-write": _cancel,
     "drop-readable": _drop_end, "drop-writable": _drop_end,

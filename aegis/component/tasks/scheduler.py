@@ -16,6 +16,7 @@ from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.operations import Operation
 from aegis.component.tasks.task import CANCELLED, Task, TaskState
 from aegis.component.traps import cannot_enter, trap
+from aegis.engine.native.signals import secure
 from aegis.errors import CallError, QuotaExceeded
 from aegis.limits import exceeded
 
@@ -41,6 +42,8 @@ class Scheduler:
         """The conditions of the waits of guest code that is on the native stack, the innermost one last."""
         self._kept: dict[Any, None] = {}
         self._next_check = 0.0
+        self._left_at = 0.0
+        """When the guest's code returned to the scheduler (``time.monotonic``)."""
         self._alive = 0
         self._outside = [0, 0]
         """The storage of code that belongs to no task: start functions and destructors."""
@@ -133,9 +136,15 @@ class Scheduler:
     def give_turn(self) -> bool:
         """Do what another thread posted, and continue a task that is ready; return whether there was either."""
         posted = bool(self._posts)
+        if not (posted or self.ready):
+            return False
+        if monotonic() - self._left_at > self.door.near:
+            secure()  # code of the application ran meanwhile: see aegis.engine.native.signals
         if posted:
             self._posts.popleft()()
-        return self._step(None) or posted
+        went_on = self._step(None)
+        self._left_at = monotonic()
+        return went_on or posted
 
     def catch_up(self) -> None:
         """Continue each task that became ready when the turn before had its result; not in the middle of a call.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequenc
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aegis.engine.native.signals import NEAR
 from aegis.engine.threads.await_result import awaited_later
 from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import AegisError, CallError, HostError
@@ -296,6 +297,7 @@ def source_of(value: Any, element: Any, door: Any) -> ElementSource:
     check_stream(value, flat, _STREAM)
     if hasattr(value, "take") and hasattr(value, "interest"):
         return value  # type: ignore[no-any-return]
+    door.near = NEAR  # an iterator is code of the application
     if isinstance(value, StreamWriter):
         return _Queued(value.queue, flat, door.wake)
     if isinstance(value, AsyncIterable) and (thread_state.loop is not None or not isinstance(value, Iterable)):

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from aegis.engine.native.signals import NEAR
 from aegis.errors import AegisError, CallError, Cancelled, DeadlineExceeded, QuotaExceeded
 from aegis.limits import Limits, exceeded
 from aegis.support.descriptors import standard_reserved
@@ -85,6 +86,9 @@ class Door:
     """Time at which the latest call by the embedder began (``time.monotonic``)."""
     returned_at = 0.0
     """Time at which the guest last returned to its caller (``time.monotonic``), or a call failed."""
+    near = NEAR
+    """Seconds; after a longer host call, the engine's signal handlers are checked: :data:`~.signals.OWN_CODE` for a
+    sandbox whose host functions run no code of the application."""
     stop: AegisError | None = None
     failure: BaseException | None = None
     serving: object = None

@@ -25,7 +25,7 @@ from aegis.engine.call.answer import answered
 from aegis.engine.call.core_values import RAW_VALUE_BYTES, coerce, coerced, formats, index_of, view_name
 from aegis.engine.call.door import Door
 from aegis.engine.native.library import lib, number
-from aegis.engine.native.signals import NEAR, secure_after
+from aegis.engine.native.signals import secure_after
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import CallError, GuestExit, HostError
 from aegis.limits import Limits
@@ -175,7 +175,7 @@ _FINISH = """{store}
         ended = now()
         if door.stop is not None or ended >= door.deadline:
             raise door.late(str(name))
-        if ended - entered > NEAR:
+        if ended - entered > door.near:
             secure(name)
 """
 _OBSERVED = """
@@ -192,6 +192,7 @@ _OBSERVED = """
             report(door, *name, started, error)
             raise
         report(door, *name, started, None)
+        secure(name)  # a subscriber may have replaced handlers
 """
 
 
@@ -222,7 +223,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
         "clock": time.perf_counter,
         "report": report_call, "answered": answered, "signature": signature,
         "lower": _lower, "refuse_result": _refuse_result, "several": _several,
-        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
+        "now": time.monotonic, "secure": secure_after,
     }  # fmt: skip
     exec(_SOURCE.format(views=target, call=body), scope)
     made = scope["trampoline"]

@@ -38,7 +38,16 @@ if TYPE_CHECKING:
 else:  # the C module behind signal: importing signal creates enumerations, which takes longer than this module's import
     import _signal as signal
 
-__all__ = ["NEAR", "installed_by", "leave_to_ticks", "recording", "secure", "secure_after", "secure_at_tick"]
+__all__ = [
+    "NEAR",
+    "OWN_CODE",
+    "installed_by",
+    "leave_to_ticks",
+    "recording",
+    "secure",
+    "secure_after",
+    "secure_at_tick",
+]
 
 
 class _CallPath:
@@ -85,6 +94,9 @@ _MEASUREMENTS = 128
 NEAR = min(max(3e-7, 1.1 * _shortest_gap()), 5.2e-7)
 """Seconds; Python code needs longer than this to call sigaction(2) between two calls of a guest, or in a host function.
 The slower the system calls of a machine, the more calls need no check; a measurement under load must not exempt all."""
+OWN_CODE = 1e-4
+"""Seconds, in place of :data:`NEAR`, for host functions that run no code of the application: they replace no handler.
+One that takes longer has waited, and other threads ran meanwhile."""
 
 _SIGNALS = {
     name: int(getattr(signal, name)) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name)
