@@ -70,7 +70,7 @@ class CoreMemory:
 
     def size(self) -> int:
         """Return the memory's current size in bytes."""
-        return int(_memory_size(self._context, self._item))
+        return _memory_size(self._context, self._item)  # type: ignore[no-any-return]
 
 
 class LiftLowerContext:
@@ -235,6 +235,9 @@ class ComponentState:
 
     slot = 0
     """The number with which trampolines find this state."""
+    _sized: Sequence[CoreMemory] = ()
+    _sized_after = 0
+    """How many steps were done when :attr:`_sized` was made."""
     steps_done = 0
     """Number of core modules instantiated so far."""
     callees: _Callees
@@ -323,7 +326,10 @@ class ComponentState:
 
     def memory_sizes(self) -> list[int]:
         """Return the sizes of the memories in bytes, one for each that an instance defines and exports."""
-        return [self.memory(item).size() for item in self.plan.memory_exports if item.step < self.steps_done]
+        if self._sized_after != self.steps_done:
+            self._sized_after = self.steps_done
+            self._sized = [self.memory(item) for item in self.plan.memory_exports if item.step < self.steps_done]
+        return [memory.size() for memory in self._sized]
 
     # -- contexts ------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ from aegis.sandbox.programs import is_program
 from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.collected import collected, collected_type
-from aegis.wit.results import is_declared, outcome_value
-from aegis.wit.types import Borrow, Function, Future, Interface, List, Own, Result, Stream, WitType, children
-from aegis.wit.values import Err, ResourceHandle
+from aegis.wit.results import is_declared
+from aegis.wit.types import Borrow, Function, Future, Interface, List, Own, Result, Stream, WitType, children, has_ends
+from aegis.wit.values import Err, Ok, ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
@@ -121,6 +121,12 @@ class Target:
         self.left_out: dict[str, str] = {}
         """Exports that are not called, with the reason."""
         self.exports = {s.name: s for s in self._exports(functions)}
+        self._take_handles = {s.name for s in self.exports.values() if any(key is not None for key in s.takes)}
+        results = {s.name: s.type.result for s in self.exports.values() if s.type is not None}
+        self._with_ends = {name: of for name, of in results.items() if of is not None and has_ends(of)}
+        """The types of the results that contain streams or futures, by export."""
+        self._nested = {name for name, of in results.items() if isinstance(of, Result) and isinstance(of.ok, Result)}
+        """The exports whose returned value is itself a ``result``."""
         self._note_addresses()
         self.stubs = ImportStubs(artifact, hostile=hostile)
         self._host_calls_before = 0
@@ -356,7 +362,7 @@ class Target:
                 handle.drop()
                 return StepResult()
             export = self.exports[name]
-            if export.takes:
+            if name in self._take_handles:
                 for argument in arguments:
                     if isinstance(argument, HandleRef) and not isinstance(values[argument.step], ResourceHandle):
                         return MISSING_HANDLE
@@ -383,12 +389,14 @@ class Target:
             result = StepResult(value, outcome.error, *_used(outcome.usage), declared=declared)
             result.status, result.whole = outcome.status, outcome
             return result
-        value = outcome_value(self._result_of(name), sandbox.call(name, *arguments))
-        return self._step_result(sandbox, self._read(name, value), None)
+        value = sandbox.call(name, *arguments)
+        if name in self._nested:
+            value = Ok(value)
+        return self._step_result(sandbox, self._read(name, value) if name in self._with_ends else value, None)
 
     def _read(self, name: str, value: Any) -> Any:
         """Read the streams and futures of a result to their ends, which runs the guest on."""
-        of = self._result_of(name)
+        of = self._with_ends.get(name)
         return value if of is None else collected(value, of, _MAX_READ_ELEMENTS)
 
     def _result_of(self, name: str) -> WitType | None:

@@ -14,6 +14,7 @@ from importlib import import_module
 from multiprocessing import parent_process
 from typing import Any
 
+from aegis.engine.native.signals import leave_to_ticks, unblock_signals
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.copies import Copies, CoverageUnavailable, make_copies
@@ -199,6 +200,8 @@ def _predicate(name: str, module: str, function: str) -> Callable[..., Any]:
 # -- entry points of the worker process -------------------------------------------------------------
 
 _state: WorkerState | None = None
+_alone = False
+"""Whether this process runs nothing but chunks of a campaign."""
 
 
 def prepare_process(flag: Any = None) -> None:
@@ -206,9 +209,12 @@ def prepare_process(flag: Any = None) -> None:
 
     It does so by ``flag``, see :mod:`aegis.fuzz.stopping`.
     """
+    global _alone
     for name in ("SIGINT", "SIGHUP"):
         with contextlib.suppress(ValueError, AttributeError):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    unblock_signals()  # the threads of chunks inherit this
+    _alone = True
     heed(flag)
     end_with_parent()
 
@@ -293,6 +299,8 @@ def _worker_state(plan: CampaignPlan) -> WorkerState:
     global _state
     if _state is None or _state.plan != plan:
         _state = WorkerState(plan)
+        if _alone and not any(isinstance(oracle, Predicate) for oracle in _state.oracles):
+            leave_to_ticks()
     return _state
 
 

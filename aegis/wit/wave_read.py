@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from aegis.errors import CallError
@@ -42,7 +43,8 @@ _SPACE = re.compile(r"(?:[ \t\n\r]+|//[^\n]*)*")
 _LABEL = re.compile(r"%?[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _CALL = re.compile(r"\s*([^\s(]+)\s*\((.*)\)\s*\Z", re.DOTALL)
-_PLAIN = re.compile(r'[^"\\\n\ud800-\udfff]+')
+_TEXT = re.compile(r'(?:[^"\\\n\ud800-\udfff]+|\\(?:[tnr\'"\\]|u\{[0-9A-Fa-f]{1,6}\}))+')
+_ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]+)\}|(.))")
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
 _UNICODE = re.compile(r"u\{([0-9A-Fa-f]{1,6})\}")
 _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
@@ -92,6 +94,16 @@ def parse_value(text: str, of: WitType) -> Any:
     value = reader.value(of, 0)
     reader.finish()
     return value
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """Return the character of an escape; raise ``ValueError`` if there is none."""
+    if escape[1] is None:
+        return _ESCAPES[escape[2]]
+    number = int(escape[1], 16)
+    if 0xD800 <= number <= 0xDFFF:
+        raise ValueError
+    return chr(number)
 
 
 class _WaveReader:
@@ -244,12 +256,12 @@ class _WaveReader:
             self.wrong("text in double quotes")
         self.at += 1
         parts = []
+        if found := _TEXT.match(self.text, self.at):
+            with suppress(ValueError):  # for a character that does not exist, which quoted() finds
+                parts.append(_ESCAPE.sub(_unescaped, found[0]))
+                self.at = found.end()
         while not self.peek('"'):
-            if plain := _PLAIN.match(self.text, self.at):
-                parts.append(plain[0])
-                self.at = plain.end()
-            else:
-                parts.append(self.quoted('"'))
+            parts.append(self.quoted('"'))
         self.eat('"')
         return "".join(parts)
 

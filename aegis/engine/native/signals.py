@@ -47,6 +47,7 @@ __all__ = [
     "secure",
     "secure_after",
     "secure_at_tick",
+    "unblock_signals",
 ]
 
 
@@ -211,11 +212,18 @@ def secure() -> None:
         _reinstall()
 
 
+def unblock_signals() -> None:
+    """Unblock the engine's signals in this thread, and in those that it starts later; also before the first engine."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS.values())
+
+
 def leave_to_ticks() -> None:
-    """Call :func:`secure` now, on the only thread that runs guests; from now on, only ticks compare the handlers.
+    """Call :func:`secure` now; from now on, only ticks compare the handlers.
 
     For a worker process: it runs no code of an embedder, so nothing replaces a handler or blocks a signal between two
-    calls. The five system calls take a tenth of the time of a call from the parent.
+    calls. The threads that run guests are this one, and others after :func:`unblock_signals`. The five system calls
+    take a tenth of the time of a call from the parent.
     """
     global _watched
     secure()

@@ -108,6 +108,8 @@ class ModuleStore(TokenHolder):
     memory_budget: MemoryBudget | None = None
     _own_budget: MemoryBudget | None = None
     """The budget of Aegis's own memories in this store, if Aegis allocates all memories."""
+    _fuel_value: Any = None
+    """The buffer that :meth:`fuel_left` reads from."""
     _row_loops: RowLoops | None = None
     _added: tuple[LinearMemory, ...] = ()
     slot = 0
@@ -448,9 +450,10 @@ class ModuleStore(TokenHolder):
         """Return the fuel that the latest call left; 0 if fuel is not limited and so not counted."""
         if self.fuel is None:
             return 0
-        value = c_uint64()
-        lib.wasmtime_context_get_fuel(self.context, ctypes.byref(value))
-        return value.value
+        if self._fuel_value is None:
+            self._fuel_value = c_uint64()
+        lib.wasmtime_context_get_fuel(self.context, ctypes.byref(self._fuel_value))
+        return int(self._fuel_value.value)
 
     # -- modules of Aegis ----------------------------------------------------------------------
 
