@@ -788,7 +788,7 @@ def test_an_out_with_gaps_whose_format_cannot_be_written_is_refused_before_the_g
             with pytest.raises(CallError, match="rows must be an int from 0"):
                 sandbox.call_many("f", [array("i", [1])], rows=rows)
         with pytest.raises(CallError):
-            sandbox.call_many("f", [array("i", [1, 2])], out=memoryview(array("u", "abcd"))[::2])
+            sandbox.call_many("f", [array("i", [1, 2])], out=memoryview((ctypes.c_wchar * 4)(*"abcd"))[::2])
         assert sandbox.call_many("f", [array("i", [1, 2])]) == array("i", [1, 2])
 
 

@@ -59,7 +59,9 @@ def test_an_undocumented_error_is_found_minimised_and_reported_once(tmp_path: Pa
     assert store.replay(saved, attack("Healthy")) == []
 
 
-@pytest.mark.parametrize(("harness", "how"), [("Exits", "exit 3"), ("Killed", "SIGKILL")])
+@pytest.mark.parametrize(
+    ("harness", "how"), [("Exits", "exit 3"), pytest.param("Killed", "SIGKILL", marks=pytest.mark.long)]
+)
 def test_an_input_that_kills_its_process_is_found_and_no_case_is_lost(harness: str, how: str, tmp_path: Path) -> None:
     result = campaign(harness, runs=40, shrinking=3.0)
     finding = only(result)

@@ -50,18 +50,27 @@ def says(tmp_path: Path) -> str:
 HELLO = str(guest("hello"))
 COMMANDS: list[Any] = [
     ["run", HELLO],
-    ["run", "--format", "json", HELLO],
     ["run", "nothing.wat"],
-    ["validate", HELLO],
-    ["inspect", HELLO],
-    ["doctor"],
-    ["fuzz", "--runs", "20", HELLO],
-    ["bindgen", "--check", "nothing.wit"],
     ["--help"],
-    ["run", "--no-such-option"],
     *[
-        pytest.param(words, marks=only_where_there_are_workers)
-        for words in (["run", "--isolate", HELLO], ["run", "--isolate=strict", HELLO], ["validate", "--isolate", HELLO])
+        pytest.param(words, marks=pytest.mark.long)
+        for words in (
+            ["run", "--format", "json", HELLO],
+            ["validate", HELLO],
+            ["inspect", HELLO],
+            ["doctor"],
+            ["fuzz", "--runs", "20", HELLO],
+            ["bindgen", "--check", "nothing.wit"],
+            ["run", "--no-such-option"],
+        )
+    ],
+    *[
+        pytest.param(words, marks=[only_where_there_are_workers, *marks])
+        for words, marks in (
+            (["run", "--isolate", HELLO], []),
+            (["run", "--isolate=strict", HELLO], [pytest.mark.long]),
+            (["validate", "--isolate", HELLO], [pytest.mark.long]),
+        )
     ],
 ]
 

@@ -64,7 +64,7 @@ def played(number: int, parts: int) -> list[weakref.ref[type[Any]]]:
         return classes_of(of)
 
 
-@pytest.mark.parametrize(("parts", "artifacts"), [(120, 24), (3000, 3)])
+@pytest.mark.parametrize(("parts", "artifacts"), [(120, 24), pytest.param(3000, 3, marks=pytest.mark.long)])
 def test_converters_of_many_artifacts_are_freed_with_them(parts: int, artifacts: int) -> None:
     classes = [made for number in range(artifacts) for made in played(number * 10_000 + parts, parts)]
     gc.collect()

@@ -38,7 +38,7 @@ def _cases(payloads: tuple[str, str], count: int) -> str:
 
 
 @pytest.mark.parametrize("payloads", PAYLOADS)
-@pytest.mark.parametrize("count", [63, 64, 65, 66, 256, 257, 6000])
+@pytest.mark.parametrize("count", [63, 64, 65, 66, 256, 257, pytest.param(6000, marks=pytest.mark.long)])
 def test_each_case_of_many_passes_as_core_values(count: int, payloads: str) -> None:
     given = "i32" if payloads == "none" else "i32 i32"
     text = BETWEEN.format(

@@ -140,7 +140,7 @@ def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> Non
 @pytest.mark.parametrize("name", CLEAN)
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_nothing_is_found_in_a_guest_without_a_bug(name: str, seed: int) -> None:
-    runs = round((1000 if name == "shop" else 4000) * TIMES)
+    runs = round((500 if name == "shop" else 2000) * TIMES)
     result = _campaign(source(name), runs, seed=seed)
     assert result.findings == {}
     assert result.cases >= runs
@@ -245,7 +245,7 @@ def test_processes_end_with_a_campaign_that_was_killed() -> None:
 
 def test_a_corpus_keeps_behaviours_and_findings_and_replays_them_first(tmp_path: Path) -> None:
     path = source("buggy/empty-list")
-    first = Campaign(_plan(path), runs=2000, executor=Here(), corpus=Corpus(tmp_path))
+    first = Campaign(_plan(path), runs=800, executor=Here(), corpus=Corpus(tmp_path))
     for _ in first.run():
         pass
     kept = Corpus(tmp_path)
@@ -423,7 +423,7 @@ def test_a_step_is_written_as_text_and_read_back() -> None:
 
 def test_a_report_is_text_json_and_a_page() -> None:
     path = source("buggy/quadratic")
-    result = _campaign(path, 3000, goal="slow")
+    result = _campaign(path, 800, goal="slow")
     data = to_data(result, "component", {"f": "a handle"})
     json.dumps(data)
     text, page = to_text(data), to_html(data, result)

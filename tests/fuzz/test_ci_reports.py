@@ -213,7 +213,11 @@ def test_a_baseline_knows_as_many_findings_of_a_key_as_it_has(known: list[str], 
 
 @pytest.mark.parametrize(
     ("what", "name", "code"),
-    [("guest", "SIGTERM", 143), ("guest", "SIGHUP", 129), ("--host", "SIGTERM", 143)],
+    [
+        ("guest", "SIGTERM", 143),
+        pytest.param("guest", "SIGHUP", 129, marks=pytest.mark.long),
+        pytest.param("--host", "SIGTERM", 143, marks=pytest.mark.long),
+    ],
 )
 def test_a_signal_stops_a_campaign_and_its_report_is_written(tmp_path: Path, what: str, name: str, code: int) -> None:
     """The campaign has no bound; the test waits for its first progress line, which comes after some seconds."""

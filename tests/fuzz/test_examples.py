@@ -228,5 +228,5 @@ def test_every_export_may_not_be_skipped() -> None:
 
 def test_arguments_are_no_larger_than_the_plan_allows() -> None:
     data = read_file(source("buggy/long-text"), Limits())
-    assert not _campaign(data, 6000, max_size=4000).findings
+    assert not _campaign(data, 1500, max_size=4000).findings
     assert _campaign(data, 6000, max_size=70_000).findings

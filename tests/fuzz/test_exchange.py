@@ -49,7 +49,7 @@ def test_a_campaign_runs_exactly_as_many_calls_as_it_was_told(name: str, runs: i
 
 def test_calls_of_a_corpus_come_on_top_of_the_runs(tmp_path: Path) -> None:
     path = source("buggy/empty-list")
-    first = Campaign(_plan(path), runs=1000, executor=Here(), corpus=Corpus(tmp_path))
+    first = Campaign(_plan(path), runs=500, executor=Here(), corpus=Corpus(tmp_path))
     list(first.run())
     second = Campaign(_plan(path), runs=500, executor=Here(), corpus=Corpus(tmp_path))
     list(second.run())
@@ -60,7 +60,7 @@ def test_calls_of_a_corpus_come_on_top_of_the_runs(tmp_path: Path) -> None:
 # -- continuing -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["buggy/code-point", "buggy/wrong-state"])
+@pytest.mark.parametrize("name", ["buggy/wrong-state", pytest.param("buggy/code-point", marks=pytest.mark.long)])
 def test_a_campaign_that_was_continued_finds_the_same_as_one_that_ran_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -55,10 +55,14 @@ def _binary(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("empty-list", 134), ("code-point", 134), ("unchecked-host", 1), ("wrong-state", 1), ("leak", 1)]
-)
+    ("name", "code"),
+    [
+        ("empty-list", 134), ("unchecked-host", 1),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in (("code-point", 134), ("wrong-state", 1), ("leak", 1))),
+    ],
+)  # fmt: skip
 def test_the_command_of_a_finding_shows_it_again(name: str, code: int) -> None:
-    finding = _found(source(f"buggy/{name}"), policy=Policy())
+    finding = _found(source(f"buggy/{name}"), 3000, policy=Policy())
     assert _shell(finding["command"]) == code
 
 

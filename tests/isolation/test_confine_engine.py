@@ -56,7 +56,7 @@ def tree() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("user", USERS)
-@pytest.mark.parametrize("form", ["", "-component"])
+@pytest.mark.parametrize("form", ["", pytest.param("-component", marks=pytest.mark.long)])
 def test_a_guest_reads_and_writes_its_grants(tree: Path, user: int, form: str) -> None:
     (tree / "text").write_text("granted")
     guests = {"cat": built(f"cat{form}")}
@@ -87,5 +87,5 @@ def test_memory_in_total_is_a_refusal_to_the_guest() -> None:
 
 
 def test_all_layers_together_cost_little() -> None:
-    times = [run("measure", skip=LAYERS).value for _ in range(5)]
+    times = [run("measure", skip=LAYERS).value for _ in range(3)]
     assert statistics.median(times) < 500

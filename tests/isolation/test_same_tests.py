@@ -29,8 +29,8 @@ SUITES = {
 """The least number of isolated sandboxes that the tests of each file make, with a quarter of the random examples. Each
 file has a process of its own, so that the test runner can spread them over its own processes."""
 LONG = {
-    "tests/component/test_echo.py", "tests/guests/test_components.py", "tests/guests/test_component_text.py",
-    "tests/security/test_components.py",
+    "tests/component/test_echo.py", "tests/component/test_guest_resources.py", "tests/guests/test_components.py",
+    "tests/guests/test_component_text.py", "tests/security/test_components.py", "tests/test_embedding.py",
 }  # fmt: skip
 """The files that take longest. ``test_same_values.py`` and ``test_isolated_components.py`` hold their rules always."""
 LOOKS_INSIDE = {

@@ -256,7 +256,6 @@ def test_nothing_is_left_behind() -> None:
             assert run(name, function, **{"timeout": None, **policy}).status == status, (name, function)
 
     once()
-    once()
     descriptors, threads, resident = measure()
     for _ in range(int(os.environ.get("AEGIS_SOAK", "1"))):
         once()

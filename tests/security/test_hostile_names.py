@@ -31,6 +31,7 @@ EVIL = [
 ]  # fmt: skip
 LINUX_NAME = b"evil\xff\x1b[31m'\n.wasm"
 BASH = shutil.which("bash") or ""
+LONG = os.environ.get("AEGIS_LONG", "") not in ("", "0")
 
 
 def wat(name: str) -> str:
@@ -118,7 +119,7 @@ def test_the_name_of_a_file_is_escaped_too(command: str, there: bool, tmp_path: 
     "how", [[], pytest.param(["--isolate"], marks=pytest.mark.skipif(sys.platform != "linux", reason=""))]
 )
 def test_a_trap_shows_its_frames_escaped(how: list[str], folder: Path) -> None:
-    for name in EVIL:
+    for name in EVIL[::3] if how and not LONG else EVIL:
         for form in ("human", "json") if name in EVIL[:3] else ("human",):
             done = run("-f", form, "run", *how, "--trap-missing", "--function=" + name, "m.wasm", "--", "1", cwd=folder)
             harmless(done.stdout + done.stderr, name)

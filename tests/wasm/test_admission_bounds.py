@@ -54,7 +54,15 @@ def test_our_guests_are_within_the_limits(path: Path) -> None:
     check_compile_cost(text_to_binary(path.read_bytes()), DEFAULT)
 
 
-@pytest.mark.parametrize("path", BUILT, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Guests in Python have the same interpreter, so one of them tells most.
+        pytest.param(path, marks=[pytest.mark.long] if path.stem.startswith("py-") and path.stem != "py-hello" else [])
+        for path in BUILT
+    ],
+    ids=lambda p: p.stem,
+)
 def test_real_programs_are_far_within_the_limits(path: Path) -> None:
     assert DEFAULT.complexity is not None
     check_compile_cost(path.read_bytes(), DEFAULT.with_(complexity=DEFAULT.complexity // 3, nesting=2000, locals=1000))
