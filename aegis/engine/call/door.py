@@ -112,6 +112,9 @@ class Door:
     """The handle tables of a component's store; set by the store."""
     clocks: Any = None
     """The clocks of the sandbox, for waits until an instant; set by the host."""
+    hears: Any = None
+    """In a worker, the messages that its parent sends unprompted, as an operation of the scheduler: it is waited for
+    beside those of the guest, and completes them. ``None`` elsewhere."""
     _woken = False
     _wake_up: threading.Event | None = None
     """Set to end the wait of a host function that waits for no descriptor; ``None`` while none does."""
@@ -340,6 +343,8 @@ class Door:
         pipe = self._wake_pipe or self._new_pipe()
         if self.stop is not None:
             return [], []  # cancelled before the pipe existed
+        if self._woken:
+            span = 0.0  # likewise
         poller = select.poll()
         for descriptor in {*read, *write}:
             events = (select.POLLIN if descriptor in read else 0) | (select.POLLOUT if descriptor in write else 0)

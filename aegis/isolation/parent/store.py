@@ -37,17 +37,20 @@ from aegis.isolation.protocol.channel import REGION_BYTES, ChannelTimeout, Disco
 from aegis.isolation.protocol.errors import from_plain, out_of_memory
 from aegis.isolation.protocol.late_calls import forget_account, left_account
 from aegis.isolation.protocol.scalar_frames import ScalarFrames
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.lean import TYPE_CHECKING, Any, late
 from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.store.memory import LinearMemory
+    from aegis.isolation.parent import overlapping
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.host_calls import HostFunctions
     from aegis.isolation.parent.pool import Worker
     from aegis.isolation.parent.services import Services
     from aegis.wit.values import ResourceHandle
+else:  # needed only for asynchronous components
+    overlapping = late("aegis.isolation.parent.overlapping")
 
 __all__ = ["IsolatedStore"]
 
@@ -95,6 +98,10 @@ class IsolatedStore(TokenHolder):
         """Whether the worker is still preparing the sandbox or a loop."""
         self._depth = 0
         self.columns = ColumnCalls()
+        self.overlapping: overlapping.OverlappingWork | None = None
+        """Calls, reads and answers that overlap, of an asynchronous component."""
+        if plan.is_async:
+            self.overlapping = overlapping.OverlappingWork(self)
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
@@ -142,6 +149,8 @@ class IsolatedStore(TokenHolder):
 
     def _release_worker(self, *, clean: bool) -> None:
         self._closed = True
+        if self.overlapping is not None:
+            self.overlapping.close()
         self.services.close()
         found = self._ended.detach()
         if found is not None:
@@ -316,7 +325,7 @@ class IsolatedStore(TokenHolder):
                 until = self.until()
                 continue
             if self._serve(reply, until):
-                until = self._give_up_time(until)
+                until = self._give_up_time(self._current(until))
                 continue
             kind, value, account, taken = reply
             self._update(account, taken, mark)
@@ -377,12 +386,29 @@ class IsolatedStore(TokenHolder):
                 return reply
 
     def _next(self, until: float) -> Any:
-        """Return the next message; serve stdin meanwhile. Raise as :meth:`receive_with_grace` does."""
-        channel, door = self.worker.channel, self.door
-        while self.delivery.pending and not self.delivery.wait(channel, self._sender(until)):
-            if door.stop is not None or time.monotonic() >= until:
+        """Return the next message; serve stdin and overlapping work meanwhile.
+
+        Raise as :meth:`receive_with_grace` does.
+        """
+        channel, door, work = self.worker.channel, self.door, self.overlapping
+        while True:
+            if work is not None and work.outstanding:
+                arrived = work.wait()
+                if not arrived and self.delivery.pending:
+                    arrived = self.delivery.wait(channel, self._sender(until), 0)
+            elif self.delivery.pending:
+                arrived = self.delivery.wait(channel, self._sender(until))
+            else:
+                break
+            until = self._current(until)
+            if arrived or door.stop is not None or time.monotonic() >= until:
                 break
         return self.receive_with_grace(channel.recv, until)
+
+    def _current(self, until: float) -> float:
+        """Return when to give up, which changes in a turn with its operations; ``until`` otherwise."""
+        work = self.overlapping
+        return until if work is None or not work.in_turn else self.until()
 
     def receive_with_grace(self, receive: Callable[..., Any], until: float) -> Any:
         """Return the result of ``receive``; after a cancellation, wait up to the grace period for the call to end."""
@@ -396,7 +422,7 @@ class IsolatedStore(TokenHolder):
     def _serve(self, message: Any, until: float) -> bool:
         """Serve a message that is not an answer; return whether it was one. Raise :class:`ProtocolError` if unknown."""
         kind = message[0] if isinstance(message, list) and message else None
-        if kind == "host":
+        if kind == "host" or (kind == "later" and self.overlapping is not None):
             self._host(message)
         elif type(kind) is str and kind in STREAM_MESSAGES:
             self._stream(message, until)
@@ -418,6 +444,8 @@ class IsolatedStore(TokenHolder):
             self._set_times(message)
         elif kind in ("done", "fail", "fault", "rejected") and len(message) == 4:
             return False
+        elif self.overlapping is not None and type(kind) is str and self.overlapping.serve(message):
+            pass
         else:
             raise ProtocolError("unknown kind of message")
         return True
@@ -442,14 +470,17 @@ class IsolatedStore(TokenHolder):
         """Call one of the embedder's functions on this thread, and send the result or error."""
         if len(message) != 4 or type(message[1]) is not int:
             raise ProtocolError("malformed host call")
-        _, request, number, values = message
+        kind, request, number, values = message
         before, owner = thread_state.mode, self.owner
         thread_state.mode, self.owner = NESTED, get_ident()
         self._depth += 1
         if self._depth > _MAX_CALL_DEPTH:
             number, values = TOO_DEEP, []
         try:
-            failed, answer = self.host.call(self.door, number, values)
+            failed, answer = self.host.call(self.door, number, values, later=kind == "later")
+            if not failed and hasattr(answer, "finish"):
+                self._answer_later(request, answer)
+                return
             try:
                 self._answer(request, failed, answer)
             except TypeError:  # the result is not plain data: coerce it, or report its error
@@ -460,6 +491,11 @@ class IsolatedStore(TokenHolder):
 
     def _answer(self, request: int, failed: bool, answer: Any) -> None:
         self._sender(self.door.deadline + self._grace)(["answer", request, failed, answer])
+
+    def _answer_later(self, request: int, answer: overlapping.PendingAnswer) -> None:
+        assert self.overlapping is not None
+        self.overlapping.answer_later(request, answer)
+        self._sender(self.door.deadline + self._grace)(["pending", request])
 
     def _socket(self, message: list[Any]) -> None:
         request, answer = self.services.direct_socket(message, self.door)
@@ -500,6 +536,14 @@ class IsolatedStore(TokenHolder):
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
 
+    def end_with(self, error: AegisError) -> AegisError:
+        """End a worker in the middle of a call, because of ``error``; return the error of the call."""
+        if self._closed:
+            return self._crash
+        self.worker.kill()
+        self.spent = True
+        return self._release_with(error)
+
     def _release_with(self, error: AegisError) -> AegisError:
         """Release a worker that exceeded a limit; return ``error``, which all later requests raise too."""
         self._release_worker(clean=False)
@@ -539,7 +583,7 @@ class IsolatedStore(TokenHolder):
         """Send a request that is not a call. It has a deadline of its own unless a call is running on this thread."""
         if not self.entered_here():
             self.arm()
-        return self.ask(list(message))
+        return self.ask(list(message), mark=0 if self.handles is None else self.handles.lent)
 
     def turn(self) -> Callable[[Callable[[], Any]], Any] | None:
         """Return a function that calls a function of the host in the guest's turn; see :meth:`.ComponentStore.turn`."""
