@@ -226,7 +226,9 @@ class _PendingElements:
     def finish(self) -> tuple[bool, Any] | None:
         """Return the elements as the answer to a host call; ``None`` if there are none yet."""
         take = self._handles.take_elements
-        failed, answer = self._host.outcome(self._door, STREAM_TAKE, lambda: take(self._number, self._count))
+        failed, answer = self._host.outcome(
+            self._door, STREAM_TAKE, lambda: take(self._number, self._count, again=True)
+        )
         return None if answer is NONE_YET else (failed, answer)
 
     def cancel(self) -> None:

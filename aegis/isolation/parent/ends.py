@@ -47,6 +47,9 @@ __all__ = ["EndTable", "WorkerEnd"]
 class _OfferedStream:
     """A stream of the application that the guest reads."""
 
+    asked = False
+    """Whether a request of the guest is pending."""
+
     def __init__(self, source: ElementSource, pack: Callable[[Any], Any]) -> None:
         self._source, self._pack = source, pack
         self.ready, self.interest = source.ready, source.interest
@@ -66,6 +69,8 @@ class _OfferedStream:
 
 class _OfferedFuture:
     """A future of the application that the guest reads. An awaitable is awaited from the guest's first read on."""
+
+    asked = False
 
     def __init__(self, value: Any, pack: Callable[[Any], Any], door: Door) -> None:
         self._value, self._pack, self._door = value, pack, door
@@ -170,8 +175,12 @@ class WorkerEnd:
                 self._end()
             done(None if values is CANCELLED else values)
 
-        operation = RemoteOperation(lambda answer: None if answer is None else self._unpacked(answer, count), settle)
-        request = None if caller is None else work.request_of(caller)
+        operation = RemoteOperation(
+            lambda answer: None if answer is None else self._unpacked(answer, count),
+            settle,
+            background=caller is not None,
+        )
+        request = None if caller is None else work.request_of(caller) or 0
         return work.begin(operation, "want", self.number, count, request)  # type: ignore[no-any-return]
 
     def _end(self) -> None:
@@ -262,14 +271,17 @@ class EndTable:
         if offered is not None:
             offered.close()
 
-    def take(self, number: Any, count: Any) -> Any:
-        """Serve the worker's request for elements."""
+    def take(self, number: Any, count: Any, *, again: bool = False) -> Any:
+        """Serve the worker's request for elements, or serve it ``again`` when there may be some."""
         if type(number) is not int or type(count) is not int or not 0 < count <= MAX_TAKEN_ELEMENTS:
             raise ProtocolError("malformed request for elements of a stream")
         offered = self._offered.get(number)
         if offered is None:
             raise ProtocolError("request for elements of a stream that the guest does not have")
+        if offered.asked and not again:
+            raise ProtocolError("request for elements of a stream that the guest already waits for")
         values = offered.take(count)
+        offered.asked = values is NONE_YET
         if isinstance(offered, _OfferedFuture):
             if values is not NONE_YET:
                 del self._offered[number]  # its value may own resources, which the guest gets once

@@ -109,12 +109,13 @@ class ParentHandles:
             return self._worker_resource(self.in_worker, number, _END)
         return self.ends.find(number, of)
 
-    def take_elements(self, number: Any, count: Any) -> Any:
+    def take_elements(self, number: Any, count: Any, *, again: bool = False) -> Any:
         """Return elements of a stream or future of the application, which the guest reads; ``None`` at its end.
 
-        Return :data:`~aegis.isolation.parent.host_calls.NONE_YET` if there are none yet.
+        Return :data:`~aegis.isolation.parent.host_calls.NONE_YET` if there are none yet; the request is then
+        served ``again``.
         """
-        values = self.ends.take(number, count)
+        values = self.ends.take(number, count, again=again)
         if not self.ends.offers(number):
             self._keys.pop(number, None)
         return values

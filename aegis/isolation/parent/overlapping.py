@@ -50,14 +50,14 @@ class RemoteOperation:
     """A call or read that the worker has: ``unpack`` validates its result, and ``settle`` takes it.
 
     The guest was given the objects with the numbers ``given``, if it was entered, and has the loans ``lent`` until the
-    end.
+    end. An operation of the ``background``, a read by a host function on a thread of its own, may outlast a turn.
     """
 
     def __init__(
         self, unpack: Callable[[Any], Any], settle: Callable[[Any, BaseException | None], None],
-        given: tuple[int, int] = (0, 0), lent: tuple[int, ...] = (),
+        given: tuple[int, int] = (0, 0), lent: tuple[int, ...] = (), *, background: bool = False,
     ) -> None:  # fmt: skip
-        self.unpack, self.settle, self.given, self.lent = unpack, settle, given, lent
+        self.unpack, self.settle, self.given, self.lent, self.background = unpack, settle, given, lent, background
         self.cancelled = False
 
 
@@ -73,6 +73,8 @@ class OverlappingWork:
         self._operations: dict[int, RemoteOperation] = {}
         self._next = 1
         self._pending: dict[int, PendingAnswer] = {}
+        self._failures: dict[int, BaseException | None] = {}
+        """The exceptions by which answers failed, which end the guest unless it gave the request up before."""
         self._next_check = 0.0
         self._sent = 0
         """The number of notices sent to the worker."""
@@ -143,12 +145,17 @@ class OverlappingWork:
 
     def _give(self) -> None:
         """Send the answers that are there. The checks take a tenth of the time at most, however many there are."""
-        begun = time.monotonic()
+        begun, door = time.monotonic(), self._store.door
+        serving = door.serving
         for request, answer in list(self._pending.items()):
             if answer.ready() and request in self._pending:
                 found = answer.finish()
                 if found is not None:
                     del self._pending[request]
+                    if found[0]:
+                        self._failures[request] = door.failure
+                    else:
+                        door.serving = serving
                     self.send(["gave", request, *found])
         now = time.monotonic()
         self._next_check = now + 10 * (now - begun)
@@ -182,6 +189,13 @@ class OverlappingWork:
             return True
 
         return cancel
+
+    def ask_for_turn(self, mark: int) -> None:
+        """Have the worker run the guest until no operation is left, also none of those that it has been sent now."""
+        store, sent = self._store, self._next
+        store.ask(["turn"], mark=mark)
+        if any(number < sent and not one.background for number, one in self._operations.items()):
+            raise store.worker_failed(ProtocolError("a turn ended before its calls and reads"))
 
     def _settled(self, message: list[Any]) -> None:
         """Pass on the end of an operation; raise :class:`ProtocolError` for one that is not under way."""
@@ -228,6 +242,9 @@ class OverlappingWork:
         """Give up an answer that the guest does not wait for, unless it is on its way already."""
         if len(message) != 2 or type(message[1]) is not int:
             raise ProtocolError("malformed cancellation of a request")
+        failure = self._failures.pop(message[1], None)
+        if failure is not None and failure is self._store.door.failure:
+            self._store.door.failure = None
         answer = self._pending.pop(message[1], None)
         if answer is not None:
             answer.cancel()
@@ -258,6 +275,7 @@ class OverlappingWork:
         """Give up all answers, because the sandbox ends."""
         self._may_hear = None
         self._operations.clear()
+        self._failures.clear()
         while self._pending:
             self._pending.popitem()[1].cancel()
         for call in list(self.stuck):

@@ -54,13 +54,13 @@ class RemoteGuest:
 
     def run(self, begin: Callable[[], None], idle: Callable[[], bool], may_hear: Callable[[], bool]) -> None:
         """Have the worker run the guest until ``idle()``, in the guest's turn."""
-        store, work = self._store, self._work
+        work = self._work
         work.turn(may_hear)
         try:
             work.do_posts()
             begin()
             while not idle():
-                store.ask(["turn"], mark=_KEEP_LOANS)
+                work.ask_for_turn(_KEEP_LOANS)
                 work.do_posts()
         finally:
             work.turn(None)

@@ -4,7 +4,8 @@ They are notices: neither side waits for an answer to one, so they do not use sh
 
     ["start", operation, name, values]        start a call
     ["want", operation, end, count, request]  read a stream or future of the guest; ``request`` is that of the host
-                                              function which waits for the elements, or ``None``
+                                              function which waits for the elements (0 after its end); ``None`` if the
+                                              application waits, for whom a turn goes on
     ["cancel", operation]                     cancel a call or read
     ["close-end", end]                        drop a stream or future of the guest, which the application closed
     ["gave", request, failed, value]          the answer to a request that was pending; ``failed`` is ``None`` if the

@@ -118,7 +118,7 @@ class WorkerHandles:
         owned, self.owned = self.owned, []
         return owned
 
-    def taken_of(self, owned: list[int]) -> list[int]:
+    def taken_of(self, owned: Sequence[int]) -> list[int]:
         """Return the numbers among ``owned`` that the guest has taken, and remove them from the table."""
         taken = [n for n in owned if n in self.kept and self.kept[n]._native is None]
         for number in taken:

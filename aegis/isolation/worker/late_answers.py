@@ -43,8 +43,8 @@ class LateAnswer:
         return self.unpack(value)
 
     def cancel(self) -> None:
-        """Give the request up."""
-        if self.given is None and not self.forgotten:
+        """Give the request up, and an error that has arrived: it ends nothing then."""
+        if not self.forgotten and (self.given is None or self.given[0]):
             self.forgotten = True
             self.settled()
             self._forget(["forget", self.request])

@@ -6,7 +6,7 @@ A notice may arrive in the middle of guest code, so the scheduler handles it whe
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
@@ -137,7 +137,10 @@ class WorkerTurns:
 
     # -- the operations ------------------------------------------------------------------------
 
-    def _begin(self, number: int, start: Start, pack: Callable[[Any], Any], owned: list[int]) -> None:
+    def _begin(
+        self, number: int, start: Start, pack: Callable[[Any], Any], owned: Sequence[int] = (), *,
+        background: bool = False,
+    ) -> None:  # fmt: skip
         def report(value: Any, error: BaseException | None) -> None:
             del self._known[number]
             if isinstance(error, AegisError):
@@ -150,7 +153,8 @@ class WorkerTurns:
             self._session.channel.send(["settled", number, *end, taken, self._session.account()], notice=True)
 
         made = self._known[number] = _SentOperation(start, report)
-        self._operations.live[made] = None
+        if not background:
+            self._operations.live[made] = None
         self._operations.started(made)
 
     def _start(self, number: int, name: str, values: list[Any]) -> None:
@@ -193,7 +197,7 @@ class WorkerTurns:
 
             return give_up
 
-        self._begin(number, start, lambda values: ends.packed(end, values), [])
+        self._begin(number, start, lambda values: ends.packed(end, values), background=request is not None)
 
     def _cancel(self, number: int) -> None:
         operation = self._known.get(number)
