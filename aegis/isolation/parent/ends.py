@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.conversion.coerce import fit
-from aegis.component.tasks.sources import ElementSource, raised_by, source_of, wrong_element
+from aegis.component.tasks.sources import ElementSource, later_of, raised_by, source_of, wrong_element
 from aegis.component.tasks.task import CANCELLED
-from aegis.engine.threads.await_result import awaited_later
 from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import AegisError, CallError
 from aegis.isolation.parent.host_calls import NONE_YET
@@ -68,17 +66,23 @@ class _OfferedStream:
 
 
 class _OfferedFuture:
-    """A future of the application that the guest reads. An awaitable is awaited from the guest's first read on."""
+    """A future of the application that the guest reads. An awaitable is awaited at once."""
 
     asked = False
 
     def __init__(self, value: Any, pack: Callable[[Any], Any], door: Door) -> None:
         self._value, self._pack, self._door = value, pack, door
         self._written: list[Any] = []
-        self._later: Any = value if hasattr(value, "interest") and hasattr(value, "result") else None
         self._written_later = isinstance(value, (FutureWriter, Promise))
+        self._later: Any = None
         if self._written_later:
             value.attach(self._set)
+        elif hasattr(type(value), "__await__"):
+            # Outside of event loops, the reader of another sandbox runs its guest when this guest reads.
+            if not isinstance(value, FutureReader) or thread_state.loop is not None:
+                self._later = later_of(door, value, "a future of the host")
+        elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
+            self._later = value
 
     def _set(self, value: Any) -> None:
         self._written.append(value)
@@ -94,18 +98,14 @@ class _OfferedFuture:
 
     def take(self, count: int) -> Any:
         """Return the value as plain data, in a list, or :data:`NONE_YET`."""
-        value = self._value
-        awaited = not self._written_later and hasattr(type(value), "__await__")
-        if awaited and isinstance(value, FutureReader) and (thread_state.loop is None or value.read_ahead()):
-            return self._pack([value.result()])
-        if awaited and self._later is None:
-            self._later = awaited_later(self._door, value, "a future of the host")
         if not self.ready():
             return NONE_YET
         if self._written_later:
             value = self._written[0]
         elif self._later is not None:
             value = self._result()
+        else:
+            value = self._value.result() if isinstance(self._value, FutureReader) else self._value
         return self._pack([value])
 
     def _result(self) -> Any:
@@ -117,11 +117,9 @@ class _OfferedFuture:
             raise raised_by("a future of the host", error) from error
 
     def close(self) -> None:
-        """Cancel what is awaited, or close a coroutine, which nothing awaits; another value needs no release."""
+        """Cancel what is awaited; another value needs no release."""
         if self._later is not None:
             self._later.cancel()
-        elif isinstance(self._value, CoroutineType):
-            self._value.close()
 
 
 class WorkerEnd:

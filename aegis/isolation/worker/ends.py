@@ -140,7 +140,10 @@ class WorkerEnds:
 
     def take(self, number: int, count: int) -> Any:
         """Run the guest until it has written; return its elements as plain data, ``None`` at the end."""
-        end, pack = self._kept[number]
+        kept = self._kept.get(number)
+        if kept is None:  # another thread has read the end
+            return None
+        end, pack = kept
         values = end.take(count)
         if values is None:
             self.drop(number)

@@ -104,6 +104,7 @@ class WorkerTurns:
         if kind == "deadlock":
             self._heard -= 1
             self._deadlocked = rest[0] == self._heard
+            self._tasks.post(_nothing)  # so that a wait that begins now returns
             return
         if kind == "gave":
             self._tasks.post(self._session.answers_later.give(*rest))
