@@ -76,6 +76,8 @@ class RemoteGuest:
         signature = self._signatures.get(entry.name)
         if signature is None:
             signature = self._signatures[entry.name] = Signature(entry.function, handles, store.door)
+        if handles.dropped_ends:
+            handles.ends.drop_closed_now()
         first, mark = handles.next, handles.lent
         try:
             packed = signature.pack(values)
