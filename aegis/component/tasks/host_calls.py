@@ -7,7 +7,7 @@ The steps are those of :mod:`aegis.component.trampoline`. A host function return
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
@@ -43,9 +43,13 @@ class Later(Protocol):
         """Give the call up, and release what it holds."""
 
 
-@lru_cache(maxsize=256)
 def is_later(of: Any) -> bool:
     """Return whether objects of a class are :class:`Later`; a check by ``isinstance`` takes 20 µs in each call."""
+    return _is_later(of)
+
+
+@lru_cache(maxsize=256)
+def _is_later(of: Hashable) -> bool:
     return isinstance(of, type) and issubclass(of, Later)
 
 
@@ -79,7 +83,7 @@ def overlapping(call: LoweredCall, function: ImportedFunction) -> Overlap:
         of: Any = type(result)
         if hasattr(of, "__await__"):
             return awaited_later(door, result, str(function))
-        return result if is_later(of) else None
+        return result if _is_later(of) else None
 
     def wait(state: Any, address: int, later: Later, lent: int, begun: float) -> None:
         """Complete the call when ``later`` is; return to the guest meanwhile if it called asynchronously."""

@@ -163,6 +163,10 @@ class Scheduler:
         self._posts.append(function)
         self.door.wake()
 
+    def post_here(self, function: Callable[[], None]) -> None:
+        """Call ``function`` when this thread, which runs the guest, runs tasks next."""
+        self._posts.append(function)
+
     def has_posts(self) -> bool:
         """Return whether a function was posted and not called yet."""
         return bool(self._posts)

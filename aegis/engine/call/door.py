@@ -285,8 +285,11 @@ class Door:
                 self.remaining()
                 return [], []
 
-    def wait_for(self, interests: Iterable[Interest]) -> None:
-        """Wait until one of ``interests`` may be met, or :meth:`wake` was called; raise as :meth:`wait` does."""
+    def wait_for(self, interests: Iterable[Interest]) -> Sequence[int]:
+        """Wait until one of ``interests`` may be met, or :meth:`wake` was called; raise as :meth:`wait` does.
+
+        Return descriptors that are readable, if it waited for them.
+        """
         reads: list[int] = []
         writes: list[int] = []
         soonest: int | None = None
@@ -300,16 +303,15 @@ class Door:
                 again = min(again, interest.host_time)
         left = None if again == math.inf else max(0.0, again - time.monotonic())
         if soonest is None:
-            self.wait(left, read=reads, write=writes)
-            return
+            return self.wait(left, read=reads, write=writes)[0]
         span = max(0, soonest - self.clocks.monotonic())
         if self.clocks.real:
-            self.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)
-            return
+            return self.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)[0]
         # A stand-in clock does not advance while the host waits; it advances when nothing else is ready.
-        if (reads or writes) and any(self.wait(0, read=reads, write=writes)):
-            return
-        self.clocks.sleep(span, self)
+        ready = self.wait(0, read=reads, write=writes) if reads or writes else ()
+        if not any(ready):
+            self.clocks.sleep(span, self)
+        return ready[0] if ready else ()
 
     def wake(self) -> None:
         """Have a wait return, from any thread: an operation of the host is complete."""

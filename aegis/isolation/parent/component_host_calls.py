@@ -12,7 +12,8 @@ from aegis.engine.call.answer import answered
 from aegis.engine.threads.await_result import await_result, awaited_later
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.parent.handles import WorkerResource
-from aegis.isolation.parent.host_calls import DROP, NONE_YET, RESULT_REJECTED, STREAM_DROP, STREAM_TAKE, HostFunctions
+from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, STREAM_DROP, STREAM_TAKE, HostFunctions
+from aegis.isolation.parent.none_yet import NONE_YET
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
 from aegis.support.lean import TYPE_CHECKING, Any, late

@@ -16,7 +16,7 @@ from aegis.component.tasks.sources import ElementSource, later_of, raised_by, so
 from aegis.component.tasks.task import CANCELLED
 from aegis.engine.threads.guest_thread import thread_state
 from aegis.errors import AegisError, CallError
-from aegis.isolation.parent.host_calls import NONE_YET
+from aegis.isolation.parent.none_yet import NONE_YET
 from aegis.isolation.parent.overlapping import RemoteOperation
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker

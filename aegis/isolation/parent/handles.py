@@ -112,7 +112,7 @@ class ParentHandles:
     def take_elements(self, number: Any, count: Any, *, again: bool = False) -> Any:
         """Return elements of a stream or future of the application, which the guest reads; ``None`` at its end.
 
-        Return :data:`~aegis.isolation.parent.host_calls.NONE_YET` if there are none yet; the request is then
+        Return :data:`~aegis.isolation.parent.none_yet.NONE_YET` if there are none yet; the request is then
         served ``again``.
         """
         values = self.ends.take(number, count, again=again)

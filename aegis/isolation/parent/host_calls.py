@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DROP",
-    "NONE_YET",
     "RESULT_REJECTED",
     "STREAM_DROP",
     "STREAM_TAKE",
@@ -41,14 +40,6 @@ __all__ = [
 DROP, RESULT_REJECTED, TOO_DEEP, STREAM_TAKE, STREAM_DROP = -1, -2, -3, -4, -5
 """Numbers for purposes other than functions: the guest dropped an object; the worker rejected the last result; never
 sent by a worker, a call that is nested too deep; the guest reads elements of a stream, or reads it no more."""
-
-
-class _NoneYet:
-    """The type of :data:`NONE_YET`."""
-
-
-NONE_YET = _NoneYet()
-"""Returned by a read of the application's stream or future that has no elements yet."""
 
 
 class HostFunctions:

@@ -11,18 +11,18 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, Protocol
 
 from aegis.component.tasks.task import CANCELLED
+from aegis.engine.threads.guest_thread import NESTED, thread_state
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
 from aegis.isolation.protocol import turn_messages
 from aegis.isolation.protocol.channel import ChannelTimeout, ProtocolError
 from aegis.isolation.protocol.errors import from_plain
 from aegis.values import Interest
-
-if TYPE_CHECKING:
-    from aegis.isolation.parent.calling_store import CallingStore
 
 __all__ = ["OverlappingWork", "PendingAnswer", "RemoteOperation"]
 
@@ -64,7 +64,7 @@ class RemoteOperation:
 class OverlappingWork:
     """The overlapping work of one sandbox. It refers to the store weakly, which owns it."""
 
-    def __init__(self, store: CallingStore) -> None:
+    def __init__(self, store: Any) -> None:
         self._ref = weakref.ref(store)
         limits = store.plan.limits
         self._most = None if None in (limits.handles, limits.tasks) else limits.handles + limits.tasks
@@ -100,6 +100,10 @@ class OverlappingWork:
         """Whether there is anything to do beside waiting for the worker."""
         return self._may_hear is not None or bool(self._pending) or bool(self._posts)
 
+    def waiting(self) -> bool:
+        """Return whether a call must not use fixed frames: there is more to do, or a message has arrived."""
+        return self.outstanding or self._store.worker.channel.waiting()
+
     # -- the thread that runs the guest --------------------------------------------------------
 
     def post(self, function: Callable[[], None]) -> None:
@@ -120,22 +124,26 @@ class OverlappingWork:
         """
         store = self._store
         channel, door, delivery = store.worker.channel, store.door, store.delivery
+        number = channel.fileno()
         try:
             self.do_posts()
-            arrived = channel.readable()
-            if not arrived or time.monotonic() >= self._next_check:
-                self._give()
-            if arrived:
+            if channel.waiting():
                 return True
-            read = (channel.fileno(), *((delivery.descriptor,) if delivery.pending else ()))
-            door.wait_for([Interest(read=read), *(answer.interest() for answer in self._pending.values())])
+            if self._pending:
+                arrived = channel.readable()
+                if not arrived or time.monotonic() >= self._next_check:
+                    self._give()
+                if arrived:
+                    return True
+            read = (number, *((delivery.descriptor,) if delivery.pending else ()))
+            ready = door.wait_for([Interest(read=read), *(answer.interest() for answer in self._pending.values())])
         except (DeadlineExceeded, Cancelled) as error:
             if error is not door.stop:
                 raise store.end_with(error) from None
             return False
         except AegisError as error:
             raise store.end_with(error) from None
-        return bool(channel.readable())
+        return number in ready
 
     def do_posts(self) -> None:
         """Call the functions that were posted."""
@@ -148,15 +156,15 @@ class OverlappingWork:
         begun, door = time.monotonic(), self._store.door
         serving = door.serving
         for request, answer in list(self._pending.items()):
-            if answer.ready() and request in self._pending:
-                found = answer.finish()
-                if found is not None:
-                    del self._pending[request]
-                    if found[0]:
-                        self._failures[request] = door.failure
-                    else:
-                        door.serving = serving
-                    self.send(["gave", request, *found])
+            with _inside_host_function(self._store):
+                found = answer.finish() if answer.ready() else None
+            if request in self._pending and found is not None:
+                del self._pending[request]
+                if found[0]:
+                    self._failures[request] = door.failure
+                else:
+                    door.serving = serving
+                self.send(["gave", request, *found])
         now = time.monotonic()
         self._next_check = now + 10 * (now - begun)
 
@@ -228,10 +236,13 @@ class OverlappingWork:
 
     # -- answers that come later ---------------------------------------------------------------
 
-    def answer_later(self, request: int, answer: PendingAnswer) -> None:
-        """Send the answer to a request when it is there."""
+    def check_room(self, request: int) -> None:
+        """Raise :class:`ProtocolError` if the answer to a request must not come later."""
         if request in self._pending or (self._most is not None and len(self._pending) >= self._most):
             raise ProtocolError("more pending requests than the guest may have")
+
+    def answer_later(self, request: int, answer: PendingAnswer) -> None:
+        """Send the answer to a request when it is there."""
         self._pending[request] = answer
 
     def request_of(self, call: object) -> int | None:
@@ -280,3 +291,14 @@ class OverlappingWork:
             self._pending.popitem()[1].cancel()
         for call in list(self.stuck):
             call.cancel()
+
+
+@contextmanager
+def _inside_host_function(store: Any) -> Iterator[None]:
+    """Run code of the application on this thread as a host function of the store runs."""
+    before, owner = thread_state.mode, store.owner
+    thread_state.mode, store.owner = NESTED, get_ident()
+    try:
+        yield
+    finally:
+        thread_state.mode, store.owner = before, owner

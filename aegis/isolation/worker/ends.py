@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.release import release
 from aegis.errors import CallError
@@ -19,7 +19,13 @@ from aegis.values import Ended, Interest
 from aegis.wit.types import Future, List, Stream
 
 if TYPE_CHECKING:
-    from aegis.isolation.worker.component_host_calls import WorkerHandles
+    from aegis.isolation.protocol.wit_values import WireHandles
+
+    class _EndHandles(WireHandles, Protocol):
+        """The handle table of the sandbox, to which the ends belong."""
+
+        imported: int
+
 
 __all__ = ["WorkerEnds"]
 
@@ -120,7 +126,7 @@ class _RemoteFuture(_RemoteSource):
 class WorkerEnds:
     """The ends of one sandbox: the worker numbers the guest's, the parent the application's."""
 
-    def __init__(self, handles: WorkerHandles, budget: Callable[[], ValueBudget]) -> None:
+    def __init__(self, handles: _EndHandles, budget: Callable[[], ValueBudget]) -> None:
         self._handles, self._budget = handles, budget
         self._kept: dict[int, tuple[Any, Callable[[Any], Any]]] = {}
         """The guest's ends that the application reads, and the functions that encode their elements."""

@@ -104,15 +104,15 @@ class WorkerTurns:
         if kind == "deadlock":
             self._heard -= 1
             self._deadlocked = rest[0] == self._heard
-            self._tasks.post(_nothing)  # so that a wait that begins now returns
+            self._tasks.post_here(_nothing)  # so that a wait that begins now returns
             return
         if kind == "gave":
-            self._tasks.post(self._session.answers_later.give(*rest))
+            self._tasks.post_here(self._session.answers_later.give(*rest))
             return
         handle: dict[str, Callable[..., None]] = {
             "start": self._start, "want": self._want, "cancel": self._cancel, "close-end": self._close,
         }  # fmt: skip
-        self._tasks.post(partial(handle[kind], *rest))
+        self._tasks.post_here(partial(handle[kind], *rest))
 
     def run(self) -> None:
         """Run the guest until no operation is left."""
