@@ -21,7 +21,7 @@ from aegis.wit.types import Future, List, Stream
 if TYPE_CHECKING:
     from aegis.isolation.protocol.wit_values import WireHandles
 
-    class _EndHandles(WireHandles, Protocol):
+    class _EndOwnerHandles(WireHandles, Protocol):
         """The handle table of the sandbox, to which the ends belong."""
 
         imported: int
@@ -126,7 +126,7 @@ class _RemoteFuture(_RemoteSource):
 class WorkerEnds:
     """The ends of one sandbox: the worker numbers the guest's, the parent the application's."""
 
-    def __init__(self, handles: _EndHandles, budget: Callable[[], ValueBudget]) -> None:
+    def __init__(self, handles: _EndOwnerHandles, budget: Callable[[], ValueBudget]) -> None:
         self._handles, self._budget = handles, budget
         self._kept: dict[int, tuple[Any, Callable[[Any], Any]]] = {}
         """The guest's ends that the application reads, and the functions that encode their elements."""
