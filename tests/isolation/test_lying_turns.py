@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aegis import Cancelled, DeadlineExceeded, HostError, QuotaExceeded, SandboxStateError, WorkerCrashed
+from aegis import AegisError, Cancelled, DeadlineExceeded, HostError, QuotaExceeded, SandboxStateError, WorkerCrashed
 from aegis.isolation.protocol.errors import to_plain
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Liar, Peer, done, lying
@@ -328,3 +330,33 @@ def test_a_liar_does_not_reach_another_sandbox() -> None:
         asyncio.run(main())
         assert good.state == "ready"
     assert liar.killed.is_set()
+
+
+_WORDS = st.sampled_from(
+    (..., 1, 2, 0, -1, -4, -5, 1 << 40, True, None, "x", "done", "cancelled", "refused", 1.5, b"raw", GOOD)
+) | st.lists(st.sampled_from((1, 0, "x", None)), max_size=3)
+_KINDS = st.sampled_from(
+    ("settled", "settled", "forget", "idle", "later", "later", "host", "out", "in", "watch", "called", "decided", "log",
+     "rows", "resolve", "socket", "times", "done", "fail", "rejected", "pending", "gave", "start", "turn")
+)  # fmt: skip
+_NEARLY_TRUE = st.tuples(
+    st.just("settled"), st.sampled_from((..., 1, 2)), st.sampled_from(("done", "cancelled", "refused")), _WORDS,
+    st.just([]), st.just(GOOD),
+) | st.tuples(st.just("later"), st.integers(0, 3), st.sampled_from((0, 1, TAKE)), st.just([1]))  # fmt: skip
+_MESSAGES = _NEARLY_TRUE | st.tuples(_KINDS, st.lists(_WORDS, max_size=5)).map(lambda pair: (pair[0], *pair[1]))
+
+
+@settings(max_examples=40)
+@given(st.lists(_MESSAGES, max_size=8), st.booleans())
+def test_any_messages_in_a_turn_end_each_call_soon(messages: list[Any], leaves: bool) -> None:
+    """Oracle: each call has a result or an error of Aegis, soon after its deadline at the latest."""
+    worker = Worker(*[list(message) for message in messages], leaves=leaves)
+    sandbox, _ = box(worker, timeout="0.1s")
+
+    async def main() -> list[Any]:
+        calls = [sandbox.acall("double", n) for n in range(2)]
+        return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+
+    with sandbox:
+        for end in asyncio.run(main()):
+            assert isinstance(end, (int, AegisError)), end

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis import Sandbox, StreamWriter, WorkerCrashed
+from aegis import Sandbox, SandboxStateError, StreamWriter, WorkerCrashed
 from aegis.observe.events import ExecutionCompleted, ExecutionStarted
 from tests.component.tasks.async_guests import async_echo, copier
 from tests.component.tasks.copying import leftovers
@@ -329,6 +329,30 @@ def random_streams(place: str, seed: int) -> None:
 @given(SEEDS)
 def test_random_streams_survive_cancellations(place: str, seed: int) -> None:
     random_streams(place, seed)
+
+
+@settings(max_examples=8)
+@given(SEEDS)
+def test_calls_end_soon_though_the_worker_is_killed_at_any_moment(seed: int) -> None:
+    """Oracle: each call ends with its result or ``WorkerCrashed``, and the sandbox can be reset."""
+    choose = random.Random(seed)
+
+    async def one(sandbox: Sandbox) -> None:
+        reader = await sandbox.acall("relay", Feed(30, choose).numbers(), 3, 1)
+        found = [number async for number in reader]
+        assert found == list(range(30))
+
+    async def main(sandbox: Sandbox) -> None:
+        calls = [asyncio.create_task(one(sandbox)) for _ in range(5)]
+        await asyncio.sleep(choose.random() * 0.03)
+        os.kill(sandbox._run.store.worker.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 15)
+        assert all(end is None or isinstance(end, (WorkerCrashed, SandboxStateError)) for end in ends), ends
+        sandbox.reset()
+        await one(sandbox)
+
+    with shared("isolated").sandbox(shared("isolated").load_wat(copier("u32", imports=False))) as sandbox:
+        asyncio.run(main(sandbox))
 
 
 @pytest.mark.long
