@@ -7,6 +7,7 @@ a sandbox beside it is not affected.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -91,11 +92,15 @@ VIOLATIONS: dict[str, tuple[list[Any], ...]] = {
     "no result": (settled(..., None),),
     "a refusal without an error": (settled(..., None, "refused"),),
     "a refusal with a false error": (settled(..., ["NoError", "", {}], "refused"),),
+    "a start twice": (["begun", ...], ["begun", ...]),
+    "a start of nothing": (["begun", 99],),
+    "a start without a number": (["begun"],),
+    "a start of the first": (["begun", 1],),
     "false handles": (settled(..., 1, taken=None),),
     "false counters": (settled(..., 1, account=b"x"),),
     "no counters": (settled(..., 1, account=None),),
     "an unknown message": (["unsettled", ...],),
-    "a message of the parent": (["start", 1, "double", [1]],),
+    "a message of the parent": (["start", 1, False, "double", [1]],),
     "a request forgotten without a number": (["forget"],),
     "a request forgotten by name": (["forget", "1"],),
     "a wait without a number": (["idle"],),
@@ -146,6 +151,45 @@ def test_a_worker_that_never_ends_a_call_meets_its_deadline() -> None:
     sandbox, liar = box(Worker(leaves=False), timeout="0.2s")
     with sandbox, pytest.raises(DeadlineExceeded):
         asyncio.run(sandbox.acall("double", 1))
+    assert liar.killed.is_set()
+
+
+def test_the_time_of_a_call_counts_from_its_start_in_the_worker() -> None:
+    """The worker starts the second call when the code of the first has ended; both take longer than one may."""
+
+    def script(peer: Peer, message: Any) -> None:
+        if message[0] == "turn":
+            first, second = operations
+            time.sleep(0.6)
+            peer.send(settled(first, 1), notice=True)
+            peer.send(["begun", second], notice=True)
+            time.sleep(0.6)
+            peer.send(settled(second, 2), notice=True)
+            peer.send(done(None))
+        elif message[0] == "start":
+            operations.append(message[1])
+
+    async def main() -> list[int]:
+        return await asyncio.gather(sandbox.acall("double", 1), sandbox.acall("double", 2))
+
+    operations: list[int] = []
+    sandbox, _ = box(script, timeout="1s")
+    with sandbox:
+        assert asyncio.run(main()) == [1, 2]
+
+
+def test_a_call_that_the_worker_never_starts_has_a_deadline() -> None:
+    worker = Worker(settled(1, 1), leaves=False)
+    sandbox, liar = box(worker, timeout="0.2s")
+
+    async def main() -> list[Any]:
+        calls = [sandbox.acall("double", n) for n in range(2)]
+        return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+
+    with sandbox:
+        first, second = asyncio.run(main())
+        assert first == 1
+        assert isinstance(second, DeadlineExceeded)
     assert liar.killed.is_set()
 
 
@@ -302,7 +346,7 @@ def test_a_stream_that_is_asked_for_twice_at_once_ends_the_worker() -> None:
 
     def script(peer: Peer, message: Any) -> None:
         if message[0] == "start":
-            number = message[3][0]
+            number = message[4][0]
             for request in (1, 2):
                 peer.send(["later", request, TAKE, [number, 1]], notice=True)
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis import Sandbox, SandboxStateError, StreamWriter, WorkerCrashed
+from aegis import GuestTrap, Sandbox, SandboxStateError, StreamWriter, WorkerCrashed
 from aegis.observe.events import ExecutionCompleted, ExecutionStarted
-from tests.component.tasks.async_guests import async_echo, copier
+from tests.component.tasks.async_guests import async_echo, copier, script
 from tests.component.tasks.copying import leftovers
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime, shared
 
@@ -183,6 +183,54 @@ _KEEPS = """(component
     (canon lift (core func $i "add") async (callback (core func $i "cb"))))
   (func (export "wait") async (result u32)
     (canon lift (core func $i "wait") async (callback (core func $i "cb")))))"""
+
+
+_GIVES_UP = """
+    (global $s (mut i32) (i32.const 0))
+    (func (export "begin") (param $s i32) (result i32)
+      (global.set $s (local.get $s))
+      (drop (call $s-read (local.get $s) (i32.const 64) (i32.const 8)))
+      (drop (call $s-cancel-read (local.get $s)))
+      (call $return (i32.const 1)) (i32.const 0))
+    (func (export "give-up") (result i32)
+      (call $s-drop-read (global.get $s)) (call $return (i32.const 2)) (i32.const 0))
+    (func (export "quiet") (result i32) (call $return (i32.const 3)) (i32.const 0))
+    (func (export "trap") (result i32) unreachable)"""
+_GIVES_UP_TYPES = {
+    "begin": '(param "s" $S) (result u32)', "give-up": "(result u32)", "quiet": "(result u32)", "trap": "(result u32)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("raises", [False, True], ids=["ends", "raises"])
+def test_a_stream_that_the_guest_gave_up_is_closed_and_its_error_ends_nothing(place: str, raises: bool) -> None:
+    async def main(sandbox: Sandbox) -> None:
+        go_on, ended = asyncio.Event(), asyncio.Event()
+
+        async def numbers() -> AsyncIterator[bytes]:
+            try:
+                await go_on.wait()
+                if raises:
+                    raise KeyError("no")
+                yield b"late"
+            finally:
+                ended.set()
+
+        assert await sandbox.acall("begin", numbers()) == 1
+        go_on.set()
+        if raises:
+            await ended.wait()
+        for _ in range(20):  # the answer arrives while the guest runs
+            assert await sandbox.acall("quiet") == 3
+        assert await sandbox.acall("give-up") == 2
+        await asyncio.wait_for(ended.wait(), 20)
+        assert await sandbox.acall("quiet") == 3
+        assert not leftovers(sandbox)["ends"]
+        with pytest.raises(GuestTrap, match="unreachable"):
+            await sandbox.acall("trap")
+
+    with shared(place).sandbox(shared(place).load_wat(script(_GIVES_UP, _GIVES_UP_TYPES))) as sandbox:
+        asyncio.run(main(sandbox))
 
 
 def test_the_death_of_a_worker_ends_the_calls_under_way_and_the_next_one_has_a_new_guest() -> None:

@@ -8,6 +8,7 @@ tasks.
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections import deque
@@ -59,6 +60,8 @@ class RemoteOperation:
     ) -> None:  # fmt: skip
         self.unpack, self.settle, self.given, self.lent, self.background = unpack, settle, given, lent, background
         self.cancelled = False
+        self.begun = True
+        self.deadline = math.inf
 
 
 class OverlappingWork:
@@ -67,6 +70,7 @@ class OverlappingWork:
     def __init__(self, store: Any) -> None:
         self._ref = weakref.ref(store)
         limits = store.plan.limits
+        self._timeout = math.inf if limits.timeout is None else limits.timeout
         self._most = None if None in (limits.handles, limits.tasks) else limits.handles + limits.tasks
         """Pending requests that the guest may have: each is a subtask or the only call of a task."""
         self._posts: deque[Callable[[], None]] = deque()
@@ -187,8 +191,14 @@ class OverlappingWork:
     def begin(self, operation: RemoteOperation, kind: str, *words: Any) -> Callable[[], bool]:
         """Have the worker start a call or read; return the function that cancels it, whose result is to come then."""
         number, self._next = self._next, self._next + 1
+        if not operation.background:
+            # Guest code of another operation may be running; the worker ends that at its deadline.
+            others = [one.deadline for one in self._operations.values() if not one.background]
+            operation.begun = not others
+            operation.deadline = max(others, default=time.monotonic()) + self._timeout
         self._operations[number] = operation
-        self.send([kind, number, *words])
+        self._set_deadline()
+        self.send([kind, number, not operation.begun, *words])
 
         def cancel() -> bool:
             if number in self._operations and not operation.cancelled:
@@ -197,6 +207,21 @@ class OverlappingWork:
             return True
 
         return cancel
+
+    def _set_deadline(self) -> None:
+        """The turn ends at the earliest deadline of an operation; without one it is about to end."""
+        deadlines = [one.deadline for one in self._operations.values() if not one.background]
+        if deadlines and self._may_hear is not None:
+            self._store.door.deadline = min(deadlines)
+
+    def _begun(self, message: list[Any]) -> None:
+        """Count the time of an operation from now."""
+        operation = self._operations.get(message[1]) if len(message) == 2 and type(message[1]) is int else None
+        if operation is None or operation.begun:
+            raise ProtocolError("start of a call or read that does not wait for it")
+        operation.begun = True
+        operation.deadline = min(operation.deadline, time.monotonic() + self._timeout)
+        self._set_deadline()
 
     def ask_for_turn(self, mark: int) -> None:
         """Have the worker run the guest until no operation is left, also none of those that it has been sent now."""
@@ -215,6 +240,7 @@ class OverlappingWork:
                 raise ProtocolError("malformed end of a call or read")
         if operation is None:
             raise ProtocolError("end of a call or read that is not under way")
+        self._set_deadline()
         store.count(account)
         handles = store.handles
         handles.take_back(taken)
@@ -266,11 +292,13 @@ class OverlappingWork:
     def serve(self, message: list[Any]) -> bool:
         """Serve a message of the worker; return whether it is about overlapping work."""
         kind = message[0]
-        if kind not in ("settled", "forget", "idle"):
+        if kind not in ("settled", "begun", "forget", "idle"):
             return False
         try:
             if kind == "settled":
                 self._settled(message)
+            elif kind == "begun":
+                self._begun(message)
             elif kind == "forget":
                 self._forget(message)
             elif len(message) != 2 or type(message[1]) is not int:

@@ -69,7 +69,7 @@ class _RemoteSource:
             if answer.__class__ is not LateAnswer:
                 self._got(answer)
                 return True
-            answer.lost = self._came_too_late
+            answer.lost, answer.failed = self._came_too_late, self._drop
             self._asked = answer
         return self._asked.ready()
 
@@ -91,16 +91,22 @@ class _RemoteSource:
         self.over = True
         asked, self._asked = self._asked, None
         if asked is None:
-            self._ends.ask(STREAM_DROP, [self._number])
+            self._drop()
         elif asked.given is None:
             asked.cancel()  # the parent closes the stream
-        elif asked.given[0] is False:
+        elif asked.given[0]:
+            asked.cancel()  # the error ends nothing
+            self._drop()
+        else:
             self._came_too_late(asked.given[1])
+
+    def _drop(self) -> None:
+        self._ends.ask(STREAM_DROP, [self._number])
 
     def _came_too_late(self, answer: Any) -> None:
         if answer is not None:
             self._lost(self._unpack(answer))
-            self._ends.ask(STREAM_DROP, [self._number])
+            self._drop()
 
 
 class _RemoteFuture(_RemoteSource):

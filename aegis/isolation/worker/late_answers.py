@@ -14,13 +14,15 @@ __all__ = ["AskLater", "LateAnswer", "LateAnswers"]
 class LateAnswer:
     """The answer to one request; a :class:`~aegis.component.tasks.host_calls.Later`.
 
-    ``unpack`` converts a received value. ``lost`` takes one that arrived when the guest had given the request up.
+    ``unpack`` converts a received value. ``lost`` takes one that arrived when the guest had given the request up, and
+    ``failed`` is called if an error did.
     """
 
     def __init__(self, request: int, forget: Callable[[list[Any]], None]) -> None:
         self.request, self._forget = request, forget
         self.unpack: Callable[[Any], Any] = _same
         self.lost: Callable[[Any], None] = _same
+        self.failed: Callable[[], None] = _nothing
         self.given: tuple[bool | None, Any] | None = None
         self.forgotten = False
         self.settled: Callable[[], None] = _nothing
@@ -76,8 +78,8 @@ class LateAnswers:
         answer.given = failed, value
         if not answer.forgotten:
             answer.settled()
-        elif failed is False:
-            return lambda: answer.lost(value)
+        elif failed is not None:
+            return answer.failed if failed else lambda: answer.lost(value)
         return _nothing
 
 

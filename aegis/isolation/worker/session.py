@@ -248,11 +248,23 @@ class Session:
             return True
         if message[0] == "connect":
             self.answer(lambda: None)
-            message, self.connection = self.channel.recv_with(1)
+            message, self.connection = self._with_connection()
         operation = self.operations[message[0]]
         self.denials_sent = 0
         self.answer(lambda: operation(*message[1:]))
         return bool(message[0] != "finish")
+
+    def _with_connection(self) -> tuple[Any, list[int]]:
+        """Return the next request with the descriptor that came with it; a notice may have arrived before it."""
+        while True:
+            message, descriptors = self.channel.recv_with(1)
+            while message[0] in NOTICES or message[0] in turn_messages.NOTICES:
+                self.handle(message)
+                if not self.channel.waiting():
+                    break
+                message = self.channel.recv()
+            else:
+                return message, descriptors
 
     def _note(self, message: list[Any]) -> None:
         """Process a notice about operations that overlap; before the guest is instantiated, they are answers."""

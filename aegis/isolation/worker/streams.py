@@ -58,7 +58,7 @@ class RemoteStreams:
     def keep(self, stream: int, data: bytes) -> None:
         """Send ``data`` to a stream that the parent captures; that cannot fail."""
         if not self._now() & select.POLLOUT:
-            self._scope.wait(write=(self.channel.fileno(),))
+            self._wait_writable()
         self.channel.send(["out", stream, data, False], notice=True)
 
     def write(self, stream: int, data: bytes) -> None:

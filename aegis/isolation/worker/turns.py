@@ -140,7 +140,7 @@ class WorkerTurns:
 
     def _begin(
         self, number: int, start: Start, pack: Callable[[Any], Any], owned: Sequence[int] = (), *,
-        background: bool = False,
+        reports: bool, background: bool = False,
     ) -> None:  # fmt: skip
         def report(value: Any, error: BaseException | None) -> None:
             del self._known[number]
@@ -154,11 +154,13 @@ class WorkerTurns:
             self._session.channel.send(["settled", number, *end, taken, self._session.account()], notice=True)
 
         made = self._known[number] = _SentOperation(start, report)
+        if reports:
+            self._session.channel.send(["begun", number], notice=True)
         if not background:
             self._operations.live[made] = None
         self._operations.started(made)
 
-    def _start(self, number: int, name: str, values: list[Any]) -> None:
+    def _start(self, number: int, reports: bool, name: str, values: list[Any]) -> None:
         session, handles = self._session, self._handles
         signature = session.signature(name)
         mistake: CallError | None = None
@@ -175,9 +177,9 @@ class WorkerTurns:
             self._guest.check_room()
             return self._guest.call(name, arguments, self._operations.settler(operation))
 
-        self._begin(number, start, signature.pack_result, owned)
+        self._begin(number, start, signature.pack_result, owned, reports=reports)
 
-    def _want(self, number: int, end: int, count: int, request: int | None) -> None:
+    def _want(self, number: int, reports: bool, end: int, count: int, request: int | None) -> None:
         ends, stuck = self._handles.ends, self._tasks.stuck
         caller = self._session.answers_later.find(request)
 
@@ -198,7 +200,8 @@ class WorkerTurns:
 
             return give_up
 
-        self._begin(number, start, lambda values: ends.packed(end, values), background=request is not None)
+        pack = partial(ends.packed, end)
+        self._begin(number, start, pack, reports=reports, background=request is not None)
 
     def _cancel(self, number: int) -> None:
         operation = self._known.get(number)
