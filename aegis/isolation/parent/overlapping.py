@@ -85,6 +85,8 @@ class OverlappingWork:
         self._idle = -1
         """The number of notices that the worker had received when it waited for the application alone."""
         self._may_hear: Callable[[], bool] | None = None
+        self._holds = False
+        """Whether a turn is about to begin."""
         self.stuck: set[Any] = set()
         """Host functions on threads of their own that wait for the guest to write; the worker counts them."""
 
@@ -118,8 +120,16 @@ class OverlappingWork:
             store.door.wake()
 
     def turn(self, may_hear: Callable[[], bool] | None) -> None:
-        """Note that a turn begins, or with ``None`` that it has ended."""
+        """Note that a turn begins, or with ``None`` that it has ended.
+
+        The request for the turn takes the notices before it along.
+        """
         self._may_hear, self._idle = may_hear, -1
+        self._holds = may_hear is not None
+        store = self._store
+        if may_hear is None and not store.closed:
+            with store.translate_failures():
+                store.worker.channel.flush(until=store.until(), stopped=store.stopped)
 
     def wait(self) -> bool:
         """Do what is due, and wait for more, or for the worker; return whether a message has arrived.
@@ -177,6 +187,9 @@ class OverlappingWork:
         store = self._store
         if message[0] != "deadlock":
             self._sent += 1
+        if self._holds:
+            store.worker.channel.hold(message)
+            return
         with store.translate_failures():
             store.worker.channel.send(message, until=store.until(), stopped=store.stopped, notice=True)
 
@@ -226,6 +239,7 @@ class OverlappingWork:
     def ask_for_turn(self, mark: int) -> None:
         """Have the worker run the guest until no operation is left, also none of those that it has been sent now."""
         store, sent = self._store, self._next
+        self._holds = False
         store.ask(["turn"], mark=mark)
         if any(number < sent and not one.background for number, one in self._operations.items()):
             raise store.worker_failed(ProtocolError("a turn ended before its calls and reads"))

@@ -200,6 +200,8 @@ class Channel:
     ) -> None:  # fmt: skip
         self.socket, self.outgoing, self.incoming, self._views = end, outgoing, incoming, views
         self._receives = patient
+        self._held = b""
+        """Frames that the next message takes along."""
         self._buffer = bytearray()
         end.settimeout(None)
         # With timeouts of the socket, a message takes one system call; with poll(2) before it, it would take three.
@@ -232,7 +234,21 @@ class Channel:
                 region.reuse()
         if len(body) > _MAX_FRAME_BYTES:
             raise TypeError(f"message too long ({len(body):,}/{_MAX_FRAME_BYTES:,} bytes)")
-        self.push(_FRAME.pack(len(body)) + body, descriptors, until=until, stopped=stopped)
+        data = _FRAME.pack(len(body)) + body
+        if self._held:
+            data, self._held = self._held + data, b""
+        self.push(data, descriptors, until=until, stopped=stopped)
+
+    def hold(self, message: Any) -> None:
+        """Send a notice together with the next message, or by :meth:`flush`: the other side wakes up once."""
+        body = encode(message)
+        self._held += _FRAME.pack(len(body)) + body
+
+    def flush(self, *, until: float | None = None, stopped: Callable[[], bool] | None = None) -> None:
+        """Send the notices that are held; raise as :meth:`send` does."""
+        if self._held:
+            data, self._held = self._held, b""
+            self.push(data, until=until, stopped=stopped)
 
     def push(
         self, data: bytes | bytearray, descriptors: Sequence[int] = (), *, until: float | None = None,

@@ -18,6 +18,7 @@ from aegis.isolation.protocol.errors import to_plain
 from aegis.sandbox.local_guest import LocalGuest
 from aegis.sandbox.turn_operations import Start, TurnOperation, TurnOperations
 from aegis.values import Interest
+from aegis.wit.types import has_ends
 
 if TYPE_CHECKING:
     from aegis.isolation.protocol.channel import Channel
@@ -55,7 +56,8 @@ class ParentMessages:
         return self._channel.waiting() or bool(self._poller.poll(0))
 
     def interest(self) -> Interest:
-        """Return the channel as the descriptor to wait for."""
+        """Return the channel as the descriptor to wait for, after sending all that the parent may wait for."""
+        self._channel.flush()
         return self._interest
 
     def complete(self) -> None:
@@ -125,7 +127,10 @@ class WorkerTurns:
             raise
 
     def _idle(self) -> bool:
-        return not self._operations.live and not self._tasks.has_posts()
+        if not self._operations.live and not self._tasks.has_posts():
+            return True
+        self._session.channel.flush()
+        return False
 
     def _may_hear(self) -> bool:
         """Return whether to wait for the parent: it knows which calls the application may still make."""
@@ -140,7 +145,7 @@ class WorkerTurns:
 
     def _begin(
         self, number: int, start: Start, pack: Callable[[Any], Any], owned: Sequence[int] = (), *,
-        reports: bool, background: bool = False,
+        reports: bool, early: bool = False, background: bool = False,
     ) -> None:  # fmt: skip
         def report(value: Any, error: BaseException | None) -> None:
             del self._known[number]
@@ -151,7 +156,11 @@ class WorkerTurns:
             else:
                 end = [turn_messages.DONE, pack(value)]
             taken = self._handles.taken_of(owned)
-            self._session.channel.send(["settled", number, *end, taken, self._session.account()], notice=True)
+            message = ["settled", number, *end, taken, self._session.account()]
+            if self._operations.live or early:
+                self._session.channel.send(message, notice=True)
+            else:  # the answer to the request for the turn follows
+                self._session.channel.hold(message)
 
         made = self._known[number] = _SentOperation(start, report)
         if reports:
@@ -177,7 +186,7 @@ class WorkerTurns:
             self._guest.check_room()
             return self._guest.call(name, arguments, self._operations.settler(operation))
 
-        self._begin(number, start, signature.pack_result, owned, reports=reports)
+        self._begin(number, start, signature.pack_result, owned, reports=reports, early=_is_early(signature))
 
     def _want(self, number: int, reports: bool, end: int, count: int, request: int | None) -> None:
         ends, stuck = self._handles.ends, self._tasks.stuck
@@ -201,7 +210,7 @@ class WorkerTurns:
             return give_up
 
         pack = partial(ends.packed, end)
-        self._begin(number, start, pack, reports=reports, background=request is not None)
+        self._begin(number, start, pack, reports=reports, early=True, background=request is not None)
 
     def _cancel(self, number: int) -> None:
         operation = self._known.get(number)
@@ -210,6 +219,12 @@ class WorkerTurns:
 
     def _close(self, end: int) -> None:
         self._handles.ends.drop(end)
+
+
+def _is_early(signature: Any) -> bool:
+    """Return whether a call has its result, which has streams, while its code may still run."""
+    of = signature.function.result
+    return of is not None and has_ends(of)
 
 
 def _nothing() -> None:
