@@ -140,11 +140,17 @@ class TurnOperations:
 
         A lone call of a component with one function is a deadlock, because nothing else can be called.
         """
+        if self.guest.several:
+            return True
         live = list(self.live)
-        return self.guest.several or len(live) > 1 or not all(operation.begun for operation in live)
+        return len(live) > 1 or not all(operation.begun for operation in live)
 
     def _set_deadline(self) -> None:
-        """The turn ends at the earliest deadline of an operation; without one it is about to end."""
-        deadlines = [operation.deadline for operation in list(self.live) if operation.deadline != math.inf]
-        if deadlines:
-            self.guest.end_at(min(deadlines))
+        """The turn ends at the earliest deadline of an operation; without one it is about to end.
+
+        All operations have the same time and start in order, so the first one has the earliest deadline.
+        """
+        with self.lock:
+            first = next((operation.deadline for operation in self.live if operation.deadline != math.inf), None)
+        if first is not None:
+            self.guest.end_at(first)

@@ -115,6 +115,8 @@ class Door:
     hears: Any = None
     """In a worker, the messages that its parent sends unprompted, as an operation of the scheduler: it is waited for
     beside those of the guest, and completes them. ``None`` elsewhere."""
+    wakes = 0
+    """Changes with each :meth:`wake`."""
     _woken = False
     _wake_up: threading.Event | None = None
     """Set to end the wait of a host function that waits for no descriptor; ``None`` while none does."""
@@ -315,6 +317,7 @@ class Door:
 
     def wake(self) -> None:
         """Have a wait return, from any thread: an operation of the host is complete."""
+        self.wakes += 1  # two threads may count one wake-up, but what both announce is there before either counts
         self._woken = True
         event = self._wake_up
         if event is not None:

@@ -197,6 +197,7 @@ class _PendingCall:
     def __init__(self, host: ComponentFunctions, door: Door, number: int, later: Any) -> None:
         self._host, self._door, self._number, self._later = host, door, number, later
         self.ready, self.interest, self.cancel = later.ready, later.interest, later.cancel
+        self.wakes_door: bool = getattr(later, "wakes_door", False)
 
     def finish(self) -> tuple[bool, Any]:
         """Return whether the function failed, and its encoded result or error."""
@@ -215,6 +216,7 @@ class _PendingElements:
         assert host.handles is not None
         self._host, self._handles, self._door, self._number, self._count = host, host.handles, door, number, count
         self._offered = host.handles.ends.offered(number)
+        self.wakes_door: bool = self._offered.wakes_door
 
     def ready(self) -> bool:
         """Return whether there are elements, or the end."""

@@ -51,6 +51,7 @@ class _OfferedStream:
     def __init__(self, source: ElementSource, pack: Callable[[Any], Any]) -> None:
         self._source, self._pack = source, pack
         self.ready, self.interest = source.ready, source.interest
+        self.wakes_door: bool = getattr(source, "wakes_door", False)
 
     def take(self, count: int) -> Any:
         """Return up to ``count`` elements as plain data, ``None`` at the end, or :data:`NONE_YET`."""
@@ -83,6 +84,11 @@ class _OfferedFuture:
                 self._later = later_of(door, value, "a future of the host")
         elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
             self._later = value
+
+    @property
+    def wakes_door(self) -> bool:
+        """Whether a new value wakes the door."""
+        return self._written_later or getattr(self._later, "wakes_door", False)
 
     def _set(self, value: Any) -> None:
         self._written.append(value)

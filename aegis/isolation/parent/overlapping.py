@@ -31,6 +31,9 @@ __all__ = ["OverlappingWork", "PendingAnswer", "RemoteOperation"]
 class PendingAnswer(Protocol):
     """An answer that the parent does not have yet."""
 
+    wakes_door: bool
+    """Whether it wakes the door when it may be ready, so that it need not be checked before."""
+
     def ready(self) -> bool:
         """Return whether :meth:`finish` may return it."""
 
@@ -77,6 +80,10 @@ class OverlappingWork:
         self._operations: dict[int, RemoteOperation] = {}
         self._next = 1
         self._pending: dict[int, PendingAnswer] = {}
+        self._checked: dict[int, PendingAnswer] = {}
+        """Those among them that must be checked, because they do not wake the door."""
+        self._seen = -1
+        """The number of wake-ups when all were checked."""
         self._failures: dict[int, BaseException | None] = {}
         """The exceptions by which answers failed, which end the guest unless it gave the request up before."""
         self._next_check = 0.0
@@ -143,14 +150,14 @@ class OverlappingWork:
             self.do_posts()
             if channel.waiting():
                 return True
-            if self._pending:
+            if self._checked or (self._pending and self._seen != door.wakes):
                 arrived = channel.readable()
                 if not arrived or time.monotonic() >= self._next_check:
                     self._give()
                 if arrived:
                     return True
             read = (number, *((delivery.descriptor,) if delivery.pending else ()))
-            ready = door.wait_for([Interest(read=read), *(answer.interest() for answer in self._pending.values())])
+            ready = door.wait_for([Interest(read=read), *(answer.interest() for answer in self._checked.values())])
         except (DeadlineExceeded, Cancelled) as error:
             if error is not door.stop:
                 raise store.end_with(error) from None
@@ -168,12 +175,16 @@ class OverlappingWork:
     def _give(self) -> None:
         """Send the answers that are there. The checks take a tenth of the time at most, however many there are."""
         begun, door = time.monotonic(), self._store.door
-        serving = door.serving
-        for request, answer in list(self._pending.items()):
+        serving, wakes = door.serving, door.wakes
+        answers = self._checked if self._seen == wakes else self._pending
+        self._seen = wakes
+        for request, answer in list(answers.items()):
+            if not answer.ready():
+                continue
             with _inside_host_function(self._store):
-                found = answer.finish() if answer.ready() else None
+                found = answer.finish()
             if request in self._pending and found is not None:
-                del self._pending[request]
+                self._drop(request)
                 if found[0]:
                     self._failures[request] = door.failure
                 else:
@@ -205,10 +216,7 @@ class OverlappingWork:
         """Have the worker start a call or read; return the function that cancels it, whose result is to come then."""
         number, self._next = self._next, self._next + 1
         if not operation.background:
-            # Guest code of another operation may be running; the worker ends that at its deadline.
-            others = [one.deadline for one in self._operations.values() if not one.background]
-            operation.begun = not others
-            operation.deadline = max(others, default=time.monotonic()) + self._timeout
+            operation.begun = self._first() is None  # otherwise guest code of another one may be running
         self._operations[number] = operation
         self._set_deadline()
         self.send([kind, number, not operation.begun, *words])
@@ -221,11 +229,20 @@ class OverlappingWork:
 
         return cancel
 
+    def _first(self) -> RemoteOperation | None:
+        return next((one for one in self._operations.values() if not one.background), None)
+
     def _set_deadline(self) -> None:
-        """The turn ends at the earliest deadline of an operation; without one it is about to end."""
-        deadlines = [one.deadline for one in self._operations.values() if not one.background]
-        if deadlines and self._may_hear is not None:
-            self._store.door.deadline = min(deadlines)
+        """The turn ends at the deadline of its first operation, because the worker starts them in order.
+
+        The time of the first one runs even if the worker does not report its start. Without an operation the turn is
+        about to end.
+        """
+        first = self._first()
+        if first is not None and self._may_hear is not None:
+            if first.deadline == math.inf:
+                first.deadline = time.monotonic() + self._timeout
+            self._store.door.deadline = first.deadline
 
     def _begun(self, message: list[Any]) -> None:
         """Count the time of an operation from now."""
@@ -233,7 +250,7 @@ class OverlappingWork:
         if operation is None or operation.begun:
             raise ProtocolError("start of a call or read that does not wait for it")
         operation.begun = True
-        operation.deadline = min(operation.deadline, time.monotonic() + self._timeout)
+        operation.deadline = time.monotonic() + self._timeout
         self._set_deadline()
 
     def ask_for_turn(self, mark: int) -> None:
@@ -284,6 +301,13 @@ class OverlappingWork:
     def answer_later(self, request: int, answer: PendingAnswer) -> None:
         """Send the answer to a request when it is there."""
         self._pending[request] = answer
+        self._seen = -1  # it may have become ready before it was pending
+        if not answer.wakes_door:
+            self._checked[request] = answer
+
+    def _drop(self, request: int) -> PendingAnswer | None:
+        self._checked.pop(request, None)
+        return self._pending.pop(request, None)
 
     def request_of(self, call: object) -> int | None:
         """Return the request that waits for a host function, if there is one."""
@@ -296,7 +320,7 @@ class OverlappingWork:
         failure = self._failures.pop(message[1], None)
         if failure is not None and failure is self._store.door.failure:
             self._store.door.failure = None
-        answer = self._pending.pop(message[1], None)
+        answer = self._drop(message[1])
         if answer is not None:
             answer.cancel()
             self.send(["gave", message[1], None, None])
@@ -329,6 +353,7 @@ class OverlappingWork:
         self._may_hear = None
         self._operations.clear()
         self._failures.clear()
+        self._checked.clear()
         while self._pending:
             self._pending.popitem()[1].cancel()
         for call in list(self.stuck):
