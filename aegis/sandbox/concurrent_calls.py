@@ -10,9 +10,7 @@ in the guest (``task.cancel``); if the guest does not confirm that within a seco
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,44 +18,33 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.conversion.coerce import fit_arguments
-from aegis.component.planning.signatures import lifted_exports
-from aegis.component.tasks.callee import BoundCallee
 from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
 from aegis.engine.store.token import busy_error
 from aegis.engine.threads.event_loop import supervise_on_loop
-from aegis.errors import AegisError, CallError, Cancelled, SandboxStateError
+from aegis.errors import AegisError, Cancelled, SandboxStateError
+from aegis.sandbox.turn_operations import TurnOperation, TurnOperations
 
 if TYPE_CHECKING:
-    from aegis.component.store import ComponentStore
+    from aegis.sandbox.turn_operations import Start, TurnGuest
 
-__all__ = ["ConcurrentTurn", "awaited_work"]
+__all__ = ["ConcurrentTurn"]
 
 _CANCEL_SECONDS = 1.0
 """Time for a guest to confirm the cancellation of a call."""
 
-Start = Callable[["_AwaitedOperation"], Callable[[], None]]
 
-
-class _AwaitedOperation:
+class _AwaitedOperation(TurnOperation):
     """A call or a read that a task of an event loop awaits."""
 
     def __init__(self, start: Start) -> None:
+        super().__init__(start)
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self._loop.create_future()
-        self.start = start
-        self.cancel: Callable[[], None] | None = None
-        """Cancels the operation on the thread of the guest; ``None`` before it starts."""
-        self.deadline = math.inf
         self.observing: AbstractContextManager[None] | None = None
-        self.begun = self.over = self.unwanted = False
 
-    def settle(self, value: Any, error: BaseException | None) -> None:
+    def pass_on(self, value: Any, error: BaseException | None) -> None:
         """Pass the result or the error to the task, from any thread."""
-        if self.over:
-            return
-        self.over = True
-        self.cancel = None
         observing, self.observing = self.observing, None
         if observing is not None:
             with suppress(BaseException):  # it raises the error again
@@ -83,10 +70,10 @@ def _dropped(value: Any) -> None:
 class ConcurrentTurn:
     """The turn of one store for the tasks of an event loop; meanwhile the store is busy for all others."""
 
-    def __init__(self, run: Any, store: ComponentStore) -> None:
+    def __init__(self, run: Any, store: Any, guest: TurnGuest) -> None:
         self._run, self._store = weakref.ref(run), weakref.ref(store)
-        self._lock = threading.Lock()
-        self._live: dict[_AwaitedOperation, None] = {}
+        self._guest, self._operations = guest, TurnOperations(guest)
+        self._lock, self._live = self._operations.lock, self._operations.live
         self._queued: list[_AwaitedOperation] = []
         """Operations for the turn that is about to begin."""
         self._running = False
@@ -98,8 +85,6 @@ class ConcurrentTurn:
         """The event loop that has the latest turn: it also runs the asynchronous host functions."""
         self._left: Future[None] = Future()
         """Is done when the thread of the latest turn has left the guest."""
-        self._bound: dict[Any, BoundCallee] = {}
-        self._others = len(list(lifted_exports(store.plan.program))) > 1
 
     # -- for tasks of event loops --------------------------------------------------------------
 
@@ -113,70 +98,33 @@ class ConcurrentTurn:
             run.failed(name, args, TypeError())  # raises CallError: the number of arguments is wrong
         values = tuple(fit_arguments(entry.function, args))
 
-        def start(operation: _AwaitedOperation) -> Callable[[], None]:
-            full = store.state.tasks.full()
-            if full is not None:
-                raise full
+        def start(operation: _AwaitedOperation) -> Callable[[], Any]:
+            self._guest.check_room()
             operation.observing = run.meter.observing(name, args) if run.observed else None
             if operation.observing is not None:
                 operation.observing.__enter__()
-            return self._begin(store, name, values, operation)
+            return self._guest.call(name, values, self._operations.settler(operation))
 
         value = await self._perform(start)
         if value is CANCELLED:
             raise Cancelled("the call was cancelled")
-        return unwrapped(entry.callee.function)(value)
-
-    def _begin(
-        self, store: ComponentStore, name: Any, values: tuple[Any, ...], operation: _AwaitedOperation
-    ) -> Callable[[], None]:
-        """Start the task of a call, on the thread that runs the guest; return the function that cancels it."""
-        callee = self._bound.get(name)
-        if callee is None:
-            callee = self._bound[name] = BoundCallee(store.plan.entry(name).callee, store.state)
-        results: list[Any] = []
-        early = callee.plan.gives_streams
-
-        def resolved(value: Any) -> None:
-            if early or value is CANCELLED:
-                self._settle(operation, value)
-            else:
-                results.append(value)
-
-        def ended() -> None:
-            if results:
-                self._settle(operation, results[0])
-
-        task = store.state.tasks.begin(callee, lambda: values, resolved, None)
-        if task.exited:
-            ended()
-        elif not operation.over:  # otherwise the task goes on, and must not keep the readers of its result
-            task.on_refused = lambda error: self._settle(operation, None, error)
-            if not early:
-                task.on_exit = ended
-
-        def cancel() -> None:
-            if results:
-                ended()  # it has returned, and goes on by itself
-            elif not task.exited:
-                task.request_cancel(None)
-
-        return cancel
+        return unwrapped(entry.function)(value)
 
     async def perform(
-        self, start: Callable[[Callable[[Any], None]], Callable[[], None]], lost: Callable[[Any], None]
+        self, start: Callable[[Callable[[Any], None]], Callable[[], Any]], lost: Callable[[Any], None]
     ) -> Any:
         """Start an operation on the thread that runs the guest, and await its result.
 
-        ``lost`` takes a result that came when the task was cancelled.
+        ``start`` takes the function for the result, and returns the function that cancels the operation; that returns
+        ``True`` if the result is still to come. ``lost`` takes a result that came when the task was cancelled.
         """
 
-        def begin(operation: _AwaitedOperation) -> Callable[[], None]:
-            cancel = start(lambda value: self._settle(operation, value))
+        def begin(operation: _AwaitedOperation) -> Callable[[], Any]:
+            cancel = start(lambda value: self._operations.settle(operation, value))
 
             def give_up() -> None:
-                cancel()
-                self._settle(operation, None)
+                if not cancel():
+                    self._operations.settle(operation, None)
 
             return give_up
 
@@ -196,11 +144,11 @@ class ConcurrentTurn:
             if not running:
                 self._queued.append(operation)
         if running:
-            store.state.tasks.post(lambda: self._started(store, operation))
+            self._guest.post(lambda: self._operations.started(operation))
         try:
             value = await asyncio.shield(operation.future)
         except asyncio.CancelledError:
-            ending = asyncio.ensure_future(self._cancelled(run, store, operation, lost))
+            ending = asyncio.ensure_future(self._cancelled(run, operation, lost))
             while not ending.done():
                 with suppress(asyncio.CancelledError):  # a second cancellation does not free the guest from the first
                     await asyncio.wait([ending])
@@ -223,12 +171,10 @@ class ConcurrentTurn:
         if not self._live:
             await asyncio.wait([asyncio.wrap_future(self._left)])
 
-    async def _cancelled(
-        self, run: Any, store: ComponentStore, operation: _AwaitedOperation, lost: Callable[[Any], None]
-    ) -> None:
+    async def _cancelled(self, run: Any, operation: _AwaitedOperation, lost: Callable[[Any], None]) -> None:
         """Cancel an operation whose task was cancelled; cancel the turn if the guest does not confirm it."""
         operation.unwanted = True
-        store.state.tasks.post(lambda: self._cancel(operation))
+        self._guest.post(lambda: self._operations.cancelled(operation))
         _, waiting = await asyncio.wait([operation.future], timeout=_CANCEL_SECONDS)
         if waiting:
             run.cancel_now()
@@ -238,7 +184,7 @@ class ConcurrentTurn:
             if value is not None:
                 lost(value)
 
-    async def _serve(self, run: Any, store: ComponentStore, left: Future[None]) -> None:
+    async def _serve(self, run: Any, store: Any, left: Future[None]) -> None:
         """Run the scheduler on a guest thread until no operation is left."""
         try:
             await supervise_on_loop(
@@ -264,7 +210,8 @@ class ConcurrentTurn:
     def _fail(self, error: BaseException) -> None:
         with self._lock:
             self._serving, self._running = None, False
-            ended, self._live, self._queued = list(self._live), {}, []
+            ended, self._queued = list(self._live), []
+            self._live.clear()
         if isinstance(error, asyncio.CancelledError):
             error = Cancelled("the event loop that ran the guest ended")
         for operation in ended:
@@ -272,111 +219,43 @@ class ConcurrentTurn:
 
     # -- on the thread that runs the guest -----------------------------------------------------
 
-    def _turn(self, store: ComponentStore) -> None:
+    def _turn(self, store: Any) -> None:
         turn = store.turn()
         assert turn is not None  # a guest thread may run guests
         ended = False
 
-        def run_tasks() -> None:
+        def run_guest() -> None:
             nonlocal ended
-            self._run_tasks(store)
+            self._guest.run(self._begin, self._finished, self._operations.may_hear)
             ended = True
 
         with self._entering:
             try:
-                turn(run_tasks)
+                turn(run_guest)
             except AegisError:
                 if not ended:
                     raise
                 store.door.stop = None  # it was stopped when no operation was left
 
-    def _run_tasks(self, store: ComponentStore) -> None:
-        tasks = store.state.tasks
-        tasks.may_hear = self._may_hear
-        tasks.catch_up()
+    def _begin(self) -> None:
         with self._lock:
             self._running = True
             queued, self._queued = self._queued, []
-        try:
-            while queued:
-                self._started(store, queued.pop(0))
-            while True:
-                tasks.run(self._idle)
-                with self._lock:
-                    if not self._live:
-                        self._serving, self._running = None, False
-                        return
-        finally:
-            tasks.may_hear = _never
+        while queued:
+            self._operations.started(queued.pop(0))
 
-    def _idle(self) -> bool:
-        return not self._live
-
-    def _may_hear(self) -> bool:
-        """Return whether to wait for the application, whose next call may wake those that wait.
-
-        A lone call of a component with one function is a deadlock, because nothing else can be called.
-        """
-        live = list(self._live)
-        return self._others or len(live) > 1 or not all(operation.begun for operation in live)
-
-    def _started(self, store: ComponentStore, operation: _AwaitedOperation) -> None:
-        operation.begun = True
-        if operation.over:
-            return  # its turn has failed before
-        if operation.unwanted:
-            self._settle(operation, None)
-            return
-        timeout = store.plan.limits.timeout
-        operation.deadline = math.inf if timeout is None else time.monotonic() + timeout
-        store.renew_limits()
-        try:
-            cancel = operation.start(operation)
-            if not operation.over:  # otherwise a cycle would keep the readers of its result
-                operation.cancel = cancel
-        except (SandboxStateError, CallError) as error:
-            self._refuse(store, operation, error)
-        except AegisError as error:
-            if getattr(error, "limit", None) != "tasks":
-                raise
-            self._refuse(store, operation, error)
-        self._set_deadline(store)
-
-    def _refuse(self, store: ComponentStore, operation: _AwaitedOperation, error: AegisError) -> None:
-        """End one operation with an error from before its entry; raise one that the application raised in the call."""
-        if store.spent:
-            raise error
-        self._settle(operation, None, error)
-
-    def _cancel(self, operation: _AwaitedOperation) -> None:
-        if operation.cancel is not None and not operation.over:
-            operation.cancel()
-
-    def _settle(self, operation: _AwaitedOperation, value: Any, error: BaseException | None = None) -> None:
+    def _finished(self) -> bool:
+        """Return whether no operation is left: then the turn ends, and the next operation begins another."""
+        if self._live:
+            return False
         with self._lock:
-            self._live.pop(operation, None)
-        operation.settle(value, error)
-        store = self._store()
-        if store is not None:
-            self._set_deadline(store)
+            if self._live:
+                return False
+            self._serving, self._running = None, False
+            return True
 
-    def _set_deadline(self, store: ComponentStore) -> None:
-        """The turn ends at the earliest deadline of an operation; without one it is about to end."""
-        deadlines = [operation.deadline for operation in list(self._live) if operation.deadline != math.inf]
-        if deadlines:
-            store.door.deadline = min(deadlines)
-
-    def _alive(self) -> tuple[Any, ComponentStore]:
+    def _alive(self) -> tuple[Any, Any]:
         run, store = self._run(), self._store()
         if run is None or store is None or run.store is not store or store.closed:
             raise SandboxStateError("the guest was closed or replaced: call the new one", state="closed")
         return run, store
-
-
-async def awaited_work(run: Any, function: Callable[[], Any]) -> Any:
-    """Call ``function``, which runs the guest of ``run``, on a guest thread; await its result."""
-    return await supervise_on_loop(function, run.door, run.cancel_now, run.leave, run.backend.turns)
-
-
-def _never() -> bool:
-    return False

@@ -15,6 +15,7 @@ from aegis.support.lean import late
 
 if TYPE_CHECKING:
     from aegis.sandbox import concurrent_calls
+    from aegis.sandbox.turn_operations import TurnGuest
 else:  # it imports asyncio
     concurrent_calls = late("aegis.sandbox.concurrent_calls")
 
@@ -40,8 +41,10 @@ class _TurnedRun(Protocol):
 class GuestTurns:
     """Runs the guest of one store for its readers. It refers to run and store weakly, which own it."""
 
-    def __init__(self, run: Any, store: Any) -> None:
+    def __init__(self, run: Any, store: Any, guest: Callable[[], TurnGuest]) -> None:
+        """``guest`` returns the guest of the turns that event loops share."""
         self._run: weakref.ref[_TurnedRun] = weakref.ref(run)
+        self._guest = guest
         self._store: weakref.ref[Any] = weakref.ref(store)
         self._concurrent: concurrent_calls.ConcurrentTurn | None = None
 
@@ -66,23 +69,18 @@ class GuestTurns:
             raise
 
     async def perform(
-        self, start: Callable[[Callable[[Any], None]], Callable[[], None]], lost: Callable[[Any], None]
+        self, start: Callable[[Callable[[Any], None]], Callable[[], Any]], lost: Callable[[Any], None]
     ) -> Any:
         """Start an operation on the thread that runs the guest, and await its result.
 
-        ``start`` takes the function for the result, and returns the function that cancels the operation. ``lost`` takes
-        a result that came when the task was cancelled.
+        ``start`` takes the function for the result, and returns the function that cancels the operation; that returns
+        ``True`` if the result is still to come. ``lost`` takes a result that came when the task was cancelled.
         """
         return await self.concurrent().perform(start, lost)
-
-    async def work_on_loop(self, function: Callable[[], Any]) -> Any:
-        """Call ``function``, which calls :meth:`work`, on a guest thread; await its result."""
-        run, _ = self.live()
-        return await concurrent_calls.awaited_work(run, function)
 
     def concurrent(self) -> concurrent_calls.ConcurrentTurn:
         """Return the turn that event loops share."""
         run, store = self.live()
         if self._concurrent is None:
-            self._concurrent = concurrent_calls.ConcurrentTurn(run, store)
+            self._concurrent = concurrent_calls.ConcurrentTurn(run, store, self._guest())
         return self._concurrent

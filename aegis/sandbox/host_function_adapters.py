@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aegis.engine.call.door import Door
 
-__all__ = ["BlockingFunction", "adapted", "takes_deadline"]
+__all__ = ["BlockingFunction", "adapted", "on_threads", "takes_deadline"]
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect would slow down every start
 
@@ -78,3 +78,12 @@ def adapted(
 
     made = host_function if timed or awaited else function
     return BlockingFunction(made, name) if overlaps and reads and not coroutine else made
+
+
+def on_threads(functions: Any, door: Door) -> Any:
+    """Return ``functions`` with others for those that block while they read streams, so that the guest can write."""
+    if not isinstance(functions, list) or not any(isinstance(function, BlockingFunction) for function in functions):
+        return functions
+    from aegis.component.tasks.threaded_calls import threaded
+
+    return [threaded(f.function, f.name, door) if isinstance(f, BlockingFunction) else f for f in functions]

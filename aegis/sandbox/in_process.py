@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from weakref import ref
 
 from aegis import host
 from aegis.engine.compile.config import EngineConfig
@@ -13,7 +15,7 @@ from aegis.engine.store.store import ModuleStore, PoolExhausted
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.sandbox.base_backend import BaseBackend
-from aegis.sandbox.host_function_adapters import BlockingFunction
+from aegis.sandbox.host_function_adapters import on_threads
 from aegis.sandbox.link_module import served_by_host, wants_host
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
@@ -143,13 +145,14 @@ class InProcessBackend(BaseBackend):
         from aegis.component.store import ComponentStore
 
         run.door.near = NEAR if run.imports else self._near(run)
-        if plan.is_async and isinstance(functions, list):
-            _on_threads(functions, run.door)
+        if plan.is_async:
+            functions = on_threads(functions, run.door)
         store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
         if plan.is_async:
             from aegis.sandbox.guest_turns import GuestTurns
+            from aegis.sandbox.local_guest import LocalGuest
 
-            run.turns = store.state.outside = GuestTurns(run, store)
+            run.turns = store.state.outside = GuestTurns(run, store, partial(LocalGuest, ref(store)))
         return store
 
     def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
@@ -157,12 +160,3 @@ class InProcessBackend(BaseBackend):
         from aegis.sandbox.serving import call_handler  # few sandboxes serve requests
 
         return call_handler(run, store, handler, head, connection)
-
-
-def _on_threads(functions: list[Any], door: Door) -> None:
-    """Replace functions that block while they read streams, so that the guest can write meanwhile."""
-    from aegis.component.tasks.threaded_calls import threaded
-
-    for n, function in enumerate(functions):
-        if isinstance(function, BlockingFunction):
-            functions[n] = threaded(function.function, function.name, door)

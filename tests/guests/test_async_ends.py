@@ -15,6 +15,7 @@ from tests.guests import catalogue
 
 FILTERS = "aegis:py-streams/filters#"
 WAIT_SECONDS = 20
+every_place = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
 
 
 class Origin:
@@ -241,11 +242,12 @@ def test_the_event_loop_of_the_calls_under_way_keeps_the_sandbox(sandbox: aegis.
     assert asyncio.run(sandbox.acall(FILTERS + "sum", [4])) == 4, "afterwards another loop may call"
 
 
+@every_place
 @pytest.mark.parametrize("calls", [1, 3])
-def test_the_loop_of_the_calls_may_make_more(runtime: aegis.Aegis, artifact: Any, calls: int) -> None:
+def test_the_loop_of_the_calls_may_make_more(runtime: aegis.Aegis, artifact: Any, calls: int, isolate: bool) -> None:
     async def main() -> list[Any]:
         imports = {"aegis:py-streams/origin": Origin()}
-        async with runtime.asandbox(artifact, imports=imports, isolate=False) as sandbox:
+        async with runtime.asandbox(artifact, imports=imports, isolate=isolate) as sandbox:
             return await asyncio.gather(*[sandbox.acall(FILTERS + "sum", later(n)) for n in range(calls)])
 
     async def later(n: int) -> AsyncIterator[int]:
@@ -255,7 +257,7 @@ def test_the_loop_of_the_calls_may_make_more(runtime: aegis.Aegis, artifact: Any
     assert asyncio.run(main()) == list(range(calls))
 
 
-@pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+@every_place
 def test_what_calls_leave_behind_does_not_pile_up(isolate: bool) -> None:
     """Streams that are closed, forgotten or read to their end, and futures, are handles no more after a few calls."""
     with aegis.Aegis(timeout="60s", fuel=None, handles=50) as runtime:
@@ -273,12 +275,13 @@ def test_what_calls_leave_behind_does_not_pile_up(isolate: bool) -> None:
                 assert sandbox.call(FILTERS + "later", "y").result() == "y"
 
 
-def test_what_overlapping_calls_leave_behind_does_not_pile_up() -> None:
+@every_place
+def test_what_overlapping_calls_leave_behind_does_not_pile_up(isolate: bool) -> None:
     async def main() -> None:
         with aegis.Aegis(timeout="60s", fuel=None, handles=60) as runtime:
             program = runtime.load_file(catalogue.built("py-streams"))
             imports = {"aegis:py-streams/origin": Origin()}
-            async with runtime.asandbox(program, imports=imports) as sandbox:
+            async with runtime.asandbox(program, imports=imports, isolate=isolate) as sandbox:
                 for n in range(60):
                     one, other = await asyncio.gather(
                         sandbox.acall(FILTERS + "double", [1]), sandbox.acall(FILTERS + "double", [2])

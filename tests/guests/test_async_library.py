@@ -15,6 +15,7 @@ from tests.guests import catalogue
 
 FILTERS = "aegis:py-streams/filters#"
 NUMBERS = list(range(3000))
+every_place = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
 
 
 class Origin:
@@ -172,22 +173,24 @@ def test_an_exception_of_an_iterator_ends_the_run_and_is_the_cause(sandbox: aegi
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_waits_of_one_call_overlap(runtime: aegis.Aegis, artifact: Any) -> None:
+@every_place
+def test_waits_of_one_call_overlap(runtime: aegis.Aegis, artifact: Any, isolate: bool) -> None:
     """No fetch returns before all have begun, so waits one after the other would never end."""
 
     async def main() -> None:
         origin = Origin(together=20)
-        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}) as sandbox:
+        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}, isolate=isolate) as sandbox:
             names = [str(n) for n in range(20)]
             assert await sandbox.acall(FILTERS + "fetch-all", names) == [f"<{n}>" for n in names]
 
     asyncio.run(main())
 
 
-def test_calls_of_one_sandbox_overlap(runtime: aegis.Aegis, artifact: Any) -> None:
+@every_place
+def test_calls_of_one_sandbox_overlap(runtime: aegis.Aegis, artifact: Any, isolate: bool) -> None:
     async def main() -> None:
         origin = Origin(together=10)
-        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}) as sandbox:
+        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}, isolate=isolate) as sandbox:
             calls = [sandbox.acall(FILTERS + "fetch-all", [str(n)]) for n in range(10)]
             assert await asyncio.gather(*calls) == [[f"<{n}>"] for n in range(10)]
             got = asyncio.create_task(sandbox.acall(FILTERS + "get"))
@@ -218,10 +221,11 @@ def test_asynchronous_iterables_and_writers_are_streams(sandbox: aegis.Sandbox) 
     asyncio.run(main())
 
 
-def test_an_asynchronous_method_reads_what_the_guest_writes(runtime: aegis.Aegis, artifact: Any) -> None:
+@every_place
+def test_an_asynchronous_method_reads_what_the_guest_writes(runtime: aegis.Aegis, artifact: Any, isolate: bool) -> None:
     async def main() -> None:
         origin = Origin()
-        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}) as sandbox:
+        async with runtime.asandbox(artifact, imports={"aegis:py-streams/origin": origin}, isolate=isolate) as sandbox:
             assert await sandbox.acall(FILTERS + "save", 10, 100_000) == 1_000_000
         assert sum(origin.saved) == 1_000_000
         assert max(origin.saved) <= 65536

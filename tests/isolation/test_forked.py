@@ -201,7 +201,7 @@ COMPONENTS = {
     "aegis.component.planning.artifact", "aegis.component.link", "aegis.component.store", "aegis.sandbox.exports",
     "aegis.sandbox.component",
     "aegis.host.wasi", "aegis.isolation.worker.serving", "aegis.sandbox.guest_turns", "aegis.sandbox.link_component",
-    "aegis.sandbox.serving",
+    "aegis.sandbox.local_guest", "aegis.sandbox.serving",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
     "aegis.component.tasks.threaded_calls",

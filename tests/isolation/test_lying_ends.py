@@ -11,7 +11,7 @@ import pytest
 from aegis import HostError, QuotaExceeded, SandboxStateError, WorkerCrashed
 from aegis.isolation.protocol.errors import to_plain
 from tests.isolation.isolated import only_where_there_are_workers
-from tests.isolation.liar import GOOD, Liar, Peer, done, host, lying
+from tests.isolation.liar import GOOD, Liar, Peer, done, lying
 
 pytestmark = only_where_there_are_workers
 DROP, TAKE, UNTAKE = -1, -4, -5
@@ -35,6 +35,11 @@ COMPONENT = """(component
   (func (export "gift") (param "s" $gift) (result u32) (canon lift (core func $m "f")))
   (func (export "back") (param "n" u32) (result $things) (canon lift (core func $m "f")))
   (func (export "whole") (param "t" $own) (result u32) (canon lift (core func $m "f"))))"""
+
+
+def asked(request: int, number: int, values: list[Any]) -> list[Any]:
+    """Return the message of a request; elements may come later."""
+    return ["later" if number == TAKE else "host", request, number, values]
 
 
 class Thing:
@@ -64,7 +69,7 @@ class Conversation:
         self.calls += 1
         if self.calls == 1:
             for mine, (number, values) in enumerate(self.requests, 1):
-                peer.send(host(mine, number, [message[2][0] if v is ... else v for v in values]))
+                peer.send(asked(mine, number, [message[2][0] if v is ... else v for v in values]))
                 self.heard.append(peer.recv())
                 if self.heard[-1][2]:
                     peer.send(["fail", to_plain(HostError("a host function raised")), GOOD, []])
@@ -154,7 +159,7 @@ def test_a_future_that_was_read_is_no_handle_any_more() -> None:
 
     def each(peer: Peer, message: Any) -> None:
         if message[0] == "call":
-            peer.send(host(1, TAKE, [message[2][0], 1]))
+            peer.send(asked(1, TAKE, [message[2][0], 1]))
             script_calls.append(peer.recv())
             peer.send(done(len(script_calls)))
         else:
@@ -222,7 +227,7 @@ def test_a_stream_whose_close_raises_does_not_keep_the_others_open() -> None:
 
     def each(peer: Peer, message: Any) -> None:
         if message[0] == "call":
-            peer.send(host(1, TAKE, [message[2][0], 1]))
+            peer.send(asked(1, TAKE, [message[2][0], 1]))
             peer.recv()
             peer.send(done(message[2][0] + 100))
         else:
@@ -342,11 +347,11 @@ def test_requests_without_end_stop_at_the_deadline() -> None:
     def each(peer: Peer, message: Any) -> None:
         if message[0] == "call":
             for mine in range(1, 10_000_000):
-                peer.send(host(mine, TAKE, [message[2][0], 1]))
+                peer.send(asked(mine, TAKE, [message[2][0], 1]))
                 if peer.recv()[2]:
                     break
             while True:
-                peer.send(host(1, TAKE, [message[2][0], 1]))
+                peer.send(asked(1, TAKE, [message[2][0], 1]))
                 peer.recv()
 
     def endless() -> Iterator[int]:

@@ -21,6 +21,10 @@ SUITES = {
     "tests/component/test_imported_resources.py": 12,
     "tests/component/test_world_resources.py": 1,
     "tests/component/test_host_resources.py": 1,
+    "tests/component/tasks/test_cancellation.py": 14,
+    "tests/component/tasks/test_inputs.py": 55,
+    "tests/component/tasks/test_limits.py": 8,
+    "tests/component/tasks/test_hostile.py": 120,
     "tests/guests/test_components.py": 50,
     "tests/guests/test_component_text.py": 65,
     "tests/security/test_components.py": 150,
@@ -29,10 +33,12 @@ SUITES = {
 """The least number of isolated sandboxes that the tests of each file make, with a quarter of the random examples. Each
 file has a process of its own, so that the test runner can spread them over its own processes."""
 LONG = {
-    "tests/component/test_echo.py", "tests/component/test_guest_resources.py", "tests/guests/test_components.py",
-    "tests/guests/test_component_text.py", "tests/security/test_components.py", "tests/test_embedding.py",
+    "tests/component/test_echo.py", "tests/component/test_guest_resources.py", "tests/component/tasks/test_hostile.py",
+    "tests/component/tasks/test_inputs.py", "tests/guests/test_components.py", "tests/guests/test_component_text.py",
+    "tests/security/test_components.py", "tests/test_embedding.py",
 }  # fmt: skip
-"""The files that take longest. ``test_same_values.py`` and ``test_isolated_components.py`` hold their rules always."""
+"""The files that take longest. ``test_same_values.py``, ``test_isolated_components.py``, ``test_same_streams.py`` and
+``test_overlapping.py`` hold their rules always."""
 LOOKS_INSIDE = {
     "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
@@ -41,6 +47,9 @@ LOOKS_INSIDE = {
     "test_an_owned_object_that_the_guest_drops_is_dropped_on_the_host": "likewise",
     "test_handles_inside_other_values": "likewise",
     "test_undelivered_values_are_not_lost": "likewise",
+    "test_subtasks_without_end_meet_the_limit_of_handles": "likewise",
+    "test_a_reader_is_passed_on_once": "passes a reader back to its guest, which an isolated one does not support",
+    "test_two_tasks_that_read_one_stream_are_refused": "likewise",
 }
 """Tests of behaviour that an embedder does not see."""
 

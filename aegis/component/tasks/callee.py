@@ -37,7 +37,7 @@ class TaskCallee:
         self.lower = lower_arguments(function, encoding, numbers, raw=raw)
         results = () if function.result is None else (function.result,)
         most = MAX_FLAT_PARAMS if lifted.options.is_async else MAX_FLAT_RESULTS
-        self.result: LiftedValues = lift_values(results, most, encoding, numbers, raw=raw, outward=not raw)
+        self.result: LiftedValues = lift_values(results, most, encoding, numbers, raw=raw)
         """The converter of the arguments of ``task.return``, or of the results of a function that is lifted as sync."""
 
 

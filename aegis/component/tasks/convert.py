@@ -102,15 +102,14 @@ class LiftedValues(NamedTuple):
 
 
 def lift_values(
-    types: Sequence[WitType], most: int, encoding: str, numbers: Numbers, *, raw: bool, outward: bool = False,
-    after: int = 0,
-) -> LiftedValues:  # fmt: skip
+    types: Sequence[WitType], most: int, encoding: str, numbers: Numbers, *, raw: bool, after: int = 0
+) -> LiftedValues:
     """Return the converter of a list of values, in at most ``most`` core values or behind a pointer.
 
-    ``lift(cx, words)`` returns a tuple. ``after`` is the number of i32 words behind the values, which it ignores.
+    ``lift(cx, words)`` returns a tuple. ``after`` is the number of i32 words behind the values, which it ignores. In a
+    worker the values stay here, not in memory shared with the parent: the task goes on, and may send messages.
     """
     lift = Lift(encoding, raw=raw, numbers=numbers)
-    lift.outward = outward
     spilled = sum(len(flat(t)) for t in types) > most
     formats = ["I"] if spilled else [form for t in types for form in lift.flat_formats(t)]
     words = [lift.fresh("w") for _ in formats]

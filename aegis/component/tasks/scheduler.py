@@ -50,6 +50,8 @@ class Scheduler:
         self._most: int | None = state.plan.limits.tasks
         self._posts: deque[Callable[[], None]] = deque()
         """What other threads want this one to do."""
+        self._hears: Operation | None = self.door.hears
+        """Is waited for beside the operations, and never the reason to wait."""
         self.may_hear: Callable[[], bool] = lambda: False
         """Returns whether the application may still call or write, so that a wait for nothing else is no deadlock."""
 
@@ -170,6 +172,14 @@ class Scheduler:
         self._posts.append(function)
         self.door.wake()
 
+    def post_here(self, function: Callable[[], None]) -> None:
+        """Call ``function`` when this thread, which runs the guest, runs tasks next."""
+        self._posts.append(function)
+
+    def has_posts(self) -> bool:
+        """Return whether a function was posted and not called yet."""
+        return bool(self._posts)
+
     def _step(self, within: Any) -> bool:
         """Continue one task that is ready, of the component instance ``within`` if given; return whether one did."""
         for _ in range(len(self.ready)):
@@ -191,12 +201,16 @@ class Scheduler:
     def _wait(self) -> None:
         """Wait until an operation is complete, and complete all that are."""
         if not self._complete() and not self._posts:
-            self._state.wait_for(list(self.operations))
+            hears = self._hears
+            self._state.wait_for([*self.operations, *(() if hears is None else (hears,))])
             self._complete()
         self.door.check_time()
 
     def _complete(self) -> bool:
         """Complete all operations that are ready; return whether any was."""
+        hears = self._hears
+        if hears is not None and hears.ready():
+            hears.complete()
         done = [operation for operation in list(self.operations) if operation.ready()]
         for operation in done:
             if self.operations.pop(operation, operation) is None:
@@ -208,7 +222,7 @@ class Scheduler:
 
         The checks take a tenth of the time at most, however many operations there are.
         """
-        if self.operations and monotonic() >= self._next_check:
+        if (self.operations or self._hears is not None) and monotonic() >= self._next_check:
             begun = monotonic()
             self._complete()
             now = monotonic()

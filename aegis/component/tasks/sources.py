@@ -181,6 +181,9 @@ def _close(values: Any) -> None:
 class _Queued:
     """The elements that another thread or an event loop puts into a queue; ``flat``: they are bytes."""
 
+    wakes_door = True
+    """New elements wake the door, so that it need not be checked before."""
+
     def __init__(self, queue: ElementQueue, flat: bool, wake: Callable[[], None]) -> None:
         queue.attach(wake)
         self._queue, self._flat = queue, flat
@@ -209,6 +212,8 @@ class _Queued:
 
 class _AsyncIterated:
     """The elements of an asynchronous iterable, which the event loop of the call reads ahead of the guest."""
+
+    wakes_door = True
 
     def __init__(self, values: AsyncIterable[Any], flat: bool, door: Any) -> None:
         queue = ElementQueue(_CHUNK_BYTES if flat else _MAX_AHEAD_ELEMENTS)

@@ -27,6 +27,9 @@ def threaded(function: Callable[..., Any], name: str, door: Any) -> Callable[...
 class ThreadedCall:
     """A call of a plain host function on a thread of its own; a :class:`~aegis.component.tasks.host_calls.Later`."""
 
+    wakes_door = True
+    """Its end wakes the door, so that it need not be checked before."""
+
     def __init__(self, function: Callable[..., Any], values: tuple[Any, ...], name: str, door: Any) -> None:
         self.door, self._name = door, name
         self._over = False

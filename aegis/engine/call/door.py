@@ -116,6 +116,11 @@ class Door:
     """The handle tables of a component's store; set by the store."""
     clocks: Any = None
     """The clocks of the sandbox, for waits until an instant; set by the host."""
+    hears: Any = None
+    """In a worker, the messages that its parent sends unprompted, as an operation of the scheduler: it is waited for
+    beside those of the guest, and completes them. ``None`` elsewhere."""
+    wakes = 0
+    """Changes with each :meth:`wake`."""
     _woken = False
     _wake_up: threading.Event | None = None
     """Set to end the wait of a host function that waits for no descriptor; ``None`` while none does."""
@@ -286,8 +291,11 @@ class Door:
                 self.remaining()
                 return [], []
 
-    def wait_for(self, interests: Iterable[Interest]) -> None:
-        """Wait until one of ``interests`` may be met, or :meth:`wake` was called; raise as :meth:`wait` does."""
+    def wait_for(self, interests: Iterable[Interest]) -> Sequence[int]:
+        """Wait until one of ``interests`` may be met, or :meth:`wake` was called; raise as :meth:`wait` does.
+
+        Return descriptors that are readable, if it waited for them.
+        """
         reads: list[int] = []
         writes: list[int] = []
         soonest: int | None = None
@@ -301,19 +309,19 @@ class Door:
                 again = min(again, interest.host_time)
         left = None if again == math.inf else max(0.0, again - time.monotonic())
         if soonest is None:
-            self.wait(left, read=reads, write=writes)
-            return
+            return self.wait(left, read=reads, write=writes)[0]
         span = max(0, soonest - self.clocks.monotonic())
         if self.clocks.real:
-            self.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)
-            return
+            return self.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)[0]
         # A stand-in clock does not advance while the host waits; it advances when nothing else is ready.
-        if (reads or writes) and any(self.wait(0, read=reads, write=writes)):
-            return
-        self.clocks.sleep(span, self)
+        ready = self.wait(0, read=reads, write=writes) if reads or writes else ()
+        if not any(ready):
+            self.clocks.sleep(span, self)
+        return ready[0] if ready else ()
 
     def wake(self) -> None:
         """Have a wait return, from any thread: an operation of the host is complete."""
+        self.wakes += 1  # two threads may count one wake-up, but what both announce is there before either counts
         self._woken = True
         event = self._wake_up
         if event is not None:
@@ -344,6 +352,8 @@ class Door:
         pipe = self._wake_pipe or self._new_pipe()
         if self.stop is not None:
             return [], []  # cancelled before the pipe existed
+        if self._woken:
+            span = 0.0  # likewise
         poller = select.poll()
         for descriptor in {*read, *write}:
             events = (select.POLLIN if descriptor in read else 0) | (select.POLLOUT if descriptor in write else 0)

@@ -126,6 +126,9 @@ def _close(awaitable: Any) -> None:
 class LoopOperation:
     """An awaitable of the host function ``name`` that is awaited on the call's event loop while other tasks run."""
 
+    wakes_door = True
+    """Its end wakes the door, so that it need not be checked before."""
+
     def __init__(self, door: Door, name: str, awaitable: Any) -> None:
         loop = thread_state.loop
         if loop is None:

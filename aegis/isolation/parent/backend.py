@@ -28,6 +28,7 @@ from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
 from aegis.sandbox.base_backend import BaseBackend
+from aegis.sandbox.host_function_adapters import on_threads
 from aegis.sandbox.link_module import wants_host
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
     from aegis.isolation.parent.ends import EndTable
     from aegis.sandbox.backend import Run
+    from aegis.sandbox.guest_turns import GuestTurns
     from aegis.sandbox.link_component import Providers
     from aegis.wit.values import ResourceHandle
 else:  # needed only for components
@@ -166,12 +168,16 @@ class IsolatedBackend(BaseBackend):
         component = plan.artifact
         answered = run.answer is not None
         held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes, answered=answered)
+        if plan.is_async:
+            functions = on_threads(functions, run.door)
         host = component_host_calls.ComponentFunctions(
             plan.functions, functions, held, plan.served, all_answered=answered
         )
         held.prepare_ends(partial(_prepare_first_ends, run.door))
         store = self._begin(run, plan, host, plan.remote)
-        held.prepare_ends(partial(_prepare_ends, weakref.ref(run), weakref.ref(store)))
+        if plan.is_async:
+            run.turns = _turns(run, weakref.ref(store))
+            held.prepare_ends(partial(_prepare_ends, run.turns, weakref.ref(store)))
         return store
 
     def serve(self, run: Run, store: Any, handler: Any, head: ServedHead, connection: _socket.socket) -> bytes:
@@ -425,17 +431,20 @@ def _prepare_first_ends(door: Door, ends: EndTable) -> None:
     ends.door = door
 
 
-def _prepare_ends(run: Callable[[], Run | None], store: Callable[[], IsolatedStore | None], ends: EndTable) -> None:
-    """Give the streams of a sandbox what they need of it; they refer to run and store weakly, which own them."""
-    from aegis.sandbox.guest_turns import GuestTurns  # few sandboxes have streams
+def _turns(run: Run, store: weakref.ref[IsolatedStore]) -> GuestTurns:
+    """Return the turns of an asynchronous component; few sandboxes have one."""
+    from aegis.isolation.parent.remote_guest import RemoteGuest
+    from aegis.sandbox.guest_turns import GuestTurns
 
-    live_run, live_store = run(), store()
-    assert live_run is not None
-    assert live_store is not None
-    turns = GuestTurns(live_run, live_store)
-    ends.door, ends.turns = live_store.door, lambda: turns
+    return GuestTurns(run, store(), partial(RemoteGuest, store))
+
+
+def _prepare_ends(turns: GuestTurns, store: Callable[[], IsolatedStore | None], ends: EndTable) -> None:
+    """Give the streams of a sandbox what they need of it; they refer to the store weakly, which owns them."""
+    ends.door, ends.turns = _live(store).door, lambda: turns
     ends.request = lambda *words: _live(store).request(*words)
     ends.validated = lambda read: _live(store).validated(read)
+    ends.work = lambda: getattr(store(), "overlapping", None)
 
 
 def _live(store: Callable[[], IsolatedStore | None]) -> IsolatedStore:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.pool import Worker
     from aegis.isolation.parent.services import Services
+    from aegis.isolation.parent.streams import Delivery
 
 __all__ = ["CallingStore"]
 
@@ -27,7 +28,18 @@ class CallingStore(Protocol):
     plan: Any
     door: Door
     services: Services
+    host: Any
+    """The :class:`~aegis.isolation.parent.host_calls.HostFunctions`."""
+    delivery: Delivery
+    columns: Any
+    """The :class:`~aegis.isolation.parent.columns.ColumnCalls` under way."""
     handles: ParentHandles | None
+    owner: int
+    """The thread that runs a host function of the sandbox, 0 for none."""
+    depth: int
+    """The number of host calls that run one inside another."""
+    grace: float
+    """Seconds that the worker has to end a late call by itself."""
     token: list[None]
     """One element while no call is running; a call takes it out."""
     calls_no_python: bool
@@ -37,6 +49,8 @@ class CallingStore(Protocol):
     armed: float
     """When the current deadline was set (monotonic)."""
     spent: bool
+    overlapping: Any
+    """The :class:`~aegis.isolation.parent.overlapping.OverlappingWork` of an asynchronous component, or ``None``."""
     preparing: bool
     """Whether the worker is still preparing the sandbox or a loop."""
     asked: int
@@ -55,6 +69,8 @@ class CallingStore(Protocol):
     def in_time(self) -> None: ...
     def until(self) -> float: ...
     def stopped(self) -> bool: ...
+    def sender(self, until: float) -> Callable[[list[Any]], None]: ...
+    def end_with(self, error: AegisError) -> AegisError: ...
     def turn(self) -> Callable[[Callable[[], Any]], Any] | None: ...
     def call_message(self, name: str, values: list[Any]) -> list[Any]: ...
     def ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any: ...

@@ -9,20 +9,25 @@ from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.trampoline import call_method, refit
 from aegis.engine.call.answer import answered
-from aegis.engine.threads.await_result import await_result
+from aegis.engine.threads.await_result import await_result, awaited_later
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.parent.handles import WorkerResource
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED, STREAM_DROP, STREAM_TAKE, HostFunctions
+from aegis.isolation.parent.none_yet import NONE_YET
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import Signature
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.lean import TYPE_CHECKING, Any, late
+from aegis.values import Interest
 from aegis.wit.results import as_result
 from aegis.wit.types import Result
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
+    from aegis.component.tasks import host_calls
     from aegis.engine.call.door import Door
     from aegis.isolation.parent.handles import ParentHandles
+else:  # needed only for asynchronous components
+    host_calls = late("aegis.component.tasks.host_calls")
 
 __all__ = ["ComponentFunctions"]
 
@@ -52,25 +57,59 @@ class ComponentFunctions(HostFunctions):
             return None
         if number == RESULT_REJECTED:
             return self._coerce_rejected(door)
-        if number in (STREAM_TAKE, STREAM_DROP):
-            return self._stream(number, values)
-        function, signature = self._wanted[number], self._signature(number, door)
-        arguments = signature.unpack(values)
+        if number == STREAM_DROP:
+            if len(values) != 1:
+                raise ProtocolError("malformed request for a stream")
+            return self.handles.drop_end(*values)
+        if number == STREAM_TAKE:
+            raise ProtocolError("a request for elements of a stream whose answer must not come later")
+        arguments = self._arguments(door, number, values)
+        return self._finished(door, number, self._result(door, number, arguments, later=False))
+
+    def answer_later(self, door: Door, number: int, values: list[Any]) -> Any:
+        assert self.handles is not None
+        if number == STREAM_TAKE:
+            if len(values) != 2:
+                raise ProtocolError("malformed request for a stream")
+            found = self.handles.take_elements(*values)
+            return _PendingElements(self, door, *values) if found is NONE_YET else found
+        if number not in self._served or not self._wanted[number].type.is_async:
+            raise ProtocolError("a host call whose answer may not come later")
+        result = self._result(door, number, self._arguments(door, number, values), later=True)
+        later = _later_of(door, result, str(self._wanted[number]))
+        return self._finished(door, number, result) if later is None else _PendingCall(self, door, number, later)
+
+    def _arguments(self, door: Door, number: int, values: list[Any]) -> list[Any]:
+        assert self.handles is not None
+        arguments = self._signature(number, door).unpack(values)
         self.handles.taken.clear()
         self._latest = None
-        result = self._result(door, number, arguments)
-        if function.type.result is None and result is not None:
+        return arguments
+
+    def _finished(self, door: Door, number: int, result: Any) -> Any:
+        """Encode the result of a call that waits for it."""
+        assert self.handles is not None
+        function, signature = self._wanted[number], self._signature(number, door)
+        if isinstance(function.type.result, Result):
+            result = as_result(result)
+        elif function.type.result is None and result is not None:
             refit(function, result, door)
         first = self.handles.next
         self._latest = number, result, first
         return self._encode_or_release(lambda: self._encode(signature, result, door), number, result, first)
 
-    def _stream(self, number: int, values: list[Any]) -> Any:
-        """Serve a read of a stream of the application, or its end."""
+    def finished_later(self, door: Door, number: int, later: Any) -> Any:
+        """Encode the result of a call that went on; coerce it first, because the worker cannot reject it."""
         assert self.handles is not None
-        if len(values) != (2 if number == STREAM_TAKE else 1):
-            raise ProtocolError("malformed request for a stream")
-        return self.handles.take_elements(*values) if number == STREAM_TAKE else self.handles.drop_end(*values)
+        function, first = self._wanted[number], self.handles.next
+        try:
+            result = later.result()
+        except Err as declared:
+            if not isinstance(function.type.result, Result):
+                raise
+            result = declared
+        pack = self._signature(number, door).pack_result
+        return self._encode_or_release(lambda: pack(refit(function, result, door)), number, result, first)
 
     def _coerce_rejected(self, door: Door) -> Any:
         if self._latest is None:
@@ -106,17 +145,19 @@ class ComponentFunctions(HostFunctions):
         self.handles.withdraw(first)
         return self._signature(number, door).pack_result(refit(self._wanted[number], result, door))
 
-    def _result(self, door: Door, number: int, arguments: list[Any]) -> Any:
+    def _result(self, door: Door, number: int, arguments: list[Any], *, later: bool) -> Any:
+        """Call a function; return what it returns, and unless ``later`` await that if it is an awaitable."""
         function = self._wanted[number]
         called = self._called(door, number, arguments)
         try:
             result = answered(door, function.interface, function.name, function.type, called, tuple(arguments))
-            result = await_result(door, result, str(function))
+            if not later:
+                result = await_result(door, result, str(function))
         except Err as declared:
             if not isinstance(function.type.result, Result):
                 raise
             return declared
-        return as_result(result) if isinstance(function.type.result, Result) else result
+        return result
 
     def _called(self, door: Door, number: int, arguments: list[Any]) -> Callable[..., Any]:
         """Return the host function itself: in the worker, or here, also for a method of an object that is here."""
@@ -141,3 +182,62 @@ class ComponentFunctions(HostFunctions):
         if number not in self._numbers:
             raise ProtocolError("unknown host function")
         return str(self._wanted[number])
+
+
+def _later_of(door: Door, result: Any, name: str) -> Any:
+    """Return the operation that completes a call, if the host function returned one or an awaitable."""
+    if hasattr(type(result), "__await__"):
+        return awaited_later(door, result, name)
+    return result if host_calls.is_later(type(result)) else None
+
+
+class _PendingCall:
+    """The answer of a host function that goes on; a :class:`~aegis.isolation.parent.overlapping.PendingAnswer`."""
+
+    def __init__(self, host: ComponentFunctions, door: Door, number: int, later: Any) -> None:
+        self._host, self._door, self._number, self._later = host, door, number, later
+        self.ready, self.interest, self.cancel = later.ready, later.interest, later.cancel
+        self.wakes_door: bool = getattr(later, "wakes_door", False)
+
+    def finish(self) -> tuple[bool, Any]:
+        """Return whether the function failed, and its encoded result or error."""
+        door, number = self._door, self._number
+        return self._host.outcome(door, number, lambda: self._host.finished_later(door, number, self._later))
+
+    def waits_in(self, call: object) -> bool:
+        """Return whether the function runs as ``call``."""
+        return self._later is call
+
+
+class _PendingElements:
+    """A read of a stream or future of the application that has nothing yet."""
+
+    def __init__(self, host: ComponentFunctions, door: Door, number: int, count: int) -> None:
+        assert host.handles is not None
+        self._host, self._handles, self._door, self._number, self._count = host, host.handles, door, number, count
+        self._offered = host.handles.ends.offered(number)
+        self.wakes_door: bool = self._offered.wakes_door
+
+    def ready(self) -> bool:
+        """Return whether there are elements, or the end."""
+        return bool(self._offered.ready())
+
+    def interest(self) -> Interest:
+        """Return the events to wait for."""
+        return self._offered.interest()  # type: ignore[no-any-return]
+
+    def finish(self) -> tuple[bool, Any] | None:
+        """Return the elements as the answer to a host call; ``None`` if there are none yet."""
+        take = self._handles.take_elements
+        failed, answer = self._host.outcome(
+            self._door, STREAM_TAKE, lambda: take(self._number, self._count, again=True)
+        )
+        return None if answer is NONE_YET else (failed, answer)
+
+    def cancel(self) -> None:
+        """Close the end: the guest reads no more."""
+        self._handles.drop_end(self._number)
+
+    def waits_in(self, call: object) -> bool:
+        """Return ``False``: no host function runs."""
+        return False

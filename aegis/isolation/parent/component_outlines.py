@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.planning.world import ImportedFunction, check_export, imported_functions, typed_export
+from aegis.component.shims.entering import is_async
 from aegis.engine.compile.config import EngineConfig
 from aegis.isolation.parent.outlines import provided_by_worker
 from aegis.limits import Limits
@@ -70,6 +71,7 @@ class ComponentOutline:
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
+        self.is_async = is_async(component.program)
         self.functions = imported_functions(component, providers.typed, providers.lacks)
         imports = component.world.imports.items()
         self.remote = tuple(_remote_entry(name if isinstance(i, Interface) else "", name) for name, i in imports

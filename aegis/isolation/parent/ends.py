@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.conversion.coerce import fit
-from aegis.component.tasks.sources import ElementSource, source_of, wrong_element
-from aegis.engine.threads.await_result import await_result
-from aegis.errors import CallError, SandboxStateError
+from aegis.component.tasks.sources import ElementSource, later_of, raised_by, source_of, wrong_element
+from aegis.component.tasks.task import CANCELLED
+from aegis.engine.threads.guest_thread import thread_state
+from aegis.errors import AegisError, CallError
+from aegis.isolation.parent.none_yet import NONE_YET
+from aegis.isolation.parent.overlapping import RemoteOperation
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import MAX_TAKEN_ELEMENTS, elements_packer, elements_unpacker
-from aegis.values import Ended, Promise
+from aegis.values import Ended, Interest, Promise
 from aegis.wit.streams import ByteStreamReader, FutureReader, FutureWriter, StreamReader
 from aegis.wit.types import Future, List, Stream
 
@@ -43,22 +45,21 @@ __all__ = ["EndTable", "WorkerEnd"]
 class _OfferedStream:
     """A stream of the application that the guest reads."""
 
-    def __init__(self, source: ElementSource, pack: Callable[[Any], Any], door: Door) -> None:
-        self._source, self._pack, self._door = source, pack, door
+    asked = False
+    """Whether a request of the guest is pending."""
+
+    def __init__(self, source: ElementSource, pack: Callable[[Any], Any]) -> None:
+        self._source, self._pack = source, pack
+        self.ready, self.interest = source.ready, source.interest
+        self.wakes_door: bool = getattr(source, "wakes_door", False)
 
     def take(self, count: int) -> Any:
-        """Wait for up to ``count`` elements; return them as plain data, ``None`` at the end."""
-        while True:
-            try:
-                values = self._source.take(count)
-            except Ended:
-                return None
-            if values is not None:
-                return self._pack(values)
-            if self._source.ready():
-                self._door.check_time()
-            else:
-                self._door.wait_for([self._source.interest()])
+        """Return up to ``count`` elements as plain data, ``None`` at the end, or :data:`NONE_YET`."""
+        try:
+            values = self._source.take(count)
+        except Ended:
+            return None
+        return NONE_YET if values is None else self._pack(values)
 
     def close(self) -> None:
         """Release the elements: the guest reads no more."""
@@ -66,35 +67,65 @@ class _OfferedStream:
 
 
 class _OfferedFuture:
-    """A future of the application that the guest reads."""
+    """A future of the application that the guest reads. An awaitable is awaited at once."""
+
+    asked = False
 
     def __init__(self, value: Any, pack: Callable[[Any], Any], door: Door) -> None:
         self._value, self._pack, self._door = value, pack, door
         self._written: list[Any] = []
-        if isinstance(value, (FutureWriter, Promise)):
+        self._written_later = isinstance(value, (FutureWriter, Promise))
+        self._later: Any = None
+        if self._written_later:
             value.attach(self._set)
+        elif hasattr(type(value), "__await__"):
+            # Outside of event loops, the reader of another sandbox runs its guest when this guest reads.
+            if not isinstance(value, FutureReader) or thread_state.loop is not None:
+                self._later = later_of(door, value, "a future of the host")
+        elif hasattr(value, "interest") and hasattr(value, "result"):  # a Later, as host functions return it
+            self._later = value
+
+    @property
+    def wakes_door(self) -> bool:
+        """Whether a new value wakes the door."""
+        return self._written_later or getattr(self._later, "wakes_door", False)
 
     def _set(self, value: Any) -> None:
         self._written.append(value)
         self._door.wake()
 
+    def ready(self) -> bool:
+        """Return whether there is a value."""
+        return bool(self._written) if self._written_later else self._later is None or self._later.ready()
+
+    def interest(self) -> Interest:
+        """Return the events to wait for while there is no value."""
+        return Interest() if self._later is None else self._later.interest()
+
     def take(self, count: int) -> Any:
-        """Wait for the value; return it as plain data, in a list."""
-        value = self._value
-        if isinstance(value, (FutureWriter, Promise)):
-            while not self._written:
-                self._door.wait()
+        """Return the value as plain data, in a list, or :data:`NONE_YET`."""
+        if not self.ready():
+            return NONE_YET
+        if self._written_later:
             value = self._written[0]
-        elif isinstance(value, FutureReader):
-            value = value.result()
+        elif self._later is not None:
+            value = self._result()
         else:
-            value = await_result(self._door, value, "a future of the host")
+            value = self._value.result() if isinstance(self._value, FutureReader) else self._value
         return self._pack([value])
 
+    def _result(self) -> Any:
+        try:
+            return self._later.result()
+        except AegisError:
+            raise
+        except BaseException as error:
+            raise raised_by("a future of the host", error) from error
+
     def close(self) -> None:
-        """Close a coroutine, which nothing awaits any more; another value needs no release."""
-        if isinstance(self._value, CoroutineType):
-            self._value.close()
+        """Cancel what is awaited; another value needs no release."""
+        if self._later is not None:
+            self._later.cancel()
 
 
 class WorkerEnd:
@@ -102,7 +133,7 @@ class WorkerEnd:
 
     def __init__(self, table: EndTable, number: int, unpack: Callable[[Any], Any]) -> None:
         self.table, self.number, self._unpack = table, number, unpack
-        self._over = False
+        self._over = self._reading = False
         self._unread: Any = None
         """Elements that were read and not delivered."""
 
@@ -113,19 +144,59 @@ class WorkerEnd:
     def take(self, count: int) -> Any:
         """Run the guest until it has written; return up to ``count`` elements, ``None`` at the end."""
         if self._unread:
-            taken, self._unread = self._unread[:count], self._unread[count:]
-            return taken
+            return self._taken_again(count)
+        call = thread_state.threaded
+        if call is not None and call.door is self.table.door:
+            self._check_free()
+            return call.take(self.table.work(), lambda done: self.start(count, done, call))
         if self._over:
             return None
         return self.table.turns().work(lambda: self._taken(count))
+
+    def _taken_again(self, count: int) -> Any:
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
+
+    def _check_free(self) -> None:
+        if self._reading:
+            raise CallError("another task reads the stream or future: use it in one task at a time")
+
+    def start(self, count: int, done: Callable[[Any], None], caller: Any = None) -> Callable[[], Any]:
+        """Start to read up to ``count`` elements; ``done`` gets them, or ``None`` at the end or after a cancellation.
+
+        ``caller`` is the host function that waits for them on a thread of its own. Return the function that cancels.
+        Call this on the thread that runs the guest.
+        """
+        work = self.table.work()
+        if self._over:
+            done(None)
+            return _nothing
+        self.table.drop_closed_now()
+        count = min(count, MAX_TAKEN_ELEMENTS)
+
+        def settle(values: Any, error: BaseException | None) -> None:
+            if values is None:
+                self._end()
+            done(None if values is CANCELLED else values)
+
+        operation = RemoteOperation(
+            lambda answer: None if answer is None else self._unpacked(answer, count),
+            settle,
+            background=caller is not None,
+        )
+        request = None if caller is None else work.request_of(caller) or 0
+        return work.begin(operation, "want", self.number, count, request)  # type: ignore[no-any-return]
+
+    def _end(self) -> None:
+        self._over = True
+        self.table.held.discard(self.number)
 
     def _taken(self, count: int) -> Any:
         self.table.drop_closed()
         count = min(count, MAX_TAKEN_ELEMENTS)
         answer = self.table.request("take", self.number, count)
         if answer is None:
-            self._over = True
-            self.table.held.discard(self.number)
+            self._end()
             return None
         values = self.table.validated(lambda: self._unpacked(answer, count))
         self.table.received()
@@ -138,17 +209,17 @@ class WorkerEnd:
         return values
 
     async def atake(self, count: int) -> Any:
-        """Like :meth:`take`, while the event loop runs other tasks."""
+        """Like :meth:`take`, while the event loop runs other tasks. A cancelled task loses no elements."""
+        self._check_free()
+        if self._unread:
+            return self._taken_again(count)
+        if self._over:
+            return None
+        self._reading = True
         try:
-            return await self.table.turns().work_on_loop(lambda: self.take(count))
-        except SandboxStateError as error:
-            if error.state != "busy":
-                raise
-            raise SandboxStateError(
-                "a stream of an isolated guest cannot be read while another call or read of the guest is under way: "
-                "read it before or afterwards, or run the guest in process",
-                state="busy",
-            ) from None
+            return await self.table.turns().perform(lambda done: self.start(count, done), self.put_back)
+        finally:
+            self._reading = False
 
     def pump(self, sink: Any, ended: Callable[[], None] = lambda: None) -> None:
         """Raise ``CallError``: only host functions in the guest's process can pass a stream on."""
@@ -175,6 +246,8 @@ class EndTable:
         """The guest's ends that the application has, by number."""
         self.door: Any = None
         self.turns: Callable[[], Any] = _no_turns
+        self.work: Callable[[], Any] = _nothing
+        """Returns the overlapping work of the sandbox; ``None`` if the sandbox is gone, or still begins."""
         self.request: Callable[..., Any] = _no_turns
         self.validated: Callable[[Callable[[], Any]], Any] = _no_turns
 
@@ -194,7 +267,7 @@ class EndTable:
         if isinstance(of, Future):
             self._offered[number] = _OfferedFuture(value, pack, self.door)
         else:
-            self._offered[number] = _OfferedStream(source_of(value, of.element, self.door), pack, self.door)
+            self._offered[number] = _OfferedStream(source_of(value, of.element, self.door), pack)
 
     def withdraw(self, number: int) -> None:
         """Close an end that was not sent."""
@@ -202,20 +275,27 @@ class EndTable:
         if offered is not None:
             offered.close()
 
-    def take(self, number: Any, count: Any) -> Any:
-        """Serve the worker's request for elements."""
+    def take(self, number: Any, count: Any, *, again: bool = False) -> Any:
+        """Serve the worker's request for elements, or serve it ``again`` when there may be some."""
         if type(number) is not int or type(count) is not int or not 0 < count <= MAX_TAKEN_ELEMENTS:
             raise ProtocolError("malformed request for elements of a stream")
         offered = self._offered.get(number)
         if offered is None:
             raise ProtocolError("request for elements of a stream that the guest does not have")
-        if isinstance(offered, _OfferedFuture):
-            del self._offered[number]  # its value may own resources, which the guest gets once
-            return offered.take(count)
+        if offered.asked and not again:
+            raise ProtocolError("request for elements of a stream that the guest already waits for")
         values = offered.take(count)
-        if values is None:
+        offered.asked = values is NONE_YET
+        if isinstance(offered, _OfferedFuture):
+            if values is not NONE_YET:
+                del self._offered[number]  # its value may own resources, which the guest gets once
+        elif values is None:
             self.drop(number)
         return values
+
+    def offered(self, number: int) -> Any:
+        """Return an end that has no elements yet, to wait for it."""
+        return self._offered[number]
 
     def offers(self, number: int) -> bool:
         """Return whether the guest may still ask for elements of this end."""
@@ -244,9 +324,18 @@ class EndTable:
         self._handles.taken.clear()
 
     def drop_later(self, number: int) -> None:
-        """Have the worker drop a guest's end with the next request."""
+        """Have the worker drop a guest's end with the next request, or now if a turn is under way; for any thread."""
         self.held.discard(number)
         self._handles.dropped_ends.append(number)
+        work = self.work()
+        if work is not None and work.in_turn:
+            work.post(self.drop_closed_now)
+
+    def drop_closed_now(self) -> None:
+        """Have the worker drop the guest's streams that the application has closed, without waiting."""
+        dropped = self._handles.dropped_ends
+        while dropped:
+            self.work().send(["close-end", dropped.popleft()])
 
     def drop_closed(self) -> None:
         """Have the worker drop the guest's streams that the application has closed."""
@@ -305,6 +394,10 @@ def _element_packer(of: Stream | Future, handles: _EndHandles, budget: ValueBudg
         return made
 
     return packed
+
+
+def _nothing() -> None:
+    pass
 
 
 def _no_turns(*arguments: Any) -> Any:

@@ -109,9 +109,13 @@ class ParentHandles:
             return self._worker_resource(self.in_worker, number, _END)
         return self.ends.find(number, of)
 
-    def take_elements(self, number: Any, count: Any) -> Any:
-        """Return elements of a stream or future of the application, which the guest reads; ``None`` at its end."""
-        values = self.ends.take(number, count)
+    def take_elements(self, number: Any, count: Any, *, again: bool = False) -> Any:
+        """Return elements of a stream or future of the application, which the guest reads; ``None`` at its end.
+
+        Return :data:`~aegis.isolation.parent.none_yet.NONE_YET` if there are none yet; the request is then
+        served ``again``.
+        """
+        values = self.ends.take(number, count, again=again)
         if not self.ends.offers(number):
             self._keys.pop(number, None)
         return values
@@ -169,23 +173,43 @@ class ParentHandles:
             return None
         return self.objects.pop(number)
 
-    def withdraw(self, first: int) -> None:
-        """Remove the objects numbered from ``first`` on: they were not sent, or the worker rejected the message."""
-        for number in range(first, self.next):
+    def withdraw(self, first: int, end: int | None = None) -> None:
+        """Remove the objects numbered from ``first`` on: they were not sent, or the worker rejected the message.
+
+        ``end`` is the number after the last one, if others were numbered since.
+        """
+        end = self.next if end is None else end
+        for number in range(first, end):
             if number not in self._keys:
                 raise ProtocolError("rejection of a message whose objects were used")
             self._lent.pop(number, None)
             self._pop(number)
-        self.next = first
+        if end == self.next:
+            self.next = first
 
     def release_loans(self, taken: Any, mark: int) -> None:
         """Update the table after a call: the guest took back the handles ``taken``, and loans since ``mark`` end."""
+        self.take_back(taken)
+        while len(self._lent) > mark:
+            self._pop(self._lent.popitem()[0])
+
+    def take_back(self, taken: Any) -> None:
+        """Remove the handles that the guest took back."""
         for number in taken:
             handle = self.held.pop(number, None) if type(number) is int else None
             if handle is not None:
                 handle._native = None
-        while len(self._lent) > mark:
-            self._pop(self._lent.popitem()[0])
+
+    def lent_since(self, mark: int) -> tuple[int, ...]:
+        """Return the numbers of the objects that were lent since there were ``mark`` of them."""
+        return tuple(self._lent)[mark:] if len(self._lent) > mark else ()
+
+    def end_loans(self, numbers: tuple[int, ...]) -> None:
+        """End the loans of one call."""
+        for number in numbers:
+            if number in self._lent:
+                del self._lent[number]
+                self._pop(number)
 
     @property
     def lent(self) -> int:

@@ -50,19 +50,27 @@ class HostFunctions:
     store: Callable[[], CallingStore | None]
     """A weak reference to the store of the worker; the store refers to this object."""
 
-    def call(self, door: Door, number: Any, values: Any) -> tuple[bool, Any]:
-        """Call a function; return whether it failed, and its encoded result or error. The door stores the exception."""
+    def call(self, door: Door, number: Any, values: Any, *, later: bool = False) -> tuple[bool, Any]:
+        """Call a function; return whether it failed, and its encoded result or error. The door stores the exception.
+
+        ``later``: the answer may be a :class:`~aegis.isolation.parent.overlapping.PendingAnswer` instead.
+        """
         if type(number) is not int or type(values) is not list:
             raise ProtocolError("malformed host call")
         if number >= 0:
             door.calls_left -= 1
             if door.calls_left < 0:
                 raise ProtocolError("host-call limit exceeded")
+        answer = self.answer_later if later else self.answer
+        return self.outcome(door, number, lambda: answer(door, number, values))
+
+    def outcome(self, door: Door, number: int, produce: Callable[[], Any]) -> tuple[bool, Any]:
+        """Return whether ``produce`` failed, and the encoded result that it returns or its error."""
         try:
             if number == TOO_DEEP:
                 raise RecursionError("calls between guest and host functions are nested too deep")
             door.serving = self.label(number)
-            answer = self.answer(door, number, values)
+            answer = produce()
             door.serving = None
             if door.stop is not None or time.monotonic() >= door.deadline:
                 raise door.late(self.label(number))
@@ -85,6 +93,10 @@ class HostFunctions:
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         """Call the function and return its encoded result."""
         raise ProtocolError("host call by a sandbox without host functions")
+
+    def answer_later(self, door: Door, number: int, values: list[Any]) -> Any:
+        """Call the function and return its encoded result, or an answer that comes later."""
+        raise ProtocolError("a host call whose answer may not come later")
 
     def in_worker(self, unpack: Callable[[Any], Any]) -> Callable[..., Any]:
         """Return the host function in the worker whose call the worker waits for; see :func:`worker_function`."""

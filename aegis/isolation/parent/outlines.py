@@ -21,6 +21,7 @@ class ModuleOutline:
 
     calls_python = False
     """Whether Python code runs inside an engine call of this process; in a worker it may."""
+    is_async = False
 
     def __init__(self, module: Module, limits: Limits, config: EngineConfig) -> None:
         self.artifact, self.limits, self.config = module, limits, config

@@ -39,7 +39,9 @@ _CALL_NUMBERS = 1 << 32
 def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
     """Return the function that calls the export with the number ``number``, from outside of host functions."""
     channel, door, alone, outside = store.worker.channel, store.door, store.calls_no_python, store.outside
-    send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
+    send, receive = channel.socket.send, channel.socket.recv
+    # Overlapping work takes the general path: this one would not see answers that come later.
+    waiting = channel.waiting if store.overlapping is None else store.overlapping.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic
     kinds, lower, lift = frames.kinds, frames.lower_params, frames.lift_results
     pack, head, size = frames.call.pack, frames.call_head, frames.call.size

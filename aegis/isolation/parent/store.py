@@ -16,8 +16,6 @@ from aegis.engine.threads.guest_thread import MAIN, NESTED, thread_state
 from aegis.engine.threads.ticker import ticker
 from aegis.errors import (
     AegisError,
-    Cancelled,
-    DeadlineExceeded,
     GuestExit,
     MemoryExceeded,
     OutputExceeded,
@@ -27,34 +25,36 @@ from aegis.errors import (
 )  # fmt: skip
 from aegis.isolation.parent import checked
 from aegis.isolation.parent.calls import ArgumentsRejected, ComponentCalls, CoreCalls, ExportCalls
-from aegis.isolation.parent.columns import ColumnCalls, call_rows, serve_rows
-from aegis.isolation.parent.host_calls import RESULT_REJECTED, TOO_DEEP, are_of
+from aegis.isolation.parent.columns import ColumnCalls, call_rows
+from aegis.isolation.parent.host_calls import are_of
 from aegis.isolation.parent.memory import RemoteMemory
+from aegis.isolation.parent.requests import serve_request
 from aegis.isolation.parent.scalar_calls import scalar_call
-from aegis.isolation.parent.streams import STREAM_MESSAGES, Delivery
+from aegis.isolation.parent.streams import Delivery
 from aegis.isolation.protocol.budgets import message_budget
 from aegis.isolation.protocol.channel import REGION_BYTES, ChannelTimeout, Disconnected, ProtocolError
 from aegis.isolation.protocol.errors import from_plain, out_of_memory
 from aegis.isolation.protocol.late_calls import forget_account, left_account
 from aegis.isolation.protocol.scalar_frames import ScalarFrames
-from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.lean import TYPE_CHECKING, Any, late
 from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.store.memory import LinearMemory
+    from aegis.isolation.parent import overlapping
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.host_calls import HostFunctions
     from aegis.isolation.parent.pool import Worker
     from aegis.isolation.parent.services import Services
     from aegis.wit.values import ResourceHandle
+else:  # needed only for asynchronous components
+    overlapping = late("aegis.isolation.parent.overlapping")
 
 __all__ = ["IsolatedStore"]
 
 _CLOSE_SECONDS, _MIN_PREPARE_SECONDS, _MAX_PREPARE_SECONDS = 1.0, 1.0, 30.0
 """Seconds for a worker to close its sandbox; the minimum and maximum for preparing it."""
-_MAX_CALL_DEPTH = 40
-"""Maximum nesting of host calls. Each takes a dozen Python frames, and a RecursionError must not occur inside Aegis."""
 
 
 class IsolatedStore(TokenHolder):
@@ -89,12 +89,16 @@ class IsolatedStore(TokenHolder):
         """The number of the latest call by a fixed frame."""
         self.account: Any = None
         """The latest account, as the worker sent it."""
-        self._grace = 0.1
+        self.grace = 0.1
         self._final_report, self._data_bytes = final_report, data_bytes
         self.preparing = False
         """Whether the worker is still preparing the sandbox or a loop."""
-        self._depth = 0
+        self.depth = 0
         self.columns = ColumnCalls()
+        self.overlapping: overlapping.OverlappingWork | None = None
+        """Calls, reads and answers that overlap, of an asynchronous component."""
+        if plan.is_async:
+            self.overlapping = overlapping.OverlappingWork(self)
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
@@ -104,7 +108,7 @@ class IsolatedStore(TokenHolder):
 
         The worker may prepare the sandbox for as long as a call may take, within bounds; then the guest's time begins.
         """
-        self._grace = grace
+        self.grace = grace
         if self.worker.served:
             forget_account(self.worker.shared, REGION_BYTES)
         self.token.pop()
@@ -142,6 +146,8 @@ class IsolatedStore(TokenHolder):
 
     def _release_worker(self, *, clean: bool) -> None:
         self._closed = True
+        if self.overlapping is not None:
+            self.overlapping.close()
         self.services.close()
         found = self._ended.detach()
         if found is not None:
@@ -315,8 +321,8 @@ class IsolatedStore(TokenHolder):
                 self.arm()
                 until = self.until()
                 continue
-            if self._serve(reply, until):
-                until = self._give_up_time(until)
+            if serve_request(self, reply, until):
+                until = self._give_up_time(self._current(until))
                 continue
             kind, value, account, taken = reply
             self._update(account, taken, mark)
@@ -335,13 +341,13 @@ class IsolatedStore(TokenHolder):
         if self.preparing:
             end = min(max(end, self.armed + _MIN_PREPARE_SECONDS), self.armed + _MAX_PREPARE_SECONDS)
             self.door.ready_by = end
-        return end + self._grace
+        return end + self.grace
 
     def _give_up_time(self, until: float) -> float:
         """Return when to give up on a worker that sends messages but no answer; raise :class:`ChannelTimeout` then."""
         now = time.monotonic()
         if self.door.stop is not None:
-            until = min(until, now + self._grace)
+            until = min(until, now + self.grace)
         if now >= until:
             raise ChannelTimeout
         return until
@@ -377,12 +383,29 @@ class IsolatedStore(TokenHolder):
                 return reply
 
     def _next(self, until: float) -> Any:
-        """Return the next message; serve stdin meanwhile. Raise as :meth:`receive_with_grace` does."""
-        channel, door = self.worker.channel, self.door
-        while self.delivery.pending and not self.delivery.wait(channel, self._sender(until)):
-            if door.stop is not None or time.monotonic() >= until:
+        """Return the next message; serve stdin and overlapping work meanwhile.
+
+        Raise as :meth:`receive_with_grace` does.
+        """
+        channel, door, work = self.worker.channel, self.door, self.overlapping
+        while True:
+            if work is not None and work.outstanding:
+                arrived = work.wait()
+                if not arrived and self.delivery.pending:
+                    arrived = self.delivery.wait(channel, self.sender(until), 0)
+            elif self.delivery.pending:
+                arrived = self.delivery.wait(channel, self.sender(until))
+            else:
+                break
+            until = self._current(until)
+            if arrived or door.stop is not None or time.monotonic() >= until:
                 break
         return self.receive_with_grace(channel.recv, until)
+
+    def _current(self, until: float) -> float:
+        """Return when to give up, which changes in a turn with its operations; ``until`` otherwise."""
+        work = self.overlapping
+        return until if work is None or not work.in_turn else self.until()
 
     def receive_with_grace(self, receive: Callable[..., Any], until: float) -> Any:
         """Return the result of ``receive``; after a cancellation, wait up to the grace period for the call to end."""
@@ -391,87 +414,15 @@ class IsolatedStore(TokenHolder):
         except ChannelTimeout:
             if self.door.stop is None or time.monotonic() >= until:
                 raise
-        return receive(min(until, time.monotonic() + self._grace))
+        return receive(min(until, time.monotonic() + self.grace))
 
-    def _serve(self, message: Any, until: float) -> bool:
-        """Serve a message that is not an answer; return whether it was one. Raise :class:`ProtocolError` if unknown."""
-        kind = message[0] if isinstance(message, list) and message else None
-        if kind == "host":
-            self._host(message)
-        elif type(kind) is str and kind in STREAM_MESSAGES:
-            self._stream(message, until)
-        elif kind == "called":
-            call = checked.observed(message)
-            if self.door.observe_call is not None:
-                self.door.observe_call(*call)
-        elif kind == "decided":
-            self.door.decided(checked.decision(message))
-        elif kind == "log":
-            self.door.logged(*checked.log(message))
-        elif kind == "rows":
-            serve_rows(self.columns, message, self._answer)
-        elif kind == "resolve":
-            self.services.resolve(message, self.door)
-        elif kind == "socket":
-            self._socket(message)
-        elif kind == "times":
-            self._set_times(message)
-        elif kind in ("done", "fail", "fault", "rejected") and len(message) == 4:
-            return False
-        else:
-            raise ProtocolError("unknown kind of message")
-        return True
-
-    def _stream(self, message: list[Any], until: float) -> None:
-        try:
-            self.delivery.serve(message, self._sender(until))
-        except ReaderGone:
-            raise
-        except (DeadlineExceeded, Cancelled):
-            raise ChannelTimeout from None  # the stream did not accept the output in time
-
-    def _sender(self, until: float) -> Callable[[list[Any]], None]:
+    def sender(self, until: float) -> Callable[[list[Any]], None]:
         """Return a function that sends a message to the worker; it gives up at the end of the call if the worker does
         not receive."""
         return lambda message: self.worker.channel.send(message, until=until, stopped=self.stopped)
 
     def stopped(self) -> bool:
         return self.door.stop is not None
-
-    def _host(self, message: list[Any]) -> None:
-        """Call one of the embedder's functions on this thread, and send the result or error."""
-        if len(message) != 4 or type(message[1]) is not int:
-            raise ProtocolError("malformed host call")
-        _, request, number, values = message
-        before, owner = thread_state.mode, self.owner
-        thread_state.mode, self.owner = NESTED, get_ident()
-        self._depth += 1
-        if self._depth > _MAX_CALL_DEPTH:
-            number, values = TOO_DEEP, []
-        try:
-            failed, answer = self.host.call(self.door, number, values)
-            try:
-                self._answer(request, failed, answer)
-            except TypeError:  # the result is not plain data: coerce it, or report its error
-                self._answer(request, *self.host.call(self.door, RESULT_REJECTED, []))
-        finally:
-            thread_state.mode, self.owner = before, owner
-            self._depth -= 1
-
-    def _answer(self, request: int, failed: bool, answer: Any) -> None:
-        self._sender(self.door.deadline + self._grace)(["answer", request, failed, answer])
-
-    def _socket(self, message: list[Any]) -> None:
-        request, answer = self.services.direct_socket(message, self.door)
-        if request is not None:
-            self._answer(request, False, answer)
-
-    def _set_times(self, message: list[Any]) -> None:
-        self.door.calls_left -= 1
-        if self.door.calls_left < 0:
-            raise ProtocolError("host-call limit exceeded by requests to set file times")
-        request, failed = self.services.set_times(message)
-        self._answer(request, False, failed)
 
     def _update(self, account: Any, taken: Any, mark: int) -> None:
         """Update the counters and the handle table from an answer; ``taken`` are handles that the guest took back."""
@@ -499,6 +450,14 @@ class IsolatedStore(TokenHolder):
             return read()
         except ProtocolError as reason:
             raise self.worker_failed(reason) from None
+
+    def end_with(self, error: AegisError) -> AegisError:
+        """End a worker in the middle of a call, because of ``error``; return the error of the call."""
+        if self._closed:
+            return self._crash
+        self.worker.kill()
+        self.spent = True
+        return self._release_with(error)
 
     def _release_with(self, error: AegisError) -> AegisError:
         """Release a worker that exceeded a limit; return ``error``, which all later requests raise too."""
@@ -539,7 +498,7 @@ class IsolatedStore(TokenHolder):
         """Send a request that is not a call. It has a deadline of its own unless a call is running on this thread."""
         if not self.entered_here():
             self.arm()
-        return self.ask(list(message))
+        return self.ask(list(message), mark=0 if self.handles is None else self.handles.lent)
 
     def turn(self) -> Callable[[Callable[[], Any]], Any] | None:
         """Return a function that calls a function of the host in the guest's turn; see :meth:`.ComponentStore.turn`."""

@@ -103,28 +103,29 @@ class Delivery:
         return 0
 
     def _watch(self, send: Send) -> None:
-        ready = bool(_ready((self._descriptor,), 0))
+        ready = bool(_ready((self.descriptor,), 0))
         self._watched = not ready
         send(["ready", ready])
 
     @property
-    def _descriptor(self) -> int:
+    def descriptor(self) -> int:
+        """The descriptor of stdin, if the guest may read it."""
         descriptor = self.stdio.stdin.descriptor
         assert descriptor is not None
         return descriptor
 
     # -- stdin ---------------------------------------------------------------------------------
 
-    def wait(self, channel: Channel, send: Send) -> bool:
-        """Wait at most :data:`CHECK_SECONDS` for stdin or a message; serve stdin; return whether a message waits."""
+    def wait(self, channel: Channel, send: Send, seconds: float = CHECK_SECONDS) -> bool:
+        """Wait at most ``seconds`` for stdin or a message; serve stdin; return whether a message waits."""
         if channel.waiting():
             return True
-        ready = _ready((self._descriptor, channel.fileno()), CHECK_SECONDS)
+        ready = _ready((self.descriptor, channel.fileno()), seconds)
         if channel.fileno() in ready:
             return True
-        if self._descriptor in ready and self._wanted:
+        if self.descriptor in ready and self._wanted:
             self._read(send)
-        elif self._descriptor in ready:
+        elif self.descriptor in ready:
             self._watched = False
             send(["ready", True])
         return False
@@ -132,7 +133,7 @@ class Delivery:
     def _read(self, send: Send) -> None:
         data, number = b"", 0
         try:
-            data = os.read(self._descriptor, self._wanted)
+            data = os.read(self.descriptor, self._wanted)
         except BlockingIOError:  # another process read the bytes first
             return
         except OSError as error:

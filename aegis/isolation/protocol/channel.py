@@ -10,6 +10,7 @@ import array
 import contextlib
 import mmap
 import os
+import select
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -183,7 +184,8 @@ class Channel:
     views of shared memory; the parent copies them, because a worker could change them while the parent reads. With
     ``views``, calls by fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`) are also returned, as bytes; the
     parent rejects such a frame. Unless ``patient``, receiving checks every :data:`CHECK_SECONDS` seconds whether to
-    give up.
+    give up. A ``patient`` side, the worker, receives while it waits to send a long message: notices do not alternate,
+    so the other side may wait to send one too.
     """
 
     budget: int | None = None
@@ -197,6 +199,9 @@ class Channel:
         views: bool = False, patient: bool = False,
     ) -> None:  # fmt: skip
         self.socket, self.outgoing, self.incoming, self._views = end, outgoing, incoming, views
+        self._receives = patient
+        self._held = b""
+        """Frames that the next message takes along."""
         self._buffer = bytearray()
         end.settimeout(None)
         # With timeouts of the socket, a message takes one system call; with poll(2) before it, it would take three.
@@ -229,7 +234,21 @@ class Channel:
                 region.reuse()
         if len(body) > _MAX_FRAME_BYTES:
             raise TypeError(f"message too long ({len(body):,}/{_MAX_FRAME_BYTES:,} bytes)")
-        self.push(_FRAME.pack(len(body)) + body, descriptors, until=until, stopped=stopped)
+        data = _FRAME.pack(len(body)) + body
+        if self._held:
+            data, self._held = self._held + data, b""
+        self.push(data, descriptors, until=until, stopped=stopped)
+
+    def hold(self, message: Any) -> None:
+        """Send a notice together with the next message, or by :meth:`flush`: the other side wakes up once."""
+        body = encode(message)
+        self._held += _FRAME.pack(len(body)) + body
+
+    def flush(self, *, until: float | None = None, stopped: Callable[[], bool] | None = None) -> None:
+        """Send the notices that are held; raise as :meth:`send` does."""
+        if self._held:
+            data, self._held = self._held, b""
+            self.push(data, until=until, stopped=stopped)
 
     def push(
         self, data: bytes | bytearray, descriptors: Sequence[int] = (), *, until: float | None = None,
@@ -246,14 +265,29 @@ class Channel:
                     raise ChannelTimeout
                 rest = rest[self._put(rest, (), late) :]
 
+    def _wait_to_send(self) -> None:
+        """Wait until the socket accepts more; store bytes that arrive meanwhile."""
+        poller = select.poll()
+        poller.register(self.socket.fileno(), select.POLLIN | select.POLLOUT)
+        ((_, events),) = poller.poll() or ((0, 0),)
+        if events & select.POLLIN:
+            data = self.socket.recv(_CHUNK_BYTES, _socket.MSG_DONTWAIT)
+            if not data:
+                raise Disconnected("the other side is gone")
+            self._buffer += data
+
     def _put(self, data: Any, descriptors: Sequence[int], late: Callable[[], bool]) -> int:
         while True:
             try:
                 if descriptors:
                     rights = array.array("i", descriptors)
                     return self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                if self._receives and len(data) > _CHUNK_BYTES:
+                    return self.socket.send(data, NO_SIGNAL | _socket.MSG_DONTWAIT)
                 return self.socket.send(data, NO_SIGNAL)
             except BlockingIOError:
+                if self._receives:
+                    self._wait_to_send()
                 if late():
                     raise ChannelTimeout from None
             except OSError as error:
@@ -294,6 +328,14 @@ class Channel:
     def waiting(self) -> bool:
         """Return whether a value, or a part of one, has been received and not been read."""
         return bool(self._buffer)
+
+    def readable(self) -> bool:
+        """Return whether a value, or a part of one, has arrived, or the other side is gone."""
+        if self._buffer:
+            return True
+        poller = select.poll()
+        poller.register(self.socket.fileno(), select.POLLIN)
+        return bool(poller.poll(0))
 
     def receive(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> bytes:
         """Return the next bytes from the socket; raise as :meth:`recv` does. Nothing may be :meth:`waiting`."""

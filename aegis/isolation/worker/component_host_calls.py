@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from aegis.component.planning.world import ImportedFunction
+from aegis.component.release import release
 from aegis.errors import CallError, HostError
 from aegis.isolation.parent.host_calls import DROP, RESULT_REJECTED
 from aegis.isolation.protocol.channel import ProtocolError
 from aegis.isolation.protocol.wit_values import WORKER_NUMBERS, Signature
 from aegis.isolation.worker.ends import WorkerEnds
 from aegis.isolation.worker.host_calls import Ask
+from aegis.isolation.worker.late_answers import AskLater, LateAnswer
 from aegis.sandbox.link_component import Providers
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.wit.types import Function, Future, Resource, Stream
@@ -53,6 +55,7 @@ class WorkerHandles:
         self.owned: list[int] = []
         """Numbers that the running call received for ``own`` parameters."""
         self.ask: Ask = _no_parent
+        self.ask_later: AskLater = _no_parent
         self.numbers: dict[tuple[str, str], int] = {}
         """The number of each imported function, by interface and name."""
         self._own: _OwnResources | None = None
@@ -65,13 +68,13 @@ class WorkerHandles:
         """The streams and futures of the sandbox."""
         if self._ends is None:
             self._ends = WorkerEnds(self, lambda: self.budget())
-            self._ends.ask = self.ask
+            self._ends.ask, self._ends.ask_later = self.ask, self.ask_later
         return self._ends
 
     def end(self) -> None:
         """Ask the parent nothing more about streams: it has closed them with the sandbox."""
         if self._ends is not None:
-            self._ends.ask = _ended
+            self._ends.ask = self._ends.ask_later = _ended
 
     def end_number(self, value: Any, of: Stream | Future) -> int:
         number, self._next = self._next, self._next + 1
@@ -108,10 +111,18 @@ class WorkerHandles:
 
     def consumed(self) -> list[int]:
         """Return the numbers of ``own`` parameters that the guest has taken, and remove them from the table."""
-        taken = [n for n in self.owned if n in self.kept and self.kept[n]._native is None]
+        return self.taken_of(self.take_owned())
+
+    def take_owned(self) -> list[int]:
+        """Return the numbers that were received for ``own`` parameters since the last call of this method."""
+        owned, self.owned = self.owned, []
+        return owned
+
+    def taken_of(self, owned: Sequence[int]) -> list[int]:
+        """Return the numbers among ``owned`` that the guest has taken, and remove them from the table."""
+        taken = [n for n in owned if n in self.kept and self.kept[n]._native is None]
         for number in taken:
             del self.kept[number]
-        self.owned.clear()
         return taken
 
 
@@ -235,13 +246,23 @@ def _component_function(
     function: ImportedFunction, number: int, handles: WorkerHandles, door: Door
 ) -> Callable[..., Any]:
     signature = Signature(function.type, handles, door)
+    is_async = function.type.is_async
 
     def call(*values: Any) -> Any:
-        answer = handles.ask(number, signature.pack(values))
+        if is_async:
+            answer = handles.ask_later(number, signature.pack(values))
+            if answer.__class__ is LateAnswer:
+                answer.unpack, answer.lost = signature.unpack_result, lost
+                return answer
+        else:
+            answer = handles.ask(number, signature.pack(values))
         try:
             answer = signature.unpack_result(answer)
         except ProtocolError:
             answer = signature.unpack_result(handles.ask(RESULT_REJECTED, []))
         return answer
+
+    def lost(answer: Any) -> None:
+        release(function.type.result, signature.unpack_result(answer), handles.imported)
 
     return call

@@ -14,6 +14,7 @@ from aegis.engine.compile.code import Artifact, NativeCode
 from aegis.engine.compile.config import Engine, engine_for
 from aegis.engine.native.signals import leave_to_ticks
 from aegis.errors import AegisError, AegisInternalError
+from aegis.isolation.protocol import turn_messages
 from aegis.isolation.protocol.channel import MAX_DESCRIPTORS, REGION_BYTES, Channel, ProtocolError, SharedRegion
 from aegis.isolation.protocol.errors import from_plain, to_plain
 from aegis.isolation.protocol.late_calls import LateCalls
@@ -33,11 +34,12 @@ from aegis.values import CallScope, Decision, MemoryFault, Rows
 
 if TYPE_CHECKING:
     from aegis.isolation.protocol import wit_values
-    from aegis.isolation.worker import component_host_calls
+    from aegis.isolation.worker import component_host_calls, late_answers, turns
     from aegis.wit import results, types
 else:  # needed only for components
     wit_values = late("aegis.isolation.protocol.wit_values")
     component_host_calls = late("aegis.isolation.worker.component_host_calls")
+    late_answers, turns = late("aegis.isolation.worker.late_answers"), late("aegis.isolation.worker.turns")
     results = late("aegis.wit.results")
     types = late("aegis.wit.types")
 
@@ -62,6 +64,9 @@ class Session:
         self.answers: ForwardedAnswers | None = None
         self.run: GuestRun | None = None
         self.streams: RemoteStreams | None = None
+        self.answers_later: Any = None
+        """The requests of a component whose answers come later."""
+        self._turns: turns.WorkerTurns | None = None
         self.asked = 0
         """The number of the latest request to the parent."""
         self.denials_sent = 0
@@ -76,6 +81,7 @@ class Session:
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
             "many": self.many, "own": self.own, "take": self.take, "untake": self.untake, "serve": self.serve,
+            "turn": self.turn,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -93,7 +99,7 @@ class Session:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
             self.handles = component_host_calls.WorkerHandles(self.artifact.world)
-            self.handles.ask, self.handles.budget = self.ask, self._budget
+            self.handles.ask, self.handles.ask_later, self.handles.budget = self.ask, self.ask_later, self._budget
         self.answers = ForwardedAnswers(spec.remote, self.ask, self._numbers, self.handles) if spec.answered else None
         if self.handles is not None and self.answers is not None:
             self.handles.keep_own(lambda: self.run.door)  # type: ignore[union-attr]
@@ -109,6 +115,9 @@ class Session:
         )  # fmt: skip
         if self.answers is not None:
             self.answers.use(self.run.door)
+        if self.handles is not None:
+            self.answers_later = late_answers.LateAnswers(self._notify)
+            self.run.door.hears = turns.ParentMessages(self)
         assert self.channel.outgoing is not None
         self.run.door.keep = self.channel.outgoing.keep
         if spec.policy.logging.enabled:
@@ -218,7 +227,7 @@ class Session:
         if self.handles is not None:
             self.handles.end()
         self.run.close()
-        self.run = self.handles = self.streams = self.answers = None
+        self.run = self.handles = self.streams = self.answers = self._turns = None
         self.asked = 0
         for descriptor in self.descriptors:
             if descriptor != self._shared:
@@ -234,13 +243,44 @@ class Session:
             if self.streams is not None:
                 self.streams.note(message)
             return True
+        if message[0] in turn_messages.NOTICES:
+            self._note(message)
+            return True
         if message[0] == "connect":
             self.answer(lambda: None)
-            message, self.connection = self.channel.recv_with(1)
+            message, self.connection = self._with_connection()
         operation = self.operations[message[0]]
         self.denials_sent = 0
         self.answer(lambda: operation(*message[1:]))
         return bool(message[0] != "finish")
+
+    def _with_connection(self) -> tuple[Any, list[int]]:
+        """Return the next request with the descriptor that came with it; a notice may have arrived before it."""
+        while True:
+            message, descriptors = self.channel.recv_with(1)
+            while message[0] in NOTICES or message[0] in turn_messages.NOTICES:
+                self.handle(message)
+                if not self.channel.waiting():
+                    break
+                message = self.channel.recv()
+            else:
+                return message, descriptors
+
+    def _note(self, message: list[Any]) -> None:
+        """Process a notice about operations that overlap; before the guest is instantiated, they are answers."""
+        assert self.run is not None
+        if self.run.store is None:
+            self.answers_later.give(*message[1:])
+        else:
+            if self._turns is None:
+                self._turns = turns.WorkerTurns(self)
+            self._turns.note(message)
+
+    def turn(self) -> None:
+        """Run the calls and reads that the parent has started, until none is left."""
+        if self._turns is not None:
+            with self.late:
+                self._turns.run()
 
     def answer(self, operation: Callable[[], Any]) -> None:
         """Call ``operation``, and answer a request with its result or error."""
@@ -298,7 +338,7 @@ class Session:
         assert self.run is not None
         if self.handles is None:
             return self.run.call(name, *values)
-        signature = self._signature(name)
+        signature = self.signature(name)
         try:
             arguments = signature.unpack(values)
         except ProtocolError:
@@ -341,7 +381,7 @@ class Session:
         finally:
             batch.finish()
 
-    def _signature(self, name: str) -> wit_values.Signature:
+    def signature(self, name: str) -> wit_values.Signature:
         made = self.signatures.get(name)
         if made is None:
             assert self.handles is not None
@@ -356,7 +396,7 @@ class Session:
         if self.handles is None:
             of = self.artifact.signature(name)
             return of.params, of.results, lambda value: value
-        signature = self._signature(name)
+        signature = self.signature(name)
         function = signature.function
         results = [] if function.result is None else [function.result]
         return [of for _, of in function.params], results, signature.pack_result
@@ -421,14 +461,29 @@ class Session:
         self.channel.send(["host", request, number, values])
         return self._wait_for_answer(request)
 
+    def ask_later(self, number: int, values: list[Any]) -> Any:
+        """Call a host function in the parent; return its result, or the answer that comes later."""
+        self.asked += 1
+        self.channel.send(["later", self.asked, number, values])
+        return self._wait_for_answer(self.asked)
+
+    def _notify(self, message: list[Any]) -> None:
+        if not self._ends:
+            self.channel.send(message, notice=True)
+
     def _wait_for_answer(self, request: int) -> Any:
-        """Return the answer to the request with this number; serve nested requests of the parent until it arrives."""
+        """Return the answer to the request with this number, or the answer that comes later.
+
+        Serve nested requests of the parent until it arrives.
+        """
         assert self.run is not None
         channel, door = self.channel, self.run.door
         while True:
-            if not channel.waiting():
-                door.wait(read=(channel.fileno(),))
+            if not channel.waiting() and not door.wait(read=(channel.fileno(),))[0]:
+                continue  # woken for another reason
             message = channel.recv()
+            if message[0] == "pending" and message[1] == request:
+                return self.answers_later.begin(request)
             if message[0] != "answer":
                 self.handle(message)
             elif message[1] == request:

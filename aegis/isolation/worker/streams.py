@@ -19,6 +19,7 @@ import select
 from collections.abc import Callable
 
 from aegis.host.stdio import StandardInput, StandardOutput
+from aegis.isolation.protocol import turn_messages
 from aegis.isolation.protocol.channel import SHARED_MIN_BYTES, Channel, ProtocolError
 from aegis.support.lean import Any
 from aegis.values import CallScope
@@ -57,7 +58,7 @@ class RemoteStreams:
     def keep(self, stream: int, data: bytes) -> None:
         """Send ``data`` to a stream that the parent captures; that cannot fail."""
         if not self._now() & select.POLLOUT:
-            self._scope.wait(write=(self.channel.fileno(),))
+            self._wait_writable()
         self.channel.send(["out", stream, data, False], notice=True)
 
     def write(self, stream: int, data: bytes) -> None:
@@ -108,12 +109,12 @@ class RemoteStreams:
 
     def _answer(self, kind: str) -> list[Any]:
         while True:
-            if not self.channel.waiting():
-                self._scope.wait(read=(self.channel.fileno(),))
+            if not self.channel.waiting() and not self._scope.wait(read=(self.channel.fileno(),))[0]:
+                continue  # woken for another reason
             message = self.channel.recv()
             if message[0] == kind:
                 return list(message[1:])
-            if message[0] not in NOTICES:
+            if message[0] not in NOTICES and message[0] not in turn_messages.NOTICES:
                 raise ProtocolError("an answer to another request")
             self._handle(message)
 

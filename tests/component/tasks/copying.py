@@ -92,8 +92,19 @@ class Copier:
 
 
 def leftovers(sandbox: Sandbox) -> dict[str, int]:
-    """Return how much of each kind is left in a sandbox: handles, tasks, operations and ends that the host keeps."""
-    state = sandbox._run.store.state  # type: ignore[union-attr]
+    """Return how much of each kind is left in a sandbox: handles, tasks, operations and ends that the host keeps.
+
+    Of an isolated sandbox, that is how much the parent keeps; its tasks are the calls that the worker has.
+    """
+    store: Any = sandbox._run.store
+    work = getattr(store, "overlapping", None)
+    if work is not None:
+        return {
+            "tasks": len(work._operations), "operations": len(work._pending), "posts": len(work._posts),
+            "ends": 0 if store.handles._ends is None else store.handles._ends.used, "lent": store.handles.lent,
+            "handles": len(store.handles.objects) + len(store.handles.held) + len(work._pending),
+        }  # fmt: skip
+    state = store.state
     tasks = state.tasks
     return {
         "handles": state.handles.used,
