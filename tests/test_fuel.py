@@ -156,9 +156,16 @@ def test_without_fuel_a_call_can_be_cancelled(place: str, guest: str) -> None:
 @pytest.mark.parametrize("guest", [name for name in GUESTS if "calls" in name])
 def test_a_call_that_its_deadline_ends_reports_its_usage(place: str, guest: str) -> None:
     """A worker that has to be killed has left its counters. It is killed late here, to tolerate a loaded machine."""
-    with box(place, guest, timeout="200ms", isolation={"grace": "20s"}) as sandbox:
-        usage = sandbox.run("calls").usage
-        assert (usage.host_calls, usage.peak_memory, usage.fuel) == (2, 4 * 65536, None)
+    for timeout in (
+        "200ms",
+        "2s",
+        "20s",
+    ):  # a loaded machine needs more until the second host call
+        with box(place, guest, timeout=timeout, isolation={"grace": "20s"}) as sandbox:
+            usage = sandbox.run("calls").usage
+        if usage.host_calls == 2:
+            break
+    assert (usage.host_calls, usage.peak_memory, usage.fuel) == (2, 4 * 65536, None)
 
 
 # -- on --------------------------------------------------------------------------------------------------
