@@ -433,9 +433,9 @@ def state_machine(
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
     if any(function.result is not None and has_ends(function.result) for function in functions.values()):
         body["read_stream"], body["close_stream"] = _reading(), _closing()
-    if not given:  # with resources, the state is mostly that of a handle, and a run has several
-        body["explore"] = _exploring()
-        body["call_any"] = _any_call(choices)
+    # With resources, some bugs need several handles in one state, which a run that explores would take back.
+    body["explore"] = _exploring(1 if given else 3)
+    body["call_any"] = _any_call(choices)
     if world.stubs is not None:
         body["answer_imports"] = _answering()
     return type(pascal(full.partition("@")[0].rpartition("/")[2] or "world"), (Machine,), body)
@@ -538,11 +538,13 @@ def _any_call(choices: Sequence[st.SearchStrategy[tuple[tuple[Member, list[str]]
     return rule(chosen=st.one_of(choices))(call_any)
 
 
-def _exploring() -> Any:
+def _exploring(times: int) -> Any:
+    """Return a rule that decides whether a run explores, which is ``times`` times as likely as not."""
+
     def explore(self: Machine, explores: bool) -> None:
         self._begin(explores)
 
-    return initialize(explores=st.integers(0, 3).map(bool))(explore)
+    return initialize(explores=st.integers(0, times).map(bool))(explore)
 
 
 def _answering() -> Any:
