@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.cli.dask_cluster import dask_executor
-from aegis.cli.fuzz_files import FINDINGS_FOLDER, folder_of, read_baseline, write_ci_files, write_folder, write_replay_files
+from aegis.cli.fuzz_files import (
+    FINDINGS_FOLDER,
+    folder_of,
+    read_baseline,
+    write_ci_files,
+    write_folder,
+    write_replay_files,
+)
 from aegis.cli.fuzz_options import DEFAULT_RUNS
 from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
 from aegis.cli.output import Output
@@ -72,7 +79,7 @@ class _CommandCampaign:
         data = to_data(
             result, target.artifact.kind, target.left_out, exports=target.exports, baseline=baseline,
             folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, copies, state.uncovered),
-            notes=target.notes,
+            notes=[*target.notes, *campaign.notes],
         )  # fmt: skip
         try:
             if folder is not None:

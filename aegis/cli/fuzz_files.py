@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.plan import CampaignPlan
 
-__all__ = ["FINDINGS_FOLDER", "folder_of", "read_baseline", "write_ci_files", "write_folder", "write_replay_files", "write_report"]
+__all__ = [
+    "FINDINGS_FOLDER",
+    "folder_of",
+    "read_baseline",
+    "write_ci_files",
+    "write_folder",
+    "write_replay_files",
+    "write_report",
+]
 
 _MAX_BASELINE_BYTES = 1 << 28
 

@@ -1,4 +1,4 @@
-"""The result of a campaign as JUnit XML, which every CI server reads: one test case per export, or per source of inputs.
+"""The result of a campaign as JUnit XML, which every CI server reads: one test case per export, or source of inputs.
 
 An export with new findings fails, one that the campaign could not test is skipped. Problems of the campaign itself are
 an error of the test case ``campaign``.

@@ -98,7 +98,9 @@ def _result(
         "properties": {"calls": calls, "cause": visible(finding["cause"]), "signature": visible(finding["signature"])},
     }
     if finding["frames"]:
-        found["stacks"] = [{"message": {"text": "stack, the innermost frame first"}, "frames": list(_frames(finding["frames"]))}]
+        found["stacks"] = [
+            {"message": {"text": "stack, the innermost frame first"}, "frames": list(_frames(finding["frames"]))}
+        ]
     if finding["known"]:
         found["suppressions"] = [{"kind": "external", "justification": "the finding is in the baseline"}]
     return found

@@ -28,7 +28,7 @@ from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
-from aegis.fuzz.search import Behaviour, ChunkResult, Search
+from aegis.fuzz.search import Behaviour, ChunkResult, Search, hurt
 from aegis.fuzz.shrink_parts import parts_of, with_parts
 from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
@@ -163,7 +163,8 @@ class GuidedSearch(Search):
         copy = self.copies.counting
         self._calls += len(case.steps)
         began = perf_counter()
-        trace = copy.run(case)
+        hurried = self.hurries(case)
+        trace = copy.run(case, copy.hurried if hurried else None)
         instrumented = perf_counter() - began
         if self._joins and len(trace.results) < len(case.steps):  # a call ended the guest: make the others later
             left = case.steps[max(1, len(trace.results)) :]
@@ -171,6 +172,9 @@ class GuidedSearch(Search):
         written = list(copy.written)
         if copy.begun:
             self._map.fresh(copy.begun)  # the same in each test case
+        if hurried and hurt(trace):
+            self.count(trace, batch)
+            return
         fresh = [(n, bits) for n, counters in enumerate(written) if (bits := self._map.fresh(counters))]
         if not fresh and self._is_usual(trace):
             self.count(trace, batch)
