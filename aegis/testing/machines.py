@@ -8,7 +8,7 @@
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
 A stream or future that a call returns is read by later steps, in pieces of any size, closed early, or passed on.
-Each run has a fresh sandbox. Without resources, some runs explore: where a call shows nothing new, a fresh sandbox
+Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox
 repeats the calls before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do
 not. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants.
 Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.

@@ -60,6 +60,16 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "area": ("no-trap", None),
     "magic": ("no-trap", [["version", ["[81, 65, 75, 26]"]]]),
     "protocol": ("no-trap", [["open", []], ["authorise", ["1"]], ["fill", ["10"]], ["commit", []]]),
+    "resource-protocol": (
+        "no-trap",
+        [
+            [f"{API}#[constructor]order", []],
+            [f"{API}#[method]order.open", ["#0"]],
+            [f"{API}#[method]order.authorise", ["#0", "1"]],
+            [f"{API}#[method]order.fill", ["#0", "10"]],
+            [f"{API}#[method]order.commit", ["#0"]],
+        ],
+    ),
     "normalise": ("no-trap", None),
     "backwards": ("no-trap", [["elapsed", ["0"]]]),
     "chunks": ("no-trap", [["samples", [str([*b"RIFF", 14, 0, 0, 0, *b"fmt ", 6, *[0] * 9])]]]),
