@@ -233,13 +233,17 @@ class Search:
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
             seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
-            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped)
+            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped, mend=self.mend)
             small = oracle.explained(self.target, least)
             self._known.add(small.signature)
             batch.findings.append(small)
             function = small.case.steps[-1].function if small.case.steps else ""
             if found.signature in _endings(function):
                 self._endless.add(function)
+
+    def mend(self, case: Case) -> Case:
+        """Return a test case with fields such as checksums computed again; without coverage, none are known."""
+        return case
 
     # -- new behaviour -------------------------------------------------------------------------
 

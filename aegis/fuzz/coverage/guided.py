@@ -259,14 +259,17 @@ class GuidedSearch(Search):
     def _cut(self, case: Case, bits: int) -> Case:
         """Return the test case with long arguments of its last call cut, if it then reaches the same edges."""
         last = len(case.steps) - 1
+        lists: dict[tuple[int | str, ...], int] = {}  # of those that were cut, the items that are left
         for part in parts_of(Case(case.steps[last:])):
-            if isinstance(part.value, (str, bytes, list)):
+            gone = any(part.path[: len(path)] == path and part.path[len(path)] >= left for path, left in lists.items())  # type: ignore[operator]
+            if isinstance(part.value, (str, bytes, list)) and not gone:
                 for length in _CUT_LENGTHS:
                     if length >= len(part.value):
                         break
                     shorter = with_parts(case, {(last, *part.path[1:]): part.value[:length]})
                     if self._reaches(shorter, bits):
                         case = shorter
+                        lists |= {part.path: length} if isinstance(part.value, list) else {}
                         break
         return case
 
@@ -362,6 +365,14 @@ class GuidedSearch(Search):
             found = case
         if found is not None and (admitted := self._admitted(found, base)) is not None:
             yield admitted
+
+    def mend(self, case: Case) -> Case:
+        """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""
+        spent, self._dependence_calls = self._dependence_calls, 0
+        try:
+            return self._mended(case)
+        finally:
+            self._dependence_calls = spent
 
     def _mended(self, case: Case) -> Case:
         """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""

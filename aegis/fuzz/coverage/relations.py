@@ -8,7 +8,7 @@ further: so the field is computed again, from the operands that the guest itself
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case, leaves_of
@@ -24,15 +24,36 @@ _MAX_FIELD_BYTES = 10
 """Most bytes of a field: a number of 64 bits in groups of seven has ten."""
 _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
+_MIN_FOUND_BYTES = 2
+"""Fewest bytes of a field that is searched by its number: any byte occurs anywhere."""
 _MAX_RELATION_ENTRIES = 64
 
 
 class _FormatField(NamedTuple):
-    """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative."""
+    """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative.
+
+    If it is ``plain``, the operand on its ``side`` is the number in these bytes. So the field of another part of the
+    input, such as the checksum of its second chunk, is found by its number.
+    """
 
     side: str
     path: tuple[int | str, ...]
     weights: tuple[tuple[int, int], ...]
+    plain: bool
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What two fields have in common that differ in their place."""
+        first = min(place for place, _ in self.weights)
+        return self.side, self.path, tuple((place - first, weight) for place, weight in self.weights)
+
+    def written(self, number: int) -> bytes | None:
+        """Return a number as the bytes of this field; ``None`` if they are too few to be found, or of another kind."""
+        places = sorted(self.weights)
+        at = places[0][0]
+        if not self.plain or len(places) < _MIN_FOUND_BYTES or places[-1][0] - at != len(places) - 1:
+            return None
+        return bytes(number // weight & 0xFF for _, weight in places)
 
 
 class Relations:
@@ -49,8 +70,10 @@ class Relations:
             if field is not None:
                 known = self._fields.setdefault(function, {})
                 if len(known) < _MAX_RELATION_ENTRIES:
-                    new = new or known.get(one.operands.site) != field
-                    known[one.operands.site] = field
+                    before = known.get(one.operands.site)
+                    if before is None or not (field.plain and before.plain and field.shape == before.shape):
+                        new = new or before != field
+                        known[one.operands.site] = field
         return new
 
     def known(self, steps: Sequence[Step]) -> bool:
@@ -90,8 +113,24 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
             last = max(cell.at for cell in cells) == len(leaf.data) - 1
             moves = last or any(cell.way == "length" for cell in own)  # it is at the end
             weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
-            return _FormatField(side, leaf.path[1:], weights)
+            number = sum(leaf.data[cell.at] * own[cell] for cell in cells) % (1 << one.operands.bits)
+            powers = all(own[c] > 0 and own[c].bit_length() % 8 == 1 and own[c].bit_count() == 1 for c in cells)
+            plain = powers and number == getattr(one.operands, side)
+            return _FormatField(side, leaf.path[1:], weights, plain)
     return None
+
+
+def _placed(field: _FormatField, data: bytes, number: int) -> list[tuple[int, int]]:
+    """Return the weights of a field by position in ``data``: where its number is, if it is not at the known place."""
+    places = [(place if place >= 0 else len(data) + place, weight) for place, weight in field.weights]
+    written = field.written(number)
+    if written is None:
+        return places
+    first = min(place for place, _ in places)
+    if data[max(0, first) : max(0, first) + len(written)] == written:
+        return places
+    found = data.rfind(written)  # of equal fields, the guest read the later one last
+    return places if found < 0 else [(place - first + found, weight) for place, weight in places]
 
 
 def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | None:
@@ -100,14 +139,13 @@ def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | Non
     number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
     if number is None:
         return None
-    size = len(leaves[number].data)
-    weights = {}
-    for place, weight in field.weights:
-        at = place if place >= 0 else size + place
-        if not 0 <= at < size:
-            return None
-        weights[Cell(number, at, "value", 1)] = weight
+    data = leaves[number].data
     own, other = getattr(operands, field.side), operands.right if field.side == "left" else operands.left
+    weights = {}
+    for place, weight in _placed(field, data, own):
+        if not 0 <= place < len(data):
+            return None
+        weights[Cell(number, place, "value", 1)] = weight
     missing = (other - own) % (1 << operands.bits)
     for delta in (missing, missing - (1 << operands.bits)):
         for changes in by_weights(weights, delta, leaves):

@@ -161,9 +161,13 @@ def _changed(number: int, leaf: Leaf, data: bytes) -> Iterator[dict[int, Any]]:
 def _by_weight(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
     """Change cells by their weights, the heaviest first, until the operand is the wanted one."""
     weights: dict[Cell, int] = getattr(one, side)
-    bits = one.operands.bits
-    missing = (wanted - getattr(one.operands, side)) % (1 << bits)
-    for delta in sorted((missing, missing - (1 << bits)), key=abs):
+    current: int = getattr(one.operands, side)
+    deltas = set()
+    for bits in {8, 16, one.operands.bits}:  # compilers mask bytes that wrap, as in ``(c - '0') & 255 < 10``
+        if max(current, wanted) >> bits == 0:
+            missing = (wanted - current) % (1 << bits)
+            deltas |= {missing, missing - (1 << bits)}
+    for delta in sorted(deltas, key=abs):
         yield from by_weights(weights, delta, leaves)
 
 
