@@ -18,7 +18,7 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.coverage.covers import EDGES, EQUAL
+from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.edge_map import adds, merged, reached
 from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
@@ -199,9 +199,11 @@ class Campaign:
         )
         count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
         # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
-        older = sorted(latest[-4 * count : -count // 2], key=_size)[: count // 2]
+        older = sorted(latest[-4 * count : -count // 4], key=_size)[: count // 2]
         equal = [entry for entry in latest if EQUAL in entry[0]][-_MAX_EQUAL_CASES:]
-        for entry in [*equal, *older, *latest[-count // 2 :]]:
+        # Inputs that grow reach known edges more often than before, again and again: they do not displace new edges.
+        first = [entry for entry in latest if FIRST in entry[0]][-count // 4 :]
+        for entry in [*equal, *older, *latest[-count // 4 :], *first]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
 

@@ -342,11 +342,15 @@ def _spelled_strings(constants: Sequence[CodeConstant]) -> Iterator[bytes]:
         if one.compared and _PLAIN.fullmatch(data):
             word += data
             continue
-        if len(word) > 1:
-            yield word[:_MAX_WORD_BYTES]
+        yield from _endings(word)
         word = b""
-    if len(word) > 1:
-        yield word[:_MAX_WORD_BYTES]
+    yield from _endings(word)
+
+
+def _endings(word: bytes) -> Iterator[bytes]:
+    """Yield a word, and what follows its first bytes: compilers compare the first bytes of several words before."""
+    for start in range(min(3, len(word) - 1)):
+        yield word[start : start + _MAX_WORD_BYTES]
 
 
 def _is_schema(document: Any) -> bool:

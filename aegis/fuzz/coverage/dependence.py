@@ -19,7 +19,7 @@ from aegis.fuzz.values.core_signatures import CString
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["Cell", "Compared", "Leaf", "changed_case", "dependences", "leaves_of"]
+__all__ = ["Cell", "Compared", "Leaf", "bit_places", "changed_case", "dependences", "leaves_of"]
 
 _MAX_CELL_ENTRIES = 96
 """Most cells of a test case."""
@@ -282,11 +282,35 @@ def _stepped(leaf: Leaf, at: int) -> tuple[int, Any] | None:
     if leaf.number:
         return (-1, leaf.value - 1) if leaf.value in _ENDS else (1, leaf.value + 1)
     byte = leaf.data[at]
-    step = -1 if byte in (0xFF, 0x7F, 0x39, 0x7A, 0x5A) else 1  # 9, z and Z have no neighbour of their kind above
+    step = _step_of(byte)
     value = leaf.made(leaf.data[:at] + bytes((byte + step,)) + leaf.data[at + 1 :])
     return None if value is None else (step, value)
 
 
+def _step_of(byte: int) -> int:
+    return -1 if byte in (0xFF, 0x7F, 0x39, 0x7A, 0x5A) else 1  # 9, z and Z have no neighbour of their kind above
+
+
+def bit_places(weights: Mapping[Cell, int], current: int, leaves: Sequence[Leaf]) -> dict[Cell, int]:
+    """Return the bytes whose bits are bits of an operand, with the number of the bit that their lowest one is.
+
+    The operand, which is ``current``, may combine them with anything else by an exclusive or.
+    """
+    found = {}
+    for cell, weight in weights.items():
+        leaf = leaves[cell.leaf]
+        if cell.way != "value" or leaf.number:
+            continue
+        byte = leaf.data[cell.at]
+        step = _step_of(byte)
+        changed, bits = current ^ (current + weight * step) & _MASK, byte ^ (byte + step)
+        for place in range(0, 64, 8):
+            if changed & (0xFFFFFFFF if current >> 32 == 0 else _MASK) == bits << place:
+                found[cell] = place
+    return found
+
+
+_MASK = (1 << 64) - 1
 _HIGH_BITS = 0x48
 """The bits of a byte that are changed if its lowest one makes no difference."""
 _ENDS = frozenset(end for bits in (8, 16, 32, 64) for end in ((1 << bits) - 1, (1 << (bits - 1)) - 1))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case, Step
-from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case, leaves_of
+from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, bit_places, changed_case, leaves_of
 from aegis.fuzz.coverage.solve import by_weights
 from aegis.wasm.comparisons import COMPARED
 
@@ -26,6 +26,8 @@ _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
 _MIN_FOUND_BYTES = 2
 """Fewest bytes of a field that is searched by its number: any byte occurs anywhere."""
+_MAX_PLACES = 4
+"""Most places of one relation, the latest first."""
 _MAX_RELATION_ENTRIES = 64
 
 
@@ -40,6 +42,8 @@ class _FormatField(NamedTuple):
     path: tuple[int | str, ...]
     weights: tuple[tuple[int, int], ...]
     plain: bool
+    mixed: bool = False
+    """Whether the guest combines the field with the rest by an exclusive or, before it compares both with a constant."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -60,41 +64,46 @@ class Relations:
     """The relations that one chunk of a campaign has seen, by function and site of their comparison."""
 
     def __init__(self) -> None:
-        self._fields: dict[str, dict[int, _FormatField]] = {}
+        self._fields: dict[str, dict[int, list[_FormatField]]] = {}
 
     def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> bool:
         """Keep the relations among the comparisons of a call; return whether one is new."""
         new = False
         for one in compared:
             field = _field(one, leaves)
-            if field is not None:
-                known = self._fields.setdefault(function, {})
-                if len(known) < _MAX_RELATION_ENTRIES:
-                    before = known.get(one.operands.site)
-                    if before is None or not (field.plain and before.plain and field.shape == before.shape):
-                        new = new or before != field
-                        known[one.operands.site] = field
+            if field is None:
+                continue
+            known = self._fields.setdefault(function, {})
+            if one.operands.site not in known and len(known) >= _MAX_RELATION_ENTRIES:
+                continue
+            before = known.setdefault(one.operands.site, [])
+            if field not in before and not any(field.plain and f.plain and field.shape == f.shape for f in before):
+                before.insert(0, field)
+                del before[_MAX_PLACES:]
+                new = True
         return new
 
     def known(self, steps: Sequence[Step]) -> bool:
         """Return whether relations of one of the calls are known."""
         return bool(self._fields) and any(step.function in self._fields for step in steps)
 
-    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> Case | None:
-        """Return the test case with the fields changed that made calls give up; ``None`` if there are none.
+    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> tuple[int, list[Case]]:
+        """Return test cases with a field changed that made a call give up, and the site of its comparison.
 
-        ``records`` has the comparisons of each call.
+        The guest may demand the relation at several places: there is a test case for each. ``records`` has the
+        comparisons of each call.
         """
-        steps = list(case.steps)
         for number, (step, made) in enumerate(zip(case.steps, records, strict=False)):
             fields = self._fields.get(step.function, {})
             for one in reversed(made[-_LAST_RECORDS:]):
-                field = fields.get(one.site)
-                better = None if field is None else _agreeing(Case((step,)), field, one)
-                if better is not None:
-                    steps[number] = better.steps[0]
-                    break
-        return None if steps == list(case.steps) else Case(tuple(steps), case.answers)
+                found = []
+                for field in fields.get(one.site, ()):
+                    better = _agreeing(Case((step,)), field, one)
+                    if better is not None and better.steps[0] != step:
+                        found.append(case.with_step(number, better.steps[0]))
+                if found:
+                    return one.site, found
+        return -1, []
 
 
 def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
@@ -102,7 +111,12 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
     if one.operands.kind != COMPARED or one.operands.floating:
         return None
     for side, own, other in (("left", one.left, one.right), ("right", one.right, one.left)):
-        cells = [cell for cell in own if cell.way == "value"]
+        if own and not other:
+            mixed = _mixed_field(side, own, getattr(one.operands, side), leaves)
+            if mixed is not None:
+                return mixed
+        # A byte on which both depend, such as a length before a checksum, moves the field and is none of it.
+        cells = [cell for cell in own if cell.way == "value" and cell not in other]
         strangers = [cell for cell in other if cell not in own and cell.way != "repeat"]
         if not 0 < len(cells) <= _MAX_FIELD_BYTES or not strangers or len({cell.leaf for cell in cells}) > 1:
             continue
@@ -118,6 +132,35 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
             plain = powers and number == getattr(one.operands, side)
             return _FormatField(side, leaf.path[1:], weights, plain)
     return None
+
+
+def _mixed_field(side: str, own: dict[Cell, int], current: int, leaves: Sequence[Leaf]) -> _FormatField | None:
+    """Return the bytes whose bits are bits of an operand that also depends on more other bytes."""
+    places = bit_places(own, current, leaves)
+    cells = sorted(places)
+    rest = sum(cell.way == "value" for cell in own) - len(cells)
+    if not _MIN_FOUND_BYTES <= len(cells) <= _MAX_FIELD_BYTES or rest < len(cells):
+        return None
+    leaf = leaves[cells[0].leaf]
+    apart = len({cell.leaf for cell in cells}) > 1 or cells[-1].at - cells[0].at != len(cells) - 1
+    if apart or len(set(places.values())) < len(cells):
+        return None
+    at_end = cells[-1].at == len(leaf.data) - 1
+    weights = tuple((c.at - len(leaf.data) if at_end else c.at, 1 << places[c]) for c in cells)
+    return _FormatField(side, leaf.path[1:], weights, plain=False, mixed=True)
+
+
+def _exclusive(case: Case, leaves: Sequence[Leaf], number: int, field: _FormatField, operands: Operands) -> Case | None:
+    """Return the test case with the bits of a mixed field changed in which the operands differ."""
+    data, delta = bytearray(leaves[number].data), operands.left ^ operands.right
+    for place, weight in field.weights:
+        at = place if place >= 0 else len(data) + place
+        if not 0 <= at < len(data):
+            return None
+        data[at] ^= delta // weight & 0xFF
+        delta &= ~(0xFF * weight)
+    value = leaves[number].made(bytes(data))
+    return None if delta or value is None else changed_case(case, leaves, {number: value})
 
 
 def _placed(field: _FormatField, data: bytes, number: int) -> list[tuple[int, int]]:
@@ -139,6 +182,8 @@ def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | Non
     number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
     if number is None:
         return None
+    if field.mixed:
+        return _exclusive(case, leaves, number, field, operands)
     data = leaves[number].data
     own, other = getattr(operands, field.side), operands.right if field.side == "left" else operands.left
     weights = {}
