@@ -226,9 +226,9 @@ def _aligned(
 
 
 def _goes_on(found: Sequence[Compared], at: int, other: Sequence[Operands], now: int) -> bool:
-    """Return whether the next comparisons of both runs are at the same sites."""
+    """Return whether the next comparisons of both runs are at the same sites. One alone may be so by chance."""
     count = min(_MIN_ALIKE_RECORDS, len(found) - at)
-    return count > 0 and [one.operands.site for one in found[at : at + count]] == [
+    return count > 1 and [one.operands.site for one in found[at : at + count]] == [
         one.site for one in other[now : now + count]
     ]
 

@@ -130,12 +130,12 @@ class GuidedSearch(Search):
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
-        if rng.random() < _MENDED_SHARE and self._mended_calls < max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE):
-            if all(map(self._is_small_step, case.steps)):
-                spent = self._dependence_calls
-                case = self._mended(case)
-                self._mended_calls += self._dependence_calls - spent
-                self._dependence_calls = spent
+        most = max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE)
+        if rng.random() < _MENDED_SHARE and self._mended_calls < most and all(map(self._is_small_step, case.steps)):
+            spent = self._dependence_calls
+            case = self._mended(case)
+            self._mended_calls += self._dependence_calls - spent
+            self._dependence_calls = spent
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
@@ -273,7 +273,10 @@ class GuidedSearch(Search):
         last = len(case.steps) - 1
         lists: dict[tuple[int | str, ...], int] = {}  # of those that were cut, the items that are left
         for part in parts_of(Case(case.steps[last:])):
-            gone = any(part.path[: len(path)] == path and part.path[len(path)] >= left for path, left in lists.items())  # type: ignore[operator]
+            gone = any(
+                part.path[: len(path)] == path and part.path[len(path)] >= left  # type: ignore[operator]
+                for path, left in lists.items()
+            )
             if isinstance(part.value, (str, bytes, list)) and not gone:
                 for length in _CUT_LENGTHS:
                     if length >= len(part.value):

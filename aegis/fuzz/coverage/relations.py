@@ -43,7 +43,7 @@ class _FormatField(NamedTuple):
     weights: tuple[tuple[int, int], ...]
     plain: bool
     mixed: bool = False
-    """Whether the guest combines the field with the rest by an exclusive or, before it compares both with a constant."""
+    """Whether the guest compares the exclusive or of the field and the rest with a constant."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
