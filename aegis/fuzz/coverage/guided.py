@@ -61,8 +61,9 @@ _SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
 _MAX_REST_ENTRIES = 64
 _CUT_LENGTHS = (32, 256, 4096)
 """Lengths to which long arguments of a new test case are cut, if that makes no difference."""
-_MIN_TRIMMED_ITEMS, _MAX_TRIMMED_PARTS = 8, 16
-"""Shortest sequence that is trimmed, and the number of its parts, of which each is left out once."""
+_MIN_TRIMMED_ITEMS, _MAX_TRIMMED_PARTS = 24, 16
+"""Shortest sequence that is trimmed, and the number of its parts, of which each is left out once. In a shorter one,
+bytes that do not matter yet are room for what comes next."""
 _TRIM_SHARE, _MIN_TRIM_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
@@ -303,7 +304,7 @@ class GuidedSearch(Search):
         span = len(value) // 2
         while span >= max(1, len(value) // _MAX_TRIMMED_PARTS):
             at = 0
-            while at < len(value):
+            while at < len(value) >= _MIN_TRIMMED_ITEMS:
                 if self._trim_calls > max(_MIN_TRIM_CALLS, self._calls * _TRIM_SHARE):
                     return case
                 shorter = value[:at] + value[at + span :]
@@ -344,6 +345,9 @@ class GuidedSearch(Search):
         compared, met = dependences(case, leaves, self._mended_operands, runs)
         if self._relations.learn(case.steps[-1].function, leaves, (*compared, *met)):
             # Now other changes keep to the relation, and get further.
+            mended = self._mended(case)
+            if mended is not case:
+                yield mended
             compared, _ = dependences(case, leaves, self._mended_operands, runs)
         dictionary = self.target.dictionary
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
@@ -427,12 +431,12 @@ class GuidedSearch(Search):
         for _ in range(_MAX_MENDED_CASES):
             if self._dependence_calls > self._most_dependence_calls():
                 break
-            site, better = relations.mended(case, self._records(case))
-            if len(better) > 1:
-                better = [one for one in better if relations.mended(one, self._records(one))[0] != site]
+            better = relations.mended(case, self._records(case))
             if not better:
                 break
             case = better[0]
+            if len(better) > 1:
+                case = min(better, key=lambda one: relations.unfulfilled(one, self._records(one)))
         return case
 
     def _records(self, case: Case) -> list[list[Operands]]:

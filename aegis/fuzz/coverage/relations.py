@@ -8,6 +8,7 @@ further: so the field is computed again, from the operands that the guest itself
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case, Step
@@ -25,7 +26,7 @@ _MAX_FIELD_BYTES = 10
 _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
 _MIN_FOUND_BYTES = 2
-"""Fewest bytes of a field that is searched by its number: any byte occurs anywhere."""
+"""Fewest bytes of a field that is searched by its number, and how many of them are distinct and not 0."""
 _MAX_PLACES = 4
 """Most places of one relation, the latest first."""
 _MAX_RELATION_ENTRIES = 64
@@ -57,7 +58,8 @@ class _FormatField(NamedTuple):
         at = places[0][0]
         if not self.plain or len(places) < _MIN_FOUND_BYTES or places[-1][0] - at != len(places) - 1:
             return None
-        return bytes(number // weight & 0xFF for _, weight in places)
+        data = bytes(number // weight & 0xFF for _, weight in places)
+        return data if len(set(data) - {0}) >= _MIN_FOUND_BYTES else None
 
 
 class Relations:
@@ -77,33 +79,43 @@ class Relations:
             if one.operands.site not in known and len(known) >= _MAX_RELATION_ENTRIES:
                 continue
             before = known.setdefault(one.operands.site, [])
-            if field not in before and not any(field.plain and f.plain and field.shape == f.shape for f in before):
-                before.insert(0, field)
-                del before[_MAX_PLACES:]
-                new = True
+            if not before or before[0] != field:
+                new = new or all(field.shape != other.shape for other in before)
+                before[:] = [field, *(other for other in before if other != field)][:_MAX_PLACES]
         return new
 
     def known(self, steps: Sequence[Step]) -> bool:
         """Return whether relations of one of the calls are known."""
         return bool(self._fields) and any(step.function in self._fields for step in steps)
 
-    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> tuple[int, list[Case]]:
-        """Return test cases with a field changed that made a call give up, and the site of its comparison.
+    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> list[Case]:
+        """Return test cases with the fields changed that made calls give up; empty if there are none.
 
-        The guest may demand the relation at several places: there is a test case for each. ``records`` has the
+        The guest may demand a relation at several places: there is a test case for each of them. ``records`` has the
         comparisons of each call.
         """
-        for number, (step, made) in enumerate(zip(case.steps, records, strict=False)):
-            fields = self._fields.get(step.function, {})
-            for one in reversed(made[-_LAST_RECORDS:]):
-                found = []
-                for field in fields.get(one.site, ()):
-                    better = _agreeing(Case((step,)), field, one)
-                    if better is not None and better.steps[0] != step:
-                        found.append(case.with_step(number, better.steps[0]))
-                if found:
-                    return one.site, found
-        return -1, []
+        ways: list[list[Step]] = [[]]
+        for step, made in zip_longest(case.steps, records[: len(case.steps)], fillvalue=()):
+            assert isinstance(step, Step)
+            found = self._mended_steps(step, made) or [step]
+            while len(ways) < len(found):
+                ways.append(list(ways[0]))
+            for number, way in enumerate(ways):
+                way.append(found[min(number, len(found) - 1)])
+        return [Case(tuple(way), case.answers) for way in ways if way != list(case.steps)]
+
+    def unfulfilled(self, case: Case, records: Sequence[Sequence[Operands]]) -> int:
+        """Return the number of calls that gave up for a known relation."""
+        return sum(bool(self._mended_steps(step, made)) for step, made in zip(case.steps, records, strict=False))
+
+    def _mended_steps(self, step: Step, made: Sequence[Operands]) -> list[Step]:
+        fields = self._fields.get(step.function, {})
+        for one in reversed(made[-_LAST_RECORDS:]):
+            better = [_agreeing(Case((step,)), field, one) for field in fields.get(one.site, ())]
+            found = [case.steps[0] for case in better if case is not None and case.steps[0] != step]
+            if found:
+                return found
+        return []
 
 
 def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
