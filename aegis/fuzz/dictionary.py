@@ -31,6 +31,7 @@ _MAX_ENTRIES = 4096
 _MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
+_MIN_LONG_WORD_BYTES = 4
 _MAX_STRING_CHARACTERS = 64
 """Longest string of the guest's data that is an entry of its own."""
 _SMALL = 16
@@ -348,9 +349,11 @@ def _spelled_strings(constants: Sequence[CodeConstant]) -> Iterator[bytes]:
 
 
 def _endings(word: bytes) -> Iterator[bytes]:
-    """Yield a word, and what follows its first bytes: compilers compare the first bytes of several words before."""
-    for start in range(min(3, len(word) - 1)):
-        yield word[start : start + _MAX_WORD_BYTES]
+    """Yield a word, and a long one also without its first byte, which may be compared before."""
+    if len(word) > 1:
+        yield word[:_MAX_WORD_BYTES]
+    if len(word) > _MIN_LONG_WORD_BYTES:
+        yield word[1 : 1 + _MAX_WORD_BYTES]
 
 
 def _is_schema(document: Any) -> bool:

@@ -68,7 +68,7 @@ _TRIM_SHARE, _MIN_TRIM_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 """Most equal bytes that are found in a row, and runs for each."""
-_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.25, 3
+_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 3
 """How often generated test cases are changed so that they fulfil known relations, the share of the calls for this, and
 how many relations in turn."""
 _MAX_JOINED_STEPS = 16
