@@ -32,6 +32,7 @@ _MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
 _MIN_LONG_WORD_BYTES = 4
+"""Length above which a word that the code spells is an entry without its first byte, too."""
 _MAX_STRING_CHARACTERS = 64
 """Longest string of the guest's data that is an entry of its own."""
 _SMALL = 16

@@ -118,8 +118,11 @@ def test_nesting_repeats_what_opens_and_what_closes(value: object) -> None:
 
 def test_the_division_by_zero_in_a_chunk_is_found(tmp_path: Path) -> None:
     """A chunk parser with a length of the whole, and a field that must be zero."""
-    made = WorkerState(CampaignPlan(data=read_file(source("buggy/chunks"), Limits()), name="chunks", policy=Policy(), seed=1,
-                                    max_size=64, oracles=("no-trap",))).search([], [])  # fmt: skip
+    plan = CampaignPlan(
+        data=read_file(source("buggy/chunks"), Limits()), name="chunks", policy=Policy(), seed=1, max_size=64,
+        oracles=("no-trap",),
+    )  # fmt: skip
+    made = WorkerState(plan).search([], [])
     for chunk in range(12):
         batch = made.run(chunk, 1000)
         if batch.findings:

@@ -27,7 +27,7 @@ _FIRST_CELLS, _LAST_CELLS = 48, 12
 """Cells at the start and at the end of a long sequence."""
 _MAX_REPEATED_BYTES = 24
 """Longest sequence whose bytes are also repeated one by one."""
-_MAX_SKIPPED_RECORDS, _MIN_ALIKE_RECORDS = 2, 4
+_MAX_SKIPPED_ENTRIES, _MIN_ALIKE_ENTRIES = 2, 4
 """Most comparisons in a row that only one of two runs recorded, and how many must be alike after them."""
 _MAX_LEAF_BYTES = 2048
 """Longest sequence that has cells: changing a longer one costs as much as many calls."""
@@ -207,7 +207,7 @@ def _aligned(
             yield found[at], other[now]
             at, now = at + 1, now + 1
             continue
-        for skipped in range(1, _MAX_SKIPPED_RECORDS + 1):
+        for skipped in range(1, _MAX_SKIPPED_ENTRIES + 1):
             if _goes_on(found, at, other, now + skipped):
                 yield from ((None, one) for one in other[now : now + skipped])
                 now += skipped
@@ -227,7 +227,7 @@ def _aligned(
 
 def _goes_on(found: Sequence[Compared], at: int, other: Sequence[Operands], now: int) -> bool:
     """Return whether the next comparisons of both runs are at the same sites. One alone may be so by chance."""
-    count = min(_MIN_ALIKE_RECORDS, len(found) - at)
+    count = min(_MIN_ALIKE_ENTRIES, len(found) - at)
     return count > 1 and [one.operands.site for one in found[at : at + count]] == [
         one.site for one in other[now : now + count]
     ]

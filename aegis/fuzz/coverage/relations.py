@@ -27,7 +27,7 @@ _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
 _MIN_FOUND_BYTES = 2
 """Fewest bytes of a field that is searched by its number, and how many of them are distinct and not 0."""
-_MAX_PLACES = 4
+_MAX_PLACE_ENTRIES = 4
 """Most places of one relation, the latest first."""
 _MAX_RELATION_ENTRIES = 64
 
@@ -81,7 +81,7 @@ class Relations:
             before = known.setdefault(one.operands.site, [])
             if not before or before[0] != field:
                 new = new or all(field.shape != other.shape for other in before)
-                before[:] = [field, *(other for other in before if other != field)][:_MAX_PLACES]
+                before[:] = [field, *(other for other in before if other != field)][:_MAX_PLACE_ENTRIES]
         return new
 
     def known(self, steps: Sequence[Step]) -> bool:

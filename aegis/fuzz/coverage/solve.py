@@ -30,7 +30,7 @@ _MAX_OTHER_CASES = 16
 """Most further solutions of one comparison."""
 _MAX_EQUAL_CASES = 3
 """Most solutions of a comparison that are tried to make its operands equal for the first time."""
-_MAX_FIRST_WORDS = 2
+_MAX_FIRST_WORD_ENTRIES = 2
 """Most inputs with words that are tried for one comparison before anything else."""
 _MAX_WORD_ENTRIES = 4
 """Most words of the dictionary that are tried for one compared byte."""
@@ -79,7 +79,7 @@ def _in_turn(
     """
     for one in ordered:
         for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
-            yield from islice(_words_for(one, side, wanted, leaves, words), _MAX_FIRST_WORDS)
+            yield from islice(_words_for(one, side, wanted, leaves, words), _MAX_FIRST_WORD_ENTRIES)
     ways = [
         _solutions(one, side, wanted, leaves, words) for one in ordered for side, wanted in _goals(one.operands)
     ]  # fmt: skip
