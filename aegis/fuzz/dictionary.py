@@ -31,8 +31,8 @@ _MAX_ENTRIES = 4096
 _MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
-_MIN_LONG_WORD_BYTES = 4
-"""Length above which a word that the code spells is an entry without its first byte, too."""
+_MAX_KEPT_WORD_BYTES = 4
+"""Longest word that the code spells which is not also an entry without its first byte."""
 _MAX_STRING_CHARACTERS = 64
 """Longest string of the guest's data that is an entry of its own."""
 _SMALL = 16
@@ -353,7 +353,7 @@ def _endings(word: bytes) -> Iterator[bytes]:
     """Yield a word, and a long one also without its first byte, which may be compared before."""
     if len(word) > 1:
         yield word[:_MAX_WORD_BYTES]
-    if len(word) > _MIN_LONG_WORD_BYTES:
+    if len(word) > _MAX_KEPT_WORD_BYTES:
         yield word[1 : 1 + _MAX_WORD_BYTES]
 
 

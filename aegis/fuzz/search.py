@@ -142,7 +142,7 @@ class Search:
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
         self._endless = {name for name in target.exports if any(map(self._known.__contains__, _endings(name)))}
-        """Exports of which a finding says that some calls do not end: further ones get less fuel and host calls."""
+        """Exports of which a finding says that some calls do not end: further ones get less of these."""
         slow = frozenset(name for name in self._endless if _endings(name)[0] in self._known)
         self.maker = CaseMaker(target, largest=largest, goal=goal, slow=slow)
         self.maker.start_from(corpus)
@@ -191,7 +191,7 @@ class Search:
             self.judge(trace, batch)
 
     def hurries(self, case: Case) -> bool:
-        """Return whether a test case runs with less fuel and fewer host calls.
+        """Return whether a test case runs with less fuel, and fewer host calls and handles.
 
         It does if one of its calls is known to reach these limits, which takes as long as many other test cases.
         """
@@ -339,15 +339,16 @@ class Search:
                 self.ask(oracle, self.target.run(one.case), batch)
 
 
-def _endings(function: str) -> tuple[str, str]:
-    """Return the signatures of findings that an export used all of its fuel, or made all of its host calls."""
-    return f"no-limit {function} out-of-fuel/fuel", f"no-limit {function} quota-exceeded/host_calls"
+def _endings(function: str) -> tuple[str, ...]:
+    """Return the signatures of findings that an export used all of its fuel, its host calls or its handles."""
+    quotas = (f"no-limit {function} quota-exceeded/{limit}" for limit in ("host_calls", "handles"))
+    return f"no-limit {function} out-of-fuel/fuel", *quotas
 
 
 def hurt(trace: Trace) -> bool:
-    """Return whether a call met a limit of fuel or host calls, which was a lower one than that of the campaign."""
+    """Return whether a call met a limit of fuel, host calls or handles, which was lower than that of the campaign."""
     error = trace.results[-1].error if trace.results else None
-    return isinstance(error, LimitExceeded) and error.limit in ("fuel", "host_calls")
+    return isinstance(error, LimitExceeded) and error.limit in ("fuel", "host_calls", "handles")
 
 
 def score_of(goal: str, result: StepResult, size: int) -> float:

@@ -150,11 +150,15 @@ class Target:
 
     @cached_property
     def hurried(self) -> Aegis:
-        """A runtime with a small part of the fuel and of the host calls, for exports that are known not to end."""
+        """A runtime with a small part of the fuel, host calls and handles, for exports that are known not to end."""
         from aegis.runtime import Aegis
 
         limits = self.runtime.policy.limits
-        less = {name: max(1, most // _HURRY) for name in ("fuel", "host_calls") if (most := getattr(limits, name))}
+        less = {
+            name: max(1, most // _HURRY)
+            for name in ("fuel", "host_calls", "handles")
+            if (most := getattr(limits, name))
+        }
         return Aegis(replace(self.runtime.policy, limits=limits.with_(**less)))
 
     @cached_property
