@@ -12,7 +12,7 @@ from typing import Any
 from aegis.errors import AegisError, AegisInternalError, WorkerCrashed
 from aegis.text import printable
 
-__all__ = ["Fault", "coarse", "fault_of"]
+__all__ = ["Fault", "coarse", "fault_of", "file_and_line"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ATTACK = _PACKAGE / "attack"
@@ -77,6 +77,17 @@ def fault_of(phase: str, error: BaseException) -> Fault:
         phase=phase, kind=kind, type=name, place=frames[-1].split(":")[0] if frames else "", text=text,
         frames=tuple(frames[-12:]),
     )  # fmt: skip
+
+
+def file_and_line(frame: str) -> str:
+    """Return a frame such as ``wasm.binary.Reader.read:12`` as ``Reader.read (aegis/wasm/binary.py:12)``."""
+    place, _, line = frame.rpartition(":")
+    parts = place.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        path = _PACKAGE.joinpath(*parts[:count]).with_suffix(".py")
+        if path.is_file():
+            return f"{'.'.join(parts[count:])} ({path.relative_to(_PACKAGE.parent).as_posix()}:{line})"
+    return frame
 
 
 def _frames(error: BaseException) -> Iterator[str]:

@@ -59,6 +59,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     for name, kind in _OWN_FILES.items():
         if options[name] == "":
             raise PolicyError(f"--{_word(name)}: the name is empty: name a {kind}")
+    _reject_reports(options)
     if host:
         from aegis.cli.fuzz_host import attack
 
@@ -101,6 +102,14 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     if options["calls"]:
         return _called(output, plan, options["calls"], options["answers"])
     return run_campaign(output, plan, {**options, "line": list(_repeated(context))}, saved)
+
+
+def _reject_reports(options: dict[str, Any]) -> None:
+    """Raise ``UsageError`` for reports of a campaign if there is none: ``--replay`` and ``--call`` run one case."""
+    single = "--replay" if options["replay"] is not None else "--call" if options["calls"] else ""
+    given = [f"--{name}" for name in ("baseline", "sarif", "junit") if options[name] is not None]
+    if single and given:
+        raise click.UsageError(f"{', '.join(given)}: not with {single}, which runs one case: leave one of them out")
 
 
 def _word(name: str) -> str:

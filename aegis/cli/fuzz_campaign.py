@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.cli.dask_cluster import dask_executor
-from aegis.cli.fuzz_files import FINDINGS_FOLDER, folder_of, write_ci_files, write_folder, write_replay_files
+from aegis.cli.fuzz_files import (
+    FINDINGS_FOLDER,
+    folder_of,
+    read_baseline,
+    write_ci_files,
+    write_folder,
+    write_replay_files,
+)
 from aegis.cli.fuzz_options import DEFAULT_RUNS
 from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
-from aegis.cli.input_files import read_bounded
 from aegis.cli.output import Output
 from aegis.cli.progress import Live, working
 from aegis.errors import PolicyError
@@ -21,15 +27,12 @@ from aegis.limits import parse_count, parse_seconds
 from aegis.text import count, printable, shell_word
 
 if TYPE_CHECKING:
-    from aegis.fuzz.baseline import Baseline
     from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.continuation import SavedCampaign
     from aegis.fuzz.plan import CampaignPlan
     from aegis.fuzz.worker import WorkerState
 
 __all__ = ["run_campaign"]
-
-_MAX_BASELINE_BYTES = 1 << 28
 
 
 def run_campaign(output: Output, plan: CampaignPlan, options: dict[str, Any], saved: SavedCampaign | None) -> int:
@@ -53,12 +56,12 @@ class _CommandCampaign:
         """Run and report the campaign. However it ends, its findings are printed and written."""
         from aegis.fuzz.coverage.summary import coverage_data
         from aegis.fuzz.report import new_findings, to_data, to_text
-        from aegis.fuzz.worker import WorkerState
+        from aegis.fuzz.worker import ORACLES, WorkerState
 
         with working(self.output, "compiling", self.plan.name):
             state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
         self.note_layers()
-        baseline, campaign = self.baseline(), self.campaign(state)
+        baseline, campaign = read_baseline(self.options["baseline"]), self.campaign(state)
         folder = None if self.out is None else folder_of(self.out)
         began, live = time.time(), Live(self.output)
         with stopped_by_signals() as stop:
@@ -76,7 +79,7 @@ class _CommandCampaign:
         data = to_data(
             result, target.artifact.kind, target.left_out, exports=target.exports, baseline=baseline,
             folder=self.out or FINDINGS_FOLDER, coverage=coverage_data(result, copies, state.uncovered),
-            notes=target.notes,
+            notes=[*target.notes, *campaign.notes],
         )  # fmt: skip
         try:
             if folder is not None:
@@ -85,7 +88,8 @@ class _CommandCampaign:
                 write_folder(folder, data, campaign, self.plan, " ".join(map(shell_word, command)))
             elif write_replay_files(data):
                 self.output.say(f"note: findings that are too long for a command line are in {FINDINGS_FOLDER}")
-            write_ci_files(data, sarif=self.options["sarif"], junit=self.options["junit"], began=began)
+            sentences = {name: str(vars(oracle)["sentence"]) for name, oracle in ORACLES.items()}
+            write_ci_files(data, sentences, sarif=self.options["sarif"], junit=self.options["junit"], began=began)
             self.export(campaign, state)
             self.trace(campaign, state)
         except PolicyError as error:  # print the findings even if they cannot be written
@@ -127,19 +131,6 @@ class _CommandCampaign:
         if given == "0":  # only the cases of --corpus and --import
             return 0
         return None if given == "none" else parse_count(given, "--runs")
-
-    def baseline(self) -> Baseline | None:
-        """Read the baseline, before the campaign starts."""
-        from aegis.fuzz.baseline import Baseline
-
-        path = self.options["baseline"]
-        if path is None:
-            return None
-        try:
-            text = read_bounded(path, _MAX_BASELINE_BYTES)
-        except OSError as error:
-            raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
-        return Baseline(text if isinstance(text, str) else text.decode("utf-8", "replace"), path)
 
     def export(self, campaign: Campaign, state: WorkerState) -> None:
         """Write the corpus, or without one the test cases of this campaign, for ``--export``."""

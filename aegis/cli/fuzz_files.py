@@ -8,14 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aegis.cli.input_files import read_bounded
 from aegis.errors import PolicyError
 from aegis.text import printable
 
 if TYPE_CHECKING:
+    from aegis.fuzz.baseline import Baseline
     from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.plan import CampaignPlan
 
-__all__ = ["FINDINGS_FOLDER", "folder_of", "write_ci_files", "write_folder", "write_replay_files"]
+__all__ = [
+    "FINDINGS_FOLDER",
+    "folder_of",
+    "read_baseline",
+    "write_ci_files",
+    "write_folder",
+    "write_replay_files",
+    "write_report",
+]
+
+_MAX_BASELINE_BYTES = 1 << 28
 
 FINDINGS_FOLDER = "aegis-findings"
 """Directory for findings that are too long for a command line, if ``--out`` names none."""
@@ -50,6 +62,13 @@ def write_folder(folder: Path, data: dict[str, Any], campaign: Campaign, plan: C
     _write({folder / name: text for name, text in files.items()})
 
 
+def write_report(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write the report of an attack on Aegis, whose findings are saved already."""
+    from aegis.observe.encode import dump
+
+    _write({folder / "report.json": dump(data, indent=2)})
+
+
 def write_replay_files(data: Mapping[str, Any]) -> int:
     """Write the findings whose command reads a file to :data:`FINDINGS_FOLDER`, and return their number."""
     from aegis.fuzz.reproduce import file_name, needs_file
@@ -62,16 +81,33 @@ def write_replay_files(data: Mapping[str, Any]) -> int:
     return len(found)
 
 
-def write_ci_files(data: Mapping[str, Any], *, sarif: str | None, junit: str | None, began: float) -> None:
-    """Write the reports for CI servers. ``began`` is the start of the campaign in seconds since the epoch."""
+def read_baseline(path: str | None) -> Baseline | None:
+    """Read the baseline, before the campaign starts. Raise :class:`~aegis.errors.PolicyError` if that fails."""
+    from aegis.fuzz.baseline import Baseline
+
+    if path is None:
+        return None
+    try:
+        text = read_bounded(path, _MAX_BASELINE_BYTES)
+    except OSError as error:
+        raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
+    return Baseline(text if isinstance(text, str) else text.decode("utf-8", "replace"), path)
+
+
+def write_ci_files(
+    data: Mapping[str, Any], sentences: Mapping[str, str], *, sarif: str | None, junit: str | None, began: float
+) -> None:  # fmt: skip
+    """Write the reports for CI servers.
+
+    ``sentences`` has the property that each oracle states. ``began`` is the start of the campaign in seconds since the
+    epoch.
+    """
     files = {}
     if sarif is not None:
         from aegis import __version__
         from aegis.fuzz.sarif import to_sarif
-        from aegis.fuzz.worker import ORACLES
         from aegis.observe.encode import dump
 
-        sentences = {name: str(vars(oracle)["sentence"]) for name, oracle in ORACLES.items()}
         files[Path(sarif)] = dump(to_sarif(data, sentences, __version__), indent=2)
     if junit is not None:
         from aegis.fuzz.junit import to_junit

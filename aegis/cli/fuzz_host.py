@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.fuzz_files import read_baseline, write_ci_files, write_report
 from aegis.cli.fuzz_signals import stopped_by_signals, until_stopped
 from aegis.cli.output import Output
 from aegis.cli.progress import Live
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["attack"]
 
 _DEFAULT_RUNS = 2000
-_OPTIONS = frozenset({"runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "replay", "sources"})
+_OPTIONS = frozenset({
+    "runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "replay", "sources", "baseline", "sarif", "junit",
+})  # fmt: skip
 """The options of ``aegis fuzz`` that apply with ``--host``."""
 
 
@@ -61,11 +65,12 @@ def _reject_other_options(context: click.Context, options: dict[str, Any]) -> No
 
 def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
     from aegis.attack.campaign import AttackCampaign
-    from aegis.attack.report import to_data, to_text
+    from aegis.attack.report import SENTENCES, for_ci, to_data, to_text
     from aegis.attack.seeds import built_in, read_seeds
     from aegis.attack.store import folder_of
     from aegis.attack.worker import Attack
 
+    baseline = read_baseline(options["baseline"])
     seeds, left_out = read_seeds(artifacts) if artifacts else (built_in(), {})
     path = options["out"] or options["corpus"]
     folder = None if path is None else folder_of(path)
@@ -74,7 +79,7 @@ def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...]
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),
         seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1, executor=dask_executor(options["dask"]),
     )  # fmt: skip
-    live, saved = Live(output, "outcome"), set[str]()
+    began, live, saved = time.time(), Live(output, "outcome"), set[str]()
 
     def show(progress: Progress) -> None:
         live.show(progress)
@@ -90,8 +95,15 @@ def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...]
     result = campaign.result
     if folder is not None:
         _save(folder, campaign, set())  # again, because findings were minimised at the end
-    data = to_data(result, left_out, None if folder is None else str(folder))
-    code = stop.exit_code if result.interrupted and not result.findings else int(bool(result.findings))
+    data = to_data(result, left_out, None if folder is None else str(folder), baseline)
+    try:
+        if folder is not None:
+            write_report(folder, data)
+        write_ci_files(for_ci(data), SENTENCES, sarif=options["sarif"], junit=options["junit"], began=began)
+    except PolicyError as error:  # print the findings even if they cannot be written
+        result.lost.append(str(error))
+    new = any(not finding["known"] for finding in data["findings"])
+    code = stop.exit_code if result.interrupted and not new else int(new)
     code = 125 if result.lost else code
     output.result(data, to_text(data), code)
     return code

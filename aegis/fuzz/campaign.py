@@ -13,12 +13,12 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing.sharedctypes import RawValue
+from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.coverage.covers import EDGES, EQUAL
+from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.edge_map import adds, merged, reached
 from aegis.fuzz.coverage.summary import add_cost
 from aegis.fuzz.oracles.surroundings import clear_canaries
@@ -27,6 +27,7 @@ from aegis.fuzz.set_cover import cover
 from aegis.fuzz.stopping import HAND_IN_SECONDS
 from aegis.fuzz.worker import explore, features, minimise, prepare, prepare_process
 from aegis.limits import parse_seconds
+from aegis.text import count as counted
 
 __all__ = ["Campaign"]
 
@@ -78,11 +79,14 @@ class Campaign:
         self.corpus, self.cover, self.imports = corpus, cover, imports
         self._given = executor
         self._own: Executor | None = None
-        self._flag: Any = None
-        """The shared byte that stops the chunks of the own processes at their next test case."""
+        self._shared: Any = None
+        """Shared with the own processes: a number that stops their chunks at the next test case if it is not 0, then
+        the number of calls of each running chunk."""
         self._numbers: set[int] = set()
         """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
         self.result = CampaignResult(plan=plan) if resumed is None else resumed
+        self.notes: list[str] = []
+        """What the user should know about how the campaign ended."""
         self._first = max(self.result.chunks, default=-1) + 1
         """The number of the first chunk; a campaign that continues another one counts on."""
 
@@ -195,9 +199,11 @@ class Campaign:
         )
         count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
         # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
-        older = sorted(latest[-4 * count : -count // 2], key=_size)[: count // 2]
+        older = sorted(latest[-4 * count : -count // 4], key=_size)[: count // 2]
         equal = [entry for entry in latest if EQUAL in entry[0]][-_MAX_EQUAL_CASES:]
-        for entry in [*equal, *older, *latest[-count // 2 :]]:
+        # Inputs that grow reach known edges more often than before, again and again: they do not displace new edges.
+        first = [entry for entry in latest if FIRST in entry[0]][-count // 4 :]
+        for entry in [*equal, *older, *latest[-count // 4 :], *first]:
             chosen.setdefault(entry[0], entry[1])
         return list(chosen.values())[-_MAX_START_CASES:]
 
@@ -208,6 +214,8 @@ class Campaign:
         waiting = dict(chunks)
         tries: dict[int, int] = {}
         while waiting:
+            if self._shared is not None:
+                self._shared[1:] = [0] * ROUND_CHUNKS
             futures: dict[Future[Any], int] = {}
             try:
                 for number, start in waiting.items():
@@ -219,7 +227,7 @@ class Campaign:
                         number = futures[future]
                         done[number] = {**future.result(), "at": time.monotonic() - began}
                         waiting.pop(number)
-                    yield self._progress(began, done.values())
+                    yield self._progress(began, done.values(), waiting)
                     if pending and time.monotonic() > until + _OVERTIME_SECONDS:
                         waiting.clear()
                         for future in pending:
@@ -241,10 +249,12 @@ class Campaign:
 
     def _collect(self, futures: Mapping[Future[Any], int], done: dict[int, Any], began: float) -> None:
         """Stop the running chunks at their next test case, and add what they have. Another interrupt ends the wait."""
+        if self._given is not None and (left := sum(not future.done() for future in futures)):
+            self.notes.append(f"the calls of up to {counted(left, 'chunk')} that ran on the cluster are lost")
         running = [future for future in futures if not future.cancel()]
         with suppress(KeyboardInterrupt):
             if self._own is not None:
-                self._flag.value = 1
+                self._shared[0] = 1
                 wait(running, timeout=HAND_IN_SECONDS)
         for future in running:
             if future.done() and future.exception() is None and future.result()["cases"]:
@@ -318,14 +328,18 @@ class Campaign:
             if kept is None or _weight(finding) < _weight(kept):
                 result.findings[finding["signature"]] = finding
 
-    def _progress(self, began: float, batches: Iterable[dict[str, Any]]) -> Progress:
-        """Return the progress, including chunks that have finished but are not merged yet."""
+    def _progress(
+        self, began: float, batches: Iterable[dict[str, Any]], running: Iterable[int] = ()
+    ) -> Progress:  # fmt: skip
+        """Return the progress, including chunks that have ended but are not merged yet, and calls of running ones."""
         result = self.result
         cases, findings, behaviours = result.cases, set(result.findings), set(result.behaviours)
         for batch in batches:
             cases += batch["cases"]
             findings |= {finding["signature"] for finding in batch["findings"]}
             behaviours |= {entry[0] for entry in batch["behaviours"]}
+        if self._own is not None:
+            cases += sum(self._shared[1 + chunk % ROUND_CHUNKS] for chunk in running if chunk >= 0)
         return Progress(cases, time.monotonic() - began, len(findings), len(behaviours))
 
     # -- the executor --------------------------------------------------------------------------
@@ -335,9 +349,9 @@ class Campaign:
             return self._given
         if self._own is None:
             context = multiprocessing.get_context("spawn")
-            self._flag = RawValue("b", 0)
+            self._shared = RawArray("L", 1 + ROUND_CHUNKS)
             self._own = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=prepare_process, initargs=(self._flag,)
+                self.jobs, mp_context=context, initializer=prepare_process, initargs=(self._shared,)
             )
         return self._own
 

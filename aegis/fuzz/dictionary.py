@@ -31,6 +31,8 @@ _MAX_ENTRIES = 4096
 _MAX_LEARNED_ENTRIES = 512
 """Most entries that are learned at run time; the oldest are forgotten first."""
 _MAX_WORD_BYTES, _MAX_TEXT_CHARACTERS = 128, 8192
+_MAX_KEPT_WORD_BYTES = 4
+"""Longest word that the code spells which is not also an entry without its first byte."""
 _MAX_STRING_CHARACTERS = 64
 """Longest string of the guest's data that is an entry of its own."""
 _SMALL = 16
@@ -41,6 +43,7 @@ _MAX_CONTINUED_ENTRIES = 8
 """Most words that begin with given bytes."""
 _MAX_FOLLOWING_BYTES, _MAX_DATA_BYTES = 32, 1 << 20
 _STRING = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){2,}")
+_PLAIN = re.compile(rb"[\t\n\r\x20-\x7e]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.:/+-]{1,30}")
 _QUOTED = re.compile(r"`([^`]{1,40})`|\"([^\"]{1,40})\"|'([^']{1,40})'|[\u2018\u201c]([^\u2019\u201d]{1,40})")
 _INTEGER = re.compile(r"(?<![\w.])-?\d{1,19}(?![\w.])")
@@ -121,7 +124,7 @@ class Dictionary:
         for one in constants:
             if one.compared:
                 self._constant(one, self._compared)
-        for word in _named_strings(constants, segments):
+        for word in (*_named_strings(constants, segments), *_spelled_strings(constants)):
             self._compared.both(word)
         self._data += b"".join(segment.data + b"\0" for segment in segments)[: _MAX_DATA_BYTES - len(self._data)]
         for segment in segments:
@@ -325,6 +328,33 @@ def _named_strings(constants: Sequence[CodeConstant], segments: Sequence[DataSeg
                 data = segment.data[address - offset : address - offset + length] if address >= offset else b""
                 if len(data) == length and _STRING.fullmatch(data):
                     yield data
+
+
+def _spelled_strings(constants: Sequence[CodeConstant]) -> Iterator[bytes]:
+    """Yield the strings that code compares byte by byte, or several bytes at once, with one constant after another.
+
+    Compilers unroll comparisons with short strings, which are then not in the data. Small numbers between the
+    characters, which no instruction compares, are offsets.
+    """
+    word = b""
+    for one in constants:
+        if not one.compared and abs(one.value) < _SMALL:
+            continue
+        data = (one.value & ((1 << one.bits) - 1)).to_bytes(one.bits // 8, "little").rstrip(b"\0")
+        if one.compared and _PLAIN.fullmatch(data):
+            word += data
+            continue
+        yield from _endings(word)
+        word = b""
+    yield from _endings(word)
+
+
+def _endings(word: bytes) -> Iterator[bytes]:
+    """Yield a word, and a long one also without its first byte, which may be compared before."""
+    if len(word) > 1:
+        yield word[:_MAX_WORD_BYTES]
+    if len(word) > _MAX_KEPT_WORD_BYTES:
+        yield word[1 : 1 + _MAX_WORD_BYTES]
 
 
 def _is_schema(document: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The result of a campaign as JUnit XML, which every CI server reads: one test case per export.
+"""The result of a campaign as JUnit XML, which every CI server reads: one test case per export, or source of inputs.
 
 An export with new findings fails, one that the campaign could not test is skipped. Problems of the campaign itself are
 an error of the test case ``campaign``.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
-from aegis.fuzz.portable import format_step
+from aegis.fuzz.portable import export_of, format_step
 from aegis.text import visible
 
 __all__ = ["to_junit"]
@@ -29,7 +29,7 @@ def to_junit(data: Mapping[str, Any], began: float, host: str) -> str:
     artifact, seconds = _text(str(data["artifact"])), f"{data['seconds']:.3f}"
     cases = [_case(artifact, row, data["findings"]) for row in data["exports"]]
     named = {row["name"] for row in data["exports"]}
-    others = [finding for finding in data["findings"] if _export(finding) not in named]
+    others = [finding for finding in data["findings"] if export_of(finding) not in named]
     cases += (
         [_failing(_element("testcase", name="instantiation", classname=artifact, time="0"), others)] if others else []
     )
@@ -62,7 +62,7 @@ def to_junit(data: Mapping[str, Any], began: float, host: str) -> str:
 
 def _case(artifact: str, row: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
     case = _element("testcase", name=_text(row["name"]), classname=artifact, time="0")
-    case = _failing(case, [finding for finding in findings if _export(finding) == row["name"]])
+    case = _failing(case, [finding for finding in findings if export_of(finding) == row["name"]])
     if row["warning"] and case.find("failure") is None:
         case.append(_element("skipped", message=_text(row["warning"])))
     return case
@@ -96,10 +96,6 @@ def _skipped(artifact: str, name: str, reason: str) -> ElementTree.Element:
     case = _element("testcase", name=_text(name), classname=artifact, time="0")
     case.append(_element("skipped", message=_text(reason)))
     return case
-
-
-def _export(finding: Mapping[str, Any]) -> str:
-    return str(finding["steps"][-1][0]) if finding["steps"] else "instantiation"
 
 
 def _element(tag: str, /, **attributes: str) -> ElementTree.Element:

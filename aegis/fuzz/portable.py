@@ -6,7 +6,7 @@ Arguments of components are written in WAVE, those of core functions as numbers,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from aegis.dwarf.lines import SourceLine
     from aegis.fuzz.target import Target, TargetExport
 
-__all__ = ["PortableFinding", "format_step", "parse_step", "read_case", "read_step", "write_case", "write_step"]
+__all__ = [
+    "PortableFinding", "export_of", "format_step", "parse_step", "read_case", "read_step", "write_case", "write_step",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,13 @@ def format_step(step: Sequence[Any]) -> str:
     """Return a step, given as plain data, as one line that :func:`parse_step` accepts."""
     function, texts = step
     return f"{function}({', '.join(texts)})"
+
+
+def export_of(finding: Mapping[str, Any]) -> str:
+    """Return the export that a finding in a report is about; the source of the input if it is about Aegis itself."""
+    if "source" in finding:
+        return str(finding["source"])
+    return str(finding["steps"][-1][0]) if finding["steps"] else "instantiation"
 
 
 def _split(text: str) -> Iterator[str]:

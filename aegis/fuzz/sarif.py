@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from aegis.fuzz.portable import format_step
+from aegis.fuzz.portable import export_of, format_step
 from aegis.text import visible
 
 __all__ = ["source_of", "to_sarif"]
@@ -79,7 +79,6 @@ def _result(
     place = {"artifactLocation": {"uri": artifact}, "region": dict(base)}
     if source is not None:
         place = {"artifactLocation": {"uri": _uri(source[0])}, "region": {"startLine": source[1]}}
-    export = finding["steps"][-1][0] if finding["steps"] else "instantiation"
     text = f"{visible(finding['text'])}\n\nReproduce: {visible(finding['command'])}"
     found = {
         "ruleId": visible(finding["oracle"]),
@@ -90,7 +89,7 @@ def _result(
         "locations": [
             {
                 "physicalLocation": place,
-                "logicalLocations": [{"fullyQualifiedName": visible(export), "kind": "function"}],
+                "logicalLocations": [{"fullyQualifiedName": visible(export_of(finding)), "kind": "function"}],
             }
         ],
         "partialFingerprints": {
@@ -99,7 +98,9 @@ def _result(
         "properties": {"calls": calls, "cause": visible(finding["cause"]), "signature": visible(finding["signature"])},
     }
     if finding["frames"]:
-        found["stacks"] = [{"message": {"text": "stack of the guest"}, "frames": list(_frames(finding["frames"]))}]
+        found["stacks"] = [
+            {"message": {"text": "stack, the innermost frame first"}, "frames": list(_frames(finding["frames"]))}
+        ]
     if finding["known"]:
         found["suppressions"] = [{"kind": "external", "justification": "the finding is in the baseline"}]
     return found

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aegis.errors import LimitExceeded
 from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
 from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.causes import signature_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour"]
+__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour", "hurt"]
 
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
@@ -125,22 +126,24 @@ class Search:
 
     ``known`` has the signatures of findings and behaviours that are not new; ``corpus`` the test cases to start from;
     ``largest`` bounds the size of generated arguments. When ``stopped()`` is true, the chunk ends at the next case.
+    ``report(chunk, calls)`` is called after each case.
     """
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
         known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = MAX_ARGUMENT_ITEMS,
-        stopped: Callable[[], bool] = lambda: False,
+        stopped: Callable[[], bool] = lambda: False, report: Callable[[int, int], None] = lambda chunk, calls: None,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
-        self._stopped = stopped
+        self._stopped, self._report = stopped, report
         self._asked = [oracle for oracle in oracles if oracle.every]
         self._runtime = target.watched if goal == "big" else None
         self._exports = list(target.exports.values())
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
-        endless = tuple(signature for signature in self._known if signature.startswith("no-limit "))
-        slow = frozenset(n for n in target.exports if any(e.startswith(f"no-limit {n} out-of-fuel") for e in endless))
+        self._endless = {name for name in target.exports if any(map(self._known.__contains__, _endings(name)))}
+        """Exports of which a finding says that some calls do not end: further ones get less of these."""
+        slow = frozenset(name for name in self._endless if _endings(name)[0] in self._known)
         self.maker = CaseMaker(target, largest=largest, goal=goal, slow=slow)
         self.maker.start_from(corpus)
         self._turn = 0
@@ -161,6 +164,7 @@ class Search:
         began = time.monotonic()
         while batch.cases < cases and not self.over():
             self.explore(self.next_case(rng).first(cases - batch.cases), batch)
+            self._report(chunk, batch.cases)
         self._check_scaling(batch)
         self.finish(batch)
         batch.seconds = time.monotonic() - began
@@ -179,7 +183,19 @@ class Search:
 
     def explore(self, case: Case, batch: ChunkResult) -> None:
         """Run a test case and judge it."""
-        self.judge(self.target.run(case, self._runtime), batch)
+        hurried = self.hurries(case)
+        trace = self.target.run(case, self.target.hurried if hurried else self._runtime)
+        if hurried and hurt(trace):
+            self.count(trace, batch)
+        else:
+            self.judge(trace, batch)
+
+    def hurries(self, case: Case) -> bool:
+        """Return whether a test case runs with less fuel, and fewer host calls and handles.
+
+        It does if one of its calls is known to reach these limits, which takes as long as many other test cases.
+        """
+        return not self.goal and bool(self._endless) and any(step.function in self._endless for step in case.steps)
 
     def judge(self, trace: Trace, batch: ChunkResult) -> None:
         """Count a trace, note its behaviours, and ask the oracles."""
@@ -217,10 +233,17 @@ class Search:
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
             seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
-            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped)
+            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped, mend=self.mend)
             small = oracle.explained(self.target, least)
             self._known.add(small.signature)
             batch.findings.append(small)
+            function = small.case.steps[-1].function if small.case.steps else ""
+            if found.signature in _endings(function):
+                self._endless.add(function)
+
+    def mend(self, case: Case) -> Case:
+        """Return a test case with fields such as checksums computed again; without coverage, none are known."""
+        return case
 
     # -- new behaviour -------------------------------------------------------------------------
 
@@ -314,6 +337,18 @@ class Search:
                 if self.over():
                     return
                 self.ask(oracle, self.target.run(one.case), batch)
+
+
+def _endings(function: str) -> tuple[str, ...]:
+    """Return the signatures of findings that an export used all of its fuel, its host calls or its handles."""
+    quotas = (f"no-limit {function} quota-exceeded/{limit}" for limit in ("host_calls", "handles"))
+    return f"no-limit {function} out-of-fuel/fuel", *quotas
+
+
+def hurt(trace: Trace) -> bool:
+    """Return whether a call met a limit of fuel, host calls or handles, which was lower than that of the campaign."""
+    error = trace.results[-1].error if trace.results else None
+    return isinstance(error, LimitExceeded) and error.limit in ("fuel", "host_calls", "handles")
 
 
 def score_of(goal: str, result: StepResult, size: int) -> float:

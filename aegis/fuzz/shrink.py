@@ -22,28 +22,31 @@ _MAX_SECONDS = 10.0
 
 def shrink(
     target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool] = lambda: False, mend: Callable[[Case], Case] = lambda case: case,
 ) -> Finding:  # fmt: skip
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
-    It ends early when ``stopped()`` is true.
+    It ends early when ``stopped()`` is true. ``mend`` returns a test case with fields such as checksums computed again.
 
     Steps are removed first, then arguments are simplified, then the answer plan, then several values at once. If the
     oracle does not report the finding again in its normal mode, the shrinker uses its thorough mode, and always if that
     costs no more.
     """
     if oracle.cost == 1:
-        return _Shrinker(target, oracle.thorough(), found, calls, seconds, stopped).best()
+        return _Shrinker(target, oracle.thorough(), found, calls, seconds, stopped, mend).best()
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
-    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds, stopped).best()
+    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds, stopped, mend).best()
 
 
 class _Shrinker:
     def __init__(
-        self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float, stopped: Callable[[], bool]
-    ) -> None:
+        self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float, stopped: Callable[[], bool],
+        mend: Callable[[Case], Case],
+    ) -> None:  # fmt: skip
         self.target, self.oracle, self.found, self.stopped = target, oracle, found, stopped
+        self.mend = mend
+        self._accepted = [found.case]
         self.left = max(200, calls // oracle.cost)
         self.until = time.monotonic() + seconds
 
@@ -74,7 +77,17 @@ class _Shrinker:
                     break
 
     def shows(self, case: Case) -> bool:
-        """Run a test case, and keep it if the oracle reports the same signature."""
+        """Run a test case, and keep it if the oracle reports the same signature.
+
+        If it does not, the test case may only need another checksum. One that was kept before is not kept again: a
+        simpler checksum that is mended is the old one.
+        """
+        if self._shows(case):
+            return True
+        mended = self.mend(case)
+        return mended is not case and mended not in self._accepted and self._shows(mended)
+
+    def _shows(self, case: Case) -> bool:
         self.left -= 1
         trace = self.target.run(case)
         if not trace.results:
@@ -83,6 +96,7 @@ class _Shrinker:
         if found is None or found.signature != self.found.signature:
             return False
         self.found = found
+        self._accepted.append(case)
         return True
 
     # -- candidates ----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Stop the chunks of a campaign at their next test case, so that they hand in what they found.
+"""Stop the chunks of a campaign at their next test case, so that they hand in what they found; show how far they are.
 
-The parent sets a flag in shared memory. SIGTERM sets one in the worker process itself: ``timeout`` and service managers
-send it to all processes of a campaign, and a process that it ended at once would take its results along.
+The parent sets a flag in shared memory, where chunks also write the number of their calls. SIGTERM sets a flag in the
+worker process itself: ``timeout`` and service managers send it to all processes of a campaign, and a process that it
+ended at once would take its results along.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["HAND_IN_SECONDS", "heed", "running", "stopped"]
+__all__ = ["HAND_IN_SECONDS", "heed", "report", "running", "stopped"]
 
 HAND_IN_SECONDS = 5.0
 """Time in which a stopped chunk may end, and after which its process ends without a result."""
@@ -29,8 +30,8 @@ class _Stop:
     """The state of this process."""
 
     def __init__(self) -> None:
-        self.flag: Any = None
-        """The flag of the parent, a shared byte; ``None`` without one."""
+        self.shared: Any = None
+        """Shared memory of the parent: its flag, then a number for each running chunk; ``None`` without one."""
         self.terminated = False
         self.chunks = 0
         """Chunks that are running."""
@@ -41,7 +42,13 @@ _stop = _Stop()
 
 def stopped() -> bool:
     """Return whether the running chunk ends at the next test case."""
-    return _stop.terminated or (_stop.flag is not None and bool(_stop.flag.value))
+    return _stop.terminated or (_stop.shared is not None and bool(_stop.shared[0]))
+
+
+def report(chunk: int, calls: int) -> None:
+    """Show the parent how many calls a running chunk has made."""
+    if _stop.shared is not None:
+        _stop.shared[1 + chunk % (len(_stop.shared) - 1)] = calls
 
 
 @contextmanager
@@ -54,9 +61,9 @@ def running() -> Iterator[None]:
         _stop.chunks -= 1
 
 
-def heed(flag: Any) -> None:
-    """Heed the parent's flag and SIGTERM in this worker process."""
-    _stop.flag = flag
+def heed(shared: Any) -> None:
+    """Heed the parent's flag, the first number in ``shared``, and SIGTERM in this worker process."""
+    _stop.shared = shared
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, _terminate)
 
@@ -75,6 +82,6 @@ def _exit_soon() -> None:
             time.sleep(_POLL_SECONDS)
         time.sleep(_SEND_SECONDS)
         # Another process of the pool may still hand in, and the pool is broken when one of its processes ends.
-        while _stop.flag is not None and _stop.flag.value and time.monotonic() < until + _SEND_SECONDS:
+        while _stop.shared is not None and _stop.shared[0] and time.monotonic() < until + _SEND_SECONDS:
             time.sleep(_POLL_SECONDS)
     os._exit(_EXIT_CODE)

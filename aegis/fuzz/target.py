@@ -42,6 +42,8 @@ PROGRAM: tuple[WitType, ...] = (List("string"), List("u8"))
 """The generated arguments of a program: its command-line arguments, without the program name, and its stdin."""
 _MAX_READ_ELEMENTS = 1 << 16
 """Elements, or bytes, that are read of a stream in a result; the test case ends at a longer one."""
+_HURRY = 64
+"""The divisor of the limits in :attr:`Target.hurried`."""
 EVERY = ("*",)
 """As ``functions``: every export, including those of the toolchain."""
 _TOOLCHAIN = re.compile(
@@ -151,6 +153,19 @@ class Target:
         from aegis.runtime import Aegis
 
         return Aegis(self.runtime.policy, exact_memory=True)
+
+    @cached_property
+    def hurried(self) -> Aegis:
+        """A runtime with a small part of the fuel, host calls and handles, for exports that are known not to end."""
+        from aegis.runtime import Aegis
+
+        limits = self.runtime.policy.limits
+        less = {
+            name: max(1, most // _HURRY)
+            for name in ("fuel", "host_calls", "handles")
+            if (most := getattr(limits, name))
+        }
+        return Aegis(replace(self.runtime.policy, limits=limits.with_(**less)))
 
     @cached_property
     def counting(self) -> Aegis:

@@ -40,7 +40,7 @@ from aegis.fuzz.plan import CampaignPlan
 from aegis.fuzz.portable import PortableFinding, read_case, write_case
 from aegis.fuzz.search import Behaves, ChunkResult, Search, behaviour
 from aegis.fuzz.shrink import shrink
-from aegis.fuzz.stopping import heed, running, stopped
+from aegis.fuzz.stopping import heed, report, running, stopped
 from aegis.fuzz.target import Target
 from aegis.runtime import Aegis
 from aegis.text import printable
@@ -91,7 +91,7 @@ class WorkerState:
         self.dictionary.begin(words)
         options: dict[str, Any] = {
             "seed": plan.seed, "goal": plan.goal, "known": frozenset(known), "largest": plan.max_size,
-            "corpus": [*self.examples, *self.cases(corpus)], "stopped": stopped,
+            "corpus": [*self.examples, *self.cases(corpus)], "stopped": stopped, "report": report,
         }  # fmt: skip
         if self.copies is None:
             return Search(self.target, self.oracles, **options)
@@ -204,10 +204,10 @@ _alone = False
 """Whether this process runs nothing but chunks of a campaign."""
 
 
-def prepare_process(flag: Any = None) -> None:
+def prepare_process(shared: Any = None) -> None:
     """Ignore SIGINT and SIGHUP in a worker process: a terminal sends them to all, and the parent stops the campaign.
 
-    It does so by ``flag``, see :mod:`aegis.fuzz.stopping`.
+    It does so by ``shared`` memory, see :mod:`aegis.fuzz.stopping`.
     """
     global _alone
     for name in ("SIGINT", "SIGHUP"):
@@ -215,7 +215,7 @@ def prepare_process(flag: Any = None) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     unblock_signals()  # the threads of chunks inherit this
     _alone = True
-    heed(flag)
+    heed(shared)
     end_with_parent()
 
 

@@ -8,7 +8,7 @@
 Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
 returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
 A stream or future that a call returns is read by later steps, in pieces of any size, closed early, or passed on.
-Each run has a fresh sandbox. Without resources, some runs explore: where a call shows nothing new, a fresh sandbox
+Each run has a fresh sandbox. Some runs explore: where a call shows nothing new, a fresh sandbox
 repeats the calls before it, and the run goes on from there. A subclass may have a model of the guest, so its runs do
 not. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses add invariants.
 Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.
@@ -54,6 +54,8 @@ __all__ = ["Check", "Machine", "state_machine"]
 _BUDGET = 256
 _MAX_EXPLORING_ATTEMPTS, _MIN_EXPLORING_ATTEMPTS = 20, 3
 """Calls that are tried after one state of the guest before a run that explores goes back further."""
+_MAX_EXPLORED_HANDLES = 1
+"""Handles of a run that explores, with which it calls no constructor: a method of another handle says nothing new."""
 _MAX_STEPS_BACK = 15
 """Handles are drawn by their index from the end of the list, where the most recently used ones are. So hypothesis can
 remove an unrelated step, such as the creation of an unused handle, without changing which handle a later step uses."""
@@ -334,6 +336,10 @@ class Machine(RuleBasedStateMachine):
             self.ended = True
             raise AssertionError(f"{failure}\n\n{self.script()}") from None
 
+    def _holds(self) -> bool:
+        """Return whether a run that explores has enough handles for its methods."""
+        return self._explores and sum(map(len, self.live.values())) >= _MAX_EXPLORED_HANDLES
+
     def _has(self, resources: Sequence[str]) -> bool:
         return all(self.live.get(resource) for resource in resources)
 
@@ -433,9 +439,8 @@ def state_machine(
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
     if any(function.result is not None and has_ends(function.result) for function in functions.values()):
         body["read_stream"], body["close_stream"] = _reading(), _closing()
-    if not given:  # with resources, the state is mostly that of a handle, and a run has several
-        body["explore"] = _exploring()
-        body["call_any"] = _any_call(choices)
+    body["explore"] = _exploring()
+    body["call_any"] = _any_call(choices)
     if world.stubs is not None:
         body["answer_imports"] = _answering()
     return type(pascal(full.partition("@")[0].rpartition("/")[2] or "world"), (Machine,), body)
@@ -497,7 +502,7 @@ def _rule(member: Member, drawn: st.SearchStrategy[tuple[Any, ...]], needed: Seq
 
     step.__name__ = step.__qualname__ = member.rule
     made: Any = rule(arguments=drawn)(step)
-    return precondition(lambda self: self._has(needed))(made) if needed else made  # type: ignore[no-any-return]
+    return precondition(lambda self: self._has(needed) and not (member.makes and self._holds()))(made)  # type: ignore[no-any-return]
 
 
 def _picking(of: Own | Borrow) -> Callable[[int], Pick]:
@@ -509,7 +514,10 @@ def _dropping(resource: str) -> Any:
         self._drop(resource, number)
 
     drop.__name__ = drop.__qualname__ = f"drop_{snake(resource.partition('#')[0])}"
-    return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_STEPS_BACK))(drop))
+    # A run that explores follows the state of its handles: it drops none.
+    return precondition(lambda self: self._has([resource]) and not self._explores)(
+        rule(number=st.integers(0, _MAX_STEPS_BACK))(drop)
+    )
 
 
 def _reading() -> Any:
@@ -532,7 +540,7 @@ def _any_call(choices: Sequence[st.SearchStrategy[tuple[tuple[Member, list[str]]
 
     def call_any(self: Machine, chosen: tuple[tuple[Member, list[str]], tuple[Any, ...]]) -> None:
         (member, needed), arguments = chosen
-        if self._has(needed):
+        if self._has(needed) and not (member.makes and self._holds()):
             self._step(member, arguments)
 
     return rule(chosen=st.one_of(choices))(call_any)

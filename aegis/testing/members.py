@@ -49,6 +49,11 @@ class Member:
         return self.name.startswith("[method]")
 
     @property
+    def makes(self) -> bool:
+        """Whether this is a constructor."""
+        return self.name.startswith("[constructor]")
+
+    @property
     def python(self) -> str:
         """The Python expression for the function, relative to ``api`` or, for a method, to a handle."""
         kind, mark, rest = self.name.partition("]")

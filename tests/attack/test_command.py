@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -14,6 +17,7 @@ from aegis.attack.worker import AttackInput, finding_of
 from aegis.cli.main import main
 from aegis.fuzz.plan import Progress
 from tests.cli.command import aegis
+from tests.fuzz.test_ci_reports import demands
 
 
 def test_a_short_campaign_finds_nothing_and_reports_its_outcomes(tmp_path: Path) -> None:
@@ -24,7 +28,8 @@ def test_a_short_campaign_finds_nothing_and_reports_its_outcomes(tmp_path: Path)
     assert ended.code == 0, ended.out + ended.err
     reported = ended.document
     assert reported["cases"] == 24
-    assert reported["findings"] == [] == list((tmp_path / "out").iterdir())
+    assert reported["findings"] == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
     assert set(reported["sources"]) == {"flips", "mutate"}
     assert reported["distinct_outcomes"] > 3
     assert reported["seeds"] == 5
@@ -41,6 +46,47 @@ def test_a_finding_is_saved_while_the_attack_goes_on(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(AttackCampaign, "run", run)
     assert main(["-q", "fuzz", "--host", "--out", str(tmp_path)]) == 1
+
+
+def test_the_reports_for_ci_have_a_finding_and_a_baseline_makes_the_next_run_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: what readers of SARIF and JUnit demand, as for campaigns against a guest."""
+    one = AttackInput(source="flips", number=3, data=b"\0asm\1\0\0\0", label="flips")
+    frames = ("runtime.Aegis.load:9", "wasm.binary.read_module:12")
+    fault = Fault(phase="load", kind="undocumented", type="TypeError", place="nowhere", text="a text", frames=frames)
+
+    def run(campaign: AttackCampaign) -> Iterator[Progress]:
+        campaign.result.cases["flips"] += 1
+        campaign.result.busy["flips"] = [1.0, 0.5]
+        campaign.result.endings["flips"] = Counter()
+        campaign.result.found(finding_of(one, fault, again=False, times=1))
+        yield Progress(1, 1.0, 1, 1)
+
+    monkeypatch.setattr(AttackCampaign, "run", run)
+    out, sarif, junit = tmp_path / "out", tmp_path / "a.sarif", tmp_path / "a.xml"
+    words = ["-q", "fuzz", "--host", "--source", "flips", "--sarif", str(sarif), "--junit", str(junit)]
+    assert main([*words, "--out", str(out)]) == 1
+    log = json.loads(sarif.read_text())
+    demands(log)
+    (result,) = log["runs"][0]["results"]
+    assert result["ruleId"] == "undocumented"
+    place = result["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": "aegis/wasm/binary.py"}, "region": {"startLine": 12}}
+    root = ElementTree.parse(junit).getroot()
+    assert [case.attrib["name"] for case in root.iter("testcase")] == ["flips", "campaign"]
+    assert (root.attrib["tests"], root.attrib["failures"]) == ("2", "1")
+
+    capsys.readouterr()
+    assert main([*words, "--baseline", str(out / "report.json")]) == 0
+    text = capsys.readouterr().out
+    assert "known finding: a text" in text
+    assert "1 finding, 0 new" in text
+    assert "suppressions" in json.loads(sarif.read_text())["runs"][0]["results"][0]
+    assert ElementTree.parse(junit).getroot().attrib["failures"] == "0"
+    monkeypatch.setattr(AttackCampaign, "run", lambda campaign: iter(()))
+    assert main([*words, "--baseline", str(out / "report.json")]) == 0
+    assert "baseline: load undocumented TypeError nowhere was not found" in capsys.readouterr().out
 
 
 def test_a_saved_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +107,10 @@ ROWS = [
     (["--memory-limit", "1MiB"], 2, "--memory-limit: not with --host"),
     (["--allow-read", "/"], 2, "--allow-read: not with --host"),
     (["--corpus", "a", "--out", "b"], 2, "--corpus and --out are the same with --host"),
+    (["--replay", "x.wasm", "--sarif", "a", "--junit", "b"], 2, "--sarif, --junit: not with --replay"),
+    (["--baseline", "missing.json"], 125, "missing.json cannot be read: No such file or directory"),
+    (["--baseline", "pyproject.toml"], 125, "pyproject.toml is not JSON: name a report.json of aegis fuzz"),
+    (["--sarif", ""], 125, "--sarif: the name is empty: name a file"),
     (["--out", "/proc/nowhere"], 125, "/proc/nowhere cannot be written"),
     (["--runs", "many"], 125, "--runs"),
     (["--time", "soon"], 125, "--time"),

@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.portable import read_step, write_step
 from aegis.fuzz.report import to_data, to_text
 from aegis.fuzz.report_html import to_html
+from aegis.fuzz.search import ChunkResult
 from aegis.fuzz.target import Target
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
@@ -58,6 +60,16 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "area": ("no-trap", None),
     "magic": ("no-trap", [["version", ["[81, 65, 75, 26]"]]]),
     "protocol": ("no-trap", [["open", []], ["authorise", ["1"]], ["fill", ["10"]], ["commit", []]]),
+    "resource-protocol": (
+        "no-trap",
+        [
+            [f"{API}#[constructor]order", []],
+            [f"{API}#[method]order.open", ["#0"]],
+            [f"{API}#[method]order.authorise", ["#0", "1"]],
+            [f"{API}#[method]order.fill", ["#0", "10"]],
+            [f"{API}#[method]order.commit", ["#0"]],
+        ],
+    ),
     "normalise": ("no-trap", None),
     "backwards": ("no-trap", [["elapsed", ["0"]]]),
     "chunks": ("no-trap", [["samples", [str([*b"RIFF", 14, 0, 0, 0, *b"fmt ", 6, *[0] * 9])]]]),
@@ -97,6 +109,41 @@ def _campaign(path: Path, runs: int = 3000, executor: Executor | None = None, **
     for _ in campaign.run():
         pass
     return campaign.result
+
+
+ENDLESS = """(module
+  (import "host" "next" (func $next))
+  (func (export "repeat") (param $times i32)
+    (loop $more
+      (call $next)
+      (br_if $more (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))))"""
+
+
+def test_calls_of_an_export_that_is_known_not_to_end_get_less_fuel_and_fewer_host_calls(tmp_path: Path) -> None:
+    """Oracle: after the finding, a case that would make 100,000 host calls makes a 64th of the limit, and a short one
+    is judged as before."""
+    limits = Limits(host_calls=64_000)
+    (tmp_path / "endless.wat").write_text(ENDLESS)
+    data = read_file(tmp_path / "endless.wat", limits)
+    plan = CampaignPlan(data=data, name="endless.wat", policy=Policy(limits=limits))
+    for coverage in (True, False):
+        search = WorkerState(replace(plan, coverage=coverage)).search((), ())
+        batch = ChunkResult(0)
+        long, short = (Case((Step("repeat", (times,)),)) for times in (100_000, 7))
+        assert not search.hurries(long)
+        search.explore(long, batch)
+        assert [finding.signature for finding in batch.findings] == ["no-limit repeat quota-exceeded/host_calls"]
+        assert search.hurries(long)
+        made: list[int] = []
+        for target in {search.target, getattr(getattr(search, "copies", None), "counting", search.target)}:
+            made += [target.run(case, target.hurried).results[0].host_calls for case in (long, short)]
+        assert made == [1000, 7] * (1 + coverage)
+        before = len(batch.behaviours)
+        search.explore(long, batch)
+        assert len(batch.behaviours) == before
+        search.explore(short, batch)
+        assert len(batch.behaviours) > before
+        assert len(batch.findings) == 1
 
 
 def test_every_buggy_guest_is_in_the_table_and_documents_its_bug() -> None:

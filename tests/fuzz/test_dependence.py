@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from aegis.engine.compile.artifact import read_file, text_to_binary
 from aegis.fuzz.case import Case, Step
-from aegis.fuzz.coverage.dependence import Cell, dependences, leaves_of
+from aegis.fuzz.coverage.dependence import Cell, Leaf, dependences, leaves_of
 from aegis.fuzz.coverage.guided import GuidedSearch
 from aegis.fuzz.plan import CampaignPlan
+from aegis.fuzz.values.buffers import Buffer
 from aegis.fuzz.values.sequences import _nested
 from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
 from aegis.policy import Policy
-from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED, record_comparisons
+from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED, Operands, record_comparisons
 from tests.guests.catalogue import source
 
 NUMBERS = """(module
@@ -117,10 +118,115 @@ def test_nesting_repeats_what_opens_and_what_closes(value: object) -> None:
 
 def test_the_division_by_zero_in_a_chunk_is_found(tmp_path: Path) -> None:
     """A chunk parser with a length of the whole, and a field that must be zero."""
-    made = WorkerState(CampaignPlan(data=read_file(source("buggy/chunks"), Limits()), name="chunks", policy=Policy(),
-                                    max_size=64, oracles=("no-trap",))).search([], [])  # fmt: skip
+    plan = CampaignPlan(
+        data=read_file(source("buggy/chunks"), Limits()), name="chunks", policy=Policy(), seed=1, max_size=64,
+        oracles=("no-trap",),
+    )  # fmt: skip
+    made = WorkerState(plan).search([], [])
     for chunk in range(12):
         batch = made.run(chunk, 1000)
         if batch.findings:
             break
     assert [finding.signature.split()[1] for finding in batch.findings] == ["samples"]
+
+
+# -- what compilers make of comparisons ---------------------------------------------------------------------------
+
+COMPILED = """(module
+  (memory (export "memory") 1)
+  (global $next (mut i32) (i32.const 1024))
+  (func (export "malloc") (param i32) (result i32) (local $at i32)
+    (local.set $at (global.get $next))
+    (global.set $next (i32.add (local.get $at) (local.get 0)))
+    (local.get $at))
+  (func (export "free") (param i32) (global.set $next (i32.const 1024)))
+  (func $byte (param i32 i32) (result i32) (i32.load8_u (i32.add (local.get 0) (local.get 1))))
+  (func (export "digit") (param $at i32) (param $len i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get $len) (i32.const 2)) (then (i32.const 0)) (else
+    (if (result i32) (i32.lt_u (i32.and (i32.sub (i32.load8_u (local.get $at)) (i32.const 58)) (i32.const 255))
+      (i32.const 246)) (then (i32.const 1)) (else (i32.const 2))))))
+  (func (export "height") (param $at i32) (param $len i32) (result i32)
+    (if (i32.lt_u (local.get $len) (i32.const 4)) (then (return (i32.const 0))))
+    (i32.eq (i32.const 0x0100ff01) (i32.or (i32.or
+      (i32.shl (i32.load8_u (local.get $at)) (i32.const 24))
+      (i32.shl (i32.load8_u offset=1 (local.get $at)) (i32.const 16))) (i32.or
+      (i32.shl (i32.load8_u offset=2 (local.get $at)) (i32.const 8)) (i32.load8_u offset=3 (local.get $at))))))
+  (func (export "mixed") (param $at i32) (param $len i32) (result i32) (local $sum i32) (local $n i32)
+    (if (i32.ne (local.get $len) (i32.const 12)) (then (return (i32.const 0))))
+    (loop $each
+      (local.set $sum (i32.mul (i32.xor (local.get $sum) (call $byte (local.get $at) (local.get $n)))
+        (i32.const 0x01000193)))
+      (br_if $each (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 8))))
+    (i32.eq (i32.const -1) (i32.xor (local.get $sum) (i32.load offset=8 (local.get $at)))))
+  (func (export "greets") (param $at i32) (param $len i32) (result i32)
+    (if (i32.lt_u (local.get $len) (i32.const 5)) (then (return (i32.const 0))))
+    (if (i32.ne (i32.load8_u (local.get $at)) (i32.const 104)) (then (return (i32.const 1))))
+    (if (i32.ne (i32.load8_u offset=1 (local.get $at)) (i32.const 101)) (then (return (i32.const 2))))
+    (if (i32.ne (i32.load8_u offset=2 (local.get $at)) (i32.const 108)) (then (return (i32.const 3))))
+    (if (i32.ne (i32.load8_u offset=3 (local.get $at)) (i32.const 108)) (then (return (i32.const 4))))
+    (i32.eq (i32.load8_u offset=4 (local.get $at)) (i32.const 111))))"""
+
+
+@cache
+def compiled() -> GuidedSearch:
+    plan = CampaignPlan(data=text_to_binary(COMPILED), name="guest", policy=Policy(), max_size=64)
+    made = WorkerState(plan).search([], [])
+    assert isinstance(made, GuidedSearch)
+    made._calls = 1 << 30
+    return made
+
+
+def suggested(function: str, data: bytes) -> list[bytes]:
+    """Return the buffers that one case of :data:`COMPILED` suggests."""
+    cases = compiled()._solved(Case((Step(function, (Buffer(data),)),)))
+    return [case.steps[-1].arguments[0].data for case in cases]
+
+
+def test_a_byte_that_wraps_becomes_a_digit() -> None:
+    assert any(data[:1].isdigit() for data in suggested("digit", b"aaaa"))
+
+
+def test_a_number_of_several_bytes_is_solved_with_carries() -> None:
+    """Adding to each byte alone does not do: the second byte becomes smaller and the third greater."""
+    assert b"\x01\x00\xff\x01" in suggested("height", b"\x00\xff\x00\xff")
+
+
+def test_a_checksum_that_is_xored_with_the_right_one_is_computed_again() -> None:
+    """Oracle: the guest, which returns 1 for the right checksum."""
+    made = compiled()
+    found = [Case((Step("mixed", (Buffer(data),)),)) for data in suggested("mixed", b"abcdefgh1234")]
+    assert any(made.target.run(case).results[0].value == 1 for case in found)
+    mended = made.mend(Case((Step("mixed", (Buffer(b"ijklmnop1234"),)),)))
+    assert made.target.run(mended).results[0].value == 1
+
+
+def test_a_string_that_code_spells_is_a_word() -> None:
+    assert any(data.startswith(b"hello") for data in suggested("greets", b"aaaaaaaa"))
+
+
+def test_comparisons_that_only_one_run_records_do_not_part_the_runs() -> None:
+    """Oracle: both digits of the day are solved, although the second one was equal to the end of its range."""
+
+    def record(site: int, left: int) -> Operands:
+        return Operands(site, 32, False, left, 7)
+
+    base = [record(site, left) for site, left in ((1, 3), (2, 4), (3, 10), (4, 20), (5, 30))]
+    more = [record(1, 3), record(9, 1), record(2, 4), record(3, 11), record(4, 20), record(5, 33)]
+    leaf = Leaf((0, 0), b"ab", b"ab")
+    case = Case((Step("f", (b"ab",)),))
+    found, _ = dependences(case, [leaf], lambda one: base if one is case else more, 1)
+    assert {one.operands.site: list(one.left.values()) for one in found} == {3: [1], 5: [3]}
+
+
+def test_a_long_list_of_long_texts_is_cut_and_trimmed() -> None:
+    """Items that went with a cut are not cut themselves."""
+    made = search("")
+    case = Case((Step("sum", (["x" * 100] * 100, 1)),))
+    made._reaches = lambda one, bits: True  # type: ignore[method-assign]
+    try:
+        cut = made._cut(case, 1)
+        assert len(cut.steps[0].arguments[0]) == 32
+        assert all(len(text) == 32 for text in cut.steps[0].arguments[0])
+        assert len(made._trimmed(Case((Step("sum", (b"x" * 100, 1)),)), 1).steps[0].arguments[0]) < 24
+    finally:
+        del made._reaches

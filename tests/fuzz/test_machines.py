@@ -20,9 +20,10 @@ from aegis import Aegis, GuestTrap, Outcome
 from aegis.errors import ExportNotFound
 from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.machines import Machine, state_machine
+from aegis.testing.members import Member, Pick
 from aegis.testing.script import PythonScript, handles_in, replaced
 from aegis.wit.python_types import with_python_types
-from aegis.wit.types import List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
+from aegis.wit.types import Borrow, List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from tests.guests.catalogue import source
 from tests.wit.strategies import same, typed_values
@@ -102,6 +103,33 @@ def test_a_protocol_of_four_steps_is_found_in_two_hundred_examples(runtime: Aegi
     assert _calls(_failure(machine, max_examples=200)) == [
         "api['open']()", "api['authorise'](1)", "api['fill'](10)", "api['commit']()",
     ]  # fmt: skip
+
+
+@pytest.mark.long
+def test_a_protocol_of_four_steps_on_a_resource_is_found_in_two_hundred_examples(runtime: Aegis) -> None:
+    """Oracle: the script is the four calls on one handle in their order; any other call on it would cancel them."""
+    machine = state_machine(runtime, source("buggy/resource-protocol"), API)
+    assert _calls(_failure(machine, max_examples=200)) == [
+        "order_1 = api.Order()", "order_1.open()", "order_1.authorise(1)", "order_1.fill(10)", "order_1.commit()",
+    ]  # fmt: skip
+
+
+def test_a_run_on_a_resource_takes_calls_back_that_show_nothing_new(runtime: Aegis) -> None:
+    """Oracle: a run that explores keeps one handle, and the call that leads to another state of it."""
+    machine: Any = state_machine(runtime, source("buggy/resource-protocol"), API)
+    component = machine.world.component
+    interface = component.exports[f"{API}@0.1.0"]
+    order = Pick(Borrow(interface.types["order"]), 0)
+    make, opening = (
+        Member(name, component.with_python_types(interface.functions[name]))
+        for name in ("[constructor]order", "[method]order.open")
+    )
+    run = machine()
+    run._begin(explores=True)
+    for member, drawn in ((make, ()), (make, ()), (opening, (order,)), (make, ())):
+        run._step(member, drawn)
+    assert run._script.lines == ["order_1 = api.Order()", "order_1.open()"]
+    run.teardown()
 
 
 def _bindings(folder: Path, wit: str, module: str, name: str) -> ModuleType:

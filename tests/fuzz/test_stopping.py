@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +63,39 @@ def test_a_chunk_that_is_stopped_hands_in_what_it_found(
     assert not campaign.result.lost
     assert 0 < campaign.result.cases < 1000
     assert campaign.result.findings
+
+
+def test_the_calls_of_a_chunk_that_runs_are_progress(tmp_path: Path) -> None:
+    (tmp_path / "slow.wat").write_text(SLOW)
+    plan = CampaignPlan(
+        data=read_file(tmp_path / "slow.wat", Limits()), name="slow.wat", policy=Policy(), coverage=False,
+    )  # fmt: skip
+    campaign = Campaign(plan, runs=None, jobs=1)
+    steps = campaign.run()
+    until = time.monotonic() + SECONDS
+    while not (progress := next(steps)).cases:
+        assert time.monotonic() < until
+    assert not campaign.result.chunks
+    with pytest.raises(StopIteration):
+        steps.throw(KeyboardInterrupt())
+    assert campaign.result.cases >= progress.cases
+
+
+def test_a_stop_says_what_other_machines_did_not_hand_in(tmp_path: Path) -> None:
+    """The executor stands for a cluster: it runs nothing."""
+
+    class Cluster(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
+            return Future()
+
+    (tmp_path / "slow.wat").write_text(SLOW)
+    plan = CampaignPlan(data=read_file(tmp_path / "slow.wat", Limits()), name="slow.wat", policy=Policy())
+    campaign = Campaign(plan, runs=3000, executor=Cluster())
+    steps = campaign.run()
+    next(steps)
+    with pytest.raises(StopIteration):
+        steps.throw(KeyboardInterrupt())
+    assert campaign.notes == ["the calls of up to 3 chunks that ran on the cluster are lost"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])

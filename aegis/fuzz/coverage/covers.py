@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from aegis.fuzz.coverage.copies import Copies
     from aegis.fuzz.target import Target
 
-__all__ = ["EDGES", "EQUAL", "Covers", "edges_of"]
+__all__ = ["EDGES", "EQUAL", "FIRST", "Covers", "edges_of"]
 
 EDGES = " edges "
 """A part of the signatures of behaviours that reached new edges."""
+FIRST = f"{EDGES}first "
+"""The same, if one of the edges had never been reached, and not only more often than before."""
 EQUAL = " returned equal "
 """A part of the signatures of behaviours that made the operands of a comparison equal for the first time."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case
@@ -20,7 +19,7 @@ from aegis.fuzz.values.core_signatures import CString
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["Cell", "Compared", "Leaf", "changed_case", "dependences", "leaves_of"]
+__all__ = ["Cell", "Compared", "Leaf", "bit_places", "changed_case", "dependences", "leaves_of"]
 
 _MAX_CELL_ENTRIES = 96
 """Most cells of a test case."""
@@ -28,6 +27,8 @@ _FIRST_CELLS, _LAST_CELLS = 48, 12
 """Cells at the start and at the end of a long sequence."""
 _MAX_REPEATED_BYTES = 24
 """Longest sequence whose bytes are also repeated one by one."""
+_MAX_SKIPPED_ENTRIES, _MIN_ALIKE_ENTRIES = 2, 4
+"""Most comparisons in a row that only one of two runs recorded, and how many must be alike after them."""
 _MAX_LEAF_BYTES = 2048
 """Longest sequence that has cells: changing a longer one costs as much as many calls."""
 
@@ -172,24 +173,64 @@ def _compare(
 ) -> tuple[bool, bool]:  # fmt: skip
     """Note which operands of a run differ in another one, until the runs part.
 
-    Return whether there is a difference, and whether a comparison may have become equal where they parted.
+    Return whether there is a difference, and whether a comparison may have become equal.
     """
-    differs = False
-    for one, now in zip_longest(found, () if other is None else other):
-        if one is None:
-            met.add(cell, now)
-            return True, False
-        before = one.operands
-        if now is None or before.site != now.site:
+    differs = lost = False
+    for one, now in _aligned(found, () if other is None else other):
+        if one is None or now is None or one.operands.site != now.site:
+            differs = True
             if now is not None:
                 met.add(cell, now)
-            apart = abs(before.left - before.right)
-            return True, apart & (apart - 1) == 0
+            if one is not None:
+                apart = abs(one.operands.left - one.operands.right)
+                lost = lost or apart & (apart - 1) == 0
+            continue
+        before = one.operands
         for weights, old, new in ((one.left, before.left, now.left), (one.right, before.right, now.right)):
             if old != new:
                 differs = True
                 weights[cell._replace(step=1)] = _weight(_signed(new - old, before.bits), cell.step)
-    return differs, False
+    return differs, lost
+
+
+def _aligned(
+    found: Sequence[Compared], other: Sequence[Operands]
+) -> Iterator[tuple[Compared | None, Operands | None]]:  # fmt: skip
+    """Yield the comparisons of two runs in pairs, until they part; a last pair has those at which they do.
+
+    A comparison with equal operands is not recorded. So one run may have some that the other one lacks, although both
+    go the same way: they are paired with nothing.
+    """
+    at = now = 0
+    while at < len(found) and now < len(other):
+        if found[at].operands.site == other[now].site:
+            yield found[at], other[now]
+            at, now = at + 1, now + 1
+            continue
+        for skipped in range(1, _MAX_SKIPPED_ENTRIES + 1):
+            if _goes_on(found, at, other, now + skipped):
+                yield from ((None, one) for one in other[now : now + skipped])
+                now += skipped
+                break
+            if _goes_on(found, at + skipped, other, now):
+                yield from ((one, None) for one in found[at : at + skipped])
+                at += skipped
+                break
+        else:
+            yield found[at], other[now]
+            return
+    if at < len(found):
+        yield found[at], None
+    elif now < len(other):
+        yield None, other[now]
+
+
+def _goes_on(found: Sequence[Compared], at: int, other: Sequence[Operands], now: int) -> bool:
+    """Return whether the next comparisons of both runs are at the same sites. One alone may be so by chance."""
+    count = min(_MIN_ALIKE_ENTRIES, len(found) - at)
+    return count > 1 and [one.operands.site for one in found[at : at + count]] == [
+        one.site for one in other[now : now + count]
+    ]
 
 
 def _weight(change: int, step: int) -> int:
@@ -241,11 +282,35 @@ def _stepped(leaf: Leaf, at: int) -> tuple[int, Any] | None:
     if leaf.number:
         return (-1, leaf.value - 1) if leaf.value in _ENDS else (1, leaf.value + 1)
     byte = leaf.data[at]
-    step = -1 if byte in (0xFF, 0x7F, 0x39, 0x7A, 0x5A) else 1  # 9, z and Z have no neighbour of their kind above
+    step = _step_of(byte)
     value = leaf.made(leaf.data[:at] + bytes((byte + step,)) + leaf.data[at + 1 :])
     return None if value is None else (step, value)
 
 
+def _step_of(byte: int) -> int:
+    return -1 if byte in (0xFF, 0x7F, 0x39, 0x7A, 0x5A) else 1  # 9, z and Z have no neighbour of their kind above
+
+
+def bit_places(weights: Mapping[Cell, int], current: int, leaves: Sequence[Leaf]) -> dict[Cell, int]:
+    """Return the bytes whose bits are bits of an operand, with the number of the bit that their lowest one is.
+
+    The operand, which is ``current``, may combine them with anything else by an exclusive or.
+    """
+    found = {}
+    for cell, weight in weights.items():
+        leaf = leaves[cell.leaf]
+        if cell.way != "value" or leaf.number:
+            continue
+        byte = leaf.data[cell.at]
+        step = _step_of(byte)
+        changed, bits = current ^ (current + weight * step) & _MASK, byte ^ (byte + step)
+        for place in range(0, 64, 8):
+            if changed & (0xFFFFFFFF if current >> 32 == 0 else _MASK) == bits << place:
+                found[cell] = place
+    return found
+
+
+_MASK = (1 << 64) - 1
 _HIGH_BITS = 0x48
 """The bits of a byte that are changed if its lowest one makes no difference."""
 _ENDS = frozenset(end for bits in (8, 16, 32, 64) for end in ((1 << bits) - 1, (1 << (bits - 1)) - 1))

@@ -19,6 +19,8 @@ class EdgeMap:
         self.size = size
         self._unseen = ~int.from_bytes(seen[:size], "little") & ((1 << 8 * size) - 1)
         self._known: set[int] = set()
+        self.first = False
+        """Whether the latest fresh bits have one of a counter that had been 0 in all test cases."""
 
     def fresh(self, counters: bytes) -> int:
         """Return the bits that no test case has set before, and set them; 0 if there are none."""
@@ -29,8 +31,13 @@ class EdgeMap:
             self._known.add(key)
         new = bits_of(counters) & self._unseen
         if new:
+            self.first = self._is_first(new)
             self._unseen ^= new
         return new
+
+    def _is_first(self, new: int) -> bool:
+        octets, unseen = new.to_bytes(self.size, "little"), self._unseen.to_bytes(self.size, "little")
+        return any(byte and unseen[place] == 0xFF for place, byte in enumerate(octets))
 
     def bits(self) -> bytes:
         """Return the bits of all test cases."""

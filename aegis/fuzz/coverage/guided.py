@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
-from aegis.fuzz.coverage.covers import EDGES, EQUAL
+from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.dependence import dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
@@ -28,7 +28,7 @@ from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
-from aegis.fuzz.search import Behaviour, ChunkResult, Search
+from aegis.fuzz.search import Behaviour, ChunkResult, Search, hurt
 from aegis.fuzz.shrink_parts import parts_of, with_parts
 from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
@@ -61,10 +61,16 @@ _SOLVED_SHARE, _REST_SHARE = 0.5, 0.3
 _MAX_REST_ENTRIES = 64
 _CUT_LENGTHS = (32, 256, 4096)
 """Lengths to which long arguments of a new test case are cut, if that makes no difference."""
+_MIN_TRIMMED_ITEMS, _MAX_TRIMMED_PARTS = 24, 16
+"""Shortest sequence that is trimmed, and the number of its parts, of which each is left out once. In a shorter one,
+bytes that do not matter yet are room for what comes next."""
+_TRIM_SHARE, _MIN_TRIM_CALLS = 0.15, 200
+"""Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 """Most equal bytes that are found in a row, and runs for each."""
-_MENDED_SHARE, _MAX_MENDED_CASES = 0.3, 3
-"""How often generated test cases are changed so that they fulfil known relations, and how many of them in turn."""
+_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 3
+"""How often generated test cases are changed so that they fulfil known relations, the share of the calls for this, and
+how many relations in turn."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -93,7 +99,7 @@ class GuidedSearch(Search):
         self._balance = 0
         """Calls of other test cases less calls of suggested ones."""
         self.cost = (0.0, 0.0, 0.0)
-        self._calls = self._dependence_calls = 0
+        self._calls = self._dependence_calls = self._mended_calls = self._trim_calls = 0
         self._rest: deque[Iterator[Case]] = deque(maxlen=_MAX_REST_ENTRIES)
         """Suggestions that were left over, of the latest kept cases."""
         self._relations = Relations()
@@ -125,8 +131,12 @@ class GuidedSearch(Search):
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
-        if rng.random() < _MENDED_SHARE and all(map(self._is_small_step, case.steps)):
+        most = max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE)
+        if rng.random() < _MENDED_SHARE and self._mended_calls < most and all(map(self._is_small_step, case.steps)):
+            spent = self._dependence_calls
             case = self._mended(case)
+            self._mended_calls += self._dependence_calls - spent
+            self._dependence_calls = spent
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
@@ -163,7 +173,8 @@ class GuidedSearch(Search):
         copy = self.copies.counting
         self._calls += len(case.steps)
         began = perf_counter()
-        trace = copy.run(case)
+        hurried = self.hurries(case)
+        trace = copy.run(case, copy.hurried if hurried else None)
         instrumented = perf_counter() - began
         if self._joins and len(trace.results) < len(case.steps):  # a call ended the guest: make the others later
             left = case.steps[max(1, len(trace.results)) :]
@@ -171,7 +182,12 @@ class GuidedSearch(Search):
         written = list(copy.written)
         if copy.begun:
             self._map.fresh(copy.begun)  # the same in each test case
-        fresh = [(n, bits) for n, counters in enumerate(written) if (bits := self._map.fresh(counters))]
+        if hurried and hurt(trace):
+            self.count(trace, batch)
+            return
+        fresh = [
+            (n, bits, self._map.first) for n, counters in enumerate(written) if (bits := self._map.fresh(counters))
+        ]
         if not fresh and self._is_usual(trace):
             self.count(trace, batch)
             due = list(self.due(trace))
@@ -184,9 +200,9 @@ class GuidedSearch(Search):
             return
         original = self._again(case, instrumented)
         self.judge(original, batch)
-        for number, bits in fresh:
+        for number, bits, first in fresh:
             if number < min(len(original.results), len(case.steps)):
-                self._keep(original, number, bits, batch)
+                self._keep(original, number, bits, batch, first=first)
 
     def _again(self, case: Case, instrumented: float) -> Trace:
         """Run a test case in the original guest, and note what it cost."""
@@ -229,7 +245,7 @@ class GuidedSearch(Search):
 
     # -- new edges -----------------------------------------------------------------------------
 
-    def _keep(self, trace: Trace, number: int, bits: int, batch: ChunkResult) -> None:
+    def _keep(self, trace: Trace, number: int, bits: int, batch: ChunkResult, *, first: bool) -> None:
         """Keep a test case that reached new edges, with the steps that matter."""
         step, result = trace.case.steps[number], trace.results[number]
         export = self.target.exports.get(step.function)
@@ -237,10 +253,11 @@ class GuidedSearch(Search):
             return
         began = perf_counter()
         digest = blake2s(bits.to_bytes(self._map.size, "little"), digest_size=8).hexdigest()
-        signature = f"{step.function}{EDGES}{digest}"
+        signature = f"{step.function}{FIRST if first else EDGES}{digest}"
         case = self.whole(trace, number, trace.case.closure(number), lambda one: self._reaches(one, bits), batch)
         if export.size(step.arguments) > _CUT_LENGTHS[0]:
             case = self._cut(case, bits)
+        case = self._trimmed(case, bits)
         size = export.size(case.steps[-1].arguments)
         batch.behaviours.append(Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls))
         batch.fresh[signature] = bits
@@ -255,15 +272,51 @@ class GuidedSearch(Search):
     def _cut(self, case: Case, bits: int) -> Case:
         """Return the test case with long arguments of its last call cut, if it then reaches the same edges."""
         last = len(case.steps) - 1
+        lists: dict[tuple[int | str, ...], int] = {}  # of those that were cut, the items that are left
         for part in parts_of(Case(case.steps[last:])):
-            if isinstance(part.value, (str, bytes, list)):
+            gone = any(
+                part.path[: len(path)] == path and part.path[len(path)] >= left  # type: ignore[operator]
+                for path, left in lists.items()
+            )
+            if isinstance(part.value, (str, bytes, list)) and not gone:
                 for length in _CUT_LENGTHS:
                     if length >= len(part.value):
                         break
                     shorter = with_parts(case, {(last, *part.path[1:]): part.value[:length]})
                     if self._reaches(shorter, bits):
                         case = shorter
+                        lists |= {part.path: length} if isinstance(part.value, list) else {}
                         break
+        return case
+
+    def _trimmed(self, case: Case, bits: int) -> Case:
+        """Return the test case without parts of its last call that the edges do not need.
+
+        Otherwise inputs grow with every mutation, and what is solved in them is of no use.
+        """
+        last = len(case.steps) - 1
+        for place, value in enumerate(case.steps[last].arguments):
+            if isinstance(value, (str, bytes, list)) and _MIN_TRIMMED_ITEMS <= len(value) < BULK_ITEMS:
+                case = self._trimmed_at(case, (last, place), value, bits)
+        return case
+
+    def _trimmed_at(self, case: Case, path: tuple[int, int], value: Any, bits: int) -> Case:
+        span = len(value) // 2
+        while span >= max(1, len(value) // _MAX_TRIMMED_PARTS):
+            at = 0
+            while at < len(value) >= _MIN_TRIMMED_ITEMS:
+                if self._trim_calls > max(_MIN_TRIM_CALLS, self._calls * _TRIM_SHARE):
+                    return case
+                shorter = value[:at] + value[at + span :]
+                one, spent = with_parts(case, {path: shorter}), self.sequence_calls
+                reaches = self._reaches(one, bits)
+                self._trim_calls += self.sequence_calls - spent
+                self.sequence_calls = spent
+                if reaches:
+                    case, value = one, shorter
+                else:
+                    at += span
+            span //= 2
         return case
 
     def _reaches(self, case: Case, bits: int) -> bool:
@@ -292,6 +345,9 @@ class GuidedSearch(Search):
         compared, met = dependences(case, leaves, self._mended_operands, runs)
         if self._relations.learn(case.steps[-1].function, leaves, (*compared, *met)):
             # Now other changes keep to the relation, and get further.
+            mended = self._mended(case)
+            if mended is not case:
+                yield mended
             compared, _ = dependences(case, leaves, self._mended_operands, runs)
         dictionary = self.target.dictionary
         words = (lambda beginning: ()) if dictionary is None else dictionary.beginning_with
@@ -359,6 +415,14 @@ class GuidedSearch(Search):
         if found is not None and (admitted := self._admitted(found, base)) is not None:
             yield admitted
 
+    def mend(self, case: Case) -> Case:
+        """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""
+        spent, self._dependence_calls = self._dependence_calls, 0
+        try:
+            return self._mended(case)
+        finally:
+            self._dependence_calls = spent
+
     def _mended(self, case: Case) -> Case:
         """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
         copy, relations = self.copies.comparing, self._relations
@@ -367,14 +431,21 @@ class GuidedSearch(Search):
         for _ in range(_MAX_MENDED_CASES):
             if self._dependence_calls > self._most_dependence_calls():
                 break
-            copy.run(case)
-            self._dependence_calls += len(copy.written)
-            records = [list(self.copies.operands(written)) for written in copy.written]
-            better = relations.mended(case, records)
-            if better is None:
+            better = relations.mended(case, self._records(case))
+            if not better:
                 break
-            case = better
+            case = better[0]
+            if len(better) > 1:
+                case = min(better, key=lambda one: relations.unfulfilled(one, self._records(one)))
         return case
+
+    def _records(self, case: Case) -> list[list[Operands]]:
+        """Run a test case, and return the comparisons of each of its calls."""
+        copy = self.copies.comparing
+        assert copy is not None
+        copy.run(case)
+        self._dependence_calls += len(copy.written)
+        return [list(self.copies.operands(written)) for written in copy.written]
 
     def _mended_operands(self, case: Case) -> list[Operands] | None:
         return self._operands(self._mended(case))

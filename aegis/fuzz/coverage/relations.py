@@ -8,10 +8,11 @@ further: so the field is computed again, from the operands that the guest itself
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.fuzz.case import Case, Step
-from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case, leaves_of
+from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, bit_places, changed_case, leaves_of
 from aegis.fuzz.coverage.solve import by_weights
 from aegis.wasm.comparisons import COMPARED
 
@@ -24,54 +25,97 @@ _MAX_FIELD_BYTES = 10
 """Most bytes of a field: a number of 64 bits in groups of seven has ten."""
 _LAST_RECORDS = 2
 """Comparisons at the end of a call that may be the one for which it gave up."""
+_MIN_FOUND_BYTES = 2
+"""Fewest bytes of a field that is searched by its number, and how many of them are distinct and not 0."""
+_MAX_PLACE_ENTRIES = 4
+"""Most places of one relation, the latest first."""
 _MAX_RELATION_ENTRIES = 64
 
 
 class _FormatField(NamedTuple):
-    """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative."""
+    """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative.
+
+    If it is ``plain``, the operand on its ``side`` is the number in these bytes. So the field of another part of the
+    input, such as the checksum of its second chunk, is found by its number.
+    """
 
     side: str
     path: tuple[int | str, ...]
     weights: tuple[tuple[int, int], ...]
+    plain: bool
+    mixed: bool = False
+    """Whether the guest compares the exclusive or of the field and the rest with a constant."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What two fields have in common that differ in their place."""
+        first = min(place for place, _ in self.weights)
+        return self.side, self.path, tuple((place - first, weight) for place, weight in self.weights)
+
+    def written(self, number: int) -> bytes | None:
+        """Return a number as the bytes of this field; ``None`` if they are too few to be found, or of another kind."""
+        places = sorted(self.weights)
+        at = places[0][0]
+        if not self.plain or len(places) < _MIN_FOUND_BYTES or places[-1][0] - at != len(places) - 1:
+            return None
+        data = bytes(number // weight & 0xFF for _, weight in places)
+        return data if len(set(data) - {0}) >= _MIN_FOUND_BYTES else None
 
 
 class Relations:
     """The relations that one chunk of a campaign has seen, by function and site of their comparison."""
 
     def __init__(self) -> None:
-        self._fields: dict[str, dict[int, _FormatField]] = {}
+        self._fields: dict[str, dict[int, list[_FormatField]]] = {}
 
     def learn(self, function: str, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> bool:
         """Keep the relations among the comparisons of a call; return whether one is new."""
         new = False
         for one in compared:
             field = _field(one, leaves)
-            if field is not None:
-                known = self._fields.setdefault(function, {})
-                if len(known) < _MAX_RELATION_ENTRIES:
-                    new = new or known.get(one.operands.site) != field
-                    known[one.operands.site] = field
+            if field is None:
+                continue
+            known = self._fields.setdefault(function, {})
+            if one.operands.site not in known and len(known) >= _MAX_RELATION_ENTRIES:
+                continue
+            before = known.setdefault(one.operands.site, [])
+            if not before or before[0] != field:
+                new = new or all(field.shape != other.shape for other in before)
+                before[:] = [field, *(other for other in before if other != field)][:_MAX_PLACE_ENTRIES]
         return new
 
     def known(self, steps: Sequence[Step]) -> bool:
         """Return whether relations of one of the calls are known."""
         return bool(self._fields) and any(step.function in self._fields for step in steps)
 
-    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> Case | None:
-        """Return the test case with the fields changed that made calls give up; ``None`` if there are none.
+    def mended(self, case: Case, records: Sequence[Sequence[Operands]]) -> list[Case]:
+        """Return test cases with the fields changed that made calls give up; empty if there are none.
 
-        ``records`` has the comparisons of each call.
+        The guest may demand a relation at several places: there is a test case for each of them. ``records`` has the
+        comparisons of each call.
         """
-        steps = list(case.steps)
-        for number, (step, made) in enumerate(zip(case.steps, records, strict=False)):
-            fields = self._fields.get(step.function, {})
-            for one in reversed(made[-_LAST_RECORDS:]):
-                field = fields.get(one.site)
-                better = None if field is None else _agreeing(Case((step,)), field, one)
-                if better is not None:
-                    steps[number] = better.steps[0]
-                    break
-        return None if steps == list(case.steps) else Case(tuple(steps), case.answers)
+        ways: list[list[Step]] = [[]]
+        for step, made in zip_longest(case.steps, records[: len(case.steps)], fillvalue=()):
+            assert isinstance(step, Step)
+            found = self._mended_steps(step, made) or [step]
+            while len(ways) < len(found):
+                ways.append(list(ways[0]))
+            for number, way in enumerate(ways):
+                way.append(found[min(number, len(found) - 1)])
+        return [Case(tuple(way), case.answers) for way in ways if way != list(case.steps)]
+
+    def unfulfilled(self, case: Case, records: Sequence[Sequence[Operands]]) -> int:
+        """Return the number of calls that gave up for a known relation."""
+        return sum(bool(self._mended_steps(step, made)) for step, made in zip(case.steps, records, strict=False))
+
+    def _mended_steps(self, step: Step, made: Sequence[Operands]) -> list[Step]:
+        fields = self._fields.get(step.function, {})
+        for one in reversed(made[-_LAST_RECORDS:]):
+            better = [_agreeing(Case((step,)), field, one) for field in fields.get(one.site, ())]
+            found = [case.steps[0] for case in better if case is not None and case.steps[0] != step]
+            if found:
+                return found
+        return []
 
 
 def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
@@ -79,7 +123,12 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
     if one.operands.kind != COMPARED or one.operands.floating:
         return None
     for side, own, other in (("left", one.left, one.right), ("right", one.right, one.left)):
-        cells = [cell for cell in own if cell.way == "value"]
+        if own and not other:
+            mixed = _mixed_field(side, own, getattr(one.operands, side), leaves)
+            if mixed is not None:
+                return mixed
+        # A byte on which both depend, such as a length before a checksum, moves the field and is none of it.
+        cells = [cell for cell in own if cell.way == "value" and cell not in other]
         strangers = [cell for cell in other if cell not in own and cell.way != "repeat"]
         if not 0 < len(cells) <= _MAX_FIELD_BYTES or not strangers or len({cell.leaf for cell in cells}) > 1:
             continue
@@ -90,8 +139,53 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
             last = max(cell.at for cell in cells) == len(leaf.data) - 1
             moves = last or any(cell.way == "length" for cell in own)  # it is at the end
             weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
-            return _FormatField(side, leaf.path[1:], weights)
+            number = sum(leaf.data[cell.at] * own[cell] for cell in cells) % (1 << one.operands.bits)
+            powers = all(own[c] > 0 and own[c].bit_length() % 8 == 1 and own[c].bit_count() == 1 for c in cells)
+            plain = powers and number == getattr(one.operands, side)
+            return _FormatField(side, leaf.path[1:], weights, plain)
     return None
+
+
+def _mixed_field(side: str, own: dict[Cell, int], current: int, leaves: Sequence[Leaf]) -> _FormatField | None:
+    """Return the bytes whose bits are bits of an operand that also depends on more other bytes."""
+    places = bit_places(own, current, leaves)
+    cells = sorted(places)
+    rest = sum(cell.way == "value" for cell in own) - len(cells)
+    if not _MIN_FOUND_BYTES <= len(cells) <= _MAX_FIELD_BYTES or rest < len(cells):
+        return None
+    leaf = leaves[cells[0].leaf]
+    apart = len({cell.leaf for cell in cells}) > 1 or cells[-1].at - cells[0].at != len(cells) - 1
+    if apart or len(set(places.values())) < len(cells):
+        return None
+    at_end = cells[-1].at == len(leaf.data) - 1
+    weights = tuple((c.at - len(leaf.data) if at_end else c.at, 1 << places[c]) for c in cells)
+    return _FormatField(side, leaf.path[1:], weights, plain=False, mixed=True)
+
+
+def _exclusive(case: Case, leaves: Sequence[Leaf], number: int, field: _FormatField, operands: Operands) -> Case | None:
+    """Return the test case with the bits of a mixed field changed in which the operands differ."""
+    data, delta = bytearray(leaves[number].data), operands.left ^ operands.right
+    for place, weight in field.weights:
+        at = place if place >= 0 else len(data) + place
+        if not 0 <= at < len(data):
+            return None
+        data[at] ^= delta // weight & 0xFF
+        delta &= ~(0xFF * weight)
+    value = leaves[number].made(bytes(data))
+    return None if delta or value is None else changed_case(case, leaves, {number: value})
+
+
+def _placed(field: _FormatField, data: bytes, number: int) -> list[tuple[int, int]]:
+    """Return the weights of a field by position in ``data``: where its number is, if it is not at the known place."""
+    places = [(place if place >= 0 else len(data) + place, weight) for place, weight in field.weights]
+    written = field.written(number)
+    if written is None:
+        return places
+    first = min(place for place, _ in places)
+    if data[max(0, first) : max(0, first) + len(written)] == written:
+        return places
+    found = data.rfind(written)  # of equal fields, the guest read the later one last
+    return places if found < 0 else [(place - first + found, weight) for place, weight in places]
 
 
 def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | None:
@@ -100,14 +194,15 @@ def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Case | Non
     number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
     if number is None:
         return None
-    size = len(leaves[number].data)
-    weights = {}
-    for place, weight in field.weights:
-        at = place if place >= 0 else size + place
-        if not 0 <= at < size:
-            return None
-        weights[Cell(number, at, "value", 1)] = weight
+    if field.mixed:
+        return _exclusive(case, leaves, number, field, operands)
+    data = leaves[number].data
     own, other = getattr(operands, field.side), operands.right if field.side == "left" else operands.left
+    weights = {}
+    for place, weight in _placed(field, data, own):
+        if not 0 <= place < len(data):
+            return None
+        weights[Cell(number, place, "value", 1)] = weight
     missing = (other - own) % (1 << operands.bits)
     for delta in (missing, missing - (1 << operands.bits)):
         for changes in by_weights(weights, delta, leaves):

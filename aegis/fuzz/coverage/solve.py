@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case
-from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, changed_case
+from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, bit_places, changed_case
 from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED
 from aegis.wasm.rewrite import leb
 
@@ -30,6 +30,8 @@ _MAX_OTHER_CASES = 16
 """Most further solutions of one comparison."""
 _MAX_EQUAL_CASES = 3
 """Most solutions of a comparison that are tried to make its operands equal for the first time."""
+_MAX_FIRST_WORD_ENTRIES = 2
+"""Most inputs with words that are tried for one comparison before anything else."""
 _MAX_WORD_ENTRIES = 4
 """Most words of the dictionary that are tried for one compared byte."""
 _DIGITS = b"0123456789abcdefABCDEF"
@@ -71,7 +73,13 @@ def solved_cases(
 def _in_turn(
     ordered: Sequence[Compared], leaves: Sequence[Leaf], words: Words, together: dict[int, Any]
 ) -> Iterator[dict[int, Any]]:
-    """Yield the best solution of each comparison first, then the others, then those beside the wanted value."""
+    """Yield words that begin with a wanted byte first, and the best solution of each comparison.
+
+    Then come the others, and then those beside the wanted value.
+    """
+    for one in ordered:
+        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+            yield from islice(_words_for(one, side, wanted, leaves, words), _MAX_FIRST_WORD_ENTRIES)
     ways = [
         _solutions(one, side, wanted, leaves, words) for one in ordered for side, wanted in _goals(one.operands)
     ]  # fmt: skip
@@ -142,10 +150,10 @@ def _solutions(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf], wo
         byte = leaf.data[cell.at] ^ current ^ wanted
         if 0 <= byte < 0x100 and byte != leaf.data[cell.at]:
             yield from _changed(cell.leaf, leaf, leaf.data[: cell.at] + bytes((byte,)) + leaf.data[cell.at + 1 :])
-        if wanted < 0x100 and abs(weights[cell]) == 1:
-            yield from _with_words(cell, leaf, wanted, words)
         if weights[cell] == 0 or current < 0x100:
             yield from _fields(cell, leaf, current, wanted)
+    yield from _by_bits(weights, current, wanted, leaves)
+    yield from _words_for(one, side, wanted, leaves, words)
     yield from _written(weights, values, current, wanted, leaves)
     for cell in weights:
         if cell.way != "value":
@@ -161,14 +169,19 @@ def _changed(number: int, leaf: Leaf, data: bytes) -> Iterator[dict[int, Any]]:
 def _by_weight(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
     """Change cells by their weights, the heaviest first, until the operand is the wanted one."""
     weights: dict[Cell, int] = getattr(one, side)
-    bits = one.operands.bits
-    missing = (wanted - getattr(one.operands, side)) % (1 << bits)
-    for delta in sorted((missing, missing - (1 << bits)), key=abs):
+    current: int = getattr(one.operands, side)
+    deltas = set()
+    for bits in {8, 16, one.operands.bits}:  # compilers mask bytes that wrap, as in ``(c - '0') & 255 < 10``
+        if max(current, wanted) >> bits == 0:
+            missing = (wanted - current) % (1 << bits)
+            deltas |= {missing, missing - (1 << bits)}
+    for delta in sorted(deltas, key=abs):
         yield from by_weights(weights, delta, leaves)
 
 
 def by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
     """Yield the new values of leaves, by their numbers, that change a weighted sum of cells by ``delta``, if any do."""
+    yield from _by_digits(weights, delta, leaves)
     data: dict[int, bytearray] = {}
     numbers: dict[int, int] = {}
     for cell in sorted(
@@ -197,6 +210,40 @@ def by_weights(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> 
     yield changes
 
 
+def _by_digits(weights: dict[Cell, int], delta: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
+    """Add to the number that several bytes are, with carries from one byte to the next."""
+    cells = sorted((c for c in weights if c.way == "value"), key=lambda cell: weights[cell])
+    if len(cells) < 2 or len({cell.leaf for cell in cells}) > 1 or isinstance(leaves[cells[0].leaf].value, str):
+        return
+    leaf, least = leaves[cells[0].leaf], weights[cells[0]]
+    if leaf.number or least <= 0 or delta % least:
+        return
+    if any(weights[cell] != least << 8 * place for place, cell in enumerate(cells)):
+        return
+    number = sum(leaf.data[cell.at] << 8 * place for place, cell in enumerate(cells)) + delta // least
+    if not 0 <= number < 1 << 8 * len(cells):
+        return
+    data = bytearray(leaf.data)
+    for place, cell in enumerate(cells):
+        data[cell.at] = number >> 8 * place & 0xFF
+    yield from _changed(cells[0].leaf, leaf, bytes(data))
+
+
+def _by_bits(weights: dict[Cell, int], current: int, wanted: int, leaves: Sequence[Leaf]) -> Iterator[dict[int, Any]]:
+    """Change the bytes whose bits are bits of the operand, such as a checksum that is xored with the right one."""
+    places = bit_places(weights, current, leaves)
+    numbers = {cell.leaf for cell in places}
+    if len(places) < 2 or len(numbers) > 1:
+        return
+    (number,) = numbers
+    data, delta = bytearray(leaves[number].data), current ^ wanted
+    for cell, place in places.items():
+        data[cell.at] ^= delta >> place & 0xFF
+        delta &= ~(0xFF << place)
+    if not delta:
+        yield from _changed(number, leaves[number], bytes(data))
+
+
 def _range(leaf: Leaf, at: int) -> tuple[int, int]:
     """Return the range of a byte: a digit of a number of several digits stays one, unlike a byte of a binary format."""
     if 0x30 <= leaf.data[at] <= 0x39 and (
@@ -204,6 +251,14 @@ def _range(leaf: Leaf, at: int) -> tuple[int, int]:
     ):  # fmt: skip
         return 0x30, 0x39
     return 0, 0x7F if isinstance(leaf.value, str) else 0xFF
+
+
+def _words_for(one: Compared, side: str, wanted: int, leaves: Sequence[Leaf], words: Words) -> Iterator[dict[int, Any]]:
+    """Yield words for an operand that is one byte of the input."""
+    weights: dict[Cell, int] = getattr(one, side)
+    values = [cell for cell in weights if cell.way == "value"]
+    if len(values) == 1 and not leaves[values[0].leaf].number and wanted < 0x100 and abs(weights[values[0]]) == 1:
+        yield from _with_words(values[0], leaves[values[0].leaf], wanted, words)
 
 
 def _with_words(cell: Cell, leaf: Leaf, wanted: int, words: Words) -> Iterator[dict[int, Any]]:

@@ -41,13 +41,16 @@ class Bodies:
 
     def __init__(self, module: Module) -> None:
         self.data = module.binary
+        self._memory = bool(module.memories(1))
         self.imported = sum(item.kind == "func" for item in module.imports)
 
     def touches_memory(self, name: str) -> bool:
         """Return whether an exported function may read or write memory, directly or in a function it calls.
 
-        Indirect calls, imports and bodies that cannot be decoded count as memory accesses.
+        Indirect calls, imports and bodies that cannot be decoded count as memory accesses if there is a memory.
         """
+        if not self._memory:
+            return False
         seen: set[int] = set()
         waiting = [self._functions.get(name, -1)]
         while waiting:
