@@ -152,3 +152,26 @@ def test_a_future_that_was_awaited_can_be_passed_back(place: str) -> None:
 
     with guest(place, "u8") as sandbox:
         asyncio.run(main(sandbox))
+
+
+def test_an_awaitable_that_is_returned_after_the_deadline_is_cancelled(place: str) -> None:
+    component = (made := runtime(place, timeout="0.3s")).load_wat(async_echo("u32", encoding="utf8", lower="async"))
+
+    async def main() -> None:
+        held = asyncio.get_running_loop().create_future()
+
+        async def waits() -> Any:
+            return await held
+
+        def late(n: int) -> Any:
+            while time.monotonic() <= sandbox._run.door.deadline:
+                time.sleep(0.01)
+            return waits()
+
+        with made.sandbox(component, imports={"echo": late}) as sandbox, pytest.raises(DeadlineExceeded):
+            await sandbox.acall("through", 1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())

@@ -74,6 +74,8 @@ class HostFunctions:
             answer = produce()
             door.serving = failed
             if door.stop is not None or time.monotonic() >= door.deadline:
+                if hasattr(answer, "finish"):
+                    answer.cancel()  # the event loop has only a weak reference to its task
                 raise door.late(self.label(number))
             return False, answer
         except ProtocolError:
