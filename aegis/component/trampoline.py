@@ -342,9 +342,9 @@ def _broken(function: ImportedFunction, wrong: CallError) -> HostError:
     return HostError(f"host function {function} returned an invalid result: {wrong}")
 
 
-def refit(function: ImportedFunction, result: Any, door: Door) -> Any:
-    """Await and convert a host function's result; raise ``HostError`` if it does not match the type."""
-    return _refit(function)(result, door)
+def refit(function: ImportedFunction, result: Any) -> Any:
+    """Convert a host function's result, which was awaited; raise ``HostError`` if it does not match the type."""
+    return _fitting(function)(result)
 
 
 def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:

@@ -22,7 +22,7 @@ from aegis.component.tasks.entry import unwrapped
 from aegis.component.tasks.task import CANCELLED
 from aegis.engine.store.token import busy_error
 from aegis.engine.threads.event_loop import supervise_on_loop
-from aegis.errors import AegisError, Cancelled, SandboxStateError
+from aegis.errors import AegisError, Cancelled, HostError, SandboxStateError
 from aegis.sandbox.turn_operations import TurnOperation, TurnOperations
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = ["ConcurrentTurn"]
 
 _CANCEL_SECONDS = 1.0
 """Time for a guest to confirm the cancellation of a call."""
+_LOOP_ENDED = "the event loop that ran the guest ended"
 
 
 class _AwaitedOperation(TurnOperation):
@@ -65,6 +66,11 @@ class _AwaitedOperation(TurnOperation):
 
 def _dropped(value: Any) -> None:
     """Drop the result of a call whose task was cancelled."""
+
+
+def _poisoning(error: BaseException) -> BaseException:
+    """Return the error for the state of the run: a ``TypeError`` is not that of wrong arguments, which were checked."""
+    return HostError(str(error)) if isinstance(error, TypeError) else error
 
 
 class ConcurrentTurn:
@@ -132,6 +138,7 @@ class ConcurrentTurn:
 
     async def _perform(self, start: Start, lost: Callable[[Any], None] = _dropped) -> Any:
         run, store = self._alive()
+        self._note_closed_loop(run)
         operation = _AwaitedOperation(start)
         with self._lock:
             if self._serving is not None and self._loop is not asyncio.get_running_loop():
@@ -155,6 +162,9 @@ class ConcurrentTurn:
             ending.result()
             await self._turn_left()
             raise
+        except GeneratorExit:  # the coroutine is closed, and must not wait
+            operation.unwanted = True
+            raise
         except BaseException:
             await self._turn_left()
             raise
@@ -165,6 +175,17 @@ class ConcurrentTurn:
                 lost(value)
             raise
         return value
+
+    def _note_closed_loop(self, run: Any) -> None:
+        """End a turn whose loop was closed while calls were under way, after its thread has left the guest.
+
+        Its task does not run any more. Raise ``SandboxStateError`` then: the guest was left in the middle.
+        """
+        loop = self._loop
+        if self._serving is not None and loop is not None and loop.is_closed() and not self._entering.locked():
+            run.failed("(tasks)", (), Cancelled(_LOOP_ENDED))
+            self._fail(Cancelled(_LOOP_ENDED))
+            run.live()
 
     async def _turn_left(self) -> None:
         """After the last operation, wait until its turn has left the guest: then the sandbox is free for other uses."""
@@ -186,16 +207,19 @@ class ConcurrentTurn:
 
     async def _serve(self, run: Any, store: Any, left: Future[None]) -> None:
         """Run the scheduler on a guest thread until no operation is left."""
+        this = asyncio.current_task()
         try:
             await supervise_on_loop(
                 lambda: self._turn(store), run.door, lambda: self._stop(run), run.leave, run.backend.turns
             )  # fmt: skip
         except BaseException as error:
-            if self._serving is not asyncio.current_task():
+            if self._serving is not this:
                 raise  # the loop ends, and no operation was left: the turn has ended by itself
-            if self._running or not isinstance(error, asyncio.CancelledError):  # otherwise the turn never began
-                run.failed("(tasks)", (), error)
-            self._fail(error)
+            try:
+                if self._running or not isinstance(error, asyncio.CancelledError):  # otherwise the turn never began
+                    run.failed("(tasks)", (), _poisoning(error))
+            finally:
+                self._fail(error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -212,8 +236,8 @@ class ConcurrentTurn:
             self._serving, self._running = None, False
             ended, self._queued = list(self._live), []
             self._live.clear()
-        if isinstance(error, asyncio.CancelledError):
-            error = Cancelled("the event loop that ran the guest ended")
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            error = Cancelled(_LOOP_ENDED)
         for operation in ended:
             operation.settle(None, error)
 

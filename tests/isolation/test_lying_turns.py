@@ -21,7 +21,7 @@ from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Liar, Peer, done, lying
 
 pytestmark = only_where_there_are_workers
-TAKE = -4
+TAKE, DROP_STREAM = -4, -5
 COMPONENT = """(component
   (import "slow" (func async (param "n" u32) (result u32)))
   (import "plain" (func (param "n" u32) (result u32)))
@@ -361,6 +361,76 @@ def test_a_stream_that_is_asked_for_twice_at_once_ends_the_worker() -> None:
     sandbox, _ = box(script)
     with sandbox:
         asyncio.run(main(sandbox))
+
+
+FULL = to_plain(QuotaExceeded("full", limit="tasks", used=1, allowed=1))
+CLOSED_TWICE: dict[str, Callable[[int, int], list[Any]]] = {
+    "dropped, and a violation": lambda call, end: [["host", 2, DROP_STREAM, [end]], ["settled"]],
+    "dropped, and a wait": lambda call, end: [["host", 2, DROP_STREAM, [end]]],
+    "a refused call": lambda call, end: [settled(call, FULL, "refused"), done(None)],
+    "a refused call, and forgotten": lambda call, end: [settled(call, FULL, "refused"), ["forget", 1], done(None)],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_TWICE)
+def test_a_stream_whose_elements_are_awaited_can_be_closed_in_each_way(name: str) -> None:
+    """The request for its elements is given up with the sandbox, when the stream is closed already."""
+
+    async def numbers() -> AsyncIterator[int]:
+        await asyncio.get_running_loop().create_future()
+        yield 1
+
+    def script(peer: Peer, message: Any) -> None:
+        if message[0] == "start":
+            _, call, _, _, (end,) = message
+            for each in [["later", 1, TAKE, [end, 1]], *CLOSED_TWICE[name](call, end)]:
+                peer.send(each, notice=True)
+
+    sandbox, liar = box(script, timeout="0.3s")
+    with sandbox, pytest.raises((WorkerCrashed, QuotaExceeded, DeadlineExceeded)):
+        asyncio.run(sandbox.acall("numbers", numbers()))
+    assert sandbox.state == "closed"
+    assert liar.channel.socket.fileno() == -1
+
+
+def test_failures_of_host_functions_are_bounded_like_pending_requests() -> None:
+    begun: list[int] = []
+
+    async def fails(n: int) -> int:
+        begun.append(n)
+        raise KeyError(n)
+
+    def script(peer: Peer, message: Any) -> None:
+        for request in range(1, 100) if message[0] == "turn" else ():
+            peer.send(["later", request, 0, [1]], notice=True)
+            assert [peer.recv()[0], peer.recv()[0]] == ["pending", "gave"]
+
+    sandbox, _ = box(script, fails, handles=20, tasks=10)
+    with sandbox, pytest.raises(WorkerCrashed):
+        asyncio.run(sandbox.acall("double", 1))
+    assert len(begun) <= 30
+
+
+def test_the_first_function_that_failed_is_named_though_others_were_called_since() -> None:
+    async def slow(n: int) -> int:
+        if n == 1:
+            raise KeyError(n)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    def script(peer: Peer, message: Any) -> None:
+        if message[0] == "turn":
+            peer.send(["later", 1, 0, [1]])
+            assert [peer.recv()[0], peer.recv()[0]] == ["pending", "gave"]
+            peer.send(["later", 2, 0, [2]])
+            assert peer.recv() == ["pending", 2]
+            peer.send(["host", 3, 1, [3]])
+            assert peer.recv() == ["answer", 3, False, 3]
+            peer.send(["fail", to_plain(HostError("a host function raised")), GOOD, []])
+
+    sandbox, _ = box(script, slow)
+    with sandbox, pytest.raises(HostError, match="host function slow raised KeyError: 1"):
+        asyncio.run(sandbox.acall("double", 1))
 
 
 def test_a_liar_does_not_reach_another_sandbox() -> None:

@@ -80,6 +80,16 @@ def later_of(door: Any, awaitable: Any, giver: str) -> Any:
         ) from None
 
 
+def _iterator(values: Iterable[Any]) -> Iterator[Any]:
+    """Return the iterator of an iterable; raise ``CallError`` if that fails: the guest has not read anything."""
+    try:
+        return iter(values)
+    except AegisError:
+        raise
+    except Exception as error:
+        raise CallError(str(raised_by(_STREAM, error))) from error
+
+
 def _bytes_of(piece: Any) -> memoryview:
     try:
         view = memoryview(piece)
@@ -92,7 +102,7 @@ class _Iterated:
     """The elements of an iterable, of the type ``element``."""
 
     def __init__(self, values: Iterable[Any], element: Any) -> None:
-        self._values: Iterator[Any] = iter(values)
+        self._values = _iterator(values)
         self._unbounded = element is not None and _is_unbounded(element)
 
     def take(self, count: int) -> list[Any]:
@@ -128,7 +138,7 @@ class _Pieces:
     """The bytes of an iterable of buffers."""
 
     def __init__(self, pieces: Iterable[Any]) -> None:
-        self._pieces: Iterator[Any] = iter(pieces)
+        self._pieces = _iterator(pieces)
         self._rest = memoryview(b"")
 
     def take(self, count: int) -> memoryview | None:
@@ -227,8 +237,9 @@ class _AsyncIterated:
 
 
 async def _feed(values: AsyncIterable[Any], queue: ElementQueue, flat: bool) -> None:
-    iterator = aiter(values)
+    iterator = None
     try:
+        iterator = aiter(values)
         async for value in iterator:
             piece = bytes(_bytes_of(value)) if flat else (value,)
             await queue.aput(piece)

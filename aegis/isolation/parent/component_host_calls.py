@@ -93,7 +93,7 @@ class ComponentFunctions(HostFunctions):
         if isinstance(function.type.result, Result):
             result = as_result(result)
         elif function.type.result is None and result is not None:
-            refit(function, result, door)
+            refit(function, result)
         first = self.handles.next
         self._latest = number, result, first
         return self._encode_or_release(lambda: self._encode(signature, result, door), number, result, first)
@@ -109,7 +109,7 @@ class ComponentFunctions(HostFunctions):
                 raise
             result = declared
         pack = self._signature(number, door).pack_result
-        return self._encode_or_release(lambda: pack(refit(function, result, door)), number, result, first)
+        return self._encode_or_release(lambda: pack(refit(function, result)), number, result, first)
 
     def _coerce_rejected(self, door: Door) -> Any:
         if self._latest is None:
@@ -143,7 +143,7 @@ class ComponentFunctions(HostFunctions):
         number, result, first = self._latest
         self._latest = None
         self.handles.withdraw(first)
-        return self._signature(number, door).pack_result(refit(self._wanted[number], result, door))
+        return self._signature(number, door).pack_result(refit(self._wanted[number], result))
 
     def _result(self, door: Door, number: int, arguments: list[Any], *, later: bool) -> Any:
         """Call a function; return what it returns, and unless ``later`` await that if it is an awaitable."""
@@ -235,8 +235,9 @@ class _PendingElements:
         return None if answer is NONE_YET else (failed, answer)
 
     def cancel(self) -> None:
-        """Close the end: the guest reads no more."""
-        self._handles.drop_end(self._number)
+        """Close the end, unless it was closed before: the guest reads no more."""
+        if self._handles.ends.offers(self._number):
+            self._handles.drop_end(self._number)
 
     def waits_in(self, call: object) -> bool:
         """Return ``False``: no host function runs."""

@@ -260,6 +260,8 @@ class EndTable:
         """Keep what the application passes for a stream or future, under ``number``."""
         self._handles.count()
         pack = _element_packer(of, self._handles, self.door)
+        if isinstance(value, FutureReader) and value.read_ahead():
+            value = value.read_ahead()[0]
         if isinstance(value, (StreamReader, ByteStreamReader, FutureReader)):
             end = value.end
             if isinstance(end, WorkerEnd) and end.table is self:

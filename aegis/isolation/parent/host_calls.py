@@ -66,13 +66,16 @@ class HostFunctions:
 
     def outcome(self, door: Door, number: int, produce: Callable[[], Any]) -> tuple[bool, Any]:
         """Return whether ``produce`` failed, and the encoded result that it returns or its error."""
+        failed = None if door.failure is None else door.serving
         try:
             if number == TOO_DEEP:
                 raise RecursionError("calls between guest and host functions are nested too deep")
             door.serving = self.label(number)
             answer = produce()
-            door.serving = None
+            door.serving = failed
             if door.stop is not None or time.monotonic() >= door.deadline:
+                if hasattr(answer, "finish"):
+                    answer.cancel()  # the event loop has only a weak reference to its task
                 raise door.late(self.label(number))
             return False, answer
         except ProtocolError:
@@ -82,6 +85,8 @@ class HostFunctions:
                 door.failure = error
                 if not isinstance(error, HostError) and number != TOO_DEEP:
                     door.serving = self.label(number)
+            elif failed is not None:
+                door.serving = failed  # the guest ends with the first failure: others came before the worker knew
             if isinstance(error, MemoryFault):
                 error = trap_of(error, door.serving)
             # The message of a PolicyError contains host paths, that of a HostError may quote an exception or a value of

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -295,7 +295,8 @@ class OverlappingWork:
 
     def check_room(self, request: int) -> None:
         """Raise :class:`ProtocolError` if the answer to a request must not come later."""
-        if request in self._pending or (self._most is not None and len(self._pending) >= self._most):
+        most, kept = self._most, len(self._pending) + len(self._failures)
+        if request in self._pending or (most is not None and kept >= most):
             raise ProtocolError("more pending requests than the guest may have")
 
     def answer_later(self, request: int, answer: PendingAnswer) -> None:
@@ -355,7 +356,8 @@ class OverlappingWork:
         self._failures.clear()
         self._checked.clear()
         while self._pending:
-            self._pending.popitem()[1].cancel()
+            with suppress(Exception):  # of the application's iterator, which does not keep the others open
+                self._pending.popitem()[1].cancel()
         for call in list(self.stuck):
             call.cancel()
 
