@@ -21,7 +21,7 @@ from aegis.errors import GuestTrap
 from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
-from aegis.fuzz.coverage.dependence import dependences, leaves_of
+from aegis.fuzz.coverage.dependence import changed_case, dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
@@ -47,8 +47,9 @@ _MAX_SUGGESTED_CASES = 512
 """Most test cases that wait for their run; later ones replace the oldest."""
 _MAX_NEW_CASES = 96
 """Most test cases that the comparisons of one test case suggest."""
-_AGAIN_SHARE, _MAX_AGAIN_CASES = 0.04, 32
-"""How often a test case of the corpus suggests others again, as a share of the test cases, and most of these others."""
+_AGAIN_SHARE, _OFTEN_SHARE, _MAX_AGAIN_CASES = 0.04, 0.3, 32
+"""How often a test case of the corpus suggests others again, as a share of the test cases, also while less than half of
+the calls for dependences are used; and most of these others."""
 _MAX_SUGGESTING_FUEL, _MAX_SUGGESTING_CALLS = 5_000_000, 200
 """Fuel and host calls of a call beyond which no other test cases are made from it."""
 _MAX_SAMPLED_CASES = 2048
@@ -71,6 +72,10 @@ _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 _MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 3
 """How often generated test cases are changed so that they fulfil known relations, the share of the calls for this, and
 how many relations in turn."""
+_ROOM_BYTES = 64
+"""Bytes that are added to an input, and the size from which an input has room enough."""
+_MAX_SIZE_ENTRIES = 2
+"""Most comparisons that only an input with more bytes makes."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -118,7 +123,8 @@ class GuidedSearch(Search):
             self._balance -= len(case.steps)
             return case
         self._joins = False
-        if self._kept and rng.random() < _AGAIN_SHARE:
+        often = 2 * self._dependence_calls < self._most_dependence_calls()
+        if self._kept and rng.random() < (_OFTEN_SHARE if often else _AGAIN_SHARE):
             # Later and smaller ones are preferred. A chunk ends before all suggestions have run: the next makes some
             # again.
             drawn = [self._kept[-1 - int(len(self._kept) * rng.random() ** 2)] for _ in range(2)]
@@ -339,7 +345,7 @@ class GuidedSearch(Search):
         runs = min(left // len(case.steps), _MAX_DEPENDENCE_CASES)
         if self.copies.comparing is None or runs < _MIN_DEPENDENCE_CASES or not self._is_small(case):
             return
-        leaves = leaves_of(case)
+        case, leaves = self._with_room(case)
         if not leaves:
             return
         compared, met = dependences(case, leaves, self._mended_operands, runs)
@@ -357,6 +363,25 @@ class GuidedSearch(Search):
             admitted = self._admitted(one, case)
             if admitted is not None:
                 yield self._mended(admitted)
+
+    def _with_room(self, case: Case) -> tuple[Case, list[Leaf]]:
+        """Return the test case with more bytes at the end of its bytes, if the guest compares the same without them.
+
+        A length in the input cannot grow where nothing follows: it and the size would have to change together.
+        """
+        leaves = leaves_of(case)
+        longer = {
+            number: leaf.made(leaf.data + bytes(_ROOM_BYTES))
+            for number, leaf in enumerate(leaves)
+            if not leaf.number and isinstance(leaf.value, bytes) and 0 < len(leaf.data) < _ROOM_BYTES
+        }
+        if not longer:
+            return case, leaves
+        roomy = changed_case(case, leaves, longer)
+        sites, more = ([one.site for one in self._operands(one) or ()] for one in (case, roomy))
+        found = iter(more)  # sizes that were equal are not recorded, and differ now
+        same = len(more) <= len(sites) + _MAX_SIZE_ENTRIES and all(site in found for site in sites)
+        return (roomy, leaves_of(roomy)) if same else (case, leaves)
 
     def _equal(self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case) -> None:
         """Keep test cases that make operands of a comparison equal for the first time.
@@ -378,6 +403,7 @@ class GuidedSearch(Search):
                 continue
             self._known.add(signature)
             self._kept.append(equal)
+            self._suggested.append(equal)  # its edges may be new, too
             self.maker.keep(equal)
             self._reached.append((signature, equal))
 
