@@ -54,7 +54,7 @@ __all__ = ["Check", "Machine", "state_machine"]
 _BUDGET = 256
 _MAX_EXPLORING_ATTEMPTS, _MIN_EXPLORING_ATTEMPTS = 20, 3
 """Calls that are tried after one state of the guest before a run that explores goes back further."""
-_MAX_EXPLORED_ENTRIES = 1
+_MAX_EXPLORED_HANDLES = 1
 """Handles of a run that explores, with which it calls no constructor: a method of another handle says nothing new."""
 _MAX_STEPS_BACK = 15
 """Handles are drawn by their index from the end of the list, where the most recently used ones are. So hypothesis can
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
     def _holds(self) -> bool:
         """Return whether a run that explores has enough handles for its methods."""
-        return self._explores and sum(map(len, self.live.values())) >= _MAX_EXPLORED_ENTRIES
+        return self._explores and sum(map(len, self.live.values())) >= _MAX_EXPLORED_HANDLES
 
     def _has(self, resources: Sequence[str]) -> bool:
         return all(self.live.get(resource) for resource in resources)
