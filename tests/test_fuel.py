@@ -112,11 +112,11 @@ def test_by_default_fuel_is_not_counted(place: str, guest: str) -> None:
 def test_without_fuel_the_deadline_ends_a_guest_that_never_returns(
     place: str, guest: str, run: Callable[[Callable[[], Any]], BaseException | None]
 ) -> None:
-    with box(place, guest, timeout="200ms") as sandbox:
+    with box(place, guest, timeout="500ms") as sandbox:
         assert sandbox.call("work", 10) == 55
         error = run(lambda: sandbox.call("spin"))
         assert type(error) is DeadlineExceeded
-        assert (error.limit, error.used, error.allowed, sandbox.state) == ("timeout", 0.2, 0.2, "poisoned")
+        assert (error.limit, error.used, error.allowed, sandbox.state) == ("timeout", 0.5, 0.5, "poisoned")
         sandbox.reset()
         assert sandbox.call("work", 10) == 55
 
