@@ -210,13 +210,15 @@ class ConcurrentTurn:
         this = asyncio.current_task()
         try:
             await supervise_on_loop(
-                lambda: self._turn(store), run.door, lambda: self._stop(run), run.leave, run.backend.turns
+                lambda: self._turn(store), run.door, lambda: self._stop(run, store),
+                lambda job: run.leave(job) if run.store is store else None, run.backend.turns,
             )  # fmt: skip
         except BaseException as error:
             if self._serving is not this:
                 raise  # the loop ends, and no operation was left: the turn has ended by itself
             try:
-                if self._running or not isinstance(error, asyncio.CancelledError):  # otherwise the turn never began
+                began = self._running or not isinstance(error, asyncio.CancelledError)
+                if began and run.store is store:  # the coroutine of a closed loop may end long after a reset
                     run.failed("(tasks)", (), _poisoning(error))
             finally:
                 self._fail(error)
@@ -225,10 +227,10 @@ class ConcurrentTurn:
         finally:
             left.set_result(None)
 
-    def _stop(self, run: Any) -> None:
-        """Cancel the turn, unless it ends by itself."""
+    def _stop(self, run: Any, store: Any) -> None:
+        """Cancel the turn, unless it ends by itself or its guest was replaced."""
         with self._lock:  # so that the turn does not end meanwhile, and the next call is cancelled instead
-            if self._live and self._running:
+            if self._live and self._running and run.store is store:
                 run.cancel_now()
 
     def _fail(self, error: BaseException) -> None:
