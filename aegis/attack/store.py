@@ -19,7 +19,7 @@ from aegis.limits import MIB
 from aegis.observe.encode import dump
 from aegis.text import literal, printable, shell_word
 
-__all__ = ["command_of", "file_name", "folder_of", "replay", "save"]
+__all__ = ["command_of", "file_name", "replay", "save"]
 
 _MAX_FILE_BYTES = 64 * MIB
 _TEST = """{text}
@@ -46,19 +46,6 @@ def command_of(finding: Mapping[str, Any], folder: str | None) -> str:
     if folder is None:
         return f"aegis fuzz --host --out DIR --seed {finding['seed']} --source {finding['source']}  # saves the input"
     return f"aegis fuzz --host --replay {shell_word(str(Path(folder) / file_name(finding)))}.wasm"
-
-
-def folder_of(path: str) -> Path:
-    """Create the directory for findings if needed. Raise ``PolicyError`` if it cannot be written."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        write_regular(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
-    return folder
 
 
 def save(folder: Path, finding: Mapping[str, Any]) -> None:

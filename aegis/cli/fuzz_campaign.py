@@ -12,7 +12,6 @@ import click
 from aegis.cli.dask_cluster import dask_executor
 from aegis.cli.fuzz_files import (
     FINDINGS_FOLDER,
-    folder_of,
     read_baseline,
     write_ci_files,
     write_folder,
@@ -55,6 +54,7 @@ class _CommandCampaign:
     def go(self) -> int:
         """Run and report the campaign. However it ends, its findings are printed and written."""
         from aegis.fuzz.coverage.summary import coverage_data
+        from aegis.fuzz.regular_files import results_folder
         from aegis.fuzz.report import new_findings, to_data, to_text
         from aegis.fuzz.worker import ORACLES, WorkerState
 
@@ -62,7 +62,7 @@ class _CommandCampaign:
             state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
         self.note_layers()
         baseline, campaign = read_baseline(self.options["baseline"]), self.campaign(state)
-        folder = None if self.out is None else folder_of(self.out)
+        folder = None if self.out is None else results_folder(self.out)
         began, live = time.time(), Live(self.output)
         with stopped_by_signals() as stop:
             try:

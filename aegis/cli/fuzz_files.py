@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FINDINGS_FOLDER",
-    "folder_of",
     "read_baseline",
     "write_ci_files",
     "write_folder",
@@ -31,16 +30,6 @@ _MAX_BASELINE_BYTES = 1 << 28
 
 FINDINGS_FOLDER = "aegis-findings"
 """Directory for findings that are too long for a command line, if ``--out`` names none."""
-
-
-def folder_of(path: str) -> Path:
-    """Create a directory for results. Raise :class:`~aegis.errors.PolicyError` if that fails."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
-    return folder
 
 
 def write_folder(folder: Path, data: dict[str, Any], campaign: Campaign, plan: CampaignPlan, command: str) -> None:
@@ -71,12 +60,13 @@ def write_report(folder: Path, data: Mapping[str, Any]) -> None:
 
 def write_replay_files(data: Mapping[str, Any]) -> int:
     """Write the findings whose command reads a file to :data:`FINDINGS_FOLDER`, and return their number."""
+    from aegis.fuzz.regular_files import results_folder
     from aegis.fuzz.reproduce import file_name, needs_file
     from aegis.observe.encode import dump
 
     found = [finding for finding in data["findings"] if needs_file(finding)]
     if found:
-        folder = folder_of(FINDINGS_FOLDER)
+        folder = results_folder(FINDINGS_FOLDER)
         _write({folder / f"{file_name(finding)}.json": dump(finding, indent=2) for finding in found})
     return len(found)
 

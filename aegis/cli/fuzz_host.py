@@ -67,13 +67,13 @@ def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...]
     from aegis.attack.campaign import AttackCampaign
     from aegis.attack.report import SENTENCES, for_ci, to_data, to_text
     from aegis.attack.seeds import built_in, read_seeds
-    from aegis.attack.store import folder_of
     from aegis.attack.worker import Attack
+    from aegis.fuzz.regular_files import results_folder
 
     baseline = read_baseline(options["baseline"])
     seeds, left_out = read_seeds(artifacts) if artifacts else (built_in(), {})
     path = options["out"] or options["corpus"]
-    folder = None if path is None else folder_of(path)
+    folder = None if path is None else results_folder(path)
     seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
     campaign = AttackCampaign(
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),

@@ -7,7 +7,10 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["read_regular", "write_regular"]
+from aegis.errors import PolicyError
+from aegis.text import printable
+
+__all__ = ["read_regular", "results_folder", "write_regular"]
 
 
 def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -28,6 +31,23 @@ def write_regular(path: str | os.PathLike[str], text: str | bytes) -> None:
         _require_regular(descriptor, path)
         file.truncate()
         file.write(text.encode() if isinstance(text, str) else text)
+
+
+def results_folder(path: str) -> Path:
+    """Create a directory for results if needed; raise ``PolicyError`` if it cannot be written, before there are any."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        write_regular(probe, b"")
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise PolicyError(
+            f"{printable(path)} cannot be written: it is not a directory, or is inside a file: name a directory"
+        ) from None
+    except OSError as error:
+        raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
+    return folder
 
 
 _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)

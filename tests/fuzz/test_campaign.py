@@ -519,6 +519,7 @@ def test_a_clean_guest_exits_with_nought() -> None:
         (["--replay", "/nonexistent"], 125, "cannot be read"),
         (["--corpus", "/dev/null/x"], 125, "cannot be written"),
         (["--out", "/dev/null/x"], 125, "cannot be written"),
+        (["--out", "/dev/null"], 125, "it is not a directory, or is inside a file: name a directory"),
     ],
 )
 def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, reported: str) -> None:

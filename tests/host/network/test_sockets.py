@@ -385,4 +385,4 @@ def test_a_component_that_imports_the_unstable_error_code_links() -> None:
       (func (export "f") (canon lift (core func $i "f"))))"""
     runtime = Aegis(cache=False, pooled=False)
     with runtime.sandbox(runtime.load_wat(text)) as sandbox:
-        sandbox.call("f")
+        assert sandbox.call("f") is None
