@@ -39,7 +39,7 @@ _CALL_NUMBERS = 1 << 32
 def scalar_call(store: CallingStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
     """Return the function that calls the export with the number ``number``, from outside of host functions."""
     channel, door, alone, outside = store.worker.channel, store.door, store.calls_no_python, store.outside
-    send, receive = channel.socket.send, channel.socket.recv
+    send, receive = channel.socket.send, channel.recv_bytes
     # Overlapping work takes the general path: this one would not see answers that come later.
     waiting = channel.waiting if store.overlapping is None else store.overlapping.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic

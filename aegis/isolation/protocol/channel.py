@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from aegis.errors import AegisInternalError
 from aegis.isolation.protocol.frames import CALL, SHARED_MIN_BYTES, ChannelTimeout, ProtocolError, decode, encode
+from aegis.isolation.protocol.spinning import spinning_receive
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
 
@@ -204,6 +205,7 @@ class Channel:
         """Frames that the next message takes along."""
         self._buffer = bytearray()
         end.settimeout(None)
+        self.recv_bytes = spinning_receive(end)
         # With timeouts of the socket, a message takes one system call; with poll(2) before it, it would take three.
         end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _SPAN)
         if not patient:
@@ -341,7 +343,7 @@ class Channel:
         """Return the next bytes from the socket; raise as :meth:`recv` does. Nothing may be :meth:`waiting`."""
         while True:
             try:
-                data = self.socket.recv(_CHUNK_BYTES)
+                data = self.recv_bytes(_CHUNK_BYTES)
                 break
             except BlockingIOError:
                 if _late(until, stopped)():

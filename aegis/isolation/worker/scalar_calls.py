@@ -59,7 +59,7 @@ class ScalarExports:
     def serve_all(self) -> None:
         """Serve calls by fixed frames until another message arrives, which is returned to the channel's buffer."""
         channel, calls = self._session.channel, self._calls
-        receive, waiting = channel.socket.recv, channel.waiting
+        receive, waiting = channel.recv_bytes, channel.waiting
         while not waiting():
             data = receive(_CHUNK_BYTES) or channel.receive()
             size, call = calls.get(data[EXPORT], _NONE)
