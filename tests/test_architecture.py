@@ -69,6 +69,10 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
         "opens nothing but /dev/null, in place of closed standard streams",
         {"fcntl", "os.open", "socket"},
     ),
+    "support/module_archive.py": (
+        "reads and writes compiled modules beside those of Python, before any other module is imported",
+        {"open", "os.open", "os.path.isdir", "os.replace", "os.stat", "os.unlink"},
+    ),
     "engine/compile/artifact.py": ("load_file reads the artifact that the embedder names", {"open"}),
     "engine/compile/cache.py": (
         "the compile cache: a private folder of the user's, its key, its files",

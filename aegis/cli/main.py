@@ -19,6 +19,10 @@ from aegis.errors import AegisError, Cancelled
 __all__ = ["main", "plain_run"]
 
 
+_COLLECT_AFTER = 10_000
+"""Objects made before the first garbage collection, with Python's default a run of a small guest has a dozen."""
+
+
 class _BrokenPipe(Exception):
     """The reader of the output has closed the pipe."""
 
@@ -32,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None and isolates and "serve" not in words:  # whose workers are those of a pool
             _fork_ahead()
         run = plain_run(words, output)
-        if not gc.isenabled():  # aegis.cli.main disabled it; imported modules are never garbage
+        if not gc.isenabled():  # run_process disabled it; imported modules are never garbage
             gc.freeze()
+            gc.set_threshold(_COLLECT_AFTER)
             gc.enable()
         code = _by_click(words, output) if run is None else run()
         output.flush()

@@ -319,13 +319,22 @@ class _TupleMaker(type):
         return type(name, (_TupleBase,), {**own, "__new__": _constructor(name, names, defaults), **kept})
 
 
+_make_tuple: Any = tuple.__new__
+
+
 def _constructor(name: str, names: tuple[str, ...], defaults: dict[str, object]) -> Callable[..., Any]:
-    """Return a ``__new__`` that compiles its replacement at the first call."""
+    """Return a ``__new__`` for the first instances, which later replaces itself by a compiled one."""
+    left = _UNCOMPILED_INSTANCES
 
     def __new__(cls: type, *values: object, **named: object) -> object:
+        nonlocal left
+        left -= 1
+        rest = names[len(values) :]
+        if left >= 0 and len(values) + len(rest) == len(names) and named.keys() <= set(rest) <= {*named, *defaults}:
+            return _make_tuple(cls, (*values, *(named[n] if n in named else defaults[n] for n in rest)))
         owner = next(base for base in cls.__mro__ if "_field_defaults" in base.__dict__)
         parameters = ", ".join(f"{n}=_default_{n}" if n in defaults else n for n in names)
-        scope: dict[str, Any] = {f"_default_{n}": value for n, value in defaults.items()} | {"_make": tuple.__new__}
+        scope: dict[str, Any] = {f"_default_{n}": value for n, value in defaults.items()} | {"_make": _make_tuple}
         items = "".join(f"{n}, " for n in names)
         exec(f"def __new__(_cls, {parameters}):\n    return _make(_cls, ({items}))", scope)
         made = scope["__new__"]

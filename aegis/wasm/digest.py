@@ -5,6 +5,7 @@ The interpreter has a built-in implementation. OpenSSL is faster, but loading it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from aegis.support.lean import Any
@@ -12,6 +13,7 @@ from aegis.support.lean import Any
 __all__ = ["sha256_hex"]
 
 _MIN_OPENSSL_BYTES = 1 << 20
+_BUILT_IN = "_sha2" if sys.version_info >= (3, 12) else "_sha256"
 
 
 def sha256_hex(data: bytes) -> str:
@@ -22,11 +24,11 @@ def sha256_hex(data: bytes) -> str:
 
 def _implementation(size: int) -> Callable[[bytes], Any]:
     if size < _MIN_OPENSSL_BYTES:
-        for module in ("_sha2", "_sha256"):  # Python 3.12 and later, Python 3.11
-            try:
-                found: Callable[[bytes], Any] = __import__(module).sha256
-            except ImportError:
-                continue
+        try:
+            found: Callable[[bytes], Any] = __import__(_BUILT_IN).sha256
+        except ImportError:  # this Python was built without it
+            pass
+        else:
             return found
     import hashlib
 

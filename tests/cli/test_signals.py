@@ -49,7 +49,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["aegis.cli.main", "aegis.cli.command_line", "aegis.errors", "aegis.runtime"])
+@pytest.mark.parametrize(
+    "module", ["aegis.cli.process", "aegis.cli.main", "aegis.cli.command_line", "aegis.errors", "aegis.runtime"]
+)
 def test_ctrl_c_while_the_command_is_imported_is_one_line_and_130(module: str) -> None:
     """The interrupt comes as the module is looked for, which is one of the moments at which Ctrl-C may come."""
     done = subprocess.run(

@@ -6,7 +6,8 @@ the command inherits more than a fork of the fork server. The child gives it up 
 * Environment and command-line arguments, which may contain secrets. Their bytes are overwritten where the kernel put
   them, in Python objects, and in the copies that the interpreter made at its start. There are no other copies: the
   command forks before it parses its arguments, reads a policy, or opens its cache.
-* Open files. All descriptors except the worker's own sockets are closed, including the standard streams.
+* Open files. All descriptors except the worker's own sockets are closed, including the standard streams; that of the
+  archive of modules is closed once the worker has imported them.
 * The terminal. The child enters a session of its own, so that Ctrl-C reaches only the command.
 * Modules. The child has those imported so far, and reads the code of the others
   (:mod:`aegis.isolation.worker.preloaded_code`).
@@ -26,6 +27,7 @@ import threading
 from aegis.isolation.parent.pool import Worker, WorkerProcess
 from aegis.isolation.worker.importable import PASSED_VARIABLES
 from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.module_archive import ModuleArchive
 
 if TYPE_CHECKING:
     import signal
@@ -39,6 +41,7 @@ _MIN_SECRET_CHARACTERS = 2
 """CPython shares the objects of shorter texts, which must not be overwritten."""
 _FREED_BYTES = 32
 """Bytes that malloc(3) overwrites at the start of a freed block: two pointers, or four in a large block."""
+_WIDE_BYTES = 4
 _waiting: list[Worker] = []
 
 
@@ -107,7 +110,8 @@ def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         forget()
-        _close_others({0, 1, 2, *descriptors})
+        archive = ModuleArchive.installed
+        _close_others({0, 1, 2, *descriptors, -1 if archive is None else archive.descriptor})
         gc.freeze()
         gc.enable()
         from aegis.isolation.confine import enter_empty_directory
@@ -117,6 +121,8 @@ def _become_worker(descriptors: tuple[int, int, int], parent: int) -> None:
 
         confinement.kept_finders.append(PreloadedFinder())
         _import_common()
+        if archive is not None:
+            archive.close()
         os.chdir("/")
         enter_empty_directory()
         work(*descriptors, None, None)
@@ -179,20 +185,27 @@ def _overwrite(text: str) -> None:
 def _forget_wide(words: list[str]) -> None:
     """Overwrite the copies in the interpreter's configuration, which are wide-character strings on the C heap.
 
-    Option names without a value are not secret and are skipped, because each search reads megabytes.
+    Option names without a value are not secret and are skipped. In a freed copy, the allocator has overwritten the
+    beginning, so a long word is searched for by its rest.
     """
-    search: Any = ctypes.CDLL(None).memmem
-    search.restype, search.argtypes = ctypes.c_size_t, [ctypes.c_size_t] * 2 + [ctypes.c_char_p, ctypes.c_size_t]
     secret = {word for word in words if len(word) >= _MIN_SECRET_CHARACTERS and (word[0] != "-" or "=" in word)}
-    for start, end in _heap():
-        for word in secret - {"run"}:
-            wide = word.encode("utf-32-le", "surrogatepass")
-            # In a freed copy, the allocator has overwritten the beginning.
-            for sought in (wide, wide[_FREED_BYTES:]) if len(wide) > 2 * _FREED_BYTES else (wide,):
-                at = start
-                while at := search(at, end - at, sought, len(sought)):
-                    ctypes.memset(at, 0, len(sought))
-                    at += len(sought)
+    heap, library = _heap(), ctypes.CDLL(None)
+    search: Any = library.wmemchr  # compares whole vectors; memmem(3) takes ten times as long for wide characters
+    search.restype, search.argtypes = ctypes.c_size_t, [ctypes.c_size_t, ctypes.c_wchar, ctypes.c_size_t]
+    compare: Any = library.memcmp
+    compare.argtypes = [ctypes.c_size_t] * 3
+    for word in secret - {"run"}:
+        wide = word.encode("utf-32-le", "surrogatepass")
+        length, sought = len(wide), id(wide) + bytes.__basicsize__ - 1
+        lost = _FREED_BYTES if length > 2 * _FREED_BYTES else 0
+        rest, first = length - lost, word[lost // _WIDE_BYTES]
+        for start, end in heap:
+            at, last = start + lost - _WIDE_BYTES, end - rest
+            while at < last and (at := search(at + _WIDE_BYTES, first, (last - at) // _WIDE_BYTES)):
+                if not compare(at, sought + lost, rest):
+                    whole = not compare(at - lost, sought, lost)
+                    ctypes.memset(at - lost * whole, 0, rest + lost * whole)
+        ctypes.memset(sought, 0, length)
 
 
 def _heap() -> list[tuple[int, int]]:

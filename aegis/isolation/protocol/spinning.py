@@ -5,7 +5,7 @@ way, most of it where processors are virtual, while a call of a small function t
 socket for about the time that a wake-up takes, as adaptive mutexes do: the processor time is at most twice that of the
 better choice.
 
-Spinning pays only while the other side runs on another processor and answers soon. After :data:`_MAX_MISSES` answers
+Spinning pays only while the other side runs on another processor and answers soon. After :data:`_ALLOWED_MISSES` answers
 in a row that came later, a side blocks at once, and spins again only for one answer in :data:`_RETRY_AFTER`.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["spinning_receive"]
 
 _SPINS = range(40)
 """Attempts before blocking. One that finds nothing takes about a microsecond."""
-_MAX_MISSES = 4
+_ALLOWED_MISSES = 4
 """Late answers in a row."""
 _RETRY_AFTER = 32
 """Late answers."""
@@ -44,7 +44,7 @@ def spinning_receive(end: _socket.socket) -> Callable[[int], bytes]:
 
     def spin_and_receive(size: int) -> bytes:
         nonlocal misses
-        if misses < _MAX_MISSES:
+        if misses < _ALLOWED_MISSES:
             for _ in _SPINS:
                 try:
                     data = receive(size, at_once)
@@ -52,7 +52,7 @@ def spinning_receive(end: _socket.socket) -> Callable[[int], bytes]:
                     continue
                 misses = 0
                 return data
-        misses = misses + 1 if misses < _RETRY_AFTER else _MAX_MISSES - 1
+        misses = misses + 1 if misses < _RETRY_AFTER else _ALLOWED_MISSES - 1
         return receive(size)
 
     return spin_and_receive

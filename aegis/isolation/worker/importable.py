@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["COMPONENT_STDLIB_MODULES", "LATE_AEGIS_MODULES", "LATE_STDLIB_MODULES", "NOT_PRELOADED", "PASSED_VARIABLES"]
+import os
+from collections.abc import Iterator
+
+__all__ = [
+    "COMPONENT_STDLIB_MODULES", "LATE_AEGIS_MODULES", "LATE_STDLIB_MODULES", "NOT_PRELOADED", "PASSED_VARIABLES",
+    "forked_worker_modules",
+]  # fmt: skip
 
 LATE_AEGIS_MODULES = (
     "aegis.engine.call.exceptions",
@@ -50,3 +56,14 @@ PASSED_VARIABLES = (
     "PYTHONHASHSEED",
 )
 """Environment variables that the fork server and its workers inherit."""
+
+
+def forked_worker_modules() -> Iterator[str]:
+    """Yield the modules that a worker imports or reads which the command has forked from itself."""
+    yield from LATE_AEGIS_MODULES
+    yield from LATE_STDLIB_MODULES
+    isolation = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for room in ("confine", "protocol", "worker"):
+        for file in os.listdir(os.path.join(isolation, room)):
+            if file.endswith(".py"):
+                yield f"aegis.isolation.{room}.{file.removesuffix('.py')}".removesuffix(".__init__")

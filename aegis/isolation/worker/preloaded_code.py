@@ -21,16 +21,15 @@ from aegis.isolation.worker.importable import (
     NOT_PRELOADED,
 )
 from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.support.module_archive import code_of, read_file, source_path
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 __all__ = ["PreloadedFinder"]
 
-_HEADER_BYTES = 16
 _builtins: Any = sys.modules["_frozen_importlib"].BuiltinImporter
 _PACKAGE = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
-_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
 _EXTENSIONS = ("unicodedata",)
 """Extension modules of the standard library. Only the dynamic linker can load them, so they are imported at once."""
 
@@ -40,10 +39,11 @@ class _PreloadedModule:
 
     __slots__ = ("code", "package", "path", "source")
 
-    def __init__(self, path: str) -> None:
-        self.path, self.package = path, os.path.basename(path) == "__init__.py"
-        self.code = _compiled(path)
-        self.source = b"" if self.code else _read(path)
+    def __init__(self, name: str) -> None:
+        self.path = path = source_path(name)
+        self.package = os.path.basename(path) == "__init__.py"
+        self.code = code_of(name)
+        self.source = b"" if self.code else read_file(path)
 
 
 class PreloadedFinder:
@@ -51,22 +51,22 @@ class PreloadedFinder:
 
     def __init__(self) -> None:
         self._held: dict[str, _PreloadedModule] = {}
-        self._put((name, _file(_PACKAGE, name.split(".")[1:])) for name in LATE_AEGIS_MODULES)
-        self._put((name, _file(_LIBRARY, name.split("."))) for name in LATE_STDLIB_MODULES)
+        self._put(LATE_AEGIS_MODULES)
+        self._put(LATE_STDLIB_MODULES)
 
     def add_components(self) -> None:
         """Read the other modules that running a component may import."""
         for name in _EXTENSIONS:
             with suppress(ImportError):
                 __import__(name)
-        self._put((name, _file(_LIBRARY, name.split("."))) for name in COMPONENT_STDLIB_MODULES)
+        self._put(COMPONENT_STDLIB_MODULES)
         self._put(_modules())
 
-    def _put(self, found: Iterable[tuple[str, str]]) -> None:
-        for name, path in found:
+    def _put(self, names: Iterable[str]) -> None:
+        for name in names:
             if name not in sys.modules and name not in self._held:
                 with suppress(OSError):  # this version of Python does not have the module
-                    self._held[name] = _PreloadedModule(path)
+                    self._held[name] = _PreloadedModule(name)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         held = self._held.get(name)
@@ -85,7 +85,7 @@ class PreloadedFinder:
         exec(code, module.__dict__)
 
 
-def _modules() -> Iterator[tuple[str, str]]:
+def _modules() -> Iterator[str]:
     """Yield the modules of Aegis that a fork server imports."""
     packages = ["aegis"]
     while packages:
@@ -97,36 +97,6 @@ def _modules() -> Iterator[tuple[str, str]]:
                 if name in NOT_PRELOADED or stem == "__pycache__":
                     continue
                 if extension == ".py":
-                    yield name, entry.path
+                    yield name
                 elif entry.is_dir():
                     packages.append(name)
-
-
-def _file(folder: str, parts: list[str]) -> str:
-    """Return the path of a module's source file below ``folder``."""
-    path = os.path.join(folder, *parts)
-    return os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
-
-
-def _compiled(path: str) -> bytes:
-    """Return the marshalled code of a source file; empty if there is none that is up to date (PEP 552)."""
-    folder, name = os.path.split(path)
-    tag = sys.implementation.cache_tag
-    try:
-        data = _read(os.path.join(folder, "__pycache__", f"{name[:-3]}.{tag}.pyc"))
-        status = os.stat(path)
-    except OSError:
-        return b""
-    written, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
-    fresh = (written, size) == (int(status.st_mtime) & 0xFFFF_FFFF, status.st_size & 0xFFFF_FFFF)
-    magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
-    usable = fresh and data[:4] == magic and data[4:8] == bytes(4)
-    return data[_HEADER_BYTES:] if usable else b""
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
