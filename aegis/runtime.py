@@ -216,6 +216,9 @@ class Aegis:
         """
         if isinstance(data, str):
             raise ArtifactError("a module must be bytes, not text: load text with load_wat()")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            kind = type(data).__name__
+            raise ArtifactError(f"a module must be bytes, not {kind}: load a file with load_file()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:

@@ -110,6 +110,12 @@ def test_text_is_not_taken_for_a_module() -> None:
     assert runtime.load_wat("(module)").exports == ()
 
 
+@pytest.mark.parametrize("data", [Path("guest.wasm"), 12, None])
+def test_only_bytes_are_a_module(data: object) -> None:
+    with pytest.raises(ArtifactError, match=r"a module must be bytes, not \w+: load a file with load_file\(\)"):
+        Aegis(cache=False).load(data)  # type: ignore[arg-type]
+
+
 def test_the_size_is_checked_first(tmp_path: Path) -> None:
     runtime = Aegis(cache=False, module_size=100)
     big = tmp_path / "big.wasm"
