@@ -214,11 +214,9 @@ class Aegis:
 
         Raise :class:`~aegis.errors.ArtifactError` for an artifact that is invalid or exceeds a limit.
         """
-        if isinstance(data, str):
-            raise ArtifactError("a module must be bytes, not text: load text with load_wat()")
         if not isinstance(data, bytes | bytearray | memoryview):
-            kind = type(data).__name__
-            raise ArtifactError(f"a module must be bytes, not {kind}: load a file with load_file()")
+            remedy = "text with load_wat" if isinstance(data, str) else "a file with load_file"
+            raise ArtifactError(f"a module must be bytes, not {type(data).__name__}: load {remedy}()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:

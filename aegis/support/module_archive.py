@@ -42,6 +42,8 @@ _LAST_STANDARD = 2
 _Entry: TypeAlias = "tuple[int, int, str, str, int, int]"
 """A module in the archive: start and size of its code; folder of its source, and the file's name without suffix; the
 source's time and size when it was compiled."""
+_Code: TypeAlias = "tuple[bytes, int, int]"
+"""Marshalled code, and the time and size of the source when it was compiled."""
 _NO_ARCHIVE: tuple[int, int, dict[str, _Entry]] = (-1, 0, {})
 
 
@@ -125,8 +127,8 @@ class ModuleArchive:
         new = [name for name in others if _is_ours(name, sys.modules[name])]
         if not new or sys.dont_write_bytecode:
             return
-        codes = {name: code for name in self._entries if (code := self.code(name)) is not None}
-        added = {name: code for name in (*new, *further) if name not in codes and (code := _compiled(name))}
+        codes = {name: (code, *self._entries[name][4:]) for name in self._entries if (code := self.code(name))}
+        added = {name: found for name in (*new, *further) if name not in codes and (found := _compiled(name))}
         if added:
             from contextlib import suppress
 
@@ -140,7 +142,8 @@ def code_of(name: str) -> bytes:
     It is empty if neither the archive nor a ``.pyc`` file has the code of the present source.
     """
     archive = ModuleArchive.installed
-    return (None if archive is None else archive.code(name)) or _compiled(name)
+    found = None if archive is None else archive.code(name)
+    return found or (_compiled(name) or (b"", 0, 0))[0]
 
 
 def source_path(name: str) -> str:
@@ -166,17 +169,17 @@ def _is_ours(name: str, module: ModuleType) -> bool:
     return origin.startswith((f"{_ROOT}{_PACKAGE}/", _LIBRARY)) and origin == source_path(name)
 
 
-def _compiled(name: str) -> bytes:
-    """Return the marshalled code of a module from its ``.pyc`` file; empty if there is none that is up to date."""
+def _compiled(name: str) -> _Code | None:
+    """Return the code of a module from its ``.pyc`` file; ``None`` if there is none that is up to date."""
     source = source_path(name)
     folder, _, file = source.rpartition("/")
     try:
         data = read_file(f"{folder}/__pycache__/{file.removesuffix('.py')}{_CACHED}")
     except OSError:
-        return b""
+        return None
     written, length = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
     usable = data[:8] == MAGIC_NUMBER + bytes(4) and _state(source) == (written, length)
-    return data[_PYC_HEADER_BYTES:] if usable else b""
+    return (data[_PYC_HEADER_BYTES:], written, length) if usable else None
 
 
 def _state(source: str) -> tuple[int, int] | None:
@@ -188,17 +191,15 @@ def _state(source: str) -> tuple[int, int] | None:
     return int(status.st_mtime) & 0xFFFF_FFFF, status.st_size & 0xFFFF_FFFF
 
 
-def _packed(codes: dict[str, bytes]) -> bytes:
+def _packed(codes: dict[str, _Code]) -> bytes:
     entries: dict[str, _Entry] = {}
     start = 0
-    for name, code in codes.items():
-        source = source_path(name)
-        folder, _, file = source.rpartition("/")
-        state = _state(source) or (0, 0)
-        entries[name] = (start, len(code), sys.intern(folder), file.removesuffix(".py"), *state)
+    for name, (code, written, length) in codes.items():
+        folder, _, file = source_path(name).rpartition("/")
+        entries[name] = (start, len(code), sys.intern(folder), file.removesuffix(".py"), written, length)
         start += len(code)
     index = marshal.dumps(entries)
-    return b"".join([_HEAD, len(index).to_bytes(_SIZE_BYTES, "little"), index, *codes.values()])
+    return b"".join([_HEAD, len(index).to_bytes(_SIZE_BYTES, "little"), index, *(code for code, *_ in codes.values())])
 
 
 def _opened(path: str) -> tuple[int, int, dict[str, _Entry]]:

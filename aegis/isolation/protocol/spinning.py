@@ -5,8 +5,8 @@ way, most of it where processors are virtual, while a call of a small function t
 socket for about the time that a wake-up takes, as adaptive mutexes do: the processor time is at most twice that of the
 better choice.
 
-Spinning pays only while the other side runs on another processor and answers soon. After :data:`_ALLOWED_MISSES` answers
-in a row that came later, a side blocks at once, and spins again only for one answer in :data:`_RETRY_AFTER`.
+Spinning pays only while the other side runs on another processor and answers soon. After :data:`_ALLOWED_MISSES`
+answers in a row that came later, a side blocks at once, and spins again only for one answer in :data:`_RETRY_AFTER`.
 """
 
 from __future__ import annotations
