@@ -6,9 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from aegis.cli.command_line import FORMATS, UsageMistake
-from aegis.cli.denials import denial_line
 from aegis.cli.event_log import EventLog
-from aegis.cli.guest_log import show_guest_log, show_warnings
 from aegis.cli.input_files import read_artifact
 from aegis.cli.interruptible import Stopped, leave, run_interruptibly
 from aegis.cli.options import make_policy, refuse_second_reader
@@ -64,10 +62,13 @@ def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, A
             events.open()
         except (PolicyError, ReaderGone) as error:
             return _failed(output, error, module, options)
-        if policy.logging.enabled:
-            show_guest_log()
-        if policy.network is not None:
-            show_warnings(output.say)
+        if policy.logging.enabled or policy.network is not None:
+            from aegis.cli.guest_log import show_guest_log, show_warnings
+
+            if policy.logging.enabled:
+                show_guest_log()
+            if policy.network is not None:
+                show_warnings(output.say)
         return _CommandRun(output, module, args, policy, options, events).go()
 
 
@@ -197,6 +198,8 @@ class _CommandRun:
 
     def denied(self, decision: Decision) -> None:
         """Record a denial with its remedy, without duplicates and up to a maximum."""
+        from aegis.cli.denials import denial_line
+
         if len(self.denials) <= _MAX_DENIALS_SHOWN:
             self.denials[denial_line(decision, self.policy)] = None
 

@@ -15,7 +15,6 @@ from aegis.engine.store.store import ModuleStore, PoolExhausted
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.sandbox.base_backend import BaseBackend
-from aegis.sandbox.host_function_adapters import on_threads
 from aegis.sandbox.link_module import served_by_host, wants_host
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
@@ -146,6 +145,8 @@ class InProcessBackend(BaseBackend):
 
         run.door.near = NEAR if run.imports else self._near(run)
         if plan.is_async:
+            from aegis.sandbox.host_function_adapters import on_threads
+
             functions = on_threads(functions, run.door)
         store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
         if plan.is_async:

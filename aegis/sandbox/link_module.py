@@ -10,11 +10,8 @@ from functools import partial
 
 from aegis.engine import Module
 from aegis.engine.call.core_values import scalar_types
-from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.guest_state import Caller
-from aegis.sandbox.host_function_adapters import adapted
-from aegis.sandbox.missing_imports import missing_text
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import literal, printable
 from aegis.values import FuncType, HostFunction
@@ -139,6 +136,8 @@ def _can_trap(wanted: Import) -> bool:
 
 def _trapping_function(wanted: Import) -> HostFunction:
     """Return a host function that traps with the name of the import."""
+    from aegis.engine.store.missing import MissingFunction
+
     assert isinstance(wanted.type, FuncType)
     trap = MissingFunction(f"{wanted.module}.{wanted.name}")
     return HostFunction(module=wanted.module, name=wanted.name, type=wanted.type, call=trap)
@@ -159,6 +158,8 @@ def _find(
         function = own[key]
         if getattr(function, _MARK, False):
             function = partial(function, caller)
+        from aegis.sandbox.host_function_adapters import adapted
+
         function = adapted(function, f"{wanted.module}.{wanted.name}", door)
         return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
     if key in offered:
@@ -216,4 +217,6 @@ def _remedy(wanted: Import) -> str:
 
 
 def _link_error(missing: list[MissingImport]) -> LinkError:
+    from aegis.sandbox.missing_imports import missing_text
+
     return LinkError(missing_text(missing), missing=missing)

@@ -11,7 +11,8 @@ __all__ = [
 ]  # fmt: skip
 
 LATE_AEGIS_MODULES = (
-    "aegis.engine.call.exceptions",
+    "aegis.engine.call.exceptions", "aegis.engine.store.missing", "aegis.sandbox.host_function_adapters",
+    "aegis.sandbox.missing_imports",
     "aegis.host.blocking", "aegis.host.clocks", "aegis.host.denials", "aegis.host.entropy", "aegis.host.files",
     "aegis.host.files.audit",
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
