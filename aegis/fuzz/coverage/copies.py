@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError
-from aegis.fuzz.coverage.instrumented import InstrumentedTarget
+from aegis.fuzz.coverage.instrumented import InstrumentedTarget, size_of
 from aegis.fuzz.coverage.lcov import to_lcov
 from aegis.wasm.binary import ADDED_MEMORY, PAGE, Malformed
 from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
@@ -109,14 +109,13 @@ def _copy(
     if not numbers:
         raise CoverageUnavailable("the code has no branches")
     modules = tuple(made[number] for number in numbers)
-    sizes = [module.counters if isinstance(module, Counted) else module.size for module in modules]
-    pages = [max(1, -(-size // PAGE)) for size in sizes]
+    pages = [max(1, -(-size_of(module) // PAGE)) for module in modules]
     policy = replace(plan.policy, limits=_limits(plan.policy.limits, len(pages), sum(pages) * PAGE))
     runtime = Aegis(policy)
     artifact = runtime.load(data, plan.name)
     if _added(artifact) != len(numbers):
         raise Malformed("the instrumented artifact has other instances than the original")
-    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile)
+    copy = InstrumentedTarget(target, runtime, artifact, modules, hostile=plan.hostile)
     return copy, modules, numbers
 
 
