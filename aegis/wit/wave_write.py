@@ -32,6 +32,8 @@ from aegis.wit.values import Err, Ok, Some
 __all__ = ["fewest_digits", "format_value", "single"]
 
 _KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
+_MIN_PERIODIC_CHARACTERS = 1024
+"""Length from which a text may repeat its beginning again and again, as those that are generated do."""
 _FEW_ESCAPED = 32
 """Different characters to escape up to which replacing one after the other takes less time than a translation."""
 _UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
@@ -119,6 +121,11 @@ def fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
+    if len(text) >= _MIN_PERIODIC_CHARACTERS:
+        period = text.find(text[:64], 1)
+        if 0 < period <= len(text) // 2 and text.startswith(text[:-period], period):
+            whole = len(text) // period
+            return _escaped(text[:period], quote) * whole + _escaped(text[whole * period :], quote)
     plain = text.isprintable() and (text.isascii() or all(map(is_visible, set(text))))
     if plain and quote not in text and "\\" not in text:
         return text
