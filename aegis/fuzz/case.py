@@ -122,11 +122,8 @@ class StepResult:
         self.fuel, self.host_calls, self.memory = fuel, host_calls, memory
         self.declared = declared
         self.whole: Outcome | None = None
-        if error is None:
-            self.status = "returned"
-            return
-        self.status = error.kind
-        if isinstance(error, GuestExit) and error.code == 0:
+        self.status = "returned" if error is None else error.kind
+        if error is not None and isinstance(error, GuestExit) and error.code == 0:
             self.error = None
 
     @property

@@ -433,7 +433,7 @@ class Target:
         except (Err, AegisError) as error:
             return self._failed(error)
 
-    def _failed(self, error: Err | AegisError) -> StepResult:
+    def _failed(self, error: Err[Any] | AegisError) -> StepResult:
         """Return the result of a step that raised an error."""
         if isinstance(error, Err):
             return self._step_result(error, None, declared=True)
