@@ -336,11 +336,6 @@ class ComponentState:
             self._sized = [self.memory(item) for item in self.plan.memory_exports if item.step < self.steps_done]
         return [memory.size() for memory in self._sized]
 
-    def memory_readers(self) -> list[Callable[[], int]]:
-        """Return functions that return these sizes. They are valid until the store is deleted."""
-        self.memory_sizes()
-        return [memory.reader() for memory in self._sized]
-
     # -- contexts ------------------------------------------------------------------------------
 
     def realloc(self, item: CoreItem, cx: LiftLowerContext) -> tuple[Any, Any]:

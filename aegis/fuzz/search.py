@@ -216,7 +216,8 @@ class Search:
         self._turn += bool(trace.results)
         calls = batch.calls
         for step, result in zip(trace.case.steps, trace.results, strict=False):
-            function, fuel, status = step[0], result.fuel, result.status
+            function, fuel = step[0], result.fuel
+            status: str = result.status
             if fuel is not None and fuel > _COSTLY_FUEL and function in self.target.exports:
                 self.maker.charge(self.target.exports[function], step, fuel)
             if result.declared:

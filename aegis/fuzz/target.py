@@ -136,6 +136,7 @@ class Target:
         """Reads what the current sandbox has used."""
         self._host_calls_before = 0
         """Host calls of the current sandbox before the current step."""
+        self._has_imports = bool(artifact.imports)
         self._plain = frozenset(filter(self._is_plain, self.exports))
         """The exports that take the arguments of a step as they are, and whose value is that of the call."""
         self.detailed = False
@@ -341,8 +342,7 @@ class Target:
             return trace
         with sandbox:
             self._tally = sandbox.tally_reader()
-            if read is None or read:
-                _, self._host_calls_before, _ = self._tally()
+            self._host_calls_before = self._tally()[1] if self._has_imports else 0
             self._perform_all(sandbox, case.steps, trace.results, read, self._watcher(sandbox))
         return trace
 
