@@ -185,6 +185,28 @@ def test_the_same_call_burns_the_same_fuel_everywhere_and_anew(guest: str) -> No
 
 @everywhere
 @every_guest
+@pytest.mark.parametrize("fuel", [None, 100_000])
+def test_a_reader_reads_the_tally_until_the_sandbox_is_closed(place: str, guest: str, fuel: int | None) -> None:
+    """Oracle: the tally itself, after calls that return, trap and grow the memory, and after the sandbox's end."""
+    with box(place, guest, fuel=fuel, timeout="200ms") as sandbox:
+        sandbox.call("work", 2)
+        read = sandbox.tally_reader()
+        assert read() == sandbox.tally()
+        sandbox.call("work", 100)
+        assert read() == sandbox.tally()
+        assert ended(lambda: sandbox.call("spin")) is not None
+        assert read() == sandbox.tally()
+        assert read()[2] == 4 * 65536
+        sandbox.reset()
+        assert read() == sandbox.tally()
+        read = sandbox.tally_reader()
+        sandbox.call("work", 7)
+        assert read() == sandbox.tally()
+    assert read() == sandbox.tally()
+
+
+@everywhere
+@every_guest
 @pytest.mark.parametrize("run", [ended, on_a_thread], ids=["main thread", "another thread"])
 def test_with_fuel_a_guest_that_never_returns_runs_out_of_it(
     place: str, guest: str, run: Callable[[Callable[[], Any]], BaseException | None]

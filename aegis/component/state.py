@@ -12,6 +12,7 @@ import ctypes
 import weakref
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,10 @@ class CoreMemory:
     def size(self) -> int:
         """Return the memory's current size in bytes."""
         return _memory_size(self._context, self._item)  # type: ignore[no-any-return]
+
+    def reader(self) -> Callable[[], int]:
+        """Return a faster :meth:`size`."""
+        return partial(_memory_size, self._context, self._item)
 
 
 class LiftLowerContext:

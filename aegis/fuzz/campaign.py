@@ -82,6 +82,8 @@ class Campaign:
         self._shared: Any = None
         """Shared with the own processes: a number that stops their chunks at the next test case if it is not 0, then
         the number of calls of each running chunk."""
+        self._endings: dict[str, str] = {}
+        """Whether the last call of a behaviour ``returned`` or ``ended`` the guest, or has ``large`` arguments."""
         self._numbers: set[int] = set()
         """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
         self.result = CampaignResult(plan=plan) if resumed is None else resumed
@@ -179,7 +181,7 @@ class Campaign:
         most = chunk_calls(chunk)
         if self.runs is None or chunk < 0:
             return most
-        return max(0, min(most, self.runs - sum(map(chunk_calls, range(self._first, chunk)))))
+        return max(0, min(most, self.runs - _calls_before(chunk) + _calls_before(self._first)))
 
     def _start(self) -> list[Any]:
         """Return the test cases that the next round starts from: for each function some that returned, then the latest.
@@ -188,15 +190,22 @@ class Campaign:
         """
         chosen: dict[str, Any] = {}
         functions: dict[str, int] = {}
+        whole: list[Any] = []  # those that returned, and those with new edges
+        others: list[Any] = []
         for entry in self.result.behaviours.values():
+            ending = self._endings.get(entry[0])
+            if ending is None:
+                ending = "large" if not _small(entry) else "returned" if returned(entry) else "ended"
+                self._endings[entry[0]] = ending
+            if ending == "large":
+                continue
             function = entry[1]["steps"][-1][0]
-            if returned(entry) and _small(entry) and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
+            if ending == "returned" and functions.get(function, 0) < _MAX_START_CASES_PER_FUNCTION:
                 functions[function] = functions.get(function, 0) + 1
                 chosen[entry[0]] = entry[1]
-        # Stable: the latest are last. Cases with new edges are the way to further ones, however they ended.
-        latest = sorted(
-            filter(_small, self.result.behaviours.values()), key=lambda entry: returned(entry) or EDGES in entry[0]
-        )
+            # Cases with new edges are the way to further ones, however they ended.
+            (whole if ending == "returned" or EDGES in entry[0] else others).append(entry)
+        latest = [*others, *whole]  # the latest are last
         count = _MAX_START_CASES - min(len(chosen), _MAX_START_CASES // 2)
         # Half are the latest, the others the smallest of those before them: cases that grew suggest little.
         older = sorted(latest[-4 * count : -count // 4], key=_size)[: count // 2]
@@ -368,6 +377,15 @@ class Campaign:
 def chunk_calls(chunk: int) -> int:
     """Return the most calls of a chunk, by its number."""
     return CHUNK_CALLS * next((times for first, times in _LATER_CHUNKS if chunk >= first), 1)
+
+
+def _calls_before(chunk: int) -> int:
+    """Return the most calls of all chunks before this one."""
+    calls, until = 0, chunk
+    for first, times in (*_LATER_CHUNKS, (0, 1)):  # the latest chunks first
+        calls += max(0, until - first) * times
+        until = min(until, first)
+    return calls * CHUNK_CALLS
 
 
 def returned(entry: Sequence[Any]) -> bool:

@@ -87,6 +87,8 @@ class Case:
     def repeated(self, times: int) -> Case:
         """Return the test case with its steps repeated ``times`` times. Each repetition uses its own handles."""
         count = len(self.steps)
+        if not any(isinstance(argument, HandleRef) for step in self.steps for argument in step.arguments):
+            return Case(self.steps * times, self.answers)
         steps = [_moved(step, count * n) for n in range(times) for step in self.steps]
         return Case(tuple(steps), self.answers)
 
@@ -102,6 +104,8 @@ def _placed(step: Step, places: Mapping[int, int]) -> Step:
 
 
 def _moved(step: Step, by: int) -> Step:
+    if not any(isinstance(a, HandleRef) for a in step.arguments):
+        return step
     return Step(step.function, tuple(HandleRef(a.step + by) if isinstance(a, HandleRef) else a for a in step.arguments))
 
 
@@ -114,12 +118,13 @@ class StepResult:
         self, value: Any = None, error: AegisError | None = None, fuel: int | None = None, host_calls: int = 0,
         memory: int = 0, *, declared: bool = False,
     ) -> None:  # fmt: skip
-        ended = isinstance(error, GuestExit) and error.code == 0
-        self.status = "returned" if error is None else error.kind
-        self.value, self.error = value, None if ended else error
+        self.value, self.error = value, error
         self.fuel, self.host_calls, self.memory = fuel, host_calls, memory
         self.declared = declared
         self.whole: Outcome | None = None
+        self.status = "returned" if error is None else error.kind
+        if error is not None and isinstance(error, GuestExit) and error.code == 0:
+            self.error = None
 
     @property
     def ended(self) -> bool:

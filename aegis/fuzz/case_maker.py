@@ -55,6 +55,10 @@ class CaseMaker:
         self.target, self.goal = target, goal
         self._exports = list(target.exports.values())
         self._calls = [s for s in self._exports if not s.program]
+        self._wanted = {s.name: tuple(key for key in s.takes if key is not None) for s in self._calls}
+        """For each export, the keys of the resources whose handles it takes."""
+        self._simple = all(s.gives is None and not self._wanted[s.name] for s in self._calls)
+        """Whether no call takes or returns a handle, so that any may follow any other."""
         self._largest = largest
         self._slow = slow
         self._made, self._large_from = 0, 0
@@ -147,6 +151,12 @@ class CaseMaker:
             back = rng.random() ** 2 if rng.random() < 0.5 else rng.random()
             steps += self.beginnings[-1 - int(back * len(self.beginnings))].steps
             held = self.target.held(steps)
+        if self._simple:
+            calls, draw = self._calls, rng.random
+            for _ in range(count):
+                export = calls[int(draw() * len(calls))]
+                steps.append(Step(export.name, tuple(self._arguments(rng, export))))
+            return
         for _ in range(count):
             step = self._step(rng, steps, held)
             if step is not None:
@@ -171,14 +181,13 @@ class CaseMaker:
                 made = self._produced(rng, export.gives, steps, held)
                 if made:
                     return None
-            if not export.takes or all(
-                key is None or held.get(key) or self._produced(rng, key, steps, held) for key in export.takes
-            ):
+            wanted = self._wanted[export.name]
+            if not wanted or all(held.get(key) or self._produced(rng, key, steps, held) for key in wanted):
                 break
         else:
             return None
         arguments = self._arguments(rng, export)
-        if export.takes and not _insert_handles(rng, export, arguments, held):
+        if wanted and not _insert_handles(rng, export, arguments, held):
             return None
         if export.gives is not None:
             held.setdefault(export.gives, []).append(len(steps))
@@ -328,8 +337,8 @@ def _learn(dictionary: Any, value: Any, depth: int = 0) -> None:
 
 def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> tuple[int, Step]:
     """Choose a call from the pool, with a preference for recent and for small ones."""
-    last = len(pool) - 1
-    one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
+    last, draw = len(pool) - 1, rng.random
+    one, two = pool[last - int(last * draw() ** 2)], pool[last - int(last * draw() ** 2)]
     return one if one[0] <= two[0] or (one[0] < BULK_ITEMS and rng.random() < 0.2) else two
 
 

@@ -41,6 +41,7 @@ _MAX_SEQUENCE_ATTEMPTS = 24
 """Most runs in which a sequence that leads to a new behaviour loses the steps that do not matter."""
 _SEQUENCE_SHARE, _MIN_SEQUENCE_CALLS = 0.12, 150
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
+_MAX_REPEATED_ENTRIES = 1 << 16
 _PAGE_BITS = 16
 _MAX_ERROR_CHARACTERS = 200
 _SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
@@ -141,6 +142,8 @@ class Search:
         self._exports = list(target.exports.values())
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
+        self._repeated: set[tuple[Any, ...]] = set()
+        """Amounts, before they are put into classes, of calls that returned and showed nothing new."""
         self._endless = {name for name in target.exports if any(map(self._known.__contains__, _endings(name)))}
         """Exports of which a finding says that some calls do not end: further ones get less of these."""
         slow = frozenset(name for name in self._endless if _endings(name)[0] in self._known)
@@ -200,8 +203,10 @@ class Search:
     def judge(self, trace: Trace, batch: ChunkResult) -> None:
         """Count a trace, note its behaviours, and ask the oracles."""
         self.count(trace, batch)
-        for number in range(min(len(trace.results), len(trace.case.steps))):
-            self._note(trace, number, batch)
+        usual = self._repeated
+        for number, (step, result) in enumerate(zip(trace.case.steps, trace.results, strict=False)):
+            if (step[0], result.declared, result.fuel, result.host_calls, result.memory) not in usual or result.ended:
+                self._note(trace, number, batch)
         for oracle in self.due(trace):
             self.ask(oracle, trace, batch)
 
@@ -209,17 +214,22 @@ class Search:
         """Count the calls of a trace, by their endings."""
         batch.cases += max(1, len(trace.results))
         self._turn += bool(trace.results)
+        calls = batch.calls
         for step, result in zip(trace.case.steps, trace.results, strict=False):
-            if (result.fuel or 0) > _COSTLY_FUEL and step.function in self.target.exports:
-                self.maker.charge(self.target.exports[step.function], step, result.fuel or 0)
-            if result.status != "usage":  # an earlier step did not return the handle: the guest was not called
-                status = "declared" if result.declared else result.status
-                counts = batch.calls.get(step.function)
-                if counts is None:
-                    counts = batch.calls[step.function] = {}
-                counts[status] = counts.get(status, 0) + 1
-                if result.declared and step.function not in batch.errors:
-                    batch.errors[step.function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
+            function, fuel = step[0], result.fuel
+            status: str = result.status
+            if fuel is not None and fuel > _COSTLY_FUEL and function in self.target.exports:
+                self.maker.charge(self.target.exports[function], step, fuel)
+            if result.declared:
+                status = "declared"
+                if function not in batch.errors:
+                    batch.errors[function] = printable(repr(result.value), _MAX_ERROR_CHARACTERS)
+            elif status == "usage":  # an earlier step did not return the handle: the guest was not called
+                continue
+            try:
+                calls[function][status] += 1
+            except KeyError:
+                calls.setdefault(function, {}).setdefault(status, 1)
 
     def due(self, trace: Trace) -> Iterator[Oracle]:
         """Yield the oracles whose turn it is to judge the trace that was counted last."""
@@ -255,6 +265,9 @@ class Search:
             # Most calls repeat a behaviour: compare integers before formatting a signature.
             key = amounts(step, result)
             if key in self._seen:
+                if len(self._repeated) >= _MAX_REPEATED_ENTRIES:
+                    self._repeated.clear()
+                self._repeated.add((step.function, result.declared, result.fuel, result.host_calls, result.memory))
                 return
             self._seen.add(key)
         export = self.target.exports.get(step.function)

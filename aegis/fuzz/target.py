@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -51,6 +51,7 @@ _TOOLCHAIN = re.compile(
     r"|setThrew$|[gs]etTempRet0$"
 )
 """Exports that a toolchain adds for its own use. They have preconditions that the fuzzer does not know."""
+_NUMBERS = frozenset({"i32", "i64", "f32", "f64"})
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 
 
@@ -131,8 +132,13 @@ class Target:
         """The exports whose returned value is itself a ``result``."""
         self._note_addresses()
         self.stubs = ImportStubs(artifact, hostile=hostile)
+        self._tally: Callable[[], tuple[int | None, int, int]]
+        """Reads what the current sandbox has used."""
         self._host_calls_before = 0
         """Host calls of the current sandbox before the current step."""
+        self._has_imports = bool(artifact.imports)
+        self._plain = frozenset(filter(self._is_plain, self.exports))
+        """The exports that take the arguments of a step as they are, and whose value is that of the call."""
         self.detailed = False
         """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
         self._initialize = artifact.kind == "module" and artifact.reactor  # type: ignore[union-attr]
@@ -206,6 +212,13 @@ class Target:
         if not found:
             raise CallError(_nothing(self.left_out))
         return found
+
+    def _is_plain(self, name: str) -> bool:
+        """Return whether a step needs no preparation, and its value none either."""
+        export = self.exports[name]
+        if export.program or name in self._take_handles or name in self._with_ends or name in self._nested:
+            return False
+        return not self._allocator or _NUMBERS.issuperset(export.kinds)
 
     def _usual(self, names: Sequence[str]) -> Iterable[str]:
         """Yield the exports that are called by default: all except those of the toolchain."""
@@ -312,30 +325,59 @@ class Target:
     # -- running -------------------------------------------------------------------------------
 
     def run(
-        self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None, host: list[str] | None = None
+        self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None, host: list[str] | None = None, *,
+        read: Collection[int] | None = None,
     ) -> Trace:  # fmt: skip
         """Run a test case in a fresh sandbox; failures of the guest are results, not exceptions.
 
         ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text, and ``host``
-        all answers of host functions to the calls of components.
+        all answers of host functions to the calls of components. ``read`` are the numbers of the steps whose result
+        has what they used, ``None`` for all steps; the result of another one may have only its value.
         """
         trace = Trace(case)
-        results = trace.results
         try:
             sandbox = self._sandbox(case, runtime or self.runtime, log, host)
         except AegisError as error:
-            results.append(StepResult(error=error))
+            trace.results.append(StepResult(error=error))
             return trace
         with sandbox:
-            _, self._host_calls_before, _ = sandbox.tally()
-            values: list[Any] = []
-            for step in case.steps:
-                result = self._perform(sandbox, step, values)
-                results.append(result)
-                if result.ended and result is not MISSING_HANDLE:
-                    break
-                values.append(result.value)
+            self._tally = sandbox.tally_reader()
+            self._host_calls_before = self._tally()[1] if self._has_imports else 0
+            self._perform_all(sandbox, case.steps, trace.results, read, self._watcher(sandbox))
         return trace
+
+    def _perform_all(
+        self, sandbox: Sandbox, steps: Sequence[Step], results: list[StepResult], read: Collection[int] | None,
+        watch: Callable[[], object] | None,
+    ) -> None:  # fmt: skip
+        """Run steps and append their results, until one of them ends the guest; call ``watch`` after each."""
+        call, tally, plain = sandbox.call, self._tally, () if self.detailed else self._plain
+        add = results.append
+        for number, step in enumerate(steps):
+            name = step[0]
+            if name in plain:  # as _perform() does for any step, with as little as possible for each call
+                try:
+                    value = call(name, *step[1])
+                except (Err, AegisError) as error:
+                    result = self._failed(error)
+                else:
+                    if read is None or number in read:
+                        fuel, calls, memory = tally()
+                        result = StepResult(value, None, fuel, calls - self._host_calls_before, memory)
+                        self._host_calls_before = calls
+                    else:
+                        result = StepResult(value)
+            else:
+                result = self._perform(sandbox, step, results)
+            add(result)
+            if watch is not None:
+                watch()
+            if result.status != "returned" and result is not MISSING_HANDLE:
+                break
+
+    def _watcher(self, sandbox: Sandbox) -> Callable[[], object] | None:
+        """Return a function that is called after each step of a test case, for subclasses."""
+        return None
 
     def answered(self, case: Case) -> list[str]:
         """Run a test case and return the answers of its import stubs, each as ``function -> value``."""
@@ -366,12 +408,12 @@ class Target:
                 raise
         return sandbox
 
-    def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> StepResult:
-        """Run one step. ``values`` are the values that the earlier steps returned; handle references refer to them."""
+    def _perform(self, sandbox: Sandbox, step: Step, results: Sequence[StepResult]) -> StepResult:
+        """Run one step. ``results`` are those of the earlier steps; handle references refer to their values."""
         name, arguments = step
         try:
             if name == DROP:
-                handle = values[arguments[0].step]
+                handle = results[arguments[0].step].value
                 if not isinstance(handle, ResourceHandle):
                     return MISSING_HANDLE
                 handle.drop()
@@ -379,22 +421,26 @@ class Target:
             export = self.exports[name]
             if name in self._take_handles:
                 for argument in arguments:
-                    if isinstance(argument, HandleRef) and not isinstance(values[argument.step], ResourceHandle):
+                    if isinstance(argument, HandleRef) and not isinstance(results[argument.step].value, ResourceHandle):
                         return MISSING_HANDLE
-                arguments = tuple(values[a.step] if isinstance(a, HandleRef) else a for a in arguments)
+                arguments = tuple(results[a.step].value if isinstance(a, HandleRef) else a for a in arguments)
             elif export.program:
                 arguments = ()
             if self._allocator and any(isinstance(a, PLACED) for a in arguments):
                 with self._allocator.placed(sandbox, arguments) as raw:
                     return self._called(sandbox, name, raw)
             return self._called(sandbox, name, arguments)
-        except Err as declared:
-            return self._step_result(sandbox, declared, None, declared=True)
-        except (CallError, SandboxStateError) as error:
+        except (Err, AegisError) as error:
+            return self._failed(error)
+
+    def _failed(self, error: Err[Any] | AegisError) -> StepResult:
+        """Return the result of a step that raised an error."""
+        if isinstance(error, Err):
+            return self._step_result(error, None, declared=True)
+        if isinstance(error, (CallError, SandboxStateError)):
             # An earlier step did not return the handle this step needs; stop the case without reporting a finding.
             return StepResult(error=error)
-        except AegisError as error:
-            return self._step_result(sandbox, None, error)
+        return self._step_result(None, error)
 
     def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> StepResult:
         if self.detailed:
@@ -407,7 +453,7 @@ class Target:
         value = sandbox.call(name, *arguments)
         if name in self._nested:
             value = Ok(value)
-        return self._step_result(sandbox, self._read(name, value) if name in self._with_ends else value, None)
+        return self._step_result(self._read(name, value) if name in self._with_ends else value, None)
 
     def _read(self, name: str, value: Any) -> Any:
         """Read the streams and futures of a result to their ends, which runs the guest on."""
@@ -418,10 +464,8 @@ class Target:
         function = self.exports[name].type
         return None if function is None else function.result
 
-    def _step_result(
-        self, sandbox: Sandbox, value: Any, error: AegisError | None, *, declared: bool = False
-    ) -> StepResult:
-        fuel, calls, memory = sandbox.tally()
+    def _step_result(self, value: Any, error: AegisError | None, *, declared: bool = False) -> StepResult:
+        fuel, calls, memory = self._tally()
         before, self._host_calls_before = self._host_calls_before, calls
         return StepResult(value, error, fuel, calls - before, memory, declared=declared)
 

@@ -132,6 +132,9 @@ class Store(Protocol):
     def fuel_left(self) -> int:
         """Return the fuel that the latest call left unused."""
 
+    def tally_reader(self, run: Any, otherwise: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a function that reads fuel, host calls and memory of ``run``, or calls ``otherwise`` to do so."""
+
     def global_get(self, name: str, kind: GlobalType) -> int | float:
         """Return the value of an exported global, integers as signed."""
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "SandboxComponent"]
 
 
+_BACKENDS_KEPT = 8
+"""Backends of which a component keeps the parts that its sandboxes share."""
+
+
 class Prepared(NamedTuple):
     """The parts that all sandboxes of a component in one backend share when the embedder provides no imports."""
 
@@ -53,13 +57,15 @@ class SandboxComponent:
         if latest is None:
             watched = run.observed
             asks = bool(run.imports) or run.trap_missing or bool(backend.policy.imports)
-            latest = None if asks else component.latest
+            latest = None if asks else component.latest.get(id(backend))
             if latest is None or latest.watched is not watched or latest.backend() is not backend:
                 providers = backend.providers(component, run.imports, trap_missing=run.trap_missing)
                 plan = backend.component_plan(component, providers, watched=watched)
                 latest = Prepared(ref(backend), watched, providers, plan, getattr(plan, "direct", False))
                 if not asks:
-                    component.latest = latest
+                    while len(component.latest) >= _BACKENDS_KEPT:
+                        component.latest.pop(next(iter(component.latest)), None)
+                    component.latest[id(backend)] = latest
         self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
         self.starts = self._plan.starts or self._plan.counted

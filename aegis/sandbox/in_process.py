@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from weakref import ref
 
 from aegis import host
@@ -141,14 +141,12 @@ class InProcessBackend(BaseBackend):
         self, run: Run, plan: ComponentPlan, functions: Any, *, classes: Callable[[int], Callable[..., ResourceHandle]]
     ) -> ComponentStore:
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
-        from aegis.component.store import ComponentStore
-
         run.door.near = NEAR if run.imports else self._near(run)
         if plan.is_async:
             from aegis.sandbox.host_function_adapters import on_threads
 
             functions = on_threads(functions, run.door)
-        store = ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
+        store = _component_store_class()(plan, run.door, functions, observed=run.observed, classes=classes)
         if plan.is_async:
             from aegis.sandbox.guest_turns import GuestTurns
             from aegis.sandbox.local_guest import LocalGuest
@@ -161,3 +159,11 @@ class InProcessBackend(BaseBackend):
         from aegis.sandbox.serving import call_handler  # few sandboxes serve requests
 
         return call_handler(run, store, handler, head, connection)
+
+
+@cache
+def _component_store_class() -> type[ComponentStore]:
+    """Import and return the class: only components need it, and importing it takes start-up time."""
+    from aegis.component.store import ComponentStore
+
+    return ComponentStore

@@ -25,7 +25,7 @@ def instantiate_again(run: Run, component: Any) -> bool:
     It suffices for a component without imports and start functions in the same backend. The other parts of the run are
     created at their first use.
     """
-    latest = component.latest
+    latest = component.latest.get(id(run.backend))
     if latest is None or not latest.direct or latest.watched or latest.backend() is not run.backend:
         return False
     classes = partial(_handle_class, ref(run))

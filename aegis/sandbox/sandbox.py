@@ -334,6 +334,11 @@ class Sandbox:
         """
         return self._run.meter.tally()
 
+    def tally_reader(self) -> Callable[[], tuple[int | None, int, int]]:
+        """Return a function that does what :meth:`tally` does, in half of the time or less, until the next reset."""
+        store = self._run.store
+        return self.tally if store is None else store.tally_reader(self._run, self.tally)
+
     def added_memories(self) -> tuple[LinearMemory, ...]:
         """Return access to the memories that :mod:`aegis.wasm.rewrite` added to the guest's modules.
 

@@ -55,6 +55,15 @@ class Comparing(NamedTuple):
     sites: tuple[str, ...]
     size: int
 
+    @property
+    def head(self) -> int:
+        """The bytes before the records: if they are zero, there are none."""
+        return _start(len(self.sites))
+
+    def used(self, beginning: bytes) -> int:
+        """Return how many bytes the records and the bytes before them take, by the first four bytes."""
+        return self.head + min(int.from_bytes(beginning, "little"), _MAX_RECORD_ENTRIES) * _RECORD.size
+
 
 def record_comparisons(data: bytes, proposals: Collection[str] = ()) -> Comparing:
     """Return a module that records operands; errors are those of :func:`aegis.wasm.rewrite.rewritten`."""

@@ -32,6 +32,10 @@ from aegis.wit.values import Err, Ok, Some
 __all__ = ["fewest_digits", "format_value", "single"]
 
 _KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
+_MIN_PERIODIC_CHARACTERS = 1024
+"""Length from which a text may repeat its beginning again and again, as those that are generated do."""
+_FEW_ESCAPED = 32
+"""Different characters to escape up to which replacing one after the other takes less time than a translation."""
 _UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 
 
@@ -117,16 +121,30 @@ def fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
+    if len(text) >= _MIN_PERIODIC_CHARACTERS:
+        period = text.find(text[:64], 1)
+        if 0 < period <= len(text) // 2 and text.startswith(text[:-period], period):
+            whole = len(text) // period
+            return _escaped(text[:period], quote) * whole + _escaped(text[whole * period :], quote)
     plain = text.isprintable() and (text.isascii() or all(map(is_visible, set(text))))
     if plain and quote not in text and "\\" not in text:
         return text
-    made: dict[str, int | str | None] = {quote: f"\\{quote}"}
+    made: dict[str, int | str | None] = {}
     for char in set(text):
         if char in _UNESCAPES:
             made[char] = _UNESCAPES[char]
+        elif char == quote:
+            made[char] = f"\\{quote}"
         elif not is_visible(char):
             made[char] = f"\\u{{{ord(char):x}}}"
-    return text.translate(str.maketrans(made))
+    if len(made) > _FEW_ESCAPED:
+        return text.translate(str.maketrans(made))
+    if "\\" in made:  # first, because the other escapes contain it
+        text = text.replace("\\", "\\\\")
+    for char, escape in made.items():
+        if char != "\\":
+            text = text.replace(char, str(escape))
+    return text
 
 
 def _label(name: str) -> str:

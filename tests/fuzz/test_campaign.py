@@ -22,7 +22,7 @@ from aegis import Aegis
 from aegis.engine.compile.artifact import read_file
 from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, PolicyError
 from aegis.fuzz import replay
-from aegis.fuzz.campaign import Campaign
+from aegis.fuzz.campaign import Campaign, chunk_calls
 from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.plan import CampaignPlan, CampaignResult
@@ -470,7 +470,7 @@ def test_a_step_is_written_as_text_and_read_back() -> None:
 
 def test_a_report_is_text_json_and_a_page() -> None:
     path = source("buggy/quadratic")
-    result = _campaign(path, 800, goal="slow")
+    result = _campaign(path, 800, goal="slow", seed=1)
     data = to_data(result, "component", {"f": "a handle"})
     json.dumps(data)
     text, page = to_text(data), to_html(data, result)
@@ -552,3 +552,13 @@ def test_the_chattiest_input_is_measured_by_the_host_calls_of_one_call() -> None
 
 def test_the_input_that_takes_most_memory_is_looked_for() -> None:
     assert _worst("buggy/leak", "big")["memory"] > 65536
+
+
+@pytest.mark.parametrize("runs", [1, 999, 1000, 16_001, 80_000, 200_000])
+def test_the_chunks_of_a_campaign_have_all_its_calls(runs: int) -> None:
+    campaign = Campaign(_plan(source("buggy/magic")), runs=runs)
+    calls = [campaign._calls_in(chunk) for chunk in range(200)]
+    full = [number for number, one in enumerate(calls) if one == chunk_calls(number)]
+    assert sum(calls) == runs
+    assert full == list(range(len(full)))
+    assert sum(map(bool, calls)) - len(full) <= 1

@@ -15,6 +15,7 @@ from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.coverage import copies as copies_module
+from aegis.fuzz.coverage import recorded as recorded_module
 from aegis.fuzz.coverage.covers import edges_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, adds, bits_of, merged, packed, reached
 from aegis.fuzz.coverage.operands import Pair, matched_cases, pairs_of, related, replaced
@@ -230,6 +231,73 @@ def test_memory_for_probes_is_not_the_guests_memory() -> None:
     assert state.copies is not None
     case = Case((Step("fill", ()),))
     assert state.copies.counting.run(case).results[0].value == state.target.run(case).results[0].value
+
+
+def test_comparisons_of_a_test_case_are_kept_and_equal_arguments_that_differ_are_told_apart() -> None:
+    """Oracle: a copy of the guest that has run nothing. The floats 0.0 and -0.0 are equal, and so are lists of them."""
+    text = """(component (core module $m (memory (export "memory") 1)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+      (func (export "sign") (param f64) (result i32) (i64.lt_s (i64.reinterpret_f64 (local.get 0)) (i64.const 7)))
+      (func (export "first") (param $at i32) (param $size i32) (result i32)
+        (if (i32.eqz (local.get $size)) (then (return (i32.const 0))))
+        (i64.lt_s (i64.load (local.get $at)) (i64.const 7))))
+      (core instance $m (instantiate $m))
+      (func (export "sign") (param "x" f64) (result bool) (canon lift (core func $m "sign")))
+      (func (export "first") (param "xs" (list s64)) (result bool) (canon lift (core func $m "first")
+        (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
+    cases = [Case((Step("sign", (value,)),)) for value in (0.0, -0.0, 1.0)]
+    cases += [Case((Step("first", ([value],)), Step("sign", (0.0,)))) for value in (0, 1)]
+    copies = WorkerState(plan(text)).copies
+    assert copies is not None
+    assert copies.recorded is not None
+    once = [copies.recorded.of(case) for case in cases]
+    assert [copies.recorded.of(case) for case in cases] == once
+    assert len({str(found) for found in once}) == len(cases)
+    for case, found in zip(cases, once, strict=True):
+        fresh = WorkerState(plan(text)).copies
+        assert fresh is not None
+        assert fresh.recorded is not None
+        assert fresh.recorded.of(case) == found
+
+
+def test_kept_comparisons_take_a_bounded_amount_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_module, "_MAX_KEPT_OPERANDS", 100)
+    copies = WorkerState(plan(MAGIC)).copies
+    assert copies is not None
+    assert copies.recorded is not None
+    for number in range(100):
+        found = copies.recorded.of(Case((Step("steps", (number,)),)))
+        assert len(copies.recorded._kept) <= 100 // 8
+        assert found is copies.recorded.of(Case((Step("steps", (number,)),)))
+
+
+def test_each_copy_of_a_guest_with_several_modules_reads_what_each_of_them_wrote() -> None:
+    """Oracle: copies of the two modules by themselves."""
+    modules = [
+        f"""(module (memory (export "memory") 1) (func (export "{name}") (param i32) (result i32)
+          (if (i32.lt_u (local.get 0) (i32.const {number})) (then (return (i32.const 1)))) (i32.const 0)))"""
+        for name, number in (("one", 5), ("two", 77))
+    ]
+    whole = (
+        "(component "
+        + "".join(
+            text.replace("(module", f"(core module ${name}")
+            + f"""(core instance ${name} (instantiate ${name}))
+        (func (export "{name}") (param "x" u32) (result u32) (canon lift (core func ${name} "{name}")))"""
+            for text, name in zip(modules, ("one", "two"), strict=True)
+        )
+        + ")"
+    )
+    copies = WorkerState(plan(whole)).copies
+    assert copies is not None
+    assert copies.recorded is not None
+    for text, name in zip(modules, ("one", "two"), strict=True):
+        alone = WorkerState(plan(text)).copies
+        assert alone is not None
+        assert alone.recorded is not None
+        for value in (1, 60, 100):
+            case = Case((Step(name, (value,)), Step(name, (value + 1,))))
+            assert copies.recorded.of(case) == alone.recorded.of(case)
 
 
 def test_the_corpus_keeps_minimal_cases_that_cover_the_same_edges(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis
 from aegis.fuzz.oracles import same
+from aegis.fuzz.values.draws import drawn
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.strategies import from_function, from_interface, from_signature, from_type
@@ -161,3 +163,15 @@ def test_an_interface_has_strategies_for_functions_without_handles() -> None:
 @given(from_signature(FuncType(CORE)))
 def test_core_arguments_are_of_the_signature(arguments: tuple[Any, ...]) -> None:
     assert [type(value) for value in arguments] == [int, int, float, float]
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 1000])
+@pytest.mark.parametrize("length", [1, 3, 24, 256])
+def test_many_draws_are_of_all_items_and_about_equally_often(length: int, count: int) -> None:
+    rng, items = random.Random(count), list(range(length))
+    found = Counter(one for _ in range(20_000 // (count + 1)) for one in drawn(rng, items, count))
+    assert all(len(drawn(rng, items, count)) == count for _ in range(10))
+    if count:
+        mean = sum(found.values()) / length
+        assert set(found) == set(items)
+        assert all(0.4 * mean < times < 1.8 * mean for times in found.values())

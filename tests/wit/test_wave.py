@@ -169,3 +169,14 @@ def test_a_call_is_a_target_and_its_arguments() -> None:
         parse_arguments("", function)
     with pytest.raises(CallError, match="is not a call"):
         parse_call("name")
+
+
+@pytest.mark.parametrize("unit", ["a", '"', "\\", "\n\t\\'\"", "\0x", "".join(map(chr, range(48))), "é\u202e" * 3])
+@pytest.mark.parametrize("length", [1, 1023, 1024, 5000])
+@pytest.mark.parametrize("end", ["", "\\", "\x01"])
+def test_long_texts_that_repeat_themselves_read_back(unit: str, length: int, end: str) -> None:
+    text = (unit * (length // len(unit) + 1))[:length] + end
+    written = format_value(text, "string")
+    assert parse_value(written, "string") == text
+    # Each character is written as it is alone.
+    assert written == '"' + "".join(format_value(char, "string")[1:-1] for char in text) + '"'

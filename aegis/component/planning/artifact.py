@@ -86,8 +86,9 @@ class Component(Artifact):
     kind: ClassVar[str] = "component"
     _public = (*Artifact._public, "callables", "world")
     plain: ClassVar[bool] = False
-    latest: Any = None
-    """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""
+    latest: dict[int, Any]
+    """For each backend, by its id, the link plan of its latest sandbox without host functions of the embedder; the next
+    such sandbox reuses it."""
 
     def __init__(
         self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits,
@@ -100,6 +101,7 @@ class Component(Artifact):
         self.reported_world: World | None = None
         """The world that a worker reported after validating the component. The parent does not trust it: only
         isolated sandboxes may use it."""
+        self.latest = {}
         self.matching_tables: dict[tuple[str, int], tuple[Any, Any]] = {}
         """Bindings that match an imported interface, by its name and the id of their table: the table and the interface
         as it was compared, which a worker may report otherwise."""
@@ -193,7 +195,7 @@ class Component(Artifact):
         """Remove the direct calls: in sandboxes created from now on, calls between instances go through the host."""
         self._links.clear()
         self.plans.clear()
-        self.latest = None
+        self.latest = {}
 
     @property
     def imports(self) -> dict[str, Interface | Function]:

@@ -206,7 +206,10 @@ def secure() -> None:
 
     Raise :class:`~aegis.errors.SandboxStateError` if a handler was replaced by that of another runtime.
     """
-    unblock, arguments, numbers, addresses = _watched
+    watched = _watched
+    if watched is _UNWATCHED:
+        return
+    unblock, arguments, numbers, addresses = watched
     unblock(*arguments)
     if list(map(_installed, numbers)) != addresses:
         _reinstall()

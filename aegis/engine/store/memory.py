@@ -81,6 +81,15 @@ class LinearMemory:
             door.bytes_in += length
         return memory[offset:end].tobytes()
 
+    def take(self, length: int, then: bytes) -> bytes:
+        """Return a copy of the first ``length`` bytes, and write ``then`` over the beginning; charge nothing."""
+        memory, most = self._view, max(length, len(then))
+        if memory is None or most > len(memory):
+            memory = self._refresh(0, most)
+        found = memory[:length].tobytes()
+        memory[: len(then)] = then
+        return found
+
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to ``offset``."""
         length = len(data)

@@ -24,6 +24,7 @@ from aegis.engine.native.signals import secure
 from aegis.engine.store.imports import Imports
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.memory_accounting import MemoryBudget
+from aegis.engine.store.tally import Tally, tally_reader
 from aegis.engine.store.token import TokenHolder, busy_error
 from aegis.engine.store.workspace import WORKSPACES_KEPT, Workspace, workspaces
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, NESTED, thread_state
@@ -108,8 +109,6 @@ class ModuleStore(TokenHolder):
     memory_budget: MemoryBudget | None = None
     _own_budget: MemoryBudget | None = None
     """The budget of Aegis's own memories in this store, if Aegis allocates all memories."""
-    _fuel_value: Any = None
-    """The buffer that :meth:`fuel_left` reads from."""
     _row_loops: RowLoops | None = None
     _added: tuple[LinearMemory, ...] = ()
     slot = 0
@@ -450,10 +449,13 @@ class ModuleStore(TokenHolder):
         """Return the fuel that the latest call left; 0 if fuel is not limited and so not counted."""
         if self.fuel is None:
             return 0
-        if self._fuel_value is None:
-            self._fuel_value = c_uint64()
-        lib.wasmtime_context_get_fuel(self.context, ctypes.byref(self._fuel_value))
-        return int(self._fuel_value.value)
+        left = c_uint64()
+        lib.wasmtime_context_get_fuel(self.context, ctypes.byref(left))
+        return left.value
+
+    def tally_reader(self, run: Any, otherwise: Callable[[], Tally]) -> Callable[[], Tally]:
+        """Return a function that reads what calls used; see :meth:`aegis.Sandbox.tally_reader`."""
+        return tally_reader(self, run, otherwise)
 
     # -- modules of Aegis ----------------------------------------------------------------------
 

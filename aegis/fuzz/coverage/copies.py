@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError
-from aegis.fuzz.coverage.instrumented import InstrumentedTarget
+from aegis.fuzz.coverage.instrumented import InstrumentedTarget, size_of
 from aegis.fuzz.coverage.lcov import to_lcov
+from aegis.fuzz.coverage.recorded import Recorded
 from aegis.wasm.binary import ADDED_MEMORY, PAGE, Malformed
 from aegis.wasm.comparisons import Comparing, Operands, read_operands, record_comparisons
 from aegis.wasm.edges import Counted, count_edges
@@ -44,6 +45,8 @@ class Copies:
     numbers: tuple[int, ...]
     comparing: InstrumentedTarget | None
     compared: tuple[Comparing, ...]
+    recorded: Recorded | None
+    """The comparisons of test cases in the copy that records them."""
     seconds: float
     """The time that it took to instrument and compile."""
 
@@ -63,10 +66,7 @@ class Copies:
 
     def operands(self, written: bytes) -> Iterator[Operands]:
         """Yield the operands that the copy with comparisons wrote in one step."""
-        at = 0
-        for module in self.compared:
-            yield from read_operands(written[at : at + module.size], module.sites)
-            at += module.size
+        return _operands(self.compared, written)
 
 
 def make_copies(plan: CampaignPlan, target: Target) -> Copies:
@@ -82,7 +82,16 @@ def make_copies(plan: CampaignPlan, target: Target) -> Copies:
         comparing, compared, _ = _copy(plan, target, lambda data: record_comparisons(data, plan.policy.proposals))
     except (AegisError, Malformed, CoverageUnavailable):
         comparing, compared = None, ()
-    return Copies(target, counting, modules, numbers, comparing, compared, time.monotonic() - began)
+    recorded = None if comparing is None else Recorded(comparing, lambda written: _operands(compared, written))
+    return Copies(target, counting, modules, numbers, comparing, compared, recorded, time.monotonic() - began)
+
+
+def _operands(compared: Sequence[Comparing], written: bytes) -> Iterator[Operands]:
+    """Yield the operands that a copy with these modules wrote in one step."""
+    at = 0
+    for module in compared:
+        yield from read_operands(written[at : at + module.size] if len(compared) > 1 else written, module.sites)
+        at += module.size
 
 
 def _copy(
@@ -109,14 +118,13 @@ def _copy(
     if not numbers:
         raise CoverageUnavailable("the code has no branches")
     modules = tuple(made[number] for number in numbers)
-    sizes = [module.counters if isinstance(module, Counted) else module.size for module in modules]
-    pages = [max(1, -(-size // PAGE)) for size in sizes]
+    pages = [max(1, -(-size_of(module) // PAGE)) for module in modules]
     policy = replace(plan.policy, limits=_limits(plan.policy.limits, len(pages), sum(pages) * PAGE))
     runtime = Aegis(policy)
     artifact = runtime.load(data, plan.name)
     if _added(artifact) != len(numbers):
         raise Malformed("the instrumented artifact has other instances than the original")
-    copy = InstrumentedTarget(target, runtime, artifact, sizes, hostile=plan.hostile)
+    copy = InstrumentedTarget(target, runtime, artifact, modules, hostile=plan.hostile)
     return copy, modules, numbers
 
 

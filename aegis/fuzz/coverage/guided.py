@@ -467,11 +467,10 @@ class GuidedSearch(Search):
 
     def _records(self, case: Case) -> list[list[Operands]]:
         """Run a test case, and return the comparisons of each of its calls."""
-        copy = self.copies.comparing
-        assert copy is not None
-        copy.run(case)
-        self._dependence_calls += len(copy.written)
-        return [list(self.copies.operands(written)) for written in copy.written]
+        assert self.copies.recorded is not None
+        found = self.copies.recorded.of(case)
+        self._dependence_calls += len(found)
+        return found
 
     def _mended_operands(self, case: Case) -> list[Operands] | None:
         return self._operands(self._mended(case))
@@ -481,11 +480,8 @@ class GuidedSearch(Search):
 
     def _operands(self, case: Case) -> list[Operands] | None:
         """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""
-        copy = self.copies.comparing
-        assert copy is not None
-        copy.run(case)
-        self._dependence_calls += len(copy.written)
-        return list(self.copies.operands(copy.written[-1])) if len(copy.written) == len(case.steps) else None
+        found = self._records(case)
+        return found[-1] if len(found) == len(case.steps) else None
 
     def _matched(self, case: Case) -> Iterator[Case]:
         """Run a test case with records of comparisons; yield test cases in which operands would be equal."""

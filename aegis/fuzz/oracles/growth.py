@@ -89,8 +89,10 @@ class Steady(Unexplained):
 
     def _grown(self, target: Target, once: Case, times: int, last: StepResult) -> Finding | None:
         whole = target.tidy(once)
-        many = target.run(Case(whole.repeated(times).steps, (0,)), target.watched)
-        text = _growth(many.results, len(whole.steps), times)
+        steps = len(whole.steps)
+        ends = [number * steps - 1 for number in (1, *_quarters(times), times)]
+        many = target.run(Case(whole.repeated(times).steps, (0,)), target.watched, read=frozenset(ends))
+        text = _growth(many.results, steps, times)
         if text is None:
             return None
         step = once.steps[-1]
@@ -123,12 +125,15 @@ def _growth(results: Sequence[StepResult], steps: int, times: int) -> str | None
     if len(results) < steps * times or last.error is not None:
         rounds = -(-len(results) // steps)
         return f"ended as {last.status} when called {rounds} times" if rounds > 1 and last.status in _ENDINGS else None
-    memory = [result.memory for result in results[steps - 1 :: steps]]
-    quarter = times // 4
-    marks = [memory[quarter * n - 1] for n in (1, 2, 3, 4)]
+    first, *marks, end = (results[steps * number - 1].memory for number in (1, *_quarters(times), times))
     if marks[0] < marks[1] < marks[2] < marks[3]:
-        return f"memory grew from {memory[0]:,} to {memory[-1]:,} bytes in {times} equal calls"
+        return f"memory grew from {first:,} to {end:,} bytes in {times} equal calls"
     return None
+
+
+def _quarters(times: int) -> tuple[int, ...]:
+    """Return the rounds that end the quarters of ``times`` rounds."""
+    return tuple(times // 4 * quarter for quarter in (1, 2, 3, 4))
 
 
 _ENOUGH_FUEL = 1 << 24

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, ClassVar
@@ -67,9 +68,9 @@ class HostUntouched(Stateless):
         return Finding(self.name, f"{self.name} {kind}", f"{printable(step)}: {change}", case, trace.results[-1])
 
     def _state(self, target: Target) -> dict[str, object]:
-        roots = [self._canaries, *(Path(g.host) for g in target.runtime.policy.filesystem.paths if not g.write)]
+        roots = [str(self._canaries), *(str(g.host) for g in target.runtime.policy.filesystem.paths if not g.write)]
         return {
-            "files": {str(path): found for root in roots for path, found in _tree(root)},
+            "files": {path: found for root in roots for path, found in _tree(root)},
             "descriptors": len(os.listdir(_DESCRIPTORS)) if os.path.isdir(_DESCRIPTORS) else 0,
             "threads": threading.active_count(),
         }
@@ -97,12 +98,12 @@ def _prefix(process: int) -> str:
     return f"aegis-canary-{process}-"
 
 
-def _tree(root: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
+def _tree(root: str) -> Iterator[tuple[str, tuple[object, ...]]]:
     """Yield the paths below a directory with their mode, size, modification time and link count."""
-    paths = [root, *sorted(root.rglob("*"))[:_MAX_LISTED_FILES]] if root.is_dir() else [root]
-    for path in paths:
+    below = sorted(os.path.join(folder, name) for folder, *names in os.walk(root) for name in chain(*names))
+    for path in (root, *below[:_MAX_LISTED_FILES]):
         try:
-            found = path.lstat()
+            found = os.lstat(path)
         except OSError:
             continue
         yield path, (found.st_mode, found.st_size, found.st_mtime_ns, found.st_nlink)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from aegis.fuzz.values.draws import one_of
 from aegis.fuzz.values.edges import AMOUNTS, CHARACTERS, FLOATS, SINGLES, integers
 from aegis.fuzz.values.scripts import character
 
@@ -89,7 +90,7 @@ class Integer:
     def mutate(self, rng: Random, value: int) -> int:
         chance = rng.random()
         if chance < 0.45:
-            return self.fit(value + rng.choice((-16, -8, -4, -2, -1, 1, 2, 4, 8, 16)))
+            return self.fit(value + one_of(rng, (-16, -8, -4, -2, -1, 1, 2, 4, 8, 16)))
         if chance < 0.62:
             return self.fit(value * 2 if rng.random() < 0.5 else value // 2)
         if chance < 0.75:
@@ -199,11 +200,11 @@ class Float:
     def mutate(self, rng: Random, value: float) -> float:
         chance = rng.random()
         if chance < 0.3 and math.isfinite(value):
-            return self.fit(value + rng.choice((-1.0, 1.0, 0.5, -0.5)))
+            return self.fit(value + one_of(rng, (-1.0, 1.0, 0.5, -0.5)))
         if chance < 0.6:
             return -value
         if chance < 0.8 and math.isfinite(value):
-            return self.fit(value * rng.choice((2.0, 0.5, 10.0)))
+            return self.fit(value * one_of(rng, (2.0, 0.5, 10.0)))
         if chance < 0.9 and not self.single:
             return math.nextafter(value, math.inf if rng.random() < 0.5 else -math.inf)
         return self.random(rng, 1)
@@ -311,18 +312,26 @@ class Char:
         return "a"
 
     def random(self, rng: Random, size: int) -> str:
-        chance = rng.random()
-        if chance < 0.45:
-            return CHARACTERS[int(rng.random() * len(CHARACTERS))]
-        if chance < 0.65:
-            return character(rng)
-        if chance < 0.82:
-            return chr(32 + int(rng.random() * 95))
-        point = int(rng.random() * (0x110000 if chance < 0.93 else 0x3000))
-        return chr(point) if not 0xD800 <= point < 0xE000 else "\ufffd"
+        return self.several(rng, 1)[0]
+
+    def several(self, rng: Random, count: int) -> list[str]:
+        """Return random values."""
+        draw, found = rng.random, []
+        for _ in range(count):
+            chance = draw()
+            if chance < 0.45:
+                found.append(CHARACTERS[int(draw() * len(CHARACTERS))])
+            elif chance < 0.65:
+                found.append(character(rng))
+            elif chance < 0.82:
+                found.append(chr(32 + int(draw() * 95)))
+            else:
+                point = int(draw() * (0x110000 if chance < 0.93 else 0x3000))
+                found.append(chr(point) if not 0xD800 <= point < 0xE000 else "\ufffd")
+        return found
 
     def mutate(self, rng: Random, value: str) -> str:
-        point = ord(value) + rng.choice((-1, 1))
+        point = ord(value) + one_of(rng, (-1, 1))
         if rng.random() < 0.5 and 0 <= point < 0x110000 and not 0xD800 <= point < 0xE000:
             return chr(point)
         return self.random(rng, 1)

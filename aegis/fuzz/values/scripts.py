@@ -10,6 +10,8 @@ import unicodedata
 from random import Random
 from typing import Literal
 
+from aegis.fuzz.values.draws import drawn
+
 __all__ = ["EXPANDING", "character", "renormalised", "script_text"]
 
 _SCRIPTS: tuple[tuple[tuple[int, int], ...], ...] = (
@@ -66,20 +68,21 @@ def character(rng: Random) -> str:
 
 def script_text(rng: Random, length: int) -> str:
     """Return a text of about ``length`` characters of one script, two, or those of :data:`EXPANDING`."""
-    chance = rng.random()
+    draw = rng.random
+    chance = draw()
     if chance < 0.3:
-        few = [EXPANDING[int(rng.random() * len(EXPANDING))] for _ in range(1 + int(rng.random() ** 2 * 4))]
-        text = "".join(rng.choices(few, k=length))
+        few = [EXPANDING[int(draw() * len(EXPANDING))] for _ in range(1 + int(draw() ** 2 * 4))]
+        text = "".join(drawn(rng, few, length))
     else:
         alphabet: list[str] = []
         for _ in range(1 if chance < 0.75 else 2):
-            ranges = _SCRIPTS[int(rng.random() * len(_SCRIPTS))]
+            ranges = _SCRIPTS[int(draw() * len(_SCRIPTS))]
             for _ in range(min(12, max(1, length))):
-                low, high = ranges[int(rng.random() * len(ranges))]
-                alphabet.append(chr(low + int(rng.random() * (high - low + 1))))
-        if rng.random() < 0.15:
-            alphabet.append(EXPANDING[int(rng.random() * len(EXPANDING))])
-        text = "".join(rng.choices(alphabet, k=length))
+                low, high = ranges[int(draw() * len(ranges))]
+                alphabet.append(chr(low + int(draw() * (high - low + 1))))
+        if draw() < 0.15:
+            alphabet.append(EXPANDING[int(draw() * len(EXPANDING))])
+        text = "".join(drawn(rng, alphabet, length))
     return renormalised(rng, text)[:length] if rng.random() < 0.25 else text
 
 

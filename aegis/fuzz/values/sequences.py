@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.values.documents import changed_document, new_document
+from aegis.fuzz.values.draws import drawn, one_of
 from aegis.fuzz.values.edges import AMOUNTS, BULK_LENGTHS, LENGTHS, SNIPPETS
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.scripts import renormalised, script_text
@@ -45,6 +46,10 @@ class SequenceShape(ABC):
     def item(self, rng: Random, size: int) -> Any:
         """Return one item."""
 
+    def items(self, rng: Random, size: int, count: int) -> list[Any]:
+        """Return several items."""
+        return [self.item(rng, size) for _ in range(count)]
+
     def join(self, items: list[Any]) -> Any:
         return items
 
@@ -56,37 +61,34 @@ class SequenceShape(ABC):
         length = _length(rng, size)
         if length > 8 and rng.random() < 0.5:
             # Repetitive values trigger quadratic behaviour and overflows.
-            unit = [self.item(rng, 4) for _ in range(1 + int(rng.random() * 3))]
+            unit = self.items(rng, 4, 1 + int(rng.random() * 3))
             return self.join((unit * (length // len(unit) + 1))[:length])
         each = max(1, size // max(1, length))
         if length <= _MAX_DISTINCT_ITEMS:
-            return self.join([self.item(rng, each) for _ in range(length)])
-        items = [self.item(rng, each) for _ in range(_MAX_DISTINCT_ITEMS)]
-        block = rng.choices(items, k=min(length, _MAX_RANDOM_ITEMS))
+            return self.join(self.items(rng, each, length))
+        block = drawn(rng, self.items(rng, each, _MAX_DISTINCT_ITEMS), min(length, _MAX_RANDOM_ITEMS))
         return self.join((block * (length // len(block) + 1))[:length])
 
     def mutate(self, rng: Random, value: Any) -> Any:
-        length = len(value)
-        chance = rng.random()
-        at = int(rng.random() * (length + 1))
+        length, draw = len(value), rng.random
+        chance = draw()
+        at = int(draw() * (length + 1))
         if chance < 0.03 and 1 < length < BULK_ITEMS:
             return _nested(rng, value)
         if chance < 0.25 or not length:
-            return (
-                value[:at] + self.join([self.item(rng, 4) for _ in range(1 + int(rng.random() ** 3 * 4))]) + value[at:]
-            )
-        until = min(length, at + 1 + int(rng.random() ** 2 * 8))
+            return value[:at] + self.join(self.items(rng, 4, 1 + int(draw() ** 3 * 4))) + value[at:]
+        until = at + 1 + int(draw() ** 2 * 8)
         if chance < 0.4:
             return value[:at] + value[until:]
         if chance < 0.6:
             start = min(at, length - 1)
             return value[:start] + self.join([self.changed(rng, value[start])]) + value[start + 1 :]
         if chance < 0.75:
-            return value[:at] + value[at:until] * (2 + int(rng.random() * 6)) + value[until:]
+            return value[:at] + value[at:until] * (2 + int(draw() * 6)) + value[until:]
         if chance < 0.85:
             return value + value if length <= _MAX_DOUBLED_ITEMS else value
         if chance < 0.93:
-            wanted = LENGTHS[int(rng.random() * len(LENGTHS))]
+            wanted = LENGTHS[int(draw() * len(LENGTHS))]
             return (value * (wanted // length + 1))[:wanted] if wanted < 2 * length + 64 else value
         return value[at:] + value[:at]
 
@@ -170,6 +172,9 @@ def _length(rng: Random, size: int) -> int:
     return int(rng.random() * rng.random() * (size + 1))
 
 
+_SNIPPETS = list(SNIPPETS)
+
+
 class TextShape(SequenceShape):
     """The shape of strings. With a dictionary, some are or contain its entries, or are documents of its words."""
 
@@ -181,6 +186,9 @@ class TextShape(SequenceShape):
 
     def item(self, rng: Random, size: int) -> str:
         return self.char.random(rng, 1)
+
+    def items(self, rng: Random, size: int, count: int) -> list[str]:
+        return self.char.several(rng, count)
 
     def join(self, items: list[Any]) -> str:
         return "".join(items)
@@ -201,10 +209,10 @@ class TextShape(SequenceShape):
             length = _length(rng, size)
             return (unit * (length // len(unit) + 1))[:length]
         if chance < 0.16:
-            return "".join(SNIPPETS[int(rng.random() * len(SNIPPETS))] for _ in range(1 + int(rng.random() * 4)))[:size]
+            return "".join(drawn(rng, _SNIPPETS, 1 + int(rng.random() * 4)))[:size]
         if chance < 0.34:
-            alphabet = [self.item(rng, 1) for _ in range(1 + int(rng.random() * 4))]
-            return "".join(rng.choices(alphabet, k=_length(rng, size)))
+            alphabet = self.char.several(rng, 1 + int(rng.random() * 4))
+            return "".join(drawn(rng, alphabet, _length(rng, size)))
         if chance < 0.5:
             return script_text(rng, min(_length(rng, size), 512))
         if chance < 0.72 and self.dictionary is not None:
@@ -247,7 +255,7 @@ class TextShape(SequenceShape):
         return 1 + len(value)
 
 
-_DIGITS = re.compile(r"-?\d+")
+_DIGITS = re.compile(r"\d+")
 
 
 def _with_number(rng: Random, text: str) -> str:
@@ -257,7 +265,10 @@ def _with_number(rng: Random, text: str) -> str:
     if not found:
         return number + text
     at = found[int(rng.random() * len(found))]
-    return text[: at.start()] + number + text[at.end() :]
+    start = at.start()
+    if start and text[start - 1] == "-":
+        start -= 1
+    return text[:start] + number + text[at.end() :]
 
 
 _OCTETS = (0, 1, 9, 10, 32, 34, 48, 65, 91, 92, 127, 128, 192, 254, 255)
@@ -273,7 +284,7 @@ class Octets(SequenceShape):
         self.text = TextShape(dictionary)
 
     def item(self, rng: Random, size: int) -> int:
-        return int(rng.random() * 256) if rng.random() < 0.6 else rng.choice(_OCTETS)
+        return int(rng.random() * 256) if rng.random() < 0.6 else one_of(rng, _OCTETS)
 
     def join(self, items: list[Any]) -> bytes:
         return bytes(items)
@@ -314,7 +325,7 @@ class Octets(SequenceShape):
         return super().mutate(rng, value)  # type: ignore[no-any-return]
 
     def changed(self, rng: Random, item: int) -> int:
-        return item ^ (1 << int(rng.random() * 8)) if rng.random() < 0.5 else (item + rng.choice((-1, 1))) % 256
+        return item ^ (1 << int(rng.random() * 8)) if rng.random() < 0.5 else (item + one_of(rng, (-1, 1))) % 256
 
 
 _WIDTHS = (1, 2, 4, 8)
