@@ -275,9 +275,9 @@ class CaseMaker:
         chance = rng.random()
         if chance < _SPLICE_SHARE:
             other = _picked(rng, self.pool[export.name])[1].arguments[place]
-            if chance < _FIELD_SHARE and isinstance(value, (str, bytes)) and len(value) + len(other) <= BULK_ITEMS:
-                return fields_joined(rng, value, other)
             if isinstance(shape, SequenceShape):
+                if chance < _FIELD_SHARE and not isinstance(value, list) and len(value) + len(other) <= BULK_ITEMS:
+                    return fields_joined(rng, value, other)
                 return _spliced(rng, value, other)
             if isinstance(value, Buffer):
                 return Buffer(_spliced(rng, value.data, other.data))

@@ -69,7 +69,7 @@ _TRIM_SHARE, _MIN_TRIM_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 """Most equal bytes that are found in a row, and runs for each."""
-_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 3
+_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 4
 """How often generated test cases are changed so that they fulfil known relations, the share of the calls for this, and
 how many relations in turn."""
 _ROOM_BYTES = 64
@@ -137,12 +137,8 @@ class GuidedSearch(Search):
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
-        most = max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE)
-        if rng.random() < _MENDED_SHARE and self._mended_calls < most and all(map(self._is_small_step, case.steps)):
-            spent = self._dependence_calls
-            case = self._mended(case)
-            self._mended_calls += self._dependence_calls - spent
-            self._dependence_calls = spent
+        if rng.random() < _MENDED_SHARE and all(map(self._is_small_step, case.steps)):
+            case = self._mended_freely(case)
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
@@ -362,7 +358,7 @@ class GuidedSearch(Search):
         for one in solved_cases(case, leaves, compared, words, self._tried):
             admitted = self._admitted(one, case)
             if admitted is not None:
-                yield self._mended(admitted)
+                yield self._mended_freely(admitted)
 
     def _with_room(self, case: Case) -> tuple[Case, list[Leaf]]:
         """Return the test case with more bytes at the end of its bytes, if the guest compares the same without them.
@@ -443,27 +439,41 @@ class GuidedSearch(Search):
 
     def mend(self, case: Case) -> Case:
         """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""
-        spent, self._dependence_calls = self._dependence_calls, 0
+        spent = self._dependence_calls
         try:
             return self._mended(case)
         finally:
             self._dependence_calls = spent
 
+    def _mended_freely(self, case: Case) -> Case:
+        """Return a test case with its fields computed again, by calls that have a share of their own."""
+        if self._mended_calls > max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE):
+            return case
+        spent = self._dependence_calls
+        case = self._mended(case)
+        self._mended_calls += self._dependence_calls - spent
+        self._dependence_calls = spent
+        return case
+
     def _mended(self, case: Case) -> Case:
         """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
-        copy, relations = self.copies.comparing, self._relations
-        if copy is None or not relations.known(case.steps):
-            return case
+        known = self.copies.comparing is not None and self._relations.known(case.steps)
+        return self._mended_records(case)[0] if known else case
+
+    def _mended_records(self, case: Case) -> tuple[Case, list[list[Operands]]]:
+        """Return a test case whose calls fulfil the known relations, with the comparisons of its calls."""
+        relations, records = self._relations, self._records(case)
         for _ in range(_MAX_MENDED_CASES):
-            if self._dependence_calls > self._most_dependence_calls():
-                break
-            better = relations.mended(case, self._records(case))
+            better = relations.mended(case, records)
             if not better:
                 break
-            case = better[0]
-            if len(better) > 1:
-                case = min(better, key=lambda one: relations.unfulfilled(one, self._records(one)))
-        return case
+            tried = [(one, self._records(one)) for one in better]
+            best, made = min(tried, key=lambda one: (relations.unfulfilled(*one), -sum(map(len, one[1]))))
+            stuck = relations.unfulfilled(best, made) and sum(map(len, made)) <= sum(map(len, records))
+            if stuck and relations.locate(case, records, self._operands):
+                continue
+            case, records = best, made
+        return case, records
 
     def _records(self, case: Case) -> list[list[Operands]]:
         """Run a test case, and return the comparisons of each of its calls."""
@@ -474,10 +484,14 @@ class GuidedSearch(Search):
         return [list(self.copies.operands(written)) for written in copy.written]
 
     def _mended_operands(self, case: Case) -> list[Operands] | None:
-        return self._operands(self._mended(case))
+        if not self._relations.known(case.steps) or self._dependence_calls > self._most_dependence_calls():
+            return self._operands(case)
+        records = self._mended_records(case)[1]
+        return records[-1] if len(records) == len(case.steps) else None
 
     def _most_dependence_calls(self) -> int:
-        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE))
+        more = _MIN_DEPENDENCE_CALLS if self._relations else 0  # each run takes several calls then
+        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE)) + more
 
     def _operands(self, case: Case) -> list[Operands] | None:
         """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""
