@@ -23,9 +23,10 @@ from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.dependence import changed_case, dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
+from aegis.fuzz.coverage.inverse import inverted
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
-from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
+from aegis.fuzz.coverage.solve import climb, distinct_case, equal_cases, solved_cases, wide_goals
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.search import Behaviour, ChunkResult, Search, hurt
@@ -76,6 +77,8 @@ _ROOM_BYTES = 64
 """Bytes that are added to an input, and the size from which an input has room enough."""
 _MAX_SIZE_ENTRIES = 2
 """Most comparisons that only an input with more bytes makes."""
+_MAX_INVERSIONS = 3
+"""How often a chunk computes operands of one comparison backwards."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -109,6 +112,8 @@ class GuidedSearch(Search):
         """Suggestions that were left over, of the latest kept cases."""
         self._relations = Relations()
         self._reached: list[tuple[str, Case]] = []
+        self._inversions: dict[Any, int] = {}
+        """How often operands of a comparison were computed backwards, by function and site."""
         self._tried: dict[Any, int] = {}
         """How often comparisons were solved, by site and value."""
 
@@ -385,7 +390,7 @@ class GuidedSearch(Search):
         That need not be a new edge: a condition may combine several comparisons without a branch.
         """
         function = case.steps[-1].function
-        for one, suggested in equal_cases(case, leaves, compared):
+        for one, suggested in chain(equal_cases(case, leaves, compared), self._inverted(leaves, compared, case)):
             signature = f"{function}{EQUAL}{one.site}"
             if signature in self._known or self._dependence_calls > self._most_dependence_calls():
                 continue
@@ -402,6 +407,27 @@ class GuidedSearch(Search):
             self._suggested.append(equal)  # its edges may be new, too
             self.maker.keep(equal)
             self._reached.append((signature, equal))
+
+    def _inverted(
+        self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case
+    ) -> Iterator[tuple[Operands, Case]]:  # fmt: skip
+        """Yield comparisons with a constant, each with test cases for which its operand was computed backwards."""
+        for one, cells, constant in wide_goals(compared):
+            place = case.steps[-1].function, one.site
+            if f"{place[0]}{EQUAL}{one.site}" in self._known or self._inversions.get(place, 0) >= _MAX_INVERSIONS:
+                continue
+            self._inversions[place] = self._inversions.get(place, 0) + 1
+            for base in filter(None, (self._admitted(distinct_case(case, leaves, cells), case), case)):
+                self._dependence_calls += len(base.steps)
+                records = self.copies.operations(base)
+                met = [
+                    r for r in records if r.kind == one.kind and r.bits == one.bits and constant in (r.left, r.right)
+                ]
+                for record in met[:1]:
+                    found = record.left if record.right == constant else record.right
+                    pairs = list(inverted(records, one.bits, found, constant))
+                    for made in islice(matched_cases(base, pairs, self.target.exports), _MAX_NEW_CASES):
+                        yield one, made
 
     def _note_reached(self, batch: ChunkResult) -> None:
         """Note the test cases that :meth:`_equal` kept as behaviours, if the original guest returns from them."""
@@ -487,19 +513,24 @@ class GuidedSearch(Search):
         if not self._relations.known(case.steps) or self._dependence_calls > self._most_dependence_calls():
             return self._operands(case)
         records = self._mended_records(case)[1]
-        return records[-1] if len(records) == len(case.steps) else None
+        return records[-1] if len(records) == len(case.steps) and records[-1] else None
 
     def _most_dependence_calls(self) -> int:
         more = _MIN_DEPENDENCE_CALLS if self._relations else 0  # each run takes several calls then
         return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE)) + more
 
     def _operands(self, case: Case) -> list[Operands] | None:
-        """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""
+        """Run a test case with records of comparisons; return those of its last call, ``None`` if it was not called.
+
+        A call with an invalid argument is not made, such as that of a character that a change made two.
+        """
         copy = self.copies.comparing
         assert copy is not None
-        copy.run(case)
+        trace = copy.run(case)
         self._dependence_calls += len(copy.written)
-        return list(self.copies.operands(copy.written[-1])) if len(copy.written) == len(case.steps) else None
+        if len(copy.written) < len(case.steps) or trace.results[-1].status == "usage":
+            return None
+        return list(self.copies.operands(copy.written[-1]))
 
     def _matched(self, case: Case) -> Iterator[Case]:
         """Run a test case with records of comparisons; yield test cases in which operands would be equal."""

@@ -227,7 +227,7 @@ def _placed(field: _FormatField, data: bytes, number: int) -> list[list[tuple[in
 
 
 def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Iterator[Case]:
-    """Yield the test case of one call with the field changed, so that the operands are equal, for each of its places."""
+    """Yield the test case of one call with the field changed so that the operands are equal, for each of its places."""
     leaves = leaves_of(case)
     number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
     if number is None:

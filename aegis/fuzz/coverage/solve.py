@@ -8,19 +8,20 @@ goes on from the byte that was compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case
 from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf, bit_places, changed_case
+from aegis.fuzz.coverage.inverse import MIN_WIDE
 from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED
 from aegis.wasm.rewrite import leb
 
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["by_weights", "climb", "equal_cases", "solved_cases"]
+__all__ = ["by_weights", "climb", "distinct_case", "equal_cases", "solved_cases", "wide_goals"]
 
 _MAX_TARGET_ENTRIES = 24
 """Most targets of a ``br_table`` that are tried."""
@@ -34,6 +35,8 @@ _MAX_FIRST_WORD_ENTRIES = 2
 """Most inputs with words that are tried for one comparison before anything else."""
 _MAX_WORD_ENTRIES = 4
 """Most words of the dictionary that are tried for one compared byte."""
+_DISTINCT = 0x3C6E_F372_5DB1_94A7
+"""An integer whose parts are unlikely to occur in a run otherwise; arguments of fewer bits are its lower ones."""
 _DIGITS = b"0123456789abcdefABCDEF"
 
 Words = Callable[[bytes], Sequence[bytes]]
@@ -102,6 +105,34 @@ def equal_cases(case: Case, leaves: Sequence[Leaf], compared: Sequence[Compared]
         for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
             for changes in islice(_solutions(one, side, wanted, leaves, _no_words), _MAX_EQUAL_CASES):
                 yield one.operands, changed_case(case, leaves, changes)
+
+
+def wide_goals(compared: Sequence[Compared]) -> Iterator[tuple[Operands, dict[Cell, int], int]]:
+    """Yield comparisons of a large constant with an operand that depends on cells: these, and the constant."""
+    for one in compared:
+        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+            other = one.right if side == "left" else one.left
+            cells = {cell: weight for cell, weight in getattr(one, side).items() if cell.way == "value"}
+            if cells and not other and wanted >= MIN_WIDE:
+                yield one.operands, cells, wanted
+
+
+def distinct_case(case: Case, leaves: Sequence[Leaf], cells: Iterable[Cell]) -> Case:
+    """Return the test case with cells of values that occur nowhere else in a run."""
+    changes: dict[int, Any] = {}
+    data: dict[int, bytearray] = {}
+    for cell in cells:
+        leaf = leaves[cell.leaf]
+        if leaf.number:
+            changes[cell.leaf] = _DISTINCT
+        elif not isinstance(leaf.value, str):
+            octets = data.setdefault(cell.leaf, bytearray(leaf.data))
+            octets[cell.at] = 1 + (cell.at * 37 + 100) % 255
+    for number, octets in data.items():
+        value = leaves[number].made(bytes(octets))
+        if value is not None:
+            changes[number] = value
+    return changed_case(case, leaves, changes)
 
 
 def climb(case: Case, leaves: Sequence[Leaf], one: Compared) -> tuple[Case, int] | None:
