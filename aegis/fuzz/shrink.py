@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.case import Case, Finding, HandleRef, Step
+from aegis.errors import LimitExceeded
+from aegis.fuzz.case import Case, Finding, HandleRef, Step, hurt
 from aegis.fuzz.shrink_relations import related
 from aegis.fuzz.stubs import NOTABLE
 
@@ -23,20 +24,22 @@ _MAX_SECONDS = 10.0
 def shrink(
     target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS,
     stopped: Callable[[], bool] = lambda: False, mend: Callable[[Case], Case] = lambda case: case,
+    study: Callable[[Case], None] = lambda case: None,
 ) -> Finding:  # fmt: skip
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
-    It ends early when ``stopped()`` is true. ``mend`` returns a test case with fields such as checksums computed again.
+    It ends early when ``stopped()`` is true. ``mend`` returns a test case with fields such as checksums computed again;
+    ``study`` learns which fields there are, from a test case without steps that do not matter.
 
     Steps are removed first, then arguments are simplified, then the answer plan, then several values at once. If the
     oracle does not report the finding again in its normal mode, the shrinker uses its thorough mode, and always if that
     costs no more.
     """
     if oracle.cost == 1:
-        return _Shrinker(target, oracle.thorough(), found, calls, seconds, stopped, mend).best()
+        return _Shrinker(target, oracle.thorough(), found, calls, seconds, stopped, mend).best(study)
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
-    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds, stopped, mend).best()
+    return _Shrinker(target, oracle if shows else oracle.thorough(), found, calls, seconds, stopped, mend).best(study)
 
 
 class _Shrinker:
@@ -46,12 +49,17 @@ class _Shrinker:
     ) -> None:  # fmt: skip
         self.target, self.oracle, self.found, self.stopped = target, oracle, found, stopped
         self.mend = mend
+        error = None if found.result is None else found.result.error
+        self._endless = isinstance(error, LimitExceeded) and error.limit == "fuel"
         self._accepted = [found.case]
         self.left = max(200, calls // oracle.cost)
         self.until = time.monotonic() + seconds
 
-    def best(self) -> Finding:
+    def best(self, study: Callable[[Case], None]) -> Finding:
         """Apply all reductions in turn until none succeeds."""
+        self.take(self.shorter)
+        if self.more():
+            study(self.found.case)
         while True:
             before = self.found
             for candidates in (self.shorter, self.plainer, self.tamer):
@@ -89,6 +97,8 @@ class _Shrinker:
 
     def _shows(self, case: Case) -> bool:
         self.left -= 1
+        if self._endless and not hurt(self.target.run(case, self.target.hurried)):
+            return False  # it ends with a 64th of the fuel: most candidates do, and the others take long
         trace = self.target.run(case)
         if not trace.results:
             return False

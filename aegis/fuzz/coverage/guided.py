@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import GuestTrap
-from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace, hurt
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.dependence import changed_case, dependences, leaves_of
@@ -29,7 +29,7 @@ from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.coverage.solve import climb, distinct_case, equal_cases, solved_cases, wide_goals
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
-from aegis.fuzz.search import Behaviour, ChunkResult, Search, hurt
+from aegis.fuzz.search import Behaviour, ChunkResult, Search
 from aegis.fuzz.shrink_parts import parts_of, with_parts
 from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
@@ -77,6 +77,8 @@ _ROOM_BYTES = 64
 """Bytes that are added to an input, and the size from which an input has room enough."""
 _MAX_SIZE_ENTRIES = 2
 """Most comparisons that only an input with more bytes makes."""
+_MAX_STUDIED_STEPS = 4
+"""Most calls of a test case whose relations are learned before it is minimised."""
 _MAX_INVERSIONS = 3
 """How often a chunk computes operands of one comparison backwards."""
 _MAX_JOINED_STEPS = 16
@@ -462,6 +464,15 @@ class GuidedSearch(Search):
             found = case
         if found is not None and (admitted := self._admitted(found, base)) is not None:
             yield admitted
+
+    def study(self, case: Case) -> None:
+        """Learn the relations of a test case, whose finding is minimised: another chunk may have found them."""
+        if self.copies.comparing is None or not self._is_small(case) or len(case.steps) > _MAX_STUDIED_STEPS:
+            return
+        spent, leaves = self._dependence_calls, leaves_of(case)
+        compared, met = dependences(case, leaves, self._operands, _MAX_DEPENDENCE_CASES)
+        self._relations.learn(case.steps[-1].function, leaves, (*compared, *met))
+        self._dependence_calls = spent
 
     def mend(self, case: Case) -> Case:
         """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""

@@ -37,6 +37,8 @@ _MARK_STEP, _MARKS = 37, 127
 class _FormatField(NamedTuple):
     """The bytes of a field: the path of their sequence, and their weights by position, from the end if negative.
 
+    A field may also be a number: a checksum that is an argument of its own.
+
     If it is ``plain``, the operand on its ``side`` is the number in these bytes. So the field of another part of the
     input, such as the checksum of its second chunk, is found by its number.
     """
@@ -167,14 +169,17 @@ def _field(one: Compared, leaves: Sequence[Leaf]) -> _FormatField | None:
         if any(cell.way == "value" for cell in strangers) and len(strangers) <= len(cells):
             continue  # two fields of one size, such as a magic number that is repeated
         leaf = leaves[cells[0].leaf]
-        if not leaf.number:
-            last = max(cell.at for cell in cells) == len(leaf.data) - 1
-            moves = last or any(cell.way == "length" for cell in own)  # it is at the end
-            weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
-            number = sum(leaf.data[cell.at] * own[cell] for cell in cells) % (1 << one.operands.bits)
-            powers = all(own[c] > 0 and own[c].bit_length() % 8 == 1 and own[c].bit_count() == 1 for c in cells)
-            plain = powers and number == getattr(one.operands, side)
-            return _FormatField(side, leaf.path[1:], weights, plain)
+        if leaf.number:
+            if not any(cell.way == "value" for cell in strangers):
+                continue  # a bound of a length, which other values fulfil too
+            return _FormatField(side, leaf.path[1:], ((0, own[cells[0]]),), plain=False)
+        last = max(cell.at for cell in cells) == len(leaf.data) - 1
+        moves = last or any(cell.way == "length" for cell in own)  # it is at the end
+        weights = tuple((c.at - len(leaf.data) if moves else c.at, own[c]) for c in cells)
+        number = sum(leaf.data[cell.at] * own[cell] for cell in cells) % (1 << one.operands.bits)
+        powers = all(own[c] > 0 and own[c].bit_length() % 8 == 1 and own[c].bit_count() == 1 for c in cells)
+        plain = powers and number == getattr(one.operands, side)
+        return _FormatField(side, leaf.path[1:], weights, plain)
     return None
 
 
@@ -229,8 +234,11 @@ def _placed(field: _FormatField, data: bytes, number: int) -> list[list[tuple[in
 def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Iterator[Case]:
     """Yield the test case of one call with the field changed so that the operands are equal, for each of its places."""
     leaves = leaves_of(case)
-    number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path and not leaf.number), None)
+    number = next((n for n, leaf in enumerate(leaves) if leaf.path[1:] == field.path), None)
     if number is None:
+        return
+    if leaves[number].number:
+        yield from _equal_number(case, leaves, number, field, operands)
         return
     if field.mixed:
         mixed = _exclusive(case, leaves, number, field, operands)
@@ -251,6 +259,19 @@ def _agreeing(case: Case, field: _FormatField, operands: Operands) -> Iterator[C
             ),
             1,
         )
+
+
+def _equal_number(
+    case: Case, leaves: Sequence[Leaf], number: int, field: _FormatField, operands: Operands
+) -> Iterator[Case]:
+    """Yield the test case of one call with the number changed that an argument is, if it stays of its sign."""
+    ((_, weight),) = field.weights[:1]
+    own, other = (operands.left, operands.right) if field.side == "left" else (operands.right, operands.left)
+    missing, value = (other - own) % (1 << operands.bits), leaves[number].value
+    for delta in sorted((missing, missing - (1 << operands.bits)), key=abs):
+        if weight and delta % weight == 0 and (value < 0) == (value + delta // weight < 0):
+            yield changed_case(case, leaves, {number: value + delta // weight})
+            return
 
 
 def _located(case: Case, field: _FormatField, one: Operands, number: int, run: Run) -> _FormatField | None:
