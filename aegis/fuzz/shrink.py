@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import LimitExceeded
 from aegis.fuzz.case import Case, Finding, HandleRef, Step, hurt
-from aegis.fuzz.shrink_relations import related
+from aegis.fuzz.shrink_relations import flattened, related
 from aegis.fuzz.stubs import NOTABLE
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class _Shrinker:
         self.mend = mend
         error = None if found.result is None else found.result.error
         self._endless = isinstance(error, LimitExceeded) and error.limit == "fuel"
+        self.shorter_only = False
+        """Whether test cases with fields computed again must be shorter."""
         self._accepted = [found.case]
         self.left = max(200, calls // oracle.cost)
         self.until = time.monotonic() + seconds
@@ -58,14 +60,16 @@ class _Shrinker:
     def best(self, study: Callable[[Case], None]) -> Finding:
         """Apply all reductions in turn until none succeeds."""
         self.take(self.shorter)
-        if self.more():
+        if self.more() and not self._endless:
             study(self.found.case)
         while True:
             before = self.found
-            for candidates in (self.shorter, self.plainer, self.tamer):
+            for candidates in (self.shorter, lambda: flattened(self.found.case), self.plainer, self.tamer):
                 self.take(candidates)
             if self.found is before:
+                self.shorter_only = True
                 self.take(lambda: related(self.found.case))
+                self.shorter_only = False
             if self.found is before or not self.more():
                 return self.found
 
@@ -90,10 +94,18 @@ class _Shrinker:
         If it does not, the test case may only need another checksum. One that was kept before is not kept again: a
         simpler checksum that is mended is the old one.
         """
+        if case == self.found.case:
+            return False
         if self._shows(case):
             return True
         mended = self.mend(case)
-        return mended is not case and mended not in self._accepted and self._shows(mended)
+        if mended is case or mended in self._accepted or (self.shorter_only and not self._is_shorter(mended)):
+            return False
+        return self._shows(mended)
+
+    def _is_shorter(self, case: Case) -> bool:
+        """Return whether the arguments of a case are shorter. Related values and fields may else change in turns."""
+        return _total(self.target, case) < _total(self.target, self.found.case)
 
     def _shows(self, case: Case) -> bool:
         self.left -= 1
@@ -166,3 +178,8 @@ class _Shrinker:
         for place, number in enumerate(plan):
             for simpler in range(min(number, NOTABLE)):
                 yield Case(case.steps, (*plan[:place], simpler, *plan[place + 1 :]))
+
+
+def _total(target: Target, case: Case) -> int:
+    exports = [(step, target.exports.get(step.function)) for step in case.steps]
+    return sum(export.size(step.arguments) for step, export in exports if export is not None)

@@ -17,7 +17,7 @@ from aegis.fuzz.shrink_parts import Part, parts_of, with_parts
 from aegis.fuzz.values.scalars import Char, Float, Integer
 from aegis.fuzz.values.sequences import Octets, TextShape
 
-__all__ = ["related"]
+__all__ = ["flattened", "related"]
 
 _MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
@@ -34,7 +34,6 @@ def related(case: Case) -> Iterator[Case]:
     yield from _equal(case, parts)
     yield from _repeated(case, parts)
     yield from _shared(case, parts)
-    yield from _flattened(case, parts)
     yield from _gathered(case, parts)
     numbers = [part for part in parts if type(part.value) is int and part.value]
     lists = [part for part in parts if isinstance(part.value, (str, bytes, list)) and part.value]
@@ -121,9 +120,9 @@ def _shared(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
             yield with_parts(case, {part.path: part.value.replace(char, plain) for part in some})
 
 
-def _flattened(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
-    """Replace characters by the simplest that differ from those of the others, also by as many as they have bytes."""
-    for part in parts:
+def flattened(case: Case) -> Iterator[Case]:
+    """Yield cases with all characters of a text or bytes equal, or with as many ASCII characters as one has bytes."""
+    for part in parts_of(case):
         value = part.value
         if isinstance(value, bytes):
             if any(value) and value != b"\1" * len(value):
