@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -242,9 +242,9 @@ class Search:
             if found.signature in _endings(function):
                 self._endless.add(function)
 
-    def mend(self, case: Case) -> Case:
-        """Return a test case with fields such as checksums computed again; without coverage, none are known."""
-        return case
+    def mend(self, case: Case) -> Iterable[Case]:
+        """Return test cases with fields such as checksums computed again; without coverage, none are known."""
+        return ()
 
     def study(self, case: Case) -> None:
         """Learn which fields of a test case are computed from others, for :meth:`mend`."""

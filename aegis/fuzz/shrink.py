@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import LimitExceeded
@@ -19,16 +19,18 @@ __all__ = ["shrink"]
 
 _MAX_CALLS = 20_000
 _MAX_SECONDS = 10.0
+_MAX_TAKEN_ANSWERS = 4
+"""Most answers of the host that go with removed steps."""
 
 
 def shrink(
     target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS,
-    stopped: Callable[[], bool] = lambda: False, mend: Callable[[Case], Case] = lambda case: case,
+    stopped: Callable[[], bool] = lambda: False, mend: Callable[[Case], Iterable[Case]] = lambda case: (),
     study: Callable[[Case], None] = lambda case: None,
 ) -> Finding:  # fmt: skip
     """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
-    It ends early when ``stopped()`` is true. ``mend`` returns a test case with fields such as checksums computed again;
+    It ends early when ``stopped()`` is true. ``mend`` returns test cases with fields such as checksums computed again;
     ``study`` learns which fields there are, from a test case without steps that do not matter.
 
     Steps are removed first, then arguments are simplified, then the answer plan, then several values at once. If the
@@ -45,7 +47,7 @@ def shrink(
 class _Shrinker:
     def __init__(
         self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float, stopped: Callable[[], bool],
-        mend: Callable[[Case], Case],
+        mend: Callable[[Case], Iterable[Case]],
     ) -> None:  # fmt: skip
         self.target, self.oracle, self.found, self.stopped = target, oracle, found, stopped
         self.mend = mend
@@ -98,10 +100,10 @@ class _Shrinker:
             return False
         if self._shows(case):
             return True
-        mended = self.mend(case)
-        if mended is case or mended in self._accepted or (self.shorter_only and not self._is_shorter(mended)):
-            return False
-        return self._shows(mended)
+        return any(
+            mended not in self._accepted and (not self.shorter_only or self._is_shorter(mended)) and self._shows(mended)
+            for mended in self.mend(case)
+        )
 
     def _is_shorter(self, case: Case) -> bool:
         """Return whether the arguments of a case are shorter. Related values and fields may else change in turns."""
@@ -132,6 +134,8 @@ class _Shrinker:
                 fewer = case.without(start, min(start + span, len(case.steps) - 1))
                 if fewer is not None and len(fewer.steps) < len(case.steps):
                     yield fewer
+                    for taken in range(1, min(len(fewer.answers), _MAX_TAKEN_ANSWERS + 1)):
+                        yield Case(fewer.steps, fewer.answers[taken:])  # those that the removed steps got
             span //= 2
         for number in range(len(case.steps) - 1):
             fewer = case.without_users(number)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.fuzz.case import Case, Step
 from aegis.fuzz.coverage.guided import GuidedSearch
-from aegis.fuzz.coverage.inverse import MIN_WIDE, inverted
+from aegis.fuzz.coverage.inverse import LEAST_WIDE, inverted
 from aegis.fuzz.plan import CampaignPlan
 from aegis.fuzz.search import ChunkResult
 from aegis.fuzz.values.buffers import Buffer
@@ -83,7 +83,7 @@ def test_a_checksum_is_found_again_where_a_length_moved_it() -> None:
     for size in (2, 7, 20):
         other = Case((Step("packet", (Buffer(bytes((size,)) + b"longer packet" + bytes(40)),)),))
         assert _value(other) == 2
-        assert _value(made.mend(other)) == 3
+        assert 3 in map(_value, made.mend(other))
 
 
 def test_a_checksum_that_is_an_argument_is_computed_again() -> None:
@@ -91,7 +91,7 @@ def test_a_checksum_that_is_an_argument_is_computed_again() -> None:
     first = Case((Step("verified", (Buffer(b"abcdefgh"), 5)),))
     assert 1 in {_value(case) for case in made._solved(first)}
     other = Case((Step("verified", (Buffer(b"other bytes"), 5)),))
-    assert _value(made.mend(other)) == 1
+    assert 1 in map(_value, made.mend(other))
 
 
 def test_a_call_with_an_invalid_argument_reaches_nothing() -> None:
@@ -139,7 +139,7 @@ def test_a_chain_of_operations_is_computed_backwards(kinds: list[str], drawn: ra
     steps = [(kind, rng.getrandbits(64) | 1 << 50) for kind in kinds]
     value, wanted = rng.getrandbits(64) | 1 << 50, rng.getrandbits(64)
     records, result = _recorded(steps, value)
-    if min(result, *(record.left for record in records)) >= MIN_WIDE:
+    if min(result, *(record.left for record in records)) >= LEAST_WIDE:
         pairs = [pair for pair in inverted(records, 64, result, wanted) if pair.found == value]
         assert any(_recorded(steps, pair.wanted)[1] == wanted for pair in pairs)
 

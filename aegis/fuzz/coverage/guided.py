@@ -23,10 +23,10 @@ from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.dependence import changed_case, dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
-from aegis.fuzz.coverage.inverse import inverted
+from aegis.fuzz.coverage.inverted_cases import inverted_cases
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
-from aegis.fuzz.coverage.solve import climb, distinct_case, equal_cases, solved_cases, wide_goals
+from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
 from aegis.fuzz.search import Behaviour, ChunkResult, Search
@@ -79,8 +79,8 @@ _MAX_SIZE_ENTRIES = 2
 """Most comparisons that only an input with more bytes makes."""
 _MAX_STUDIED_STEPS = 4
 """Most calls of a test case whose relations are learned before it is minimised."""
-_MAX_INVERSIONS = 3
-"""How often a chunk computes operands of one comparison backwards."""
+_MAX_INVERTED_ATTEMPTS = 3
+"""How often a chunk computes the operands of one comparison backwards."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -414,22 +414,19 @@ class GuidedSearch(Search):
         self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case
     ) -> Iterator[tuple[Operands, Case]]:  # fmt: skip
         """Yield comparisons with a constant, each with test cases for which its operand was computed backwards."""
-        for one, cells, constant in wide_goals(compared):
-            place = case.steps[-1].function, one.site
-            if f"{place[0]}{EQUAL}{one.site}" in self._known or self._inversions.get(place, 0) >= _MAX_INVERSIONS:
-                continue
-            self._inversions[place] = self._inversions.get(place, 0) + 1
-            for base in filter(None, (self._admitted(distinct_case(case, leaves, cells), case), case)):
-                self._dependence_calls += len(base.steps)
-                records = self.copies.operations(base)
-                met = [
-                    r for r in records if r.kind == one.kind and r.bits == one.bits and constant in (r.left, r.right)
-                ]
-                for record in met[:1]:
-                    found = record.left if record.right == constant else record.right
-                    pairs = list(inverted(records, one.bits, found, constant))
-                    for made in islice(matched_cases(base, pairs, self.target.exports), _MAX_NEW_CASES):
-                        yield one, made
+        function = case.steps[-1].function
+
+        def unsolved(one: Operands) -> bool:
+            tries = self._inversions[function, one.site] = self._inversions.get((function, one.site), 0) + 1
+            return tries <= _MAX_INVERTED_ATTEMPTS and f"{function}{EQUAL}{one.site}" not in self._known
+
+        def run(one: Case) -> list[Operands]:
+            self._dependence_calls += len(one.steps)
+            return self.copies.operations(one)
+
+        yield from inverted_cases(
+            case, leaves, compared, unsolved, run, lambda one: self._admitted(one, case), self.target.exports
+        )
 
     def _note_reached(self, batch: ChunkResult) -> None:
         """Note the test cases that :meth:`_equal` kept as behaviours, if the original guest returns from them."""
@@ -474,12 +471,12 @@ class GuidedSearch(Search):
         self._relations.learn(case.steps[-1].function, leaves, (*compared, *met))
         self._dependence_calls = spent
 
-    def mend(self, case: Case) -> Case:
-        """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""
-        spent = self._dependence_calls
-        try:
-            return self._mended(case)
-        finally:
+    def mend(self, case: Case) -> Iterator[Case]:
+        """Yield a test case with fields such as checksums computed again, each time one more of them."""
+        if self.copies.comparing is not None and self._relations.known(case.steps):
+            spent = self._dependence_calls
+            for one, _ in self._mending(case):
+                yield one
             self._dependence_calls = spent
 
     def _mended_freely(self, case: Case) -> Case:
@@ -499,7 +496,17 @@ class GuidedSearch(Search):
 
     def _mended_records(self, case: Case) -> tuple[Case, list[list[Operands]]]:
         """Return a test case whose calls fulfil the known relations, with the comparisons of its calls."""
-        relations, records = self._relations, self._records(case)
+        records = self._records(case)
+        for better in self._mending(case, records):
+            case, records = better
+        return case, records
+
+    def _mending(
+        self, case: Case, records: list[list[Operands]] | None = None
+    ) -> Iterator[tuple[Case, list[list[Operands]]]]:  # fmt: skip
+        """Yield a test case, with the comparisons of its calls, each time that another field was computed again."""
+        relations = self._relations
+        records = self._records(case) if records is None else records
         for _ in range(_MAX_MENDED_CASES):
             better = relations.mended(case, records)
             if not better:
@@ -510,7 +517,7 @@ class GuidedSearch(Search):
             if stuck and relations.locate(case, records, self._operands):
                 continue
             case, records = best, made
-        return case, records
+            yield case, records
 
     def _records(self, case: Case) -> list[list[Operands]]:
         """Run a test case, and return the comparisons of each of its calls."""

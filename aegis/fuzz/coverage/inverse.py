@@ -17,9 +17,9 @@ from aegis.fuzz.coverage.operands import Pair
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["MIN_WIDE", "inverted"]
+__all__ = ["LEAST_WIDE", "inverted"]
 
-MIN_WIDE = 1 << 16
+LEAST_WIDE = 1 << 16
 """Least value that is looked for among results of operations: smaller ones occur by chance."""
 _MAX_VALUES = 96
 """Most values on the ways back from one comparison."""
@@ -48,7 +48,7 @@ def inverted(records: Sequence[Operands], bits: int, found: int, wanted: int) ->
             if goal > _mask(one.bits):
                 continue
             for value, other in _back(one, goal, made):
-                if value >= MIN_WIDE and value not in seen:
+                if value >= LEAST_WIDE and value not in seen:
                     seen.add(value)
                     ways.append(Pair(one.bits, False, value, other & _mask(one.bits)))
 

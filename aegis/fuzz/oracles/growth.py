@@ -169,7 +169,7 @@ class Scales(Stateless):
             return None
         count = _sequences(step.arguments)
         if count > 1:
-            alone = [self._points(target, case, step, place) for place in range(min(count, _MAX_SEQUENCES))]
+            alone = [self._points(target, case, step, place) for place in range(min(count, _MAX_SEQUENCE_ENTRIES))]
             found = [_exponent(one) for one in alone]
             worst = max(range(len(found)), key=found.__getitem__)
             if found[worst] >= self._EXPONENT:
@@ -217,7 +217,7 @@ class Scales(Stateless):
             arguments = grown
 
 
-_MAX_SEQUENCES = 8
+_MAX_SEQUENCE_ENTRIES = 8
 """Most sequences of which each grows alone."""
 _LEAST_FUEL = 2000
 """Fuel below which the cost of a call says nothing about its growth."""

@@ -15,7 +15,7 @@ _SEPARATORS = ("\r\n", "\n", "\r", ";", ",", "&", "|", " ", "\t", "/", ".", ":",
 _OCTET_SEPARATORS = tuple(separator.encode() for separator in _SEPARATORS)
 _LINE_KINDS = 3
 """How many of the separators end lines; those that occur in a value are drawn first."""
-_MAX_FIELDS = 64
+_MAX_FIELD_ENTRIES = 64
 """Most fields of a value that is changed by fields."""
 
 
@@ -25,7 +25,7 @@ def fields_joined(rng: Random, one: Any, two: Any) -> Any:
     if separator is None:
         return one
     fields, others = one.split(separator), two.split(separator)
-    if len(fields) > _MAX_FIELDS or len(others) > _MAX_FIELDS:
+    if len(fields) > _MAX_FIELD_ENTRIES or len(others) > _MAX_FIELD_ENTRIES:
         return one
     start = int(rng.random() * len(others))
     chosen = others[start : start + (1 if rng.random() < 0.7 else 1 + int(rng.random() * len(others)))]
@@ -40,7 +40,7 @@ def fields_changed(rng: Random, value: Any, word: Any) -> Any:
     if separator is None:
         return value
     fields = value.split(separator)
-    if len(fields) > _MAX_FIELDS:
+    if len(fields) > _MAX_FIELD_ENTRIES:
         return value
     at, to = int(rng.random() * len(fields)), int(rng.random() * (len(fields) + 1))
     chance = rng.random()
