@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aegis.errors import AegisError, GuestExit
+from aegis.errors import AegisError, GuestExit, LimitExceeded
 from aegis.observe.outcome import Outcome, Usage
 
-__all__ = ["Case", "Finding", "HandleRef", "Step", "StepResult", "Trace"]
+__all__ = ["Case", "Finding", "HandleRef", "Step", "StepResult", "Trace", "hurt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +183,9 @@ class Finding:
     text: str
     case: Case
     result: StepResult | None = None
+
+
+def hurt(trace: Trace) -> bool:
+    """Return whether a call met a limit of fuel, host calls or handles, which was lower than that of the campaign."""
+    error = trace.results[-1].error if trace.results else None
+    return isinstance(error, LimitExceeded) and error.limit in ("fuel", "host_calls", "handles")

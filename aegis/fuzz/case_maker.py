@@ -15,6 +15,7 @@ from aegis.fuzz.case import Case, HandleRef, Step, StepResult
 from aegis.fuzz.stubs import random_answers
 from aegis.fuzz.target import DROP, TargetExport
 from aegis.fuzz.values.core_signatures import Buffer
+from aegis.fuzz.values.fields import fields_joined
 from aegis.fuzz.values.sequences import BULK_ITEMS, SequenceShape
 from aegis.wit.types import WitType
 
@@ -33,8 +34,11 @@ _MAX_RETURNED_VALUES = 32
 """Most kept values of one type that calls returned."""
 _VERBATIM_SHARE = 0.08
 """The share of generated calls that repeat a kept call as it is."""
-_SPLICE_SHARE, _AGAIN_SHARE = 0.2, 0.65
-"""The shares of mutated arguments that get a part of another one, and that are mutated once only."""
+_SPLICE_SHARE, _FIELD_SHARE, _AGAIN_SHARE = 0.24, 0.08, 0.65
+"""The shares of mutated arguments that get a part of another one, that get fields of another one, and that are mutated
+once only."""
+_ALIKE_SHARE = 0.08
+"""The share of mutated calls of which an argument becomes the value of another one of its type."""
 _MAX_BULK_CASES = 3
 """Most kept calls of one function with large arguments."""
 _BULK_SHARE = 0.003
@@ -263,6 +267,9 @@ class CaseMaker:
         arguments = list(step.arguments)
         shapes = export.shapes
         chosen = int(rng.random() * len(shapes))
+        if len(shapes) > 1 and shapes[chosen] is not None and rng.random() < _ALIKE_SHARE:
+            arguments[chosen] = self._relation(rng, export, arguments, chosen)
+            return [None if shape is None else a for shape, a in zip(shapes, arguments, strict=True)]
         for place, shape in enumerate(shapes):
             if shape is not None and (place == chosen or rng.random() < 0.2):
                 arguments[place] = self._changed(rng, export, place, arguments[place])
@@ -278,6 +285,8 @@ class CaseMaker:
         if chance < _SPLICE_SHARE:
             other = _picked(rng, self.pool[export.name])[1].arguments[place]
             if isinstance(shape, SequenceShape):
+                if chance < _FIELD_SHARE and not isinstance(value, list) and len(value) + len(other) <= BULK_ITEMS:
+                    return fields_joined(rng, value, other)
                 return _spliced(rng, value, other)
             if isinstance(value, Buffer):
                 return Buffer(_spliced(rng, value.data, other.data))
@@ -294,9 +303,9 @@ def _spliced(rng: random.Random, one: Any, two: Any) -> Any:
         return one
     at, start = int(rng.random() * (len(one) + 1)), int(rng.random() * (len(two) + 1))
     chance = rng.random()
-    if chance < 0.4:  # lines and records often follow one another
-        return one + two if chance < 0.2 else one[:at] + two
-    if chance < 0.7:
+    if chance < 0.5:  # lines and records often follow one another
+        return one + two if chance < 0.2 else one[:at] + two if chance < 0.4 else one + two[start:]
+    if chance < 0.75:
         return one[:at] + two[start:]
     return one[:at] + two[start : start + 1 + int(rng.random() ** 2 * len(two))] + one[at:]
 

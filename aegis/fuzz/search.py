@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.errors import LimitExceeded
-from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace, hurt
 from aegis.fuzz.case_maker import CaseMaker
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.oracles import Scales
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour", "hurt"]
+__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "amounts", "behaviour"]
 
 _EXACT_AMOUNTS = 64
 """Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
@@ -243,7 +242,9 @@ class Search:
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
             seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
-            least = shrink(self.target, oracle, found, seconds=seconds, stopped=self._stopped, mend=self.mend)
+            least = shrink(
+                self.target, oracle, found, seconds=seconds, stopped=self._stopped, mend=self.mend, study=self.study
+            )
             small = oracle.explained(self.target, least)
             self._known.add(small.signature)
             batch.findings.append(small)
@@ -251,9 +252,12 @@ class Search:
             if found.signature in _endings(function):
                 self._endless.add(function)
 
-    def mend(self, case: Case) -> Case:
-        """Return a test case with fields such as checksums computed again; without coverage, none are known."""
-        return case
+    def mend(self, case: Case) -> Iterable[Case]:
+        """Return test cases with fields such as checksums computed again; without coverage, none are known."""
+        return ()
+
+    def study(self, case: Case) -> None:
+        """Learn which fields of a test case are computed from others, for :meth:`mend`."""
 
     # -- new behaviour -------------------------------------------------------------------------
 
@@ -356,12 +360,6 @@ def _endings(function: str) -> tuple[str, ...]:
     """Return the signatures of findings that an export used all of its fuel, its host calls or its handles."""
     quotas = (f"no-limit {function} quota-exceeded/{limit}" for limit in ("host_calls", "handles"))
     return f"no-limit {function} out-of-fuel/fuel", *quotas
-
-
-def hurt(trace: Trace) -> bool:
-    """Return whether a call met a limit of fuel, host calls or handles, which was lower than that of the campaign."""
-    error = trace.results[-1].error if trace.results else None
-    return isinstance(error, LimitExceeded) and error.limit in ("fuel", "host_calls", "handles")
 
 
 def score_of(goal: str, result: StepResult, size: int) -> float:

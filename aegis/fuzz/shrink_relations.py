@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from aegis.fuzz.case import Case
@@ -17,7 +17,7 @@ from aegis.fuzz.shrink_parts import Part, parts_of, with_parts
 from aegis.fuzz.values.scalars import Char, Float, Integer
 from aegis.fuzz.values.sequences import Octets, TextShape
 
-__all__ = ["related"]
+__all__ = ["flattened", "related"]
 
 _MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
@@ -33,6 +33,8 @@ def related(case: Case) -> Iterator[Case]:
     parts = parts_of(case)
     yield from _equal(case, parts)
     yield from _repeated(case, parts)
+    yield from _shared(case, parts)
+    yield from _gathered(case, parts)
     numbers = [part for part in parts if type(part.value) is int and part.value]
     lists = [part for part in parts if isinstance(part.value, (str, bytes, list)) and part.value]
     yield from _counted(case, numbers, lists)
@@ -106,6 +108,55 @@ def _repeated(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
                 below = [other for other in sorted(values) if other < byte]
                 for smaller in (*below, *(range(min(byte, 64)) if counts[byte] > 1 else ())):
                     yield with_parts(case, {part.path: value.replace(bytes([byte]), bytes([smaller]))})
+
+
+def _shared(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
+    """Replace all occurrences of a character by a simpler one in several texts, such as two versions to compare."""
+    texts = [part for part in parts if isinstance(part.value, str)]
+    times = Counter(char for part in texts for char in set(part.value))
+    for char in sorted(char for char in times if times[char] > 1)[:_MAX_REPEATED_ITEMS]:
+        some = [part for part in texts if char in part.value]
+        for plain in Char().simpler(char):
+            yield with_parts(case, {part.path: part.value.replace(char, plain) for part in some})
+
+
+def flattened(case: Case) -> Iterator[Case]:
+    """Yield cases with all characters of a text or bytes equal, or with as many ASCII characters as one has bytes."""
+    for part in parts_of(case):
+        value = part.value
+        if isinstance(value, bytes):
+            if any(value) and value != b"\1" * len(value):
+                yield with_parts(case, {part.path: b"\1" * len(value)})
+        elif isinstance(value, str) and value:
+            plain = [char for char in "ab" if not set(value) <= set("ab"[: "ab".index(char) + 1])]
+            for char in plain:
+                yield with_parts(case, {part.path: char * len(value)})
+                if not value.isascii():
+                    yield with_parts(case, {part.path: char * len(value.encode("utf-8", "replace"))})
+            wide = [at for at, char in enumerate(value[:_MAX_PAIR_ITEMS]) if not char.isascii()]
+            for at in wide:
+                same = "a" * len(value[at].encode("utf-8", "replace"))
+                yield with_parts(case, {part.path: value[:at] + same + value[at + 1 :]})
+
+
+def _gathered(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
+    """Join the items of a list of sequences, and move a later sequence to the end of an earlier one."""
+    for part in parts:
+        items = part.value
+        if isinstance(items, list) and len(items) > 1 and len(set(map(type, items))) == 1:
+            joined: Any = None
+            if isinstance(items[0], (str, bytes)):
+                joined = items[0][:0].join(items)
+            elif isinstance(items[0], list):
+                joined = list(chain.from_iterable(items))
+            if joined is not None:
+                yield with_parts(case, {part.path: [joined]})
+                yield with_parts(case, {part.path: [joined, *(item[:0] for item in items[1:])]})
+    texts = [part for part in parts if isinstance(part.value, (str, bytes))][:_MAX_REPEATED_ITEMS]
+    for one, two in combinations(texts, 2):
+        if two.value and type(one.value) is type(two.value):
+            for times in (1, 2):
+                yield with_parts(case, {one.path: one.value + two.value * times, two.path: two.value[:0]})
 
 
 def _steps(most: int) -> Iterator[int]:

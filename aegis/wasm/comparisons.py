@@ -34,11 +34,19 @@ _PLACES = {of: place for place, (_, _, of) in enumerate(_SPANS)}
 _TESTS = {0x45: 0x7F, 0x50: 0x7E, IF: 0x7F, BR_IF: 0x7F}
 """``eqz`` and conditions, with the type of their operand."""
 _DIVISIONS = {**dict.fromkeys(range(0x6D, 0x71), 0x7F), **dict.fromkeys(range(0x7F, 0x83), 0x7E)}
+_ARITHMETIC = ("add", "sub", "mul", "", "", "", "", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl", "rotr")
+"""The operations from ``add`` on, as they are named in kinds of sites, without divisions (5.4.8)."""
+_OPERATIONS = {
+    first + place: (of, name)
+    for first, of in ((0x6A, 0x7F), (0x7C, 0x7E))
+    for place, name in enumerate(_ARITHMETIC)
+    if name
+}
 _ZERO = {0x7F: b"\x41\x00", 0x7E: b"\x42\x00"}
 
 
 class Operands(NamedTuple):
-    """The operands of a comparison, as unsigned integers of ``bits``; a float is the integer with its bits."""
+    """The operands of a comparison or operation, as unsigned integers of ``bits``; for a float, its bits."""
 
     site: int
     bits: int
@@ -65,9 +73,12 @@ class Comparing(NamedTuple):
         return self.head + min(int.from_bytes(beginning, "little"), _MAX_RECORD_ENTRIES) * _RECORD.size
 
 
-def record_comparisons(data: bytes, proposals: Collection[str] = ()) -> Comparing:
-    """Return a module that records operands; errors are those of :func:`aegis.wasm.rewrite.rewritten`."""
-    probes = _Comparisons()
+def record_comparisons(data: bytes, proposals: Collection[str] = (), *, arithmetic: bool = False) -> Comparing:
+    """Return a module that records operands; errors are those of :func:`aegis.wasm.rewrite.rewritten`.
+
+    With ``arithmetic``, it also records those of integer operations, whose names are the kinds of their sites.
+    """
+    probes = _Calculations() if arithmetic else _Comparisons()
     made = rewritten(data, probes, proposals)
     return Comparing(made, tuple(probes.sites), probes.size())
 
@@ -140,6 +151,15 @@ class _Comparisons(Probes):
             + b"\x20\x03" + right + wide + b"\x37" + fields[3]
             + b"\x0b\x20\x00\x20\x01\x0b"
         )  # fmt: skip
+
+
+class _Calculations(_Comparisons):
+    opcodes: ClassVar[frozenset[int]] = _Comparisons.opcodes | frozenset(_OPERATIONS)
+
+    def before(self, function: int, offset: int, op: int, targets: int, local: int) -> bytes:
+        if op in _OPERATIONS:
+            return self._record(*_OPERATIONS[op])
+        return super().before(function, offset, op, targets, local)
 
 
 def _as_integer(bits: int, *, floating: bool) -> bytes:

@@ -11,9 +11,10 @@ import pytest
 
 from aegis import Aegis, FilesystemCapability, RandomCapability
 from aegis.fuzz.case import Case, HandleRef, Step
-from aegis.fuzz.oracles import Deterministic, HostUntouched, NoLimit, NoTrap, Oracle, RoundTrip, Steady
+from aegis.fuzz.oracles import Deterministic, HostUntouched, NoLimit, NoTrap, Oracle, RoundTrip, Scales, Steady
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.target import DROP, Target
+from aegis.fuzz.values.buffers import Buffer
 from tests.guests.catalogue import source
 
 RUNTIME = Aegis(cache=False)
@@ -141,3 +142,41 @@ def test_the_canaries_go_with_their_oracle() -> None:
     assert (canaries / "secret.txt").read_text() == "canary"
     del oracle
     assert not canaries.exists()
+
+
+# -- scales --------------------------------------------------------------------------------------------------------
+
+TABLES = """(module (memory (export "memory") 4)
+  (global $next (mut i32) (i32.const 1024))
+  (func (export "malloc") (param i32) (result i32) (local $at i32)
+    (local.set $at (global.get $next))
+    (global.set $next (i32.add (local.get $at) (local.get 0)))
+    (local.get $at))
+  (func (export "free") (param i32) (global.set $next (i32.const 1024)))
+  (func $loops (param $n i32) (param $m i32) (local $left i32)
+    (loop $outer
+      (local.set $left (local.get $m))
+      (loop $inner (br_if $inner (i32.gt_s (local.tee $left (i32.sub (local.get $left) (i32.const 1))) (i32.const 0))))
+      (br_if $outer (i32.gt_s (local.tee $n (i32.sub (local.get $n) (i32.const 1))) (i32.const 0)))))
+  (func (export "product") (param i32 i32 i32 i32) (call $loops (local.get 1) (local.get 3)))
+  (func (export "square") (param i32 i32 i32 i32) (call $loops (local.get 3) (local.get 3)))
+  (func (export "equal") (param i32 i32 i32 i32)
+    (if (i32.eq (local.get 1) (local.get 3)) (then (call $loops (local.get 1) (local.get 3)))))
+  (func (export "header") (param i32 i32 i32 i32)
+    (call $loops (select (i32.const 9000) (i32.const 300) (i32.gt_u (local.get 1) (i32.const 9999))) (i32.const 4))))"""
+
+
+def test_each_sequence_grows_alone_before_all_of_them_together() -> None:
+    """Oracle: the guest's loops. The product of two lengths is linear in each; a square, or a cost that only two equal
+    lengths have, is not; and a jump at one size is no growth."""
+    runtime = Aegis(fuel=1_000_000_000)
+    target = Target(runtime, runtime.load_wat(TABLES), signatures=tuple(f"{name}(buffer, buffer)" for name in NAMES))
+    assert set(target.exports) >= set(NAMES)
+    arguments = Buffer(b"abcdefgh" * 4), Buffer(b"12345678" * 4)
+    found = {name: _judge(Scales(), target, Step(name, arguments)) for name in NAMES}
+    assert {name for name, one in found.items() if one is not None} == {"square", "equal"}
+    assert "only sequence 2 grew: about size^2.0" in found["square"].text
+    assert "grew:" not in found["equal"].text
+
+
+NAMES = ("product", "square", "equal", "header")

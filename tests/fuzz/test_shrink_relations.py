@@ -235,3 +235,47 @@ def test_the_fake_target_is_like_a_target() -> None:
     oracle: Any = Planted(lambda case: True)
     found = shrink(target, oracle, Finding("planted", "planted", "", Case((Step("make", ()),))))  # type: ignore[arg-type]
     assert found.case.steps == (Step("make", ()),)
+
+
+def test_wide_characters_become_as_many_plain_ones_as_they_have_bytes() -> None:
+    """A place in bytes must not move: here a character of three bytes has its second one at the place 13."""
+
+    def holds(text: str) -> bool:
+        data = text.encode()
+        return len(data) > 16 and data[12] >> 4 == 0xE and data[13] >> 6 == 2
+
+    text = "\u0800\u0800\u09ff\u13d7\u13d7\u13d7\u13d7\u13d7"
+    assert least([TEXT], [text], holds) == ["a" * 12 + "\u0800" + "aa"]
+
+
+def test_texts_are_gathered_in_the_first_one() -> None:
+    """Oracle: the only least case of a total length, without items and separator that do not matter."""
+
+    def holds(parts: list[str], separator: str) -> bool:
+        return len(separator.join(parts)) >= 40
+
+    for parts, separator in ((["", ""], "a" * 40), (["aaaa"] * 10, ""), (["ab", "c"], "d" * 60)):
+        assert least([List("string"), TEXT], [parts, separator], holds) == [["a" * 40], ""]
+
+
+def test_a_character_that_two_texts_share_is_simplified_in_both() -> None:
+    assert least([TEXT, TEXT], ["6.6", "6.6"], lambda one, two: one == two and one[1:2] == ".") == ["a.", "a."]
+
+
+def test_a_field_that_is_computed_again_does_not_make_cases_take_turns() -> None:
+    """The field is the sum of the rest. Candidates that are mended are kept only while the case becomes shorter."""
+
+    def mend(case: Case) -> list[Case]:
+        (data,) = case.steps[0].arguments
+        return [Case((Step("f", (data[:-1] + bytes((sum(data[:-1]) % 256,)),)),))] if data else []
+
+    def holds(case: Case) -> bool:
+        (data,) = case.steps[0].arguments
+        return len(data) > 4 and data[0] >= 4 and data[-1] == sum(data[:-1]) % 256
+
+    target = Target(TargetExport("f", (shape_of(BYTES),)))
+    (case,) = mend(Case((Step("f", (bytes((200, 9, 8, 77, 6, 5, 0)),)),)))
+    oracle: Any = Planted(holds)
+    found = shrink(target, oracle, Finding("planted", "planted", "", case), mend=mend)  # type: ignore[arg-type]
+    assert found.case.steps[0].arguments == (bytes((4, 0, 0, 0, 4)),)
+    assert target.runs < 2000

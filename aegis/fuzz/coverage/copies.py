@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError
@@ -17,6 +18,7 @@ from aegis.wasm.edges import Counted, count_edges
 from aegis.wasm.embedded import with_modules
 
 if TYPE_CHECKING:
+    from aegis.fuzz.case import Case
     from aegis.fuzz.plan import CampaignPlan
     from aegis.fuzz.target import Target
     from aegis.limits import Limits
@@ -26,6 +28,8 @@ __all__ = ["Copies", "CoverageUnavailable", "make_copies"]
 _GROWN = ("module_size", "functions", "function_size", "locals", "nesting", "complexity")
 _GROWTH = 8
 """The factor by which limits on code are larger for instrumented code, which is two to three times as large."""
+_MAX_CALCULATED_BYTES = 1 << 20
+"""Largest guest whose operations are recorded: that code takes longer to compile than all other copies."""
 
 
 class CoverageUnavailable(Exception):
@@ -49,6 +53,8 @@ class Copies:
     """The comparisons of test cases in the copy that records them."""
     seconds: float
     """The time that it took to instrument and compile."""
+    calculating: Callable[[], tuple[InstrumentedTarget, tuple[Comparing, ...]] | None] = lambda: None
+    """Returns the copy that also records integer operations, made by the first call; ``None`` if it cannot be made."""
 
     @property
     def size(self) -> int:
@@ -64,26 +70,42 @@ class Copies:
             at += counted.counters
         return to_lcov(parts, proposals)
 
-    def operands(self, written: bytes) -> Iterator[Operands]:
-        """Yield the operands that the copy with comparisons wrote in one step."""
-        return _operands(self.compared, written)
+    def operations(self, case: Case) -> list[Operands]:
+        """Run a test case; return the operands of comparisons and operations of its last call, empty without it."""
+        copy = self.calculating()
+        if copy is None:
+            return []
+        target, modules = copy
+        target.run(case)
+        return list(_operands(modules, target.written[-1])) if len(target.written) == len(case.steps) else []
 
 
 def make_copies(plan: CampaignPlan, target: Target) -> Copies:
     """Instrument and compile the artifact of a plan. Raise :class:`CoverageUnavailable` if that is not possible."""
     if plan.policy.isolation is not None:
         raise CoverageUnavailable("the counters of an isolated guest cannot be read: leave out --isolate")
-    began = time.monotonic()
+    began, proposals = time.monotonic(), plan.policy.proposals
     try:
-        counting, modules, numbers = _copy(plan, target, lambda data: count_edges(data, plan.policy.proposals))
+        counting, modules, numbers = _copy(plan, target, lambda data: count_edges(data, proposals))
     except (AegisError, Malformed) as error:
         raise CoverageUnavailable(str(error)) from None
     try:
-        comparing, compared, _ = _copy(plan, target, lambda data: record_comparisons(data, plan.policy.proposals))
+        comparing, compared, _ = _copy(plan, target, lambda data: record_comparisons(data, proposals))
     except (AegisError, Malformed, CoverageUnavailable):
         comparing, compared = None, ()
     recorded = None if comparing is None else Recorded(comparing, lambda written: _operands(compared, written))
-    return Copies(target, counting, modules, numbers, comparing, compared, recorded, time.monotonic() - began)
+
+    @cache
+    def calculating() -> tuple[InstrumentedTarget, tuple[Any, ...]] | None:
+        if len(plan.data) > _MAX_CALCULATED_BYTES:
+            return None
+        try:
+            return _copy(plan, target, lambda data: record_comparisons(data, proposals, arithmetic=True))[:2]
+        except (AegisError, Malformed, CoverageUnavailable):
+            return None
+
+    seconds = time.monotonic() - began
+    return Copies(target, counting, modules, numbers, comparing, compared, recorded, seconds, calculating)
 
 
 def _operands(compared: Sequence[Comparing], written: bytes) -> Iterator[Operands]:

@@ -19,7 +19,7 @@ from aegis.fuzz.values.core_signatures import CString
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["Cell", "Compared", "Leaf", "bit_places", "changed_case", "dependences", "leaves_of"]
+__all__ = ["Cell", "Compared", "Leaf", "Run", "bit_places", "changed_case", "dependences", "leaves_of"]
 
 _MAX_CELL_ENTRIES = 96
 """Most cells of a test case."""
@@ -226,11 +226,19 @@ def _aligned(
 
 
 def _goes_on(found: Sequence[Compared], at: int, other: Sequence[Operands], now: int) -> bool:
-    """Return whether the next comparisons of both runs are at the same sites. One alone may be so by chance."""
+    """Return whether the next comparisons of both runs are at the same sites. One alone may be so by chance.
+
+    The last one of both is not, if one operand is the same: a loop may have had one more round before.
+    """
     count = min(_MIN_ALIKE_ENTRIES, len(found) - at)
-    return count > 1 and [one.operands.site for one in found[at : at + count]] == [
+    ends = count == 1 and now == len(other) - 1 and _alike(found[at].operands, other[now])
+    return (count > 1 or ends) and [one.operands.site for one in found[at : at + count]] == [
         one.site for one in other[now : now + count]
     ]
+
+
+def _alike(one: Operands, other: Operands) -> bool:
+    return one.left == other.left or one.right == other.right
 
 
 def _weight(change: int, step: int) -> int:

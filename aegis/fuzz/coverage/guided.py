@@ -18,17 +18,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import GuestTrap
-from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace, hurt
 from aegis.fuzz.causes import signature_of
 from aegis.fuzz.coverage.covers import EDGES, EQUAL, FIRST
 from aegis.fuzz.coverage.dependence import changed_case, dependences, leaves_of
 from aegis.fuzz.coverage.edge_map import EdgeMap, bits_of
+from aegis.fuzz.coverage.inverted_cases import inverted_cases
 from aegis.fuzz.coverage.operands import matched_cases, pairs_of
 from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.coverage.solve import climb, equal_cases, solved_cases
 from aegis.fuzz.oracles import Differential, HostUntouched, NoLimit, NoTrap, RoundTrip, Steady
 from aegis.fuzz.program_words import GivenWords
-from aegis.fuzz.search import Behaviour, ChunkResult, Search, hurt
+from aegis.fuzz.search import Behaviour, ChunkResult, Search
 from aegis.fuzz.shrink_parts import parts_of, with_parts
 from aegis.fuzz.values.scalars import Integer
 from aegis.fuzz.values.sequences import BULK_ITEMS
@@ -69,13 +70,17 @@ _TRIM_SHARE, _MIN_TRIM_CALLS = 0.15, 200
 """Calls for this, as a share of the calls of the chunk, and how many there may be at its start."""
 _MAX_CLIMBED_BYTES, _CLIMB_RUNS = 16, 12
 """Most equal bytes that are found in a row, and runs for each."""
-_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 3
+_MENDED_SHARE, _MENDING_SHARE, _MAX_MENDED_CASES = 0.3, 0.5, 4
 """How often generated test cases are changed so that they fulfil known relations, the share of the calls for this, and
 how many relations in turn."""
 _ROOM_BYTES = 64
 """Bytes that are added to an input, and the size from which an input has room enough."""
 _MAX_SIZE_ENTRIES = 2
 """Most comparisons that only an input with more bytes makes."""
+_MAX_STUDIED_STEPS = 4
+"""Most calls of a test case whose relations are learned before it is minimised."""
+_MAX_INVERTED_ATTEMPTS = 3
+"""How often a chunk computes the operands of one comparison backwards."""
 _MAX_JOINED_STEPS = 16
 _MAX_BALANCE_STEPS = 200
 """Most calls of suggested test cases in a row."""
@@ -109,6 +114,8 @@ class GuidedSearch(Search):
         """Suggestions that were left over, of the latest kept cases."""
         self._relations = Relations()
         self._reached: list[tuple[str, Case]] = []
+        self._inversions: dict[Any, int] = {}
+        """How often operands of a comparison were computed backwards, by function and site."""
         self._tried: dict[Any, int] = {}
         """How often comparisons were solved, by site and value."""
 
@@ -137,12 +144,8 @@ class GuidedSearch(Search):
                 again = self._solved(chosen) if rng.random() < _SOLVED_SHARE else self._matched(chosen)
             self._suggested.extend(_sampled(rng, filter(self._is_small, again), _MAX_AGAIN_CASES))
         case = super().next_case(rng)
-        most = max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE)
-        if rng.random() < _MENDED_SHARE and self._mended_calls < most and all(map(self._is_small_step, case.steps)):
-            spent = self._dependence_calls
-            case = self._mended(case)
-            self._mended_calls += self._dependence_calls - spent
-            self._dependence_calls = spent
+        if rng.random() < _MENDED_SHARE and all(map(self._is_small_step, case.steps)):
+            case = self._mended_freely(case)
         self._balance = min(self._balance + len(case.steps), _MAX_BALANCE_STEPS)
         return case
 
@@ -362,7 +365,7 @@ class GuidedSearch(Search):
         for one in solved_cases(case, leaves, compared, words, self._tried):
             admitted = self._admitted(one, case)
             if admitted is not None:
-                yield self._mended(admitted)
+                yield self._mended_freely(admitted)
 
     def _with_room(self, case: Case) -> tuple[Case, list[Leaf]]:
         """Return the test case with more bytes at the end of its bytes, if the guest compares the same without them.
@@ -389,7 +392,7 @@ class GuidedSearch(Search):
         That need not be a new edge: a condition may combine several comparisons without a branch.
         """
         function = case.steps[-1].function
-        for one, suggested in equal_cases(case, leaves, compared):
+        for one, suggested in chain(equal_cases(case, leaves, compared), self._inverted(leaves, compared, case)):
             signature = f"{function}{EQUAL}{one.site}"
             if signature in self._known or self._dependence_calls > self._most_dependence_calls():
                 continue
@@ -406,6 +409,24 @@ class GuidedSearch(Search):
             self._suggested.append(equal)  # its edges may be new, too
             self.maker.keep(equal)
             self._reached.append((signature, equal))
+
+    def _inverted(
+        self, leaves: Sequence[Leaf], compared: Sequence[Compared], case: Case
+    ) -> Iterator[tuple[Operands, Case]]:  # fmt: skip
+        """Yield comparisons with a constant, each with test cases for which its operand was computed backwards."""
+        function = case.steps[-1].function
+
+        def unsolved(one: Operands) -> bool:
+            tries = self._inversions[function, one.site] = self._inversions.get((function, one.site), 0) + 1
+            return tries <= _MAX_INVERTED_ATTEMPTS and f"{function}{EQUAL}{one.site}" not in self._known
+
+        def run(one: Case) -> list[Operands]:
+            self._dependence_calls += len(one.steps)
+            return self.copies.operations(one)
+
+        yield from inverted_cases(
+            case, leaves, compared, unsolved, run, lambda one: self._admitted(one, case), self.target.exports
+        )
 
     def _note_reached(self, batch: ChunkResult) -> None:
         """Note the test cases that :meth:`_equal` kept as behaviours, if the original guest returns from them."""
@@ -441,29 +462,62 @@ class GuidedSearch(Search):
         if found is not None and (admitted := self._admitted(found, base)) is not None:
             yield admitted
 
-    def mend(self, case: Case) -> Case:
-        """Return a test case with fields such as checksums computed again, for the minimisation of a finding."""
-        spent, self._dependence_calls = self._dependence_calls, 0
-        try:
-            return self._mended(case)
-        finally:
+    def study(self, case: Case) -> None:
+        """Learn the relations of a test case, whose finding is minimised: another chunk may have found them."""
+        if self.copies.comparing is None or not self._is_small(case) or len(case.steps) > _MAX_STUDIED_STEPS:
+            return
+        spent, leaves = self._dependence_calls, leaves_of(case)
+        compared, met = dependences(case, leaves, self._operands, _MAX_DEPENDENCE_CASES)
+        self._relations.learn(case.steps[-1].function, leaves, (*compared, *met))
+        self._dependence_calls = spent
+
+    def mend(self, case: Case) -> Iterator[Case]:
+        """Yield a test case with fields such as checksums computed again, each time one more of them."""
+        if self.copies.comparing is not None and self._relations.known(case.steps):
+            spent = self._dependence_calls
+            for one, _ in self._mending(case):
+                yield one
             self._dependence_calls = spent
+
+    def _mended_freely(self, case: Case) -> Case:
+        """Return a test case with its fields computed again, by calls that have a share of their own."""
+        if self._mended_calls > max(_MIN_DEPENDENCE_CALLS, self._calls * _MENDING_SHARE):
+            return case
+        spent = self._dependence_calls
+        case = self._mended(case)
+        self._mended_calls += self._dependence_calls - spent
+        self._dependence_calls = spent
+        return case
 
     def _mended(self, case: Case) -> Case:
         """Return a test case whose calls fulfil the known relations, such as a checksum, if they failed for one."""
-        copy, relations = self.copies.comparing, self._relations
-        if copy is None or not relations.known(case.steps):
-            return case
+        known = self.copies.comparing is not None and self._relations.known(case.steps)
+        return self._mended_records(case)[0] if known else case
+
+    def _mended_records(self, case: Case) -> tuple[Case, list[list[Operands]]]:
+        """Return a test case whose calls fulfil the known relations, with the comparisons of its calls."""
+        records = self._records(case)
+        for better in self._mending(case, records):
+            case, records = better
+        return case, records
+
+    def _mending(
+        self, case: Case, records: list[list[Operands]] | None = None
+    ) -> Iterator[tuple[Case, list[list[Operands]]]]:  # fmt: skip
+        """Yield a test case, with the comparisons of its calls, each time that another field was computed again."""
+        relations = self._relations
+        records = self._records(case) if records is None else records
         for _ in range(_MAX_MENDED_CASES):
-            if self._dependence_calls > self._most_dependence_calls():
-                break
-            better = relations.mended(case, self._records(case))
+            better = relations.mended(case, records)
             if not better:
                 break
-            case = better[0]
-            if len(better) > 1:
-                case = min(better, key=lambda one: relations.unfulfilled(one, self._records(one)))
-        return case
+            tried = [(one, self._records(one)) for one in better]
+            best, made = min(tried, key=lambda one: (relations.unfulfilled(*one), -sum(map(len, one[1]))))
+            stuck = relations.unfulfilled(best, made) and sum(map(len, made)) <= sum(map(len, records))
+            if stuck and relations.locate(case, records, self._operands):
+                continue
+            case, records = best, made
+            yield case, records
 
     def _records(self, case: Case) -> list[list[Operands]]:
         """Run a test case, and return the comparisons of each of its calls."""
@@ -473,10 +527,14 @@ class GuidedSearch(Search):
         return found
 
     def _mended_operands(self, case: Case) -> list[Operands] | None:
-        return self._operands(self._mended(case))
+        if not self._relations.known(case.steps) or self._dependence_calls > self._most_dependence_calls():
+            return self._operands(case)
+        records = self._mended_records(case)[1]
+        return records[-1] if len(records) == len(case.steps) and records[-1] else None
 
     def _most_dependence_calls(self) -> int:
-        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE))
+        more = _MIN_DEPENDENCE_CALLS if self._relations else 0  # each run takes several calls then
+        return max(_MIN_DEPENDENCE_CALLS, int(self._calls * _DEPENDENCE_SHARE)) + more
 
     def _operands(self, case: Case) -> list[Operands] | None:
         """Run a test case with records of comparisons; return those of its last call, ``None`` without such a call."""

@@ -35,12 +35,17 @@ class Recorded:
         self._floating = {name for name, export in copy.exports.items() if _has_floats(export)}
 
     def of(self, case: Case) -> list[list[Operands]]:
-        """Return the comparisons of each call that was made. The lists are shared: do not change them."""
+        """Return the comparisons of each call that was made. The lists are shared: do not change them.
+
+        A call with an invalid argument is not made, such as that of a character that a change made two.
+        """
         key = self._key(case)
         found = self._kept.get(key)
         if found is None:
-            self._copy.run(case)
+            results = self._copy.run(case).results
             found = [list(self._read(written)) for written in self._copy.written]
+            if len(found) == len(results) and results[-1].status == "usage":
+                del found[-1]
             self._size += _CASE_OPERANDS + sum(map(len, found))
             if self._size > _MAX_KEPT_OPERANDS:
                 self._kept.clear()

@@ -20,7 +20,7 @@ from aegis.wasm.rewrite import leb
 if TYPE_CHECKING:
     from aegis.wasm.comparisons import Operands
 
-__all__ = ["by_weights", "climb", "equal_cases", "solved_cases"]
+__all__ = ["by_weights", "climb", "equal_cases", "goals_of", "solved_cases"]
 
 _MAX_TARGET_ENTRIES = 24
 """Most targets of a ``br_table`` that are tried."""
@@ -56,7 +56,7 @@ def solved_cases(
         tried[key] = tried.get(key, 0) + 1
     together: dict[int, Any] = {}
     for one in compared:  # the earlier ones first: the later ones may not be reached otherwise
-        for side, wanted in _goals(one.operands):
+        for side, wanted in goals_of(one.operands):
             for changes in _by_weight(one, side, wanted, leaves):
                 for number, value in changes.items():
                     together.setdefault(number, value)
@@ -78,10 +78,10 @@ def _in_turn(
     Then come the others, and then those beside the wanted value.
     """
     for one in ordered:
-        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+        for side, wanted in goals_of(one.operands) if one.operands.kind == COMPARED else ():
             yield from islice(_words_for(one, side, wanted, leaves, words), _MAX_FIRST_WORD_ENTRIES)
     ways = [
-        _solutions(one, side, wanted, leaves, words) for one in ordered for side, wanted in _goals(one.operands)
+        _solutions(one, side, wanted, leaves, words) for one in ordered for side, wanted in goals_of(one.operands)
     ]  # fmt: skip
     for way in ways:
         yield from islice(way, 1)
@@ -90,7 +90,7 @@ def _in_turn(
     for way in ways:
         yield from islice(way, _MAX_OTHER_CASES)
     for one in ordered:
-        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+        for side, wanted in goals_of(one.operands) if one.operands.kind == COMPARED else ():
             for near in (1, -1):
                 goal = (wanted + near) % (1 << one.operands.bits)
                 yield from islice(_solutions(one, side, goal, leaves, _no_words), 2)
@@ -99,7 +99,7 @@ def _in_turn(
 def equal_cases(case: Case, leaves: Sequence[Leaf], compared: Sequence[Compared]) -> Iterator[tuple[Operands, Case]]:
     """Yield comparisons, each with a test case in which its operands are probably equal."""
     for one in compared:
-        for side, wanted in _goals(one.operands) if one.operands.kind == COMPARED else ():
+        for side, wanted in goals_of(one.operands) if one.operands.kind == COMPARED else ():
             for changes in islice(_solutions(one, side, wanted, leaves, _no_words), _MAX_EQUAL_CASES):
                 yield one.operands, changed_case(case, leaves, changes)
 
@@ -108,7 +108,7 @@ def climb(case: Case, leaves: Sequence[Leaf], one: Compared) -> tuple[Case, int]
     """Return the test case in which a compared byte is the wanted one, and its position; ``None`` for no such byte."""
     if one.operands.kind != COMPARED or one.operands.floating:
         return None
-    for side, wanted in _goals(one.operands):
+    for side, wanted in goals_of(one.operands):
         weights: dict[Cell, int] = getattr(one, side)
         values = [cell for cell in weights if cell.way == "value"]
         if len(values) == 1 and wanted < 0x100 and not leaves[values[0].leaf].number:
@@ -125,7 +125,7 @@ def _key(one: Operands) -> tuple[int, int]:
     return one.site, min(one.left, one.right, key=lambda value: (value in (0, 1), value))
 
 
-def _goals(one: Operands) -> Iterator[Goal]:
+def goals_of(one: Operands) -> Iterator[Goal]:
     """Yield the wanted value of an operand: that of the other one, a target, or one that a division traps for."""
     if one.kind == SWITCHED:
         yield from (("left", target) for target in range(min(one.right + 1, _MAX_TARGET_ENTRIES)) if target != one.left)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
@@ -142,7 +143,12 @@ _ENDINGS = ("trap", "memory-exceeded")
 
 
 class Scales(Stateless):
-    """Reports superlinear cost, measured by repeatedly doubling the arguments of an expensive call."""
+    """Reports superlinear cost, measured by repeatedly doubling the sequences in the arguments of an expensive call.
+
+    A call whose cost is the product of the sizes of two sequences is linear in each of them, and not reported: if all
+    of them together grow too fast, each grows alone. All together are reported if they cost more than that explains,
+    such as those of a function that returns at once unless two lists have the same length.
+    """
 
     name: ClassVar[str] = "scales"
     sentence: ClassVar[str] = "Doubling the input no more than about doubles the fuel."
@@ -158,28 +164,42 @@ class Scales(Stateless):
         case = case.closure(len(case.steps) - 1)
         if _random_addresses(target, case):
             return None
-        step = case.steps[-1]
-        points = list(self._points(target, case, step))
+        step, chosen = case.steps[-1], None
+        points = self._points(target, case, step, None)
         if len(points) < 4:  # the arguments are too large to double often: truncate them first
-            points = list(self._points(target, case, Step(step.function, tuple(map(_start, step.arguments)))))
-        if len(points) < 4:
-            return None
-        if len(points) > 4 and points[-1][1] == target.fuel:
-            points.pop()  # the fuel limit cut the last call short
-        (size, fuel), (large, most) = points[-4], points[-1]
-        if fuel < 2000 or large < 2 * size:
-            return None
-        exponent = math.log(most / fuel) / math.log(large / size)
+            step = Step(step.function, tuple(map(_start, step.arguments)))
+            points = self._points(target, case, step, None)
+        exponent = _exponent(points)
         if exponent < self._EXPONENT:
             return None
+        count = _sequences(step.arguments)
+        if count > 1:
+            alone = [self._points(target, case, step, place) for place in range(min(count, _MAX_SEQUENCE_ENTRIES))]
+            found = [_exponent(one) for one in alone]
+            worst = max(range(len(found)), key=found.__getitem__)
+            if found[worst] >= self._EXPONENT:
+                points, exponent, chosen = alone[worst], found[worst], worst
+            elif exponent - sum(max(0.0, one) for one in found) < self._EXPONENT - 1:
+                return None
+        (size, fuel), (large, most) = points[-4], points[-1]
+        grown = "" if chosen is None else f", of which only sequence {chosen + 1} grew"
         text = (
             f"{printable(step.function)}: fuel grew from {fuel:,} to {most:,} between input sizes {size:,} and "
-            f"{large:,}: about size^{exponent:.1f}"
+            f"{large:,}{grown}: about size^{exponent:.1f}"
         )
         return Finding(self.name, f"{self.name} {step.function}", text, case, trace.results[-1])
 
-    def _points(self, target: Target, case: Case, step: Step) -> Iterator[tuple[int, int]]:
-        """Yield size and fuel of the last call of ``case``, with the arguments of ``step``, doubled each time."""
+    def _points(self, target: Target, case: Case, step: Step, chosen: int | None) -> list[tuple[int, int]]:
+        """Return size and fuel of the last call of ``case``, with the arguments of ``step``, doubled each time.
+
+        Only the sequence number ``chosen`` is doubled, or all of them.
+        """
+        points = list(self._doublings(target, case, step, chosen))
+        if len(points) > 4 and points[-1][1] == target.fuel:
+            points.pop()  # the fuel limit cut the last call short
+        return points
+
+    def _doublings(self, target: Target, case: Case, step: Step, chosen: int | None) -> Iterator[tuple[int, int]]:
         export = target.exports[step.function]
         arguments = step.arguments
         for _ in range(14):
@@ -192,7 +212,7 @@ class Scales(Stateless):
             if result.error is not None or result.fuel is None:
                 return
             yield size, result.fuel
-            grown = tuple(_doubled(a) for a in arguments)
+            grown = _doubled(arguments, chosen)
             if (
                 size > 1 << 15
                 or result.fuel > _ENOUGH_FUEL
@@ -200,6 +220,25 @@ class Scales(Stateless):
             ):
                 return
             arguments = grown
+
+
+_MAX_SEQUENCE_ENTRIES = 8
+"""Most sequences of which each grows alone."""
+_LEAST_FUEL = 2000
+"""Fuel below which the cost of a call says nothing about its growth."""
+
+
+def _exponent(points: Sequence[tuple[int, int]]) -> float:
+    """Return by which power of the size the fuel grew in the last three doublings; 0 for fewer, or little fuel.
+
+    A jump in one of them, such as that of a header that is valid from some size on, is no growth.
+    """
+    if len(points) < 4 or points[-4][1] < _LEAST_FUEL:
+        return 0.0
+    fuel = [fuel for _, fuel in points[-4:]]
+    steps = sorted(math.log2(after / before) for before, after in pairwise(fuel))
+    whole = sum(steps) / 3
+    return whole if steps[1] > 1 + (whole - 1) / 3 else steps[1]
 
 
 _MAX_START_ITEMS = 64
@@ -210,9 +249,25 @@ def _start(value: Any) -> Any:
     return _changed(value, lambda items: items[:_MAX_START_ITEMS])
 
 
-def _doubled(value: Any) -> Any:
-    """Return a value with every sequence in it repeated twice; the value itself if it has none with items."""
-    return _changed(value, lambda items: items * 2 if items else items)
+def _sequences(arguments: Sequence[Any]) -> int:
+    """Return the number of sequences with items that :func:`_doubled` doubles."""
+    found: list[Any] = []
+    for value in arguments:
+        _changed(value, lambda items: found.append(None) or items if items else items)  # type: ignore[func-returns-value]
+    return len(found)
+
+
+def _doubled(arguments: tuple[Any, ...], chosen: int | None) -> tuple[Any, ...]:
+    """Return arguments with every sequence repeated twice, or that number ``chosen`` of those with items.
+
+    An argument without such a sequence stays the same object.
+    """
+    numbers = count()
+
+    def double(items: Any) -> Any:
+        return items * 2 if items and chosen in (None, next(numbers)) else items
+
+    return tuple(_changed(value, double) for value in arguments)
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.values.documents import changed_document, new_document
 from aegis.fuzz.values.draws import drawn, one_of
 from aegis.fuzz.values.edges import AMOUNTS, BULK_LENGTHS, LENGTHS, SNIPPETS
+from aegis.fuzz.values.fields import fields_changed
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.scripts import renormalised, script_text
 from aegis.fuzz.values.shape import ValueShape
@@ -30,6 +31,8 @@ _MAX_DOUBLED_ITEMS = 4096
 """Longest value that a mutation doubles. Longer values are generated, at the rate that the search allows."""
 _MAX_BULK_PARTS = 64
 """Parts of a large value that are removed or simplified one by one: each attempt is a call with a large argument."""
+_FIELDS_FROM = 0.94
+"""The share of mutations from which on a text or bytes is changed by its fields."""
 BULK_ITEMS = 8192
 """Size from which a value is large: its length is then mostly one of :data:`BULK_LENGTHS`."""
 
@@ -240,6 +243,9 @@ class TextShape(SequenceShape):
             return renormalised(rng, value)
         if chance < 0.1:
             return _with_number(rng, value)
+        if chance > _FIELDS_FROM:
+            word = None if self.dictionary is None else self.dictionary.text(rng)
+            return fields_changed(rng, value, word)  # type: ignore[no-any-return]
         if self.dictionary is not None and chance < 0.35:
             if chance < 0.25:
                 document = changed_document(rng, value, self.dictionary)
@@ -317,6 +323,9 @@ class Octets(SequenceShape):
         chance = rng.random()
         if chance < 0.08 and value:
             return _with_integer(rng, value)
+        if chance > _FIELDS_FROM:
+            word = None if self.dictionary is None else self.dictionary.word(rng)
+            return fields_changed(rng, value, word)  # type: ignore[no-any-return]
         if chance < 0.25 and self.dictionary is not None:
             entry = self.dictionary.word(rng)
             if entry is not None:
