@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.fuzz.case import Case, Step
+from aegis.fuzz.coverage.dependence import Cell, Compared, Leaf
 from aegis.fuzz.coverage.guided import GuidedSearch
 from aegis.fuzz.coverage.inverse import LEAST_WIDE, inverted
+from aegis.fuzz.coverage.relations import Relations
 from aegis.fuzz.plan import CampaignPlan
 from aegis.fuzz.search import ChunkResult
 from aegis.fuzz.values.buffers import Buffer
@@ -92,6 +94,28 @@ def test_a_checksum_that_is_an_argument_is_computed_again() -> None:
     assert 1 in {_value(case) for case in made._solved(first)}
     other = Case((Step("verified", (Buffer(b"other bytes"), 5)),))
     assert 1 in map(_value, made.mend(other))
+
+
+def test_a_field_beside_a_list_is_computed_again() -> None:
+    """A list in the arguments cannot be a key of a table."""
+    step = Step("f", ([1, 2], b"\x05\0abc"))
+    field = Compared(Operands(3, 32, False, 5, 3), 0, {Cell(0, 0, "value", 1): 1}, {Cell(0, 5, "length", 1): 1})
+    relations = Relations()
+    assert relations.learn("f", [Leaf((0, 1), b"\x05\0abc", b"\x05\0abc")], [field])
+    (mended,) = relations.mended(Case((step,)), [[Operands(3, 32, False, 5, 3)]])
+    assert mended.steps == (Step("f", ([1, 2], b"\x03\0abc")),)
+
+
+def test_a_bound_that_calls_passed_is_no_field_to_compute() -> None:
+    """The length of a part may be less than the rest of the input: calls go on after such a comparison."""
+    step, less, more = Step("f", (b"\x05\0abc",)), Operands(3, 32, False, 2, 3), Operands(3, 32, False, 5, 3)
+    relations, other = Relations(), Operands(9, 32, False, 0, 1)
+    field = Compared(more, 0, {Cell(0, 0, "value", 1): 1}, {Cell(0, 5, "length", 1): 1})
+    relations.learn("f", [Leaf((0, 0), b"\x05\0abc", b"\x05\0abc")], [field])
+    assert relations.mended(Case((step,)), [[less]])
+    relations.mended(Case((step,)), [[less, other, other]])
+    assert not relations.mended(Case((step,)), [[less]])
+    assert relations.mended(Case((step,)), [[more]])
 
 
 def test_a_call_with_an_invalid_argument_reaches_nothing() -> None:

@@ -381,7 +381,7 @@ class GuidedSearch(Search):
         if not longer:
             return case, leaves
         roomy = changed_case(case, leaves, longer)
-        sites, more = ([one.site for one in self._operands(one) or ()] for one in (case, roomy))
+        sites, more = ([one.site for one in self._mended_operands(one) or ()] for one in (case, roomy))
         found = iter(more)  # sizes that were equal are not recorded, and differ now
         same = len(more) <= len(sites) + _MAX_SIZE_ENTRIES and all(site in found for site in sites)
         return (roomy, leaves_of(roomy)) if same else (case, leaves)

@@ -78,6 +78,11 @@ class Relations:
 
     def __init__(self) -> None:
         self._fields: dict[str, dict[int, list[_FormatField]]] = {}
+        self._passed: set[tuple[str, int, bool]] = set()
+        """Comparisons after which calls went on: their function, their site, and whether the left operand was larger.
+
+        The length of a part must not exceed the rest of the input. It need not be equal.
+        """
 
     def __bool__(self) -> bool:
         return bool(self._fields)
@@ -144,9 +149,17 @@ class Relations:
 
     def _mended_steps(self, step: Step, made: Sequence[Operands]) -> list[Step]:
         fields = self._fields.get(step.function, {})
+        for one in made[:-_LAST_RECORDS]:
+            if one.site in fields:
+                self._passed.add((step.function, one.site, one.left > one.right))
         for one in reversed(made[-_LAST_RECORDS:]):
+            if (step.function, one.site, one.left > one.right) in self._passed:
+                continue
             better = [case for field in fields.get(one.site, ()) for case in _agreeing(Case((step,)), field, one)]
-            found = list(dict.fromkeys(case.steps[0] for case in better if case.steps[0] != step))
+            found: list[Step] = []
+            for case in better:
+                if case.steps[0] != step and case.steps[0] not in found:
+                    found.append(case.steps[0])
             if found:
                 return found[:_MAX_PLACE_ENTRIES]
         return []
