@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded"]
 
-_MAX_KEPT_OPERANDS = 100_000
+_MAX_KEPT_ENTRIES = 100_000
 """Comparisons that are kept, at about 200 bytes each; beyond, all are forgotten."""
 _CASE_OPERANDS = 8
 """Comparisons that take as much memory as a test case."""
@@ -42,7 +42,7 @@ class Recorded:
             self._copy.run(case)
             found = [list(self._read(written)) for written in self._copy.written]
             self._size += _CASE_OPERANDS + sum(map(len, found))
-            if self._size > _MAX_KEPT_OPERANDS:
+            if self._size > _MAX_KEPT_ENTRIES:
                 self._kept.clear()
                 self._size = _CASE_OPERANDS + sum(map(len, found))
             self._kept[key] = found
