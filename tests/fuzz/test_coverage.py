@@ -261,7 +261,7 @@ def test_comparisons_of_a_test_case_are_kept_and_equal_arguments_that_differ_are
 
 
 def test_kept_comparisons_take_a_bounded_amount_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded_module, "_MAX_KEPT_OPERANDS", 100)
+    monkeypatch.setattr(recorded_module, "_MAX_KEPT_ENTRIES", 100)
     copies = WorkerState(plan(MAGIC)).copies
     assert copies is not None
     assert copies.recorded is not None

@@ -6,10 +6,7 @@ from collections.abc import Callable
 from ctypes import byref, c_uint64
 
 from aegis.engine.native.library import lib
-from aegis.support.lean import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from aegis.engine.store.store import ModuleStore
+from aegis.support.lean import Any
 
 __all__ = ["Tally", "tally_reader"]
 
@@ -17,13 +14,13 @@ Tally = tuple[int | None, int, int]
 """The fuel of the latest call (``None`` if it is not limited), host calls so far, and bytes of memory."""
 
 
-def tally_reader(store: ModuleStore, run: Any, otherwise: Callable[[], Tally]) -> Callable[[], Tally]:
-    """Return a function that reads the tally of the store of ``run``.
+def tally_reader(store: Any, run: Any, otherwise: Callable[[], Tally]) -> Callable[[], Tally]:
+    """Return a function that reads the tally of the ``ModuleStore`` of a run.
 
     While another thread has the store, and as soon as the run has let go of it, the function returns the result of
     ``otherwise``. A store may be deleted from then on, also by the thread of a host function that returned late.
     """
-    door: Any = store.door
+    door = store.door
     take, give = store.token.pop, store.token.append
     size, fuel = store.memory_reader(), store.plan.limits.fuel
     most = door.limits.host_calls

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded"]
 
-_MAX_KEPT_OPERANDS = 100_000
+_MAX_KEPT_ENTRIES = 100_000
 """Comparisons that are kept, at about 200 bytes each; beyond, all are forgotten."""
 _CASE_OPERANDS = 8
 """Comparisons that take as much memory as a test case."""
@@ -47,7 +47,7 @@ class Recorded:
             if len(found) == len(results) and results[-1].status == "usage":
                 del found[-1]
             self._size += _CASE_OPERANDS + sum(map(len, found))
-            if self._size > _MAX_KEPT_OPERANDS:
+            if self._size > _MAX_KEPT_ENTRIES:
                 self._kept.clear()
                 self._size = _CASE_OPERANDS + sum(map(len, found))
             self._kept[key] = found
