@@ -1,9 +1,9 @@
 """Settings for all tests: default signals, a cache of their own, and property tests that ignore the machine's load.
 
 Environment: ``CI`` makes property tests deterministic. ``AEGIS_EXAMPLES=10`` runs ten times as many examples, and
-``AEGIS_EXAMPLES=0.25``, the default of ``scripts/test``, a quarter of them. ``AEGIS_LONG=1``, which
-``scripts/test --long`` sets, runs the tests marked ``long`` too, and those with a fixture of :data:`SAMPLED` once for
-each of its parameters.
+``AEGIS_EXAMPLES=0.1``, the default of ``scripts/test``, a tenth of them. ``AEGIS_LONG=1``, which
+``scripts/test --long`` sets, runs the tests marked ``long`` too, all parameters of those marked ``usual``, and those
+with a fixture of :data:`SAMPLED` once for each of its parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import gc
 import os
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from fnmatch import fnmatchcase
 from types import FrameType
 
 import pytest
@@ -21,11 +22,14 @@ from hypothesis import HealthCheck, settings
 from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
 PROFILE = "aegis"
-FEWEST_EXAMPLES = 20
+FEWEST_EXAMPLES = 10
 CACHE = "aegis-tests"
 """The folder of the cache of compiled code, beside that of the user."""
 SAMPLED = ("entries", "ways")
 """Fixtures that repeat the tests of a module. Each test has one of their parameters, and each parameter many tests."""
+USUAL = (
+    "usual(*patterns, every=n, one_of=name): of the tests of a function, those that usual runs have; others are long"
+)
 IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
 
 
@@ -91,10 +95,8 @@ def is_long() -> bool:
     return os.environ.get("AEGIS_LONG", "") not in ("", "0")
 
 
-def _is_chosen(item: pytest.Item) -> bool:
-    """Return whether a test runs, also where only a sample does."""
-    if item.get_closest_marker("long") is not None:
-        return False
+def _is_sampled(item: pytest.Item) -> bool:
+    """Return whether a usual run has a test with these parameters of the fixtures that repeat the tests of a module."""
     call = getattr(item, "callspec", None)
     for name in SAMPLED:
         if call is not None and name in call.params:
@@ -103,10 +105,65 @@ def _is_chosen(item: pytest.Item) -> bool:
     return True
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker ``usual``."""
+    config.addinivalue_line("markers", USUAL)
+
+
+def _with_one_of(function: str, name: str, cases: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests with one value of the parameter ``name`` for each combination of the other parameters."""
+    by_value: dict[str, list[pytest.Item]] = {}
+    for case in cases:
+        call = getattr(case, "callspec", None)
+        if call is None or name not in call.params:
+            return cases
+        by_value.setdefault(repr(call.params[name]), []).append(case)
+    if len({len(same) for same in by_value.values()}) > 1:
+        return cases
+    combinations = zip(*by_value.values(), strict=True)
+    return [same[zlib.crc32(f"{function} {number}".encode()) % len(same)] for number, same in enumerate(combinations)]
+
+
+def mark_repetitions(items: list[pytest.Item]) -> None:
+    """Mark tests ``long`` that repeat a rule for other parameters, as the marker ``usual`` of their function says.
+
+    Usual are those with one value of the parameter ``one_of``, every ``every``-th of these, and those whose identifier
+    matches one of the patterns. Raise ``pytest.UsageError`` for a pattern that matches no test: a renamed parameter
+    would drop a test silently.
+    """
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("usual") is not None:
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for function, cases in tests.items():
+        markers = list(cases[0].iter_markers("usual"))
+        kept = list(filter(_is_sampled, cases))
+        for name in {marker.kwargs["one_of"] for marker in markers if "one_of" in marker.kwargs}:
+            kept = _with_one_of(function, name, kept)
+        patterns, every = markers[0].args, markers[0].kwargs.get("every", 1)
+        usual = set(kept[::every]) if every > 1 or not patterns else set()
+        for pattern in patterns:
+            matching = {case for case in cases if fnmatchcase(_parameters(case), pattern)}
+            if not matching:
+                raise pytest.UsageError(f"{function}: no test matches {pattern!r}: correct its marker 'usual'")
+            usual |= matching
+        for case in cases:
+            if case not in usual:
+                case.add_marker(pytest.mark.long)
+
+
+def _parameters(case: pytest.Item) -> str:
+    return case.nodeid.partition("[")[2].removesuffix("]")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave long tests to ``AEGIS_LONG`` unless they are named, and set the number of random examples."""
-    if not is_long() and not any("::" in path for path in config.args):
-        left = [item for item in items if not _is_chosen(item)]
+    named = any("::" in path for path in config.args)
+    if not named:
+        mark_repetitions(items)
+    if not is_long() and not named:
+        left = [item for item in items if item.get_closest_marker("long") or not _is_sampled(item)]
         if left:
             config.hook.pytest_deselected(items=left)
             items[:] = [item for item in items if item not in set(left)]
@@ -126,6 +183,16 @@ def _multiply_examples(items: list[pytest.Item]) -> None:
             seen.add(function)  # once per test function, not per parameter
             count = max(min(chosen.max_examples, FEWEST_EXAMPLES), round(chosen.max_examples * times))
             function._hypothesis_internal_use_settings = settings(chosen, max_examples=count)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without garbage collections, which would visit each of them many times."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

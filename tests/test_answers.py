@@ -20,7 +20,7 @@ from aegis.values import FuncType
 from tests.guests.catalogue import source
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
-pytestmark = only_where_there_are_workers
+pytestmark = [only_where_there_are_workers, pytest.mark.usual(one_of="place")]
 every_place = pytest.mark.parametrize("place", PLACES)
 
 NUMBERS = """(module
@@ -223,6 +223,7 @@ def run(place: str, guest: Guest, step: AnswerStep | None, imports: Mapping[str,
         return outcome.status, outcome.value, code, outcome.usage.host_calls, sandbox.stdout
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", GUESTS)
 @pytest.mark.parametrize("recorded_in", PLACES)
 @pytest.mark.parametrize("replayed_in", PLACES)

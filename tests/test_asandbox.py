@@ -30,6 +30,7 @@ STARTS = """(module (import "env" "f" (func $f (param i32) (result i32))) (globa
   (func $start (global.set $g (call $f (i32.const 6)))) (start $start)
   (func (export "got") (result i32) (global.get $g)))"""
 SPINS = "(module (func $start (loop $l (br $l))) (start $start))"
+pytestmark = pytest.mark.usual(one_of="runtime")
 PLACES = [pytest.param(None, id="in process"), pytest.param({"workers": 1}, id="isolated")]
 
 

@@ -77,7 +77,9 @@ EXITING = """(module
   (func (export "go") (param i32) (result i32)
     (if (i32.eq (local.get 0) (i32.const 700)) (then (call $exit (i32.const 3)))) (local.get 0)))"""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux"), pytest.mark.usual(one_of="place"),
+]  # fmt: skip
 
 
 @pytest.fixture(params=PLACES)
@@ -127,6 +129,7 @@ def bits(values: Any, code: str) -> list[int]:
     return words
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", [*CORE, "bits64", "float32", "float64"])
 @given(data=st.data())
 def test_a_column_of_any_core_type_gives_the_results_of_single_calls(name: str, data: Any) -> None:
@@ -263,6 +266,7 @@ BAD: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", BAD)
 def test_buffers_that_do_not_fit_are_refused_before_the_guest_is_entered(name: str, sandbox: Sandbox) -> None:
     columns, out, message = BAD[name]

@@ -86,6 +86,7 @@ def daemon(
 PLACES = ["in-process", pytest.param("isolated", marks=only_where_there_are_workers)]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("redirections", ["<&-", ">&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_process_started_without_streams_keeps_their_numbers_for_itself(
@@ -101,6 +102,7 @@ def test_a_process_started_without_streams_keeps_their_numbers_for_itself(
     assert found["untouched"] == EXPECTED
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("closes", [[0], [1], [0, 1], [2, 1, 0]])
 def test_a_process_that_closes_its_streams_itself_keeps_their_numbers(

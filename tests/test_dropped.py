@@ -33,6 +33,7 @@ GUESTS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("called", [False, True])
 @pytest.mark.parametrize("name", GUESTS)
 def test_a_dropped_sandbox_is_freed(name: str, called: bool) -> None:

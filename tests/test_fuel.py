@@ -57,6 +57,7 @@ GUESTS: dict[str, tuple[str, Any]] = {
     "component": (_PLAIN_COMPONENT, None),
     "component that calls": (_COMPONENT_CORE, {"f": nothing}),
 }
+pytestmark = pytest.mark.usual(one_of="place")
 everywhere = pytest.mark.parametrize("place", PLACES)
 every_guest = pytest.mark.parametrize("guest", GUESTS)
 

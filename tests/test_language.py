@@ -13,8 +13,8 @@ import io
 import re
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -70,25 +70,32 @@ def tree(name: str) -> ast.Module:
     return ast.parse(files()[name])
 
 
+@lru_cache(maxsize=1)  # the rules of one module are examined one after the other
+def nodes(name: str) -> tuple[ast.AST, ...]:
+    """Return all nodes of the syntax tree of a module."""
+    return tuple(ast.walk(tree(name)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def the_trees_are_released() -> Iterator[None]:
     """Release the syntax trees after the last test: half a million nodes would slow each garbage collection."""
     yield
     tree.cache_clear()
+    nodes.cache_clear()
 
 
-def docstrings(of: ast.AST) -> Iterator[tuple[int, str]]:
+def docstrings(of: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """Yield line and text of each docstring and attribute docstring."""
-    for node in ast.walk(of):
+    for node in of:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.lineno, node.value.value
 
 
 def prose(name: str) -> Iterator[tuple[int, str]]:
     """Yield line and text of each docstring, comment and string literal with more than one word."""
-    docs = dict(docstrings(tree(name)))
+    docs = dict(docstrings(nodes(name)))
     yield from docs.items()
-    for node in ast.walk(tree(name)):
+    for node in nodes(name):
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
         if " " in text.strip() and node.lineno not in docs:
             yield node.lineno, text
@@ -99,7 +106,7 @@ def prose(name: str) -> Iterator[tuple[int, str]]:
 
 def classes(name: str) -> Iterator[ast.ClassDef]:
     """Yield all classes of a module, nested ones included."""
-    yield from (node for node in ast.walk(tree(name)) if isinstance(node, ast.ClassDef))
+    yield from (node for node in nodes(name) if isinstance(node, ast.ClassDef))
 
 
 # -- the rules ----------------------------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ def bounds_without_unit(name: str) -> Iterator[str]:
 
 def limit_messages(name: str) -> Iterator[str]:
     """Yield errors of exceeded limits whose message is a literal, instead of one from ``limits.exceeded``."""
-    for node in ast.walk(tree(name)):
+    for node in nodes(name):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in LIMIT_ERRORS:
             continue
         if node.args and isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
@@ -186,10 +193,9 @@ def remedies(name: str) -> Iterator[str]:
     """Yield messages whose remedy follows a semicolon."""
     if name.startswith(CODE):
         return
-    nodes = list(ast.walk(tree(name)))
-    known = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    known |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in nodes:
+    known = {id(node.value) for node in nodes(name) if isinstance(node, ast.Expr)}
+    known |= {id(part) for node in nodes(name) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes(name):
         if isinstance(node, ast.JoinedStr):
             text = "".join(str(v.value) if isinstance(v, ast.Constant) else _shown(v) for v in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known:

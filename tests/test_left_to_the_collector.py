@@ -92,6 +92,7 @@ LIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("life", LIVES)
 def test_a_sandbox_that_ends_leaves_none_of_its_objects_to_the_collector(life: str, end: str) -> None:

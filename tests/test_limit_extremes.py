@@ -92,6 +92,7 @@ def test_every_limit_has_a_flag_and_a_key(name: str) -> None:
     assert getattr(parse_policy(f'[limits]\n{name} = "{least(name)}"\n').limits, name) == least(name)
 
 
+@pytest.mark.usual(one_of="place")
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 @every_limit
@@ -99,6 +100,7 @@ def test_a_guest_runs_under_the_largest_limit(name: str, place: str, tmp_path: P
     assert played(place, tmp_path, **{name: largest(name)}) == [3, b"hello\n"]
 
 
+@pytest.mark.usual(one_of="place")
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 @every_limit

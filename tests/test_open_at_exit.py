@@ -32,6 +32,7 @@ GUESTS = {
 }
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("isolation", ["in process", "isolated"])
 @pytest.mark.parametrize("name", GUESTS)
 def test_nothing_is_printed_for_an_open_sandbox(name: str, isolation: str, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def test_the_suites_profile_is_in_force() -> None:
 
 def calls_of_settings() -> Iterator[tuple[str, ast.Call]]:
     for path in TESTS.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "settings" in text else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("settings"):
                 yield f"{path.relative_to(TESTS)}:{node.lineno}", node
 
@@ -70,13 +71,14 @@ def test_of_those():
 """
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("variables", "expected", "fixed"),
     [
         ({}, [60, 15], False),
         ({"AEGIS_EXAMPLES": "3", "CI": "true"}, [180, 45], True),
-        ({"AEGIS_EXAMPLES": "0.5"}, [30, 15], False),
-        ({"AEGIS_EXAMPLES": "0.1"}, [20, 15], False),
+        ({"AEGIS_EXAMPLES": "0.5"}, [30, 10], False),
+        ({"AEGIS_EXAMPLES": "0.1"}, [10, 10], False),
     ],
 )
 def test_examples_are_multiplied_and_ci_is_deterministic(
@@ -104,12 +106,21 @@ def test_each(ways, n):
 @pytest.mark.long
 def test_campaign():
     print("<campaign>")
+@pytest.mark.usual("b*", every=2)
+@pytest.mark.parametrize("m", ["a0", "a1", "a2", "b"])
+def test_some(m):
+    print(f"<{m}>")
+@pytest.mark.usual(one_of="place")
+@pytest.mark.parametrize("place", ["here", "there"])
+@pytest.mark.parametrize("n", range(12))
+def test_places(n, place):
+    print(f"<{n} at {place}>")
 """
 
 
 @pytest.mark.parametrize(
     ("variables", "words", "expected"),
-    [({}, [], 20), ({"AEGIS_LONG": "1"}, [], 41), ({}, ["test_it.py::test_campaign"], 1)],
+    [({}, [], 35), ({"AEGIS_LONG": "1"}, [], 69), ({}, ["test_it.py::test_campaign"], 1)],
 )
 def test_long_tests_and_repetitions_are_left_to_long_runs(
     tmp_path: Path, variables: dict[str, str], words: list[str], expected: int
@@ -127,7 +138,23 @@ def test_long_tests_and_repetitions_are_left_to_long_runs(
     ran = re.findall("<(.*?)>", done.stdout)
     assert len(set(ran)) == len(ran) == expected
     if not words:
-        assert min(sum(way in one for one in ran) for way in ("slow way", "fast way")) >= 5
+        for alternatives in (("slow way", "fast way"), ("at here", "at there")):
+            assert min(sum(way in one for one in ran) for way in alternatives) >= 3
+        assert {"a0", "a2", "b"} <= set(ran)
+        assert ("a1" in ran) == bool(variables)
+
+
+def test_a_pattern_of_usual_parameters_that_matches_no_test_is_an_error(tmp_path: Path) -> None:
+    """Otherwise a parameter that was renamed would drop its test from usual runs."""
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(REPEATED.replace('"b*"', '"c*"'))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long: a long test\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+    )  # fmt: skip
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_it.py::test_some: no test matches 'c*'" in done.stderr
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ CALLS: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_dataclass_behaves_as_the_standard_librarys(pair: tuple[Any, Any], call: Callable[[Any], Any]) -> None:
     actual, expected = pair

@@ -250,6 +250,7 @@ def script(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize(
     ("failing", "pyenv", "code"),
     [pytest.param(False, False, 0, marks=pytest.mark.long), (True, False, 1), (False, True, 0)],

@@ -333,6 +333,7 @@ def test_a_hundred_sandboxes_on_eight_threads(runtime: Aegis, kind: str) -> None
         sandbox.close()
 
 
+@pytest.mark.usual("plain-core", "async-component")
 @pytest.mark.parametrize("kind", ["core", "component"])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "async"])
 def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kind: str, asynchronous: bool) -> None:

@@ -11,7 +11,7 @@ from aegis.sandbox.sandbox import Sandbox
 from tests.cli.command import aegis
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
-pytestmark = only_where_there_are_workers
+pytestmark = [only_where_there_are_workers, pytest.mark.usual(one_of="place")]
 every_place = pytest.mark.parametrize("place", PLACES)
 
 ASSEMBLYSCRIPT = """(module

@@ -85,6 +85,7 @@ def test_changes_outside_the_grant_are_detected(harness: Harness) -> None:
     assert granted.escaped() == ""
 
 
+@pytest.mark.usual("smith", "mutate", "flips")
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_short_campaign_of_each_source_finds_nothing(harness: Harness, name: str) -> None:
     from aegis.attack.seeds import built_in

@@ -104,6 +104,7 @@ def component(folder: Path, text: str, world: str = "w") -> Path:
     return made
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_component_links_with_the_bindings_of_its_world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

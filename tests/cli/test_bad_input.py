@@ -145,6 +145,7 @@ def test_units_are_read_in_any_case(value: str, here: Callable[..., Ended]) -> N
     assert here("validate", "--strict", f"--memory-limit={value}", HELLO).code == 0
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("form", ["human", "json"])
 @pytest.mark.parametrize(
     ("words", "code"),

@@ -63,6 +63,7 @@ ROWS = {**{f"module: {name}": row for name, row in MODULES.items()},
         **{f"component: {name}": row for name, row in COMPONENTS.items()}}  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("isolate", [[], ["--isolate"]], ids=["in-process", "isolated"])
 @pytest.mark.parametrize("name", ROWS)
 def test_unsupported_artifacts_are_reported_before_compilation(name: str, isolate: list[str], tmp_path: Path) -> None:

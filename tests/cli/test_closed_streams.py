@@ -75,6 +75,7 @@ COMMANDS: list[Any] = [
 ]
 
 
+@pytest.mark.usual("run --isolate*", "--help")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_exit_code_does_not_depend_on_which_streams_are_closed(words: list[str], tmp_path: Path) -> None:
     running = {closed: begin(words, closed, tmp_path) for closed in [(), *CLOSED]}

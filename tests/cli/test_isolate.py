@@ -150,6 +150,7 @@ def test_a_directory_is_made_where_writing_is_granted_and_not_where_reading_is(t
 # -- endings -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("name", "options", "code", "status"),
     [
@@ -196,6 +197,7 @@ BAD = [
 ]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(("words", "code", "says"), BAD, ids=lambda v: None)
 def test_bad_input_gets_the_line_and_code_that_it_gets_without(words: list[object], code: int, says: str) -> None:
     ended = isolated(*words)

@@ -33,6 +33,7 @@ def client(folder: Path, name: str = "wasi:http/outgoing-handler@0.2.0") -> Path
     return path
 
 
+@pytest.mark.usual("wasi:http/client*")
 @pytest.mark.parametrize("name", ["wasi:http/outgoing-handler@0.2.0", "wasi:http/client@0.3.0"])
 def test_a_run_notes_the_missing_extra(tmp_path: Path, name: str) -> None:
     program, path = WITHOUT + COMMAND[-1], client(tmp_path, name)

@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(map(str, words[:2])))
 def test_every_command_reads_the_policy_before_and_after_its_name(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "typo.toml").write_text("\n[limits]\ntimout = 1\n")

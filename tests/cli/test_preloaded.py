@@ -40,6 +40,7 @@ LINES = {
 }
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", LINES)
 def test_a_forked_command_line_ends_like_a_started_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,7 @@ def refused(here: Path, *words: str) -> str:
     return message
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("how", ["--allow-read", "--allow-write"])
 @pytest.mark.parametrize(
     ("path", "why"),
@@ -66,6 +67,7 @@ def test_an_unusable_grant_is_refused_before_the_guest_runs(here: Path, how: str
     assert why in refused(here, how, path)
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize(
     ("path", "why"),
     [*WHY.items(), ("folder", "is a directory"), ("socket", "no such device or address"), (LONG_PATH, "too long")],
@@ -112,6 +114,7 @@ def failed(here: Path, code: int, *words: str) -> str:
     return plain.err
 
 
+@pytest.mark.usual(every=4)
 @needs_wit
 @pytest.mark.parametrize(
     ("path", "why"),
@@ -137,6 +140,7 @@ def test_wit_that_would_be_waited_for_or_never_ends_is_refused_at_once(here: Pat
     assert not (here / "out").exists()
 
 
+@pytest.mark.usual(every=5)
 @needs_wit
 @pytest.mark.parametrize("check", [[], ["--check"]])
 @pytest.mark.parametrize(
@@ -161,6 +165,7 @@ def test_a_package_that_cannot_be_written_is_refused_in_both_forms(
     assert why in failed(here, 126 if path == "taken" else 125, "bindgen", "w.wit", "-o", path, *check)
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("how", [["--replay"], ["--host", "--replay"]])
 @pytest.mark.parametrize("path", ["fifo", "/dev/zero", "folder", "loop", "", LONG_NAME])
 def test_a_finding_that_cannot_be_read_is_refused_at_once(here: Path, how: list[str], path: str) -> None:
@@ -168,6 +173,7 @@ def test_a_finding_that_cannot_be_read_is_refused_at_once(here: Path, how: list[
     failed(here, 125, "fuzz", *how, path, *guests)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("text", ["[" * 200_000, "[]", "null", '{"oracle": "no-trap"}', '{"oracle": ".a:f"}'])
 def test_a_file_that_is_no_finding_is_refused(here: Path, text: str) -> None:
     (here / "finding").write_text(text)
@@ -182,6 +188,7 @@ def test_a_finding_does_not_choose_the_python_code_that_judges_it(here: Path) ->
     assert not (here / "imported").exists()
 
 
+@pytest.mark.usual("corpus*")
 @pytest.mark.parametrize("name", ["corpus.jsonl", "findings.jsonl", ".writable"])
 def test_a_corpus_whose_file_is_a_pipe_is_refused_at_once(here: Path, name: str) -> None:
     os.mkfifo(here / "folder" / name)
@@ -201,6 +208,7 @@ def test_an_empty_name_is_not_the_current_directory(here: Path, option: str) -> 
     assert "the name is empty" in failed(here, 125, "fuzz", "--runs=1", option, "", str(guest("hello")))
 
 
+@pytest.mark.usual("gone*")
 @pytest.mark.parametrize(("path", "why"), [("fifo", "neither"), ("", "empty"), ("gone", "no such file")])
 def test_a_seed_that_cannot_be_read_is_refused_at_once(here: Path, path: str, why: str) -> None:
     assert why in failed(here, 127, "fuzz", "--host", "--runs=1", path)

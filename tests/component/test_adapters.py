@@ -72,6 +72,7 @@ def test_a_component_whose_calls_are_all_linked_calls_no_python() -> None:
                 assert sandbox._run.store._calls_python == (calls or way is unlinked)  # type: ignore[union-attr]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("of", "given", "end"),
     [

@@ -70,6 +70,7 @@ NAMES = {
 """The expected count of calls for each guest of the script."""
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("place", ["through the host", "linked", "worker"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_function_without_values_is_called_from_live_memory(name: str, place: str) -> None:

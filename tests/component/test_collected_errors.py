@@ -66,6 +66,7 @@ print("alive")
 '''
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_the_collector_may_take_the_error_of_a_list_that_was_half_read(name: str) -> None:
     done = run_program(SCRIPT, ELEMENTS[name], imported=["aegis.runtime"], cwd=ROOT, seconds=60)

@@ -91,6 +91,7 @@ def as_element(of: str, value: Any) -> Any:
     return ord(value) if of == "char" else int(value) if of == "bool" else value
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("of", TYPES)
 @given(data=st.data())
 def test_an_argument_of_any_type_is_the_core_value_of_a_single_call(of: str, data: Any) -> None:
@@ -110,6 +111,7 @@ RAWS = st.sampled_from(
 LONG_RAWS = RAWS | st.sampled_from([1 << 63, (1 << 64) - 1, 0x7FF8 << 48]) | st.integers(0, (1 << 64) - 1)
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("of", TYPES)
 @given(data=st.data())
 def test_a_result_of_any_type_is_checked_as_that_of_a_single_call(of: str, data: Any) -> None:
@@ -282,6 +284,7 @@ def three(n: int) -> int:
     return 3 * n
 
 
+@pytest.mark.usual("isolated-calling", "in-process-*")
 @pytest.mark.parametrize("name", ["plain", "calling", "odd"])
 def test_post_return_runs_for_each_row_with_its_result(name: str, place: str) -> None:
     """Oracle: the loop of single calls. The host function ends the rows that call it; the loop ends the others."""

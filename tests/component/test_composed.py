@@ -54,6 +54,7 @@ def test_values_of_any_type_pass_between_components_as_in_the_engine(
         pair.check(*with_logs(chain, calls))
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("inner", ENCODINGS)
 @pytest.mark.parametrize("outer", ENCODINGS)
 def test_texts_pass_between_components_of_any_two_encodings(outer: str, inner: str) -> None:
@@ -89,6 +90,7 @@ def test_a_lie_to_another_component_is_the_same_value_or_a_trap(data: st.DataObj
             pair.check(("as-argument", data.draw(argument)))
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("liar", ENCODINGS)
 @pytest.mark.parametrize("listener", ENCODINGS)
 def test_a_string_anywhere_is_the_same_to_another_component_or_a_trap(liar: str, listener: str) -> None:
@@ -98,6 +100,7 @@ def test_a_string_anywhere_is_the_same_to_another_component_or_a_trap(liar: str,
                 pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize("element", ["u8", "u16", "u64", "string", Record("r", (("a", "u8"), ("b", "u16")))], ids=show)
 def test_a_list_anywhere_is_the_same_to_another_component_or_a_trap(element: WitType) -> None:
     with lying(List(element), "utf8", "utf8") as pair:
@@ -106,6 +109,7 @@ def test_a_list_anywhere_is_the_same_to_another_component_or_a_trap(element: Wit
                 pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(("of", "value"), LOWERED, ids=lambda x: repr(x)[:30])
 def test_memory_anywhere_for_a_value_of_another_component_is_taken_or_a_trap(of: WitType, value: Any) -> None:
     pairs = itertools.product(ENCODINGS, ENCODINGS) if "string" in show(of) else [("utf8", "utf8")]

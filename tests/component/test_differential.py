@@ -45,6 +45,7 @@ def test_values_of_any_type_cross_as_in_the_engine(case: tuple[list[WitType], li
     echoed(params, manner, calls)
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_texts_cross_in_every_encoding_with_the_same_reallocs(encoding: str) -> None:
     params: list[WitType] = ["string", List("string"), Record("r", (("a", "u8"), ("b", "string")))]
@@ -105,6 +106,7 @@ WIDE: dict[str, tuple[WitType, list[Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("through", [False, True], ids=["by itself", "through an import"])
 def test_wide_and_nested_types_cross_as_in_the_engine(name: str, through: bool) -> None:
@@ -121,6 +123,7 @@ _PAYLOADS: list[tuple[WitType, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("first", range(len(_PAYLOADS)), ids=lambda n: show(_PAYLOADS[n][0]))
 def test_payloads_of_every_pair_of_core_types_are_joined_as_in_the_engine(first: int) -> None:
     of, value = _PAYLOADS[first]

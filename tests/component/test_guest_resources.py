@@ -250,6 +250,7 @@ def test_a_destructor_that_fails_ends_its_guest(body: str, error: type[AegisErro
         assert sandbox.exports["test:things/things"].make().rep() == 5
 
 
+@pytest.mark.usual("False")
 @pytest.mark.parametrize("threaded", [False, True])
 def test_the_deadline_holds_in_a_destructor(threaded: bool) -> None:
     runtime = Aegis(cache=False, pooled=False, fuel=None, timeout=2)  # a busy machine takes a part of it for `make`

@@ -66,6 +66,7 @@ NUMBERS = (
 )  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("of", PRIMITIVE_LIES, ids=lambda of: show(of)[:40])
 def test_any_number_is_the_same_value_or_a_trap(of: WitType) -> None:
     width = max(8 * len(flat(of)), 8)
@@ -89,6 +90,7 @@ ELEMENTS: list[WitType] = [
 ]  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("element", ELEMENTS, ids=show)
 def test_a_list_anywhere_of_any_length_is_the_same_or_a_trap(element: WitType) -> None:
     with lifting(List(element)) as pair:
@@ -133,6 +135,7 @@ def texts(encoding: str) -> Pair:
 # -- realloc and result areas that lie -----------------------------------------------------------------
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("of", "value", "encoding"),
     [(of, value, encoding) for of, value in LOWERED for encoding in (ENCODINGS if "string" in show(of) else ("utf8",))],

@@ -66,6 +66,7 @@ CALLS_OUT = {
 }  # fmt: skip
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("name", CALLS_OUT)
 @pytest.mark.parametrize("where", ["realloc", "post"])
 @pytest.mark.parametrize("by", ["host", "component"])

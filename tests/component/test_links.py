@@ -50,6 +50,7 @@ def test_a_lie_ends_a_call_with_the_same_words(data: st.DataObject) -> None:
             check(("as-argument", data.draw(argument)))
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize(("liar", "listener"), PAIRS, ids="-".join)
 def test_a_string_anywhere_ends_a_call_with_the_same_words(liar: str, listener: str) -> None:
     with both(lying_chain_component("string", liar, listener), lie_exports("string"), taken("string")) as check:
@@ -95,6 +96,7 @@ GOOD = [
 ]  # fmt: skip
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize(("liar", "listener"), PAIRS, ids="-".join)
 def test_strings_good_and_bad_pass_as_through_the_host(liar: str, listener: str) -> None:
     images = [image for text in GOOD for image in encoded(text, liar)]
@@ -112,6 +114,7 @@ def test_strings_good_and_bad_pass_as_through_the_host(liar: str, listener: str)
         assert trapped == len(BAD["utf8" if liar == "utf8" else "utf16"])
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(("of", "value"), LOWERED, ids=lambda x: repr(x)[:30])
 def test_memory_anywhere_for_a_value_ends_a_call_with_the_same_words(of: WitType, value: Any) -> None:
     pairs = itertools.product(ENCODINGS, ENCODINGS) if "string" in show(of) else [("utf8", "utf8")]
@@ -125,6 +128,7 @@ def test_memory_anywhere_for_a_value_ends_a_call_with_the_same_words(of: WitType
 ELEMENTS: list[WitType] = ["u8", "s16", "u64", "bool", "string", Tuple(("u32", "u64")), List("u16")]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("element", ELEMENTS, ids=show)
 def test_a_list_anywhere_ends_a_call_with_the_same_words(element: WitType) -> None:
     of = List(element)

@@ -117,6 +117,7 @@ def test_a_text_with_lone_surrogates_is_found_and_passes_the_channel(text: str) 
     assert elsewhere(lambda: frames.decode(data)) == frames.decode(data) == [text, text]
 
 
+@pytest.mark.usual("7", "16")
 @given(st.lists(st.sampled_from(["a", "é", "Ā", "漢", "😀"]), max_size=3).map("".join).map(lambda t: t * 30_000))
 def test_a_long_text_of_a_message_has_the_same_charge_everywhere(text: str) -> None:
     data = frames.encode(text)
@@ -156,6 +157,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("through", [False, True], ids=["stored", "through the host"])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_call_in_another_thread_has_the_same_result_reallocs_and_charges(
@@ -169,6 +171,7 @@ def test_a_call_in_another_thread_has_the_same_result_reallocs_and_charges(
         assert here == elsewhere(lambda of=of, value=value: called(runtime, guests[of], value)), (of, value)
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("text", ["a" * 500, "é" * 300, "漢" * 200, "😀" * 150, "a" * 400 + "😀"])
 def test_the_limit_on_values_ends_a_call_alike(text: str) -> None:
     for limit in (200, 500, 700, 1000, 2000, 3000):

@@ -51,6 +51,7 @@ def test_each_case_of_many_passes_as_core_values(count: int, payloads: str) -> N
             assert sandbox.call("f", case) == case
 
 
+@pytest.mark.usual("65-*", "257-*", "6000-several")
 @pytest.mark.parametrize("payloads", PAYLOADS)
 @pytest.mark.parametrize("count", [65, 257, 6000])
 def test_each_case_of_many_passes_in_a_list(count: int, payloads: str) -> None:

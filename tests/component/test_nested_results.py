@@ -48,6 +48,7 @@ def test_every_way_to_call_distinguishes_the_cases_of_nested_results(aegis: Aegi
         assert ways(box, value) == dict.fromkeys(("call", "run", "exports", "bind", "acall"), value)
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("value", VALUES, ids=TEXTS)
 @pytest.mark.parametrize("observed", [False, True])
 def test_a_host_function_returns_ok_or_err_of_its_own_result(aegis: Aegis, value: Any, observed: bool) -> None:
@@ -88,6 +89,7 @@ OTHERS: list[tuple[WitType, list[Any]]] = [
 ]
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize(("of", "values"), OTHERS, ids=lambda item: "" if isinstance(item, list) else str(item)[:60])
 def test_options_and_results_inside_one_another_come_back_as_they_were(aegis: Aegis, of: Any, values: Any) -> None:
     function = Function((("x", of),), of)

@@ -38,6 +38,7 @@ from aegis.wit.types import (
     WitType,
 )
 from tests.component.inputs import component, components, leb, mutant, part, rearranged, vec
+from tests.conftest import is_long
 from tests.echo import echo_component, own_echo_component
 from tests.wit.strategies import wit_types
 
@@ -398,10 +399,10 @@ def test_any_mutant_is_planned_or_refused() -> None:
     choose = random.Random(7)
     small = [data for data in components().values() if 8 < len(data) < 10_000]
     planned_ones = 0
-    for n in range(6000):
+    for n in range(6000 if is_long() else 2000):
         data = choose.choice(small)
         changed = mutant(data, range(8, len(data)), choose) if n % 2 else rearranged(data, choose)
         with contextlib.suppress(ArtifactError):
             plan(decode_component(changed))
             planned_ones += 1
-    assert planned_ones > 300
+    assert planned_ones > 100

@@ -122,6 +122,7 @@ def test_plan_and_world_agree_on_every_component_at_hand() -> None:
     assert compared > 50
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("path", BUILT, ids=lambda p: p.stem)
 def test_plan_and_world_agree_on_programs(path) -> None:  # type: ignore[no-untyped-def]
     data = path.read_bytes()

@@ -25,6 +25,7 @@ VALUES = (GUESTS / "components" / "values.wat").read_text()
 _LOADED: Any = aegis_side.RUNTIME.load_wat(VALUES)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", _LOADED.exports)
 def test_each_value_of_the_guest_in_text_comes_back(name: str) -> None:
     of: Function = _LOADED.exports[name]
@@ -133,6 +134,7 @@ _EXACT = st.integers(-(2**53), 2**53)
 _GIVEN = {"u64": _EXACT.map(abs), "s64": _EXACT, "numbers": st.lists(_EXACT, max_size=5)}
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("name", TYPES, ids=lambda name: name.partition("#")[2])
 def test_javascript_hands_each_value_to_the_host_and_back(javascript: Any, name: str) -> None:
     guest, host = javascript

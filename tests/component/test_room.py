@@ -108,6 +108,7 @@ def test_a_call_through_components_returns_its_value_or_raises() -> None:
     assert ends[-1] == 7
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize(
     ("of", "argument"),
     [("string", "x"), ("(list string)", ["x"] * 40), ("(list (list (list (list string))))", [[[["x"]]]])],

@@ -39,6 +39,7 @@ def started(text: str, exports: dict[str, Function], host: Host) -> aegis_side.G
         return aegis_side.trapped(error)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("seed", range(SHAPES))
 def test_a_random_structure_links_the_same_functions(seed: int) -> None:
     text, count = random_component(seed)

@@ -74,6 +74,7 @@ def test_the_engine_judges_a_skeleton_and_its_modules_as_the_whole() -> None:
         assert in_parts(data) == whole(data), name
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("path", BUILT, ids=lambda p: p.stem)
 def test_the_skeleton_of_a_program_is_small_and_valid(path) -> None:  # type: ignore[no-untyped-def]
     data = path.read_bytes()
@@ -96,6 +97,7 @@ def outside_code(data: bytes) -> list[int]:
     return sorted(spots)
 
 
+@pytest.mark.usual("0")
 @pytest.mark.parametrize("seed", range(4))
 def test_the_engine_judges_mutants_of_components_alike(seed: int) -> None:
     choose = random.Random(seed)

@@ -45,6 +45,7 @@ WORLDS = round(24 * max(1, float(os.environ.get("AEGIS_EXAMPLES") or 1)))
 MAKE = wit(20_29, ())
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("number", range(WORLDS))
 def test_a_random_world_is_read_as_by_wasm_tools_and_the_engine(number: int, tmp_path: Path) -> None:
     data = MAKE(number).data

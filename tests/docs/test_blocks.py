@@ -97,6 +97,7 @@ def test_shell_blocks_succeed(block: Block, folder: Path) -> None:
     markdown.run_shell(block, folder)
 
 
+@pytest.mark.usual("README*", "docs/[!g]*", "docs/guides/[!ft]*", every=3)  # campaigns and tests take longest
 @pytest.mark.parametrize("block", once("console"), ids=place)
 def test_console_blocks_print_what_they_show(block: Block, folder: Path) -> None:
     markdown.write_files(BLOCKS[block.page], folder)

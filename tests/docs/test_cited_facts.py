@@ -36,6 +36,8 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
             if line.lstrip().startswith("#"):
                 yield number, line
         return
+    if not _CITED.search(text) and "test_f" not in text:
+        return  # tokenizing it would find none either
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         docstring = token.type == tokenize.STRING and token.string.lstrip("rbRBfF").startswith('"""')
         if token.type == tokenize.COMMENT or docstring:

@@ -91,6 +91,7 @@ def _findings(folder: Path, text: str, *words: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("case", GUESTS)
 def test_the_command_of_a_finding_is_short_and_reproduces_it(tmp_path: Path, case: str) -> None:
     text, part, codes = GUESTS[case]

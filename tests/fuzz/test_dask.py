@@ -26,7 +26,7 @@ from aegis.policy import Policy
 def campaign(executor):
     path = sys.argv[1]
     plan = CampaignPlan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
-    made = Campaign(plan, runs=9000, executor=executor)
+    made = Campaign(plan, runs=5000, executor=executor)
     for number, _ in enumerate(made.run()):
         if executor is not None and number == 2:
             os.kill(next(iter(cluster.workers.values())).process.process.pid, signal.SIGKILL)
@@ -52,7 +52,7 @@ def test_a_cluster_gives_the_results_of_one_process_although_a_worker_is_killed(
     assert done.returncode == 0, done.stderr[-3000:]
     alone, cluster = json.loads(done.stdout.splitlines()[-1])
     assert cluster == alone
-    assert cluster[2] == list(range(9))
+    assert cluster[2] == list(range(5))
 
 
 def test_an_unreachable_scheduler_is_reported() -> None:

@@ -38,6 +38,7 @@ def _target(path: Path) -> Target:
 # -- runs ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usual("empty-list-0", "leak-2", "wrong-state-47")
 @pytest.mark.parametrize(
     ("name", "runs"), [("empty-list", 0), ("wrong-state", 1), ("wrong-state", 47), ("wrong-state", 1001), ("leak", 2)]
 )
@@ -88,6 +89,7 @@ def test_the_command_continues_a_campaign_by_its_directory(tmp_path: Path) -> No
     assert json.loads((tmp_path / "out" / "report.json").read_text())["cases"] == 2000
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("words", "reported"),
     [

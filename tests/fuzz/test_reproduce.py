@@ -54,6 +54,7 @@ def _binary(path: Path) -> bytes:
     return read_file(path, Limits())
 
 
+@pytest.mark.usual("unchecked-host-1")
 @pytest.mark.parametrize(
     ("name", "code"),
     [
@@ -106,6 +107,7 @@ def test_a_finding_too_long_for_a_command_line_is_replayed_from_its_file() -> No
     assert "--replay steady_f_" in command_of("x.wasm", "component", finding)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("words", "code", "reported"),
     [

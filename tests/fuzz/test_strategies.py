@@ -95,6 +95,7 @@ def test_texts_have_the_ends_of_unicode_and_no_surrogate() -> None:
     assert max(map(len, drawn)) >= 2047
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize("of", [List("u8"), List("u32"), List("string")], ids=str)
 def test_lists_are_empty_short_and_huge(of: WitType) -> None:
     lengths = {len(value) for value in _drawn(from_type(of), 250)}
@@ -122,6 +123,7 @@ def _nested(of: WitType, wrap: Callable[[WitType], WitType], depth: int) -> WitT
     return of
 
 
+@pytest.mark.usual("lists of three", "records in variants in options")
 @pytest.mark.parametrize(
     "of",
     [

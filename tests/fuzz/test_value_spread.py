@@ -102,6 +102,7 @@ def test_floats_have_all_exponents(bits: int) -> None:
     assert share(values, lambda value: value != int(value) if math.isfinite(value) else False) > 0.15
 
 
+@pytest.mark.usual("string")
 @pytest.mark.parametrize("of", ["string", List("u8"), List("u32")], ids=str)
 def test_large_values_have_lengths_around_powers_of_two(of: Any) -> None:
     """Oracle: of large values more than a third has a length at or around 2^13 to 2^17, and some exactly 2^16."""

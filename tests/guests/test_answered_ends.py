@@ -12,7 +12,10 @@ from aegis import Aegis, FilesystemCapability, HostError, Outcome, StdioCapabili
 from aegis.wit.values import Ok
 from tests.guests import catalogue
 
-pytestmark = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+pytestmark = [
+    pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"]),
+    pytest.mark.usual(one_of="isolate"),
+]
 RUN = "wasi:cli/run@0.3.0#run"
 TEXT = b"some text\n" * 20_000
 

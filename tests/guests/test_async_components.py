@@ -25,7 +25,10 @@ from aegis import (
 )
 from tests.guests import catalogue
 
-pytestmark = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+pytestmark = [
+    pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"]),
+    pytest.mark.usual(one_of="isolate"),
+]
 
 
 def run(isolate: bool, *args: str, **policy: Any) -> Outcome:
@@ -77,6 +80,7 @@ def test_a_file_is_copied_with_the_grant_alone(isolate: bool, tmp_path: Path) ->
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("path", "code"),
     [
@@ -140,6 +144,7 @@ def test_a_wait_that_nothing_ends_is_a_deadlock(isolate: bool) -> None:
     assert "deadlock" in str(ended.error)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("size", [0, 1, 65536, 1 << 20])
 def test_a_guest_without_a_runtime_copies_by_streams(isolate: bool, tmp_path: Path, size: int) -> None:
     """The program waits in the middle of its code, for each piece of 64 KiB."""

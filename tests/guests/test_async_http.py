@@ -16,7 +16,10 @@ from tests.guests import catalogue
 from tests.host.http.client import answering
 from tests.host.http.servers import raw_server, server
 
-pytestmark = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+pytestmark = [
+    pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"]),
+    pytest.mark.usual(one_of="isolate"),
+]
 
 
 def run(isolate: bool, *words: str, allow: tuple[str, ...] = (), **policy: Any) -> Outcome:
@@ -81,6 +84,7 @@ def mirror(connection: socket.socket) -> None:
         last = (last + data)[-5:]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("pieces", [0, 1, 160])
 def test_a_body_streams_in_both_directions_at_once(isolate: bool, pieces: int) -> None:
     """The server reads no more than it has sent back, so that 10 MiB fit in no buffer: both directions must proceed."""
@@ -119,6 +123,7 @@ def test_an_error_instead_of_trailers_aborts_the_request(isolate: bool) -> None:
     assert not received.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

@@ -15,6 +15,7 @@ from tests.guests import catalogue
 
 FILTERS = "aegis:py-streams/filters#"
 NUMBERS = list(range(3000))
+pytestmark = [pytest.mark.usual(one_of="isolate"), pytest.mark.usual(one_of="sandbox")]
 every_place = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
 
 

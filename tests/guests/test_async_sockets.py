@@ -16,7 +16,10 @@ from tests.guests import catalogue
 from tests.host.http.servers import raw_server
 from tests.host.network.wire import echo
 
-pytestmark = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+pytestmark = [
+    pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"]),
+    pytest.mark.usual(one_of="isolate"),
+]
 LOCAL = "tcp://127.0.0.1:*"
 
 

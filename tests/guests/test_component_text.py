@@ -43,6 +43,7 @@ CALLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_value_comes_back_as_it_was_written(call: str) -> None:
     component = RUNTIME.load_file(VALUES)

@@ -65,6 +65,7 @@ def test_javascript_over_the_same_world() -> None:
         assert counting.sum([2**40, -1]) == 2**40 - 1
 
 
+@pytest.mark.usual(every=2)
 @pytest.mark.parametrize("name", ["hello", "cat", "ls", "wordcount"])
 def test_a_preview_1_program_is_the_same_as_a_component(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some words\nin lines\n")
@@ -93,6 +94,7 @@ INPUTS: list[tuple[str, list[str], bytes]] = [
 ]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(("name", "words", "octets"), INPUTS, ids=[f"{n}-{' '.join(w)}" for n, w, _ in INPUTS])
 def test_a_preview_1_program_reads_and_computes_the_same(name: str, words: list[str], octets: bytes) -> None:
     given = StdioCapability(stdin=octets)

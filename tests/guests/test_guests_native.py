@@ -208,6 +208,7 @@ def test_interp_reads_its_program_from_stdin() -> None:
     assert run_native(built("interp"), stdin=b": square dup * ; 12 square . cr").stdout == b"144 \n"
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     "data",
     [b"", b"a", b"abcabcabcabc" * 10, bytes(100_000), os.urandom(5000), (ROOT / "guests/interp/interp.c").read_bytes()],
@@ -269,6 +270,7 @@ def test_every_attack_is_valid(path: Path) -> None:
     wasmtime.Module.from_file(wasmtime.Engine(), str(path))
 
 
+@pytest.mark.usual("spin")
 @pytest.mark.parametrize("name", ["spin", "spin-in-start"])
 def test_spin_uses_up_its_fuel(name: str) -> None:
     assert "fuel" in str(run_native(source(f"hostile/{name}")).trap)

@@ -233,6 +233,7 @@ def compare(plan: list[tuple[Any, ...]], implementation: str) -> None:
         assert tree(aegis.root) == tree(native.root), "the trees differ"
 
 
+@pytest.mark.usual("host")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(plan=st.lists(operations, min_size=10, max_size=25))
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -30,6 +30,7 @@ def run(name: str, /, guests: dict[str, Path] | None = None, **order: Any) -> En
     return attack(name, module="tests.isolation.guests", wanted=wanted, guests=guests or {}, **order)
 
 
+@pytest.mark.usual("0")
 @pytest.mark.parametrize("user", USERS)
 def test_a_core_module_runs_and_traps_cleanly(user: int) -> None:
     assert run("core_module", user=user).value == {
@@ -42,6 +43,7 @@ def test_a_core_module_runs_and_traps_cleanly(user: int) -> None:
     }
 
 
+@pytest.mark.usual("1000")
 @pytest.mark.parametrize("user", USERS)
 def test_a_component_runs_and_traps_cleanly(user: int) -> None:
     assert run("component", user=user).value == {"twice": 42, "beyond": "trap"}
@@ -55,6 +57,7 @@ def tree() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.usual("-1000")
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("form", ["", pytest.param("-component", marks=pytest.mark.long)])
 def test_a_guest_reads_and_writes_its_grants(tree: Path, user: int, form: str) -> None:

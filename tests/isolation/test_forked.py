@@ -144,6 +144,7 @@ def test_a_command_that_isolates_starts_one_process_and_executes_none(tmp_path: 
         assert os.geteuid() != 0 or os.readlink(f"/proc/{worker}/exe") == exe
 
 
+@pytest.mark.usual("held")
 @pytest.mark.parametrize("attack", ["descriptors", "held"])
 def test_attacks_have_the_same_results_as_in_a_worker_of_a_fork_server(attack: str, tmp_path: Path) -> None:
     (tmp_path / "guest.wat").write_text(GUEST)

@@ -23,6 +23,7 @@ ATTACKS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("isolate", [False, True], ids=["here", "isolated"])
 @pytest.mark.parametrize(("name", "policy"), ATTACKS, ids=[name for name, _ in ATTACKS])
 def test_an_attacker_is_ended_at_its_deadline(name: str, policy: dict[str, Any], isolate: bool) -> None:

@@ -73,6 +73,7 @@ GRANTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("grants", [False, True], ids=["without grants", "with grants"])
 @pytest.mark.parametrize("guest", BUILT, ids=lambda path: path.stem)
 def test_a_worker_needs_no_import_after_it_was_confined(guest: Path, grants: bool, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class Name(str):
     __slots__ = ()
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("of", "value"),
     [("u32", Level.LOW), ("u32", True), ("string", Name("x")), ("f64", 3), ("u8", 300), ("string", "\ud800"),
@@ -226,6 +227,7 @@ def run(place: str, guest: str, *words: str, **policy: Any) -> Outcome:
         return box.run(entry)
 
 
+@pytest.mark.usual("cat-component-isolated", "cat-in-process")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("guest", ["cat", "cat-component"])
 def test_files_are_read_and_written_only_where_that_was_granted(place: str, guest: str, tmp_path: Path) -> None:
@@ -281,6 +283,7 @@ def connecting(place: str, port: int, **policy: Any) -> Outcome:
 # -- programs of WASI 0.3 ---------------------------------------------------------------------------
 
 
+@pytest.mark.usual("isolated-True")
 @pytest.mark.parametrize(("place", "strict"), [("in-process", False), ("isolated", True)])
 def test_a_program_of_wasi_0_3_works_with_every_layer_and_with_its_grants_alone(
     place: str, strict: bool, tmp_path: Path

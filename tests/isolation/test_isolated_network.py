@@ -39,6 +39,7 @@ def said(
         return bytes(box.run(entry_point(component)).stdout)
 
 
+@pytest.mark.usual("in-process*", "isolated-True")
 @every_place
 def test_a_name_that_a_rule_denies_for_one_transport_is_reached_by_none(place: str, strict: bool) -> None:
     """The name resolves to an address that the policy allows; without the denial the same guest reaches it."""
@@ -55,6 +56,7 @@ def test_a_name_that_a_rule_denies_for_one_transport_is_reached_by_none(place: s
             assert said(place, strict, "py-http", *words, allow=[f"local:{port}"], deny=deny) == expected
 
 
+@pytest.mark.usual(every=5)
 @every_place
 @pytest.mark.parametrize(
     ("head", "expected"),
@@ -76,6 +78,7 @@ def test_a_response_beyond_the_rules_is_an_error_before_the_guest_gets_it(
         assert said(place, strict, "py-http", "get", url, allow=[f"http://127.0.0.1:{port}"]) == expected
 
 
+@pytest.mark.usual("isolated-True")
 @every_place
 def test_a_guest_of_wasi_0_3_streams_and_is_refused_alike(place: str, strict: bool) -> None:
     """The same rules and limits of a response hold, and a name is judged with its addresses."""
@@ -121,6 +124,7 @@ def echo(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
+@pytest.mark.usual("isolated-True")
 @every_place
 def test_a_guest_reaches_exactly_its_grants_by_either_transport(place: str, strict: bool) -> None:
     with raw_server(echo) as tcp, datagrams_echoed() as udp:
@@ -133,6 +137,7 @@ def test_a_guest_reaches_exactly_its_grants_by_either_transport(place: str, stri
         assert bulk == b"intact True\n"
 
 
+@pytest.mark.usual("isolated-True")
 @every_place
 def test_a_guest_of_wasi_0_3_reaches_exactly_its_grants_by_either_transport(place: str, strict: bool) -> None:
     with raw_server(echo) as tcp, datagrams_echoed() as udp:
@@ -146,6 +151,7 @@ def test_a_guest_of_wasi_0_3_reaches_exactly_its_grants_by_either_transport(plac
                     listen=["tcp://127.0.0.1:*"]) == b"5 right\n"  # fmt: skip
 
 
+@pytest.mark.usual(every=5)
 @every_place
 @pytest.mark.parametrize("deny", [[], ["127.0.0.2"]])
 def test_a_guest_that_listens_is_reached_by_peers_that_no_rule_denies(

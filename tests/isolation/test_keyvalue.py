@@ -148,6 +148,7 @@ def test_what_is_gathered_for_a_guest_ends_the_run_beyond_the_limit(place: str) 
             sandbox.call("get-many", ["k"] * 100)
 
 
+@pytest.mark.usual(every=3)
 @everywhere
 @pytest.mark.parametrize(
     "name", ["", "b\0", "../b", "file:x?mode=memory", "b=sqlite:/etc/passwd", "\u202eb", "b" * 9999]
@@ -162,6 +163,7 @@ def test_a_hostile_name_is_denied_and_shown_escaped(place: str, name: str) -> No
     assert "sqlite" not in denial.remedy
 
 
+@pytest.mark.usual(every=3)
 @everywhere
 @pytest.mark.parametrize("key", ["", "\0", "\n", "'; DROP TABLE aegis_keyvalue; --", "\U0010ffff", "../x", "ke\u0301y"])
 def test_any_text_is_a_key_like_another(place: str, key: str, tmp_path: Path) -> None:

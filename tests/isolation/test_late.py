@@ -31,6 +31,7 @@ def silent(peer: Peer, message: Any) -> None:
 # -- in the parent ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize(
     "page",
     [

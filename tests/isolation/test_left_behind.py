@@ -67,9 +67,20 @@ def raises(aegis: Aegis) -> None:
 
 
 def spins(aegis: Aegis) -> None:
+    ended = threading.Event()
+
+    def cancels() -> None:
+        while not ended.wait(0.01):  # a cancellation before the call has begun would be lost
+            sandbox.cancel()
+
     with box(aegis) as sandbox:
-        threading.Timer(0.01, sandbox.cancel).start()
-        sandbox.run("spin")
+        thread = threading.Thread(target=cancels)
+        thread.start()
+        try:
+            sandbox.run("spin")
+        finally:
+            ended.set()
+            thread.join()
 
 
 def dies(aegis: Aegis) -> None:

@@ -196,6 +196,7 @@ def memory(read: Callable[[], Any]) -> tuple[int, int]:
         tracemalloc.stop()
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", COSTLY)
 def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None:
     data = COSTLY[name]
@@ -205,6 +206,7 @@ def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None
     assert decode(data, budget=4 * taken) == decode(data)  # a string takes eight bytes less since Python 3.12
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", sorted(set(COSTLY) - {"numbers", "floats"}))  # these are checked in bulk
 def test_a_message_over_its_budget_takes_little_more_than_the_budget(name: str) -> None:
     data, budget = COSTLY[name], 50_000

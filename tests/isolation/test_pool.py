@@ -276,6 +276,7 @@ def test_a_policy_of_many_rules_reaches_its_workers(tmp_path: Path) -> None:
 # -- layers left out ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_that_is_left_out_is_reported_and_the_others_stay(name: str) -> None:
     with Aegis(isolation={"without": [name], "workers": 0}, cache=False) as runtime:
@@ -357,6 +358,7 @@ def test_an_abort_for_lack_of_memory_is_distinguished_from_others() -> None:
         assert not worker.starved(kill)
 
 
+@pytest.mark.usual("cold")
 @pytest.mark.parametrize("workers", [0, 1], ids=["cold", "warm"])
 def test_a_default_timeout_of_the_applications_sockets_does_not_reach_workers(workers: int) -> None:
     code = f"""
@@ -375,6 +377,7 @@ for options in ({{}}, {{"filesystem": granted, "network": network}}):
     assert (done.stdout, done.stderr) == ("7\n7\n", "")
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     "oddity",
     [

@@ -30,15 +30,14 @@ SUITES = {
     "tests/security/test_components.py": 150,
     "tests/security/test_canonical_abi.py": 25,
 }
-"""The least number of isolated sandboxes that the tests of each file make, with a quarter of the random examples. Each
+"""The least number of isolated sandboxes that the tests of each file make, with a tenth of the random examples. Each
 file has a process of its own, so that the test runner can spread them over its own processes."""
-LONG = {
-    "tests/component/test_echo.py", "tests/component/test_guest_resources.py", "tests/component/tasks/test_hostile.py",
-    "tests/component/tasks/test_inputs.py", "tests/guests/test_components.py", "tests/guests/test_component_text.py",
-    "tests/security/test_components.py", "tests/test_embedding.py",
+USUAL = {
+    "tests/test_sandbox.py", "tests/component/test_imported_resources.py", "tests/component/test_world_resources.py",
+    "tests/component/test_host_resources.py",
 }  # fmt: skip
-"""The files that take longest. ``test_same_values.py``, ``test_isolated_components.py``, ``test_same_streams.py`` and
-``test_overlapping.py`` hold their rules always."""
+"""The files of usual runs. ``test_same_values.py``, ``test_isolated_components.py``, ``test_same_streams.py`` and
+``test_overlapping.py`` always hold the rules of the others."""
 LOOKS_INSIDE = {
     "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
@@ -56,7 +55,7 @@ LOOKS_INSIDE = {
 
 @pytest.mark.parametrize(
     ("path", "sandboxes"),
-    [pytest.param(*item, marks=[pytest.mark.long] if item[0] in LONG else []) for item in SUITES.items()],
+    [pytest.param(*item, marks=[] if item[0] in USUAL else [pytest.mark.long]) for item in SUITES.items()],
 )
 def test_rules_that_hold_in_process_hold_in_a_worker(path: str, sandboxes: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.isolate_all", "-p", "no:cacheprovider"]

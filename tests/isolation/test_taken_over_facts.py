@@ -204,6 +204,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("redirections", ["", "<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_no_worker_holds_a_socket_of_the_fork_server_whatever_streams_the_parent_lacks(
     tmp_path: Path, redirections: str

@@ -93,6 +93,7 @@ def memory(read: Callable[[], Any]) -> tuple[int, int]:
 COUNT = 2000
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_a_value_counts_no_less_than_its_size(name: str) -> None:
     of, make = ELEMENTS[name]
@@ -127,6 +128,7 @@ def test_any_value_fits_the_message_that_its_size_allows(pair: tuple[WitType, An
     decode(message, budget=3 * held(budget) + 100)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("name", ELEMENTS)
 @pytest.mark.parametrize("direction", ["pack", "unpack"])
 def test_a_value_that_is_too_large_is_refused_before_it_is_made(name: str, direction: str) -> None:
@@ -197,6 +199,7 @@ LIES: dict[str, tuple[WitType, bytes, int]] = {
 }
 
 
+@pytest.mark.usual(every=3)
 @only_where_there_are_workers
 @pytest.mark.parametrize("where", ["result", "argument"])
 @pytest.mark.parametrize("name", LIES)

@@ -105,6 +105,7 @@ def test_a_variant_that_is_none_of_its_cases_is_an_error(echo: Echo) -> None:
             echo(SHAPE, given)
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("of", INTEGERS)
 def test_a_bool_is_not_an_integer(echo: Echo, of: WitType) -> None:
     for flag in (True, False):
@@ -125,6 +126,7 @@ class Indexed:
         return 7
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("of", INTEGERS)
 @pytest.mark.parametrize("more", [[], [2] * 2000, [Indexed()]], ids=["short", "long", "coerced"])
 def test_in_a_list_of_integers_a_bool_is_0_or_1(echo: Echo, of: str, more: list[Any]) -> None:

@@ -41,6 +41,7 @@ def start(runtime: aegis.Aegis) -> None:
         sandbox.call("f")
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("case", POLICIES)
 def test_the_runtime_names_the_line_of_the_policy_file(folder: Path, case: str) -> None:
     text, line = POLICIES[case]

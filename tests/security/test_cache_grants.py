@@ -149,6 +149,7 @@ for place in ("in-process", "isolated"):
 """
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     ("source_of", "refused"),
     [("cache", True), ("cache/key", True), ("", True), ("data", False)],

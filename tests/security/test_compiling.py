@@ -145,7 +145,7 @@ LARGEST: list[tuple[str, tuple[int, ...]]] = [
     ("segments", (10_000,)), ("types", (9_999,)), ("constant", (450,)),
 ]  # fmt: skip
 
-LONG = {"functions", "function", "loops", "merges", "carried", "indirect"}
+LONG = {"functions", "function", "loops", "merges", "carried", "indirect", "elements", "types", "growing", "targets"}
 """The classes that take seconds of processor time."""
 COMPILE = """
 import sys, resource

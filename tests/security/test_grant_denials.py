@@ -90,6 +90,7 @@ def test_an_error_of_the_system_is_no_denial(place: str, box: Path) -> None:
     assert run(place, box, "link", "folder", "second", write=True) == (EPERM_OF_WASI, [])
 
 
+@pytest.mark.usual(every=3)
 @only_where_there_are_workers
 @everywhere
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_every_change_beneath_a_read_only_grant_is_one_denial_with_its_option(
     assert run(place, box, call, one, two, write=True)[1] == []
 
 
+@pytest.mark.usual(every=3)
 @only_where_there_are_workers
 @everywhere
 @pytest.mark.parametrize("write", [False, True])

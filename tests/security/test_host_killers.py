@@ -542,7 +542,7 @@ print("over")
     Killer(
         "the interpreter ends while a host function is stuck",
         """
-box = made(HOSTED, lambda x: time.sleep(2) or x, timeout="50ms")
+box = made(HOSTED, lambda x: time.sleep(2) or x, timeout="500ms")
 ends(box.call, "go", 1)
 """,
         "Abandoned",

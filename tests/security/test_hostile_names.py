@@ -98,6 +98,7 @@ def test_no_command_prints_terminal_control_characters(
         json.loads(out)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("command", ["run", "validate", "inspect", "fuzz", "bindgen"])
 @pytest.mark.parametrize("there", [True, False])
 def test_the_name_of_a_file_is_escaped_too(command: str, there: bool, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_the_name_of_a_file_is_escaped_too(command: str, there: bool, tmp_path: 
     "how", [[], pytest.param(["--isolate"], marks=pytest.mark.skipif(sys.platform != "linux", reason=""))]
 )
 def test_a_trap_shows_its_frames_escaped(how: list[str], folder: Path) -> None:
-    for name in EVIL[::3] if how and not LONG else EVIL:
+    for name in EVIL if LONG else EVIL[::3]:
         for form in ("human", "json") if name in EVIL[:3] else ("human",):
             done = run("-f", form, "run", *how, "--trap-missing", "--function=" + name, "m.wasm", "--", "1", cwd=folder)
             harmless(done.stdout + done.stderr, name)
@@ -188,7 +189,9 @@ def test_every_command_of_a_campaign_runs_in_bash_and_shows_its_finding(campaign
     shim.chmod(0o755)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
     assert len(report["findings"]) == len(EVIL)
-    for finding in report["findings"]:
+    for number, finding in enumerate(report["findings"]):
+        if not LONG and number % 3 and "touch" not in finding["command"]:
+            continue
         done = subprocess.run(
             [BASH, "-c", finding["command"]], capture_output=True, cwd=folder, env=env, timeout=60, check=False
         )

@@ -100,6 +100,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.usual("*-preview 1-in-process", "*-0.2-isolated")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", [Preview1, Preview2], ids=["preview 1", "0.2"])
 @pytest.mark.parametrize("ending", [flood, nothing, trap, reset, out_of_fuel, cancel], ids=lambda f: f.__name__)

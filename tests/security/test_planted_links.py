@@ -115,6 +115,7 @@ def test_links_planted_by_a_compromised_worker_are_not_followed_in_the_next_run(
     assert "standard input" in done.err
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     ("outer", "inner"),
@@ -275,6 +276,7 @@ MOVES: dict[str, Callable[[Preview1], int]] = {
 }
 
 
+@pytest.mark.usual(every=4)
 @every_place
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("target", ["../x", "../../x", "/etc", "b/../../x", "./.."])

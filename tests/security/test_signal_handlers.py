@@ -86,6 +86,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("how", REPLACEMENTS)
 def test_a_fault_is_a_trap_though_the_handlers_were_replaced_after_the_engine(how: str) -> None:
     program = f"""
@@ -307,6 +308,7 @@ for _ in range(3):
     assert "before creating the first sandbox" in line
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("signals", ["SIGNALS", "signal.valid_signals()"])
 @pytest.mark.parametrize("where", ["main thread", "thread of the application"])
 @pytest.mark.parametrize("first", ["blocked, then used", "used, then blocked"])
@@ -346,6 +348,7 @@ else:
     assert run(program).stdout == "GuestTrap\n"
 
 
+@pytest.mark.usual("SIG_DFL", "SIG_IGN")
 @pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 @pytest.mark.parametrize("how", ["a Python function", "SIG_DFL", "SIG_IGN", "sigaction in C, default"])
 def test_a_worker_has_handlers_of_its_own(how: str) -> None:

@@ -30,6 +30,7 @@ from aegis.serve.response import ResponseWriter, max_frame_bytes
 from tests.serve.asgi_client import Answer, ask, ask_now
 from tests.serve.served import GUESTS, IDS, PLACES, component, runtime, served
 
+pytestmark = pytest.mark.usual(one_of="guest")
 in_both_places = pytest.mark.parametrize(("guest", "isolate"), PLACES, ids=IDS)
 both_versions = pytest.mark.parametrize("guest", GUESTS)
 
@@ -54,6 +55,7 @@ def test_fields_beyond_the_limits_are_a_500(guest: str, isolate: bool) -> None:
     assert ask_now(made.app, "/fields/200").status == 200
 
 
+@pytest.mark.usual(every=3)
 @in_both_places
 def test_a_body_of_another_length_than_the_stated_one_is_cut_off(guest: str, isolate: bool) -> None:
     app = served(guest, isolate).app

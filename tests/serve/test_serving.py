@@ -17,6 +17,7 @@ from tests.serve.served import GUESTS, IDS, PLACES, served
 
 TRAILERS = {"extensions": {"http.response.trailers": {}}}
 
+pytestmark = pytest.mark.usual(one_of="guest")
 in_both_places = pytest.mark.parametrize(("guest", "isolate"), PLACES, ids=IDS)
 both_versions = pytest.mark.parametrize("guest", GUESTS)
 

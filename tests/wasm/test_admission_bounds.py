@@ -54,6 +54,7 @@ def test_our_guests_are_within_the_limits(path: Path) -> None:
     check_compile_cost(text_to_binary(path.read_bytes()), DEFAULT)
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize(
     "path",
     [
@@ -236,6 +237,7 @@ def test_any_code_is_measured_or_refused(code: bytes) -> None:
         )
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("byte", [0xD0, 0xFC, 0xFD, 0x80, 0x20, 0x0E, 0x02])
 def test_code_that_repeats_a_byte_is_read_in_linear_time(byte: int) -> None:
     """Oracle: a megabyte takes less than ten processor seconds; a quadratic algorithm would take hours."""

@@ -216,6 +216,7 @@ def guests() -> Iterator[Path]:
     yield from sorted((ROOT / "guests").rglob("*.wat"))
 
 
+@pytest.mark.usual(every=4)
 @pytest.mark.parametrize("path", [path for path in guests() if "hostile" not in path.parts], ids=lambda path: path.stem)
 def test_the_guests_of_this_repository_stay_valid(path: Path) -> None:
     runtime = Aegis(proposals=("exceptions",), isolation=True) if "proposals" in path.parts else RUNTIME

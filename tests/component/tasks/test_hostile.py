@@ -146,6 +146,7 @@ def test_a_guest_that_breaks_a_rule_traps(rule: str) -> None:
             sandbox.call("run")
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_guest_that_breaks_a_rule_in_a_call_of_a_loop_traps(rule: str) -> None:
     body, message = BROKEN[rule]
@@ -295,6 +296,7 @@ _THREAD_YIELDS = """(func (export "run") (result i32) (loop $l (drop (call $yiel
 LOOPS = {"callbacks that yield": _YIELDING, "a loop": _SPINNING, "a loop that yields": _THREAD_YIELDS}
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("how", ["call", "acall"])
 def test_a_loop_without_end_meets_the_deadline(loop: str, how: str) -> None:

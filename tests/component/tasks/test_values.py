@@ -137,6 +137,7 @@ EDGES: list[tuple[WitType, Any]] = [
 ]
 
 
+@pytest.mark.usual(every=5)
 @pytest.mark.parametrize("lower", LOWERS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("n", range(len(EDGES)), ids=lambda n: show(EDGES[n][0])[:50])

@@ -14,7 +14,10 @@ from aegis import Aegis, DeadlineExceeded, GuestTrap, NetworkCapability, QuotaEx
 from tests.host.http.servers import raw_server, server
 from tests.host.preview3.http_text import CODES, guest
 
-pytestmark = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
+pytestmark = [
+    pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"]),
+    pytest.mark.usual(one_of="isolate"),
+]
 
 STREAMED = """
   (local.set $w (call $trailers)) (local.set $x (call $body))
@@ -210,6 +213,7 @@ def test_a_cancelled_call_closes_the_contents(isolate: bool) -> None:
         assert made.wait()
 
 
+@pytest.mark.usual(every=3)
 @pytest.mark.parametrize("again", [
     "(call $take) (call $take)",
     "(drop (call $sent))",

@@ -38,7 +38,7 @@ LOCAL = "tcp://127.0.0.1:*"
 SENT_AT = ARGUMENTS + 64
 STREAM_READ, STREAM_WRITE, FUTURE_READ = 2, 3, 4
 both = pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
-pytestmark = both
+pytestmark = [both, pytest.mark.usual(one_of="isolate")]
 
 
 @contextlib.contextmanager
