@@ -19,10 +19,12 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, settings
 
+from aegis.engine.compile.cache_upkeep import prune
 from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
 PROFILE = "aegis"
 FEWEST_EXAMPLES = 10
+MAX_CACHE_BYTES, MAX_LARGE_FILES, MAX_SMALL_FILES = 4 << 30, 256, 10_000
 CACHE = "aegis-tests"
 """The folder of the cache of compiled code, beside that of the user."""
 SAMPLED = ("entries", "ways")
@@ -183,6 +185,20 @@ def _multiply_examples(items: list[pytest.Item]) -> None:
             seen.add(function)  # once per test function, not per parameter
             count = max(min(chosen.max_examples, FEWEST_EXAMPLES), round(chosen.max_examples * times))
             function._hypothesis_internal_use_settings = settings(chosen, max_examples=count)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Bound the cache of the tests once a run, in the process that collects the results.
+
+    Random modules of each run are added to it; the newest stay.
+    """
+    folder = os.path.join(os.environ["XDG_CACHE_HOME"], "aegis") if "XDG_CACHE_HOME" in os.environ else ""
+    if not hasattr(session.config, "workerinput") and os.path.isdir(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            prune(descriptor, MAX_CACHE_BYTES, large=MAX_LARGE_FILES, small=MAX_SMALL_FILES)
+        finally:
+            os.close(descriptor)
 
 
 @pytest.hookimpl(wrapper=True)

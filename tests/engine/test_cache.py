@@ -111,7 +111,7 @@ def test_a_folder_that_is_none_or_cannot_be_made(tmp_path: Path) -> None:
 
 def test_the_folder_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis.engine.compile.cache._MAX_FILES", 3)
-    cache = Cache(str(tmp_path))
+    cache = Cache(str(tmp_path), size="1GiB")
     for n in range(6):
         cache.put(f"{n:064x}", b"code")
     assert len(entries(tmp_path)) == 3
@@ -119,7 +119,7 @@ def test_the_folder_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_many_small_entries_do_not_displace_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis.engine.compile.cache._MAX_FILES", 3)
-    cache = Cache(str(tmp_path))
+    cache = Cache(str(tmp_path), size="1GiB")
     cache.put("f" * 64, bytes(1 << 20))
     for n in range(6):
         cache.put(f"{n:064x}", b"code")
@@ -133,12 +133,22 @@ def test_large_entries_have_a_maximum_number_too_and_go_with_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aegis.engine.compile.cache._MAX_MAPPED_FILES", 2)
-    cache = Cache(str(tmp_path))
+    cache = Cache(str(tmp_path), size="1GiB")
     cache.put("f" * 64, b"code")
     for n in range(4):
         cache.put(f"{n:064x}", bytes(1 << 20))
     assert len(entries(tmp_path)) == 1 + 2 * 2
     assert cache.get("f" * 64) == b"code"
+
+
+def test_without_a_size_no_entry_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegis.engine.compile.cache._MAX_FILES", 3)
+    monkeypatch.setattr("aegis.engine.compile.cache._MAX_MAPPED_FILES", 2)
+    cache = Cache(str(tmp_path), size=None)
+    for n in range(6):
+        cache.put(f"{n:064x}", b"code")
+        cache.put(f"{n + 6:064x}", bytes(1 << 20))
+    assert len(entries(tmp_path)) == 6 + 6 * 2
 
 
 def test_without_a_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ __all__ = ["DEFAULT_SIZE", "SIZE_VARIABLE", "Cache", "default_folder"]
 DEFAULT_SIZE = 512 * MIB
 """Bytes that a cache may take on disk."""
 SIZE_VARIABLE = "AEGIS_CACHE_SIZE"
-"""The environment variable that replaces the default size; ``none`` lifts the limit."""
+"""The environment variable that replaces the default size; ``none`` lifts all bounds, those on numbers too."""
 
 _MAGIC = b"aegis-code-2\n"
 _STAMP = b"aegis-file-2\n"
@@ -148,7 +148,8 @@ class Cache:
                 else:
                     magic = _MAGIC
                 self._write(folder, name, magic + _seal(magic, secret, name, code) + code)
-                prune(folder, self.size, large=_MAX_MAPPED_FILES, small=_MAX_FILES)
+                if self.size is not None:
+                    prune(folder, self.size, large=_MAX_MAPPED_FILES, small=_MAX_FILES)
         except OSError as error:
             self._note(error)
 

@@ -75,7 +75,7 @@ def clear(folder: int) -> tuple[CacheUse, list[str]]:
     return before, other
 
 
-def prune(folder: int, limit: int | None, *, large: int, small: int) -> None:
+def prune(folder: int, limit: int, *, large: int, small: int) -> None:
     """Remove the oldest entries beyond ``limit`` bytes and beyond the numbers of ``large`` and ``small`` entries.
 
     Three quarters of the bytes are for large entries, which took seconds to compile: small ones never displace them.
@@ -85,21 +85,21 @@ def prune(folder: int, limit: int | None, *, large: int, small: int) -> None:
     mapped = [file for file in own if file.name.endswith(CODE)]
     entries = {file.name.removesuffix(CODE) for file in mapped}
     others = [file for file in own if not file.name.endswith(CODE) and file.name not in entries]
-    share = None if limit is None else limit * 3 // 4
+    share = limit * 3 // 4
     for file in _beyond(mapped, large, share):
         remove(folder, file.name)
         remove(folder, file.name.removesuffix(CODE))
-    for file in _beyond(others, small, None if limit is None or share is None else limit - share):
+    for file in _beyond(others, small, limit - share):
         remove(folder, file.name)
 
 
-def _beyond(found: Iterable[CacheFile], number: int, size: int | None) -> list[CacheFile]:
+def _beyond(found: Iterable[CacheFile], number: int, size: int) -> list[CacheFile]:
     """Return the files that are older than the newest ``number`` of them, or than the newest ``size`` bytes."""
     newest = sorted(found, key=lambda file: file.changed, reverse=True)
     total = 0
     for position, file in enumerate(newest):
         total += file.size
-        if position >= number or (position and size is not None and total > size):
+        if position >= number or (position and total > size):
             return newest[position:]
     return []
 
