@@ -23,6 +23,10 @@ _MAX_PAIR_ITEMS = 40
 """Longest text of which pairs of characters are removed, such as brackets."""
 _MAX_REPEATED_ITEMS = 16
 """Most distinct characters or bytes of a value that are replaced everywhere, the most frequent first."""
+_MAX_FEW_ITEMS = 4
+"""Most distinct characters of a text that are simplified everywhere first."""
+_MAX_UNIFORM_ITEMS = 48
+"""Most characters of which a text is made uniform."""
 _MAX_FIELD_BYTES = 64
 """Longest bytes in which lengths and checksums are searched: the attempts grow with the third power."""
 _WIDE = Integer(-(1 << 64), 1 << 64)
@@ -34,6 +38,7 @@ def related(case: Case) -> Iterator[Case]:
     yield from _equal(case, parts)
     yield from _repeated(case, parts)
     yield from _shared(case, parts)
+    yield from _widened(case, parts)
     yield from _gathered(case, parts)
     numbers = [part for part in parts if type(part.value) is int and part.value]
     lists = [part for part in parts if isinstance(part.value, (str, bytes, list)) and part.value]
@@ -121,9 +126,11 @@ def _shared(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
 
 
 def flattened(case: Case) -> Iterator[Case]:
-    """Yield cases with all characters of a text or bytes equal, or with as many ASCII characters as one has bytes."""
+    """Yield cases with all characters of a text, or all bytes, equal."""
     for part in parts_of(case):
         value = part.value
+        if isinstance(value, str) and len(set(value)) <= _MAX_FEW_ITEMS < len(value):
+            yield from _repeated(case, [part])  # all of a kind at once, before one after another
         if isinstance(value, bytes):
             if any(value) and value != b"\1" * len(value):
                 yield with_parts(case, {part.path: b"\1" * len(value)})
@@ -133,10 +140,21 @@ def flattened(case: Case) -> Iterator[Case]:
                 yield with_parts(case, {part.path: char * len(value)})
                 if not value.isascii():
                     yield with_parts(case, {part.path: char * len(value.encode("utf-8", "replace"))})
-            wide = [at for at, char in enumerate(value[:_MAX_PAIR_ITEMS]) if not char.isascii()]
-            for at in wide:
-                same = "a" * len(value[at].encode("utf-8", "replace"))
-                yield with_parts(case, {part.path: value[:at] + same + value[at + 1 :]})
+            if len(set(value)) > 2:  # two kinds may be needed for an exact size, and would take turns
+                kinds = sorted(set(value))
+                for char in kinds[:: -(-len(kinds) // _MAX_UNIFORM_ITEMS)]:  # some of each script
+                    size = len(value.encode("utf-8", "replace")) // len(char.encode("utf-8", "replace"))
+                    for length in sorted({len(value), size}):  # as many characters, or as many bytes
+                        yield with_parts(case, {part.path: char * length})
+
+
+def _widened(case: Case, parts: Sequence[Part]) -> Iterator[Case]:
+    """Replace a character by as many plain ones as it has bytes: a place in bytes may matter."""
+    for part in parts:
+        value = part.value if isinstance(part.value, str) else ""
+        for at in [at for at, char in enumerate(value[:_MAX_PAIR_ITEMS]) if not char.isascii()]:
+            same = "a" * len(value[at].encode("utf-8", "replace"))
+            yield with_parts(case, {part.path: value[:at] + same + value[at + 1 :]})
 
 
 def _gathered(case: Case, parts: Sequence[Part]) -> Iterator[Case]:

@@ -248,6 +248,11 @@ def test_wide_characters_become_as_many_plain_ones_as_they_have_bytes() -> None:
     assert least([TEXT], [text], holds) == ["a" * 12 + "\u0800" + "aa"]
 
 
+def test_a_text_that_must_be_long_in_bytes_and_not_plain_becomes_one_character() -> None:
+    found = least([TEXT], ["\u0800b\u09ff\u13d7c\u13d8\u0900"], lambda text: sum(char > "\u07ff" for char in text) >= 4)
+    assert found == ["\u0800" * 4]
+
+
 def test_texts_are_gathered_in_the_first_one() -> None:
     """Oracle: the only least case of a total length, without items and separator that do not matter."""
 
