@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from aegis.errors import PolicyError
-from aegis.host.files.file_times import FileTimes, beginning
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.support.bounded_cache import lazily
 from aegis.support.descriptors import standard_reserved
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from aegis.host.clocks import Clocks
     from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.file_id import FileNumbers
+    from aegis.host.files.file_times import FileTimes
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.host.host_quota import DiskQuota, HostQuota
@@ -57,7 +57,7 @@ class Grants:
         self.scope = scope
         self.args = tuple(map(_argument, args))
         self._protected = protected
-        self._began = beginning() if policy.filesystem.paths else 0
+        self._began = _beginning() if policy.filesystem.paths else 0
         """When the sandbox began; ``times`` compares the times of granted files with it. 0 without granted files."""
         self._closers: list[Callable[[], None]] = []
         self._providers: dict[type, Any] = {}
@@ -110,7 +110,9 @@ class Grants:
     @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
-        return FileTimes(self.clocks, self.host_quota, self._began or beginning())
+        from aegis.host.files.file_times import FileTimes
+
+        return FileTimes(self.clocks, self.host_quota, self._began or _beginning())
 
     @lazily
     def disk(self) -> DiskQuota:
@@ -213,6 +215,12 @@ def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
     passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
     found = {name: value for name, value in passed.items() if _is_unicode(value)}
     return list({**found, **dict(granted.set)}.items())
+
+
+def _beginning() -> int:
+    from aegis.host.files.file_times import beginning
+
+    return beginning()
 
 
 def _argument(text: str) -> bytes:

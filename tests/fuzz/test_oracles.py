@@ -166,6 +166,23 @@ TABLES = """(module (memory (export "memory") 4)
     (call $loops (select (i32.const 9000) (i32.const 300) (i32.gt_u (local.get 1) (i32.const 9999))) (i32.const 4))))"""
 
 
+def test_memory_that_the_process_took_between_campaigns_is_not_the_guests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = tmp_path / "statm"
+    monkeypatch.setattr("aegis.fuzz.oracles.surroundings._STATM", str(pages))
+    target, oracle, grown = _careless(), HostUntouched(), 300_000
+    pages.write_text("0 1000")
+    oracle.begin(0)
+    assert _judge(oracle, target, Step("add", (1, 2))) is None
+    pages.write_text(f"0 {grown}")
+    oracle.begin(1)
+    assert "memory of the host grew" in _judge(oracle, target, Step("add", (1, 2))).text
+    pages.write_text(f"0 {2 * grown}")
+    oracle.begin(0)
+    assert _judge(oracle, target, Step("add", (1, 2))) is None
+
+
 def test_each_sequence_grows_alone_before_all_of_them_together() -> None:
     """Oracle: the guest's loops. The product of two lengths is linear in each; a square, or a cost that only two equal
     lengths have, is not; and a jump at one size is no growth."""

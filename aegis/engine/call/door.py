@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import threading
 import time
 import weakref
@@ -349,6 +348,8 @@ class Door:
             self._wake_up = None
 
     def _poll(self, span: float, read: Sequence[int], write: Sequence[int]) -> tuple[list[int], list[int]]:
+        import select
+
         pipe = self._wake_pipe or self._new_pipe()
         if self.stop is not None:
             return [], []  # cancelled before the pipe existed

@@ -50,6 +50,13 @@ class HostUntouched(Stateless):
             path.write_text("canary")
         (self._canaries / "link").symlink_to("secret.txt")
         self._memory: int | None = None
+        self._chunk = -1
+
+    def begin(self, chunk: int) -> None:
+        """Forget the memory of the process at the beginning of a campaign: what it did before is not the guest's."""
+        if chunk <= self._chunk:
+            self._memory = None
+        self._chunk = chunk
 
     def judge(self, target: Target, trace: Trace) -> Finding | None:
         case = trace.reached()
@@ -76,7 +83,7 @@ class HostUntouched(Stateless):
         }
 
     def _memory_grown(self) -> str:
-        """Return a message if the resident memory of this process has grown too much since the first check."""
+        """Return a message if the process's resident memory has grown too much since the campaign's first check."""
         if not os.path.exists(_STATM):
             return ""
         now = int(Path(_STATM).read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

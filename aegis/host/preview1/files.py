@@ -6,14 +6,11 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
-from aegis.host.blocking import in_order
-from aegis.host.files.audit import recorded
 from aegis.host.files.open_file import MAX_OFFSET_BYTES, resize, write_all
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Preview1Context
 from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor, StreamDescriptor
-from aegis.host.preview1.times import new_times
 from aegis.host.stdio import StandardInput, StandardOutput
 from aegis.support.lean import TYPE_CHECKING
 
@@ -173,6 +170,9 @@ class Files(Preview1Context):
         return entry
 
     def fd_filestat_set_times(self, fd: int, atim: int, mtim: int, flags: int) -> None:
+        from aegis.host.files.audit import recorded
+        from aegis.host.preview1.times import new_times
+
         times = new_times(atim, mtim, flags, self.grants.clocks)
         entry = self.table.get(fd)
         if isinstance(entry, StreamDescriptor):
@@ -250,6 +250,8 @@ class Files(Preview1Context):
         self.put_u32(out, len(data))
 
     def _list(self, entry: DirectoryDescriptor) -> list[tuple[bytes, int, int]]:
+        from aegis.host.blocking import in_order
+
         numbers = self.grants.numbers
         own = numbers.of(entry.directory.status())
         entry.listing, entry.reservation = [], None  # freed first, so that both never count at once
