@@ -21,6 +21,7 @@ from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
 from aegis.policy import Policy
 from aegis.wasm.comparisons import COMPARED, DIVIDED, SWITCHED, Operands, record_comparisons
+from tests.fuzz.guest_parts import ALLOCATOR
 from tests.guests.catalogue import source
 
 NUMBERS = """(module
@@ -132,14 +133,12 @@ def test_the_division_by_zero_in_a_chunk_is_found(tmp_path: Path) -> None:
 
 # -- what compilers make of comparisons ---------------------------------------------------------------------------
 
-COMPILED = """(module
+COMPILED = (
+    """(module
   (memory (export "memory") 1)
-  (global $next (mut i32) (i32.const 1024))
-  (func (export "malloc") (param i32) (result i32) (local $at i32)
-    (local.set $at (global.get $next))
-    (global.set $next (i32.add (local.get $at) (local.get 0)))
-    (local.get $at))
-  (func (export "free") (param i32) (global.set $next (i32.const 1024)))
+  """
+    + ALLOCATOR
+    + """
   (func $byte (param i32 i32) (result i32) (i32.load8_u (i32.add (local.get 0) (local.get 1))))
   (func (export "digit") (param $at i32) (param $len i32) (result i32)
     (if (result i32) (i32.lt_u (local.get $len) (i32.const 2)) (then (i32.const 0)) (else
@@ -171,6 +170,7 @@ COMPILED = """(module
     (if (i32.ne (i32.load8_u offset=2 (local.get $at)) (i32.const 108)) (then (return (i32.const 3))))
     (if (i32.ne (i32.load8_u offset=3 (local.get $at)) (i32.const 108)) (then (return (i32.const 4))))
     (i32.eq (i32.load8_u offset=4 (local.get $at)) (i32.const 111))))"""
+)
 
 
 @cache

@@ -15,6 +15,7 @@ from aegis.fuzz.oracles import Deterministic, HostUntouched, NoLimit, NoTrap, Or
 from aegis.fuzz.shrink import shrink
 from aegis.fuzz.target import DROP, Target
 from aegis.fuzz.values.buffers import Buffer
+from tests.fuzz.guest_parts import ALLOCATOR
 from tests.guests.catalogue import source
 
 RUNTIME = Aegis(cache=False)
@@ -146,13 +147,11 @@ def test_the_canaries_go_with_their_oracle() -> None:
 
 # -- scales --------------------------------------------------------------------------------------------------------
 
-TABLES = """(module (memory (export "memory") 4)
-  (global $next (mut i32) (i32.const 1024))
-  (func (export "malloc") (param i32) (result i32) (local $at i32)
-    (local.set $at (global.get $next))
-    (global.set $next (i32.add (local.get $at) (local.get 0)))
-    (local.get $at))
-  (func (export "free") (param i32) (global.set $next (i32.const 1024)))
+TABLES = (
+    """(module (memory (export "memory") 4)
+  """
+    + ALLOCATOR
+    + """
   (func $loops (param $n i32) (param $m i32) (local $left i32)
     (loop $outer
       (local.set $left (local.get $m))
@@ -164,6 +163,7 @@ TABLES = """(module (memory (export "memory") 4)
     (if (i32.eq (local.get 1) (local.get 3)) (then (call $loops (local.get 1) (local.get 3)))))
   (func (export "header") (param i32 i32 i32 i32)
     (call $loops (select (i32.const 9000) (i32.const 300) (i32.gt_u (local.get 1) (i32.const 9999))) (i32.const 4))))"""
+)
 
 
 def test_memory_that_the_process_took_between_campaigns_is_not_the_guests(

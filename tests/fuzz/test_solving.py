@@ -22,18 +22,14 @@ from aegis.fuzz.values.fields import fields_changed, fields_joined
 from aegis.fuzz.worker import WorkerState
 from aegis.policy import Policy
 from aegis.wasm.comparisons import Operands
+from tests.fuzz.guest_parts import ALLOCATOR
 
 MASK = (1 << 64) - 1
 KEY = 0x1234_5678_90AB_CDEF
 
 GUEST = f"""(module
   (memory (export "memory") 1)
-  (global $next (mut i32) (i32.const 1024))
-  (func (export "malloc") (param i32) (result i32) (local $at i32)
-    (local.set $at (global.get $next))
-    (global.set $next (i32.add (local.get $at) (local.get 0)))
-    (local.get $at))
-  (func (export "free") (param i32) (global.set $next (i32.const 1024)))
+  {ALLOCATOR}
   (func $hash (param $at i32) (param $len i32) (result i32) (local $sum i32) (local $n i32)
     (if (local.get $len) (then (loop $each
       (local.set $sum (i32.mul (i32.xor (local.get $sum) (i32.load8_u (i32.add (local.get $at) (local.get $n))))
