@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 import sys
@@ -31,6 +32,8 @@ from aegis.host.files.single_file import SingleFiles
 from tests.directories import MemoryPath, in_memory, walked
 from tests.host.harness import ALL, FIRST, AegisDriver
 
+PINNING = getattr(os, "O_PATH", 0)
+"""The flag of Linux to open a file of any kind without reading it."""
 LONG, TOO_LONG = "n" * 255, "n" * 256
 SEGMENTS = (
     "a", "b", "c", "a", "b", "f", "l", "..", ".", "", "out", "up", "absolute", "loop", "é", LONG, TOO_LONG, "x\0y",
@@ -124,6 +127,7 @@ class Comparison(RuleBasedStateMachine):
         plant(self.host_root)
         plant(self.memory_root)
         self.host = Side(self.of_host(writable=True), self.of_host(writable=False))
+        self.pinned: set[int] = set()
         memory = self.memory_root.directory
         self.memory = Side(memory(writable=True), memory(writable=False))
 
@@ -137,7 +141,17 @@ class Comparison(RuleBasedStateMachine):
                 assert walked(self.memory_root) == walked(self.host_root)
 
     def both(self, operation: Any) -> None:
+        self.pin()
         assert answer(self.memory, operation) == answer(self.host, operation)
+
+    def pin(self) -> None:
+        """Keep each inode of the host's tree, because the kernel gives the number of a free one to the next file."""
+        for folder, *names in os.walk(self.host_root):
+            for path in (os.path.join(folder, name) for name in itertools.chain(*names)):
+                number = os.lstat(path).st_ino
+                if PINNING and number not in self.pinned:
+                    self.pinned.add(number)
+                    self.stack.callback(os.close, os.open(path, PINNING | os.O_NOFOLLOW))
 
     @rule(number=handles, path=paths, chosen=flags)
     def open(self, number: int, path: str, chosen: dict[str, bool]) -> None:
