@@ -89,6 +89,32 @@ def test_a_damaged_archive_is_as_good_as_none(
     assert saved(path, monkeypatch).code(MODULE), "the next run mends it"
 
 
+@pytest.mark.parametrize("part", ["index", "code"])
+def test_damaged_bytes_are_as_good_as_none(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    path = tmp_path / "archive"
+    saved(path, monkeypatch)
+    size = len(ModuleArchive(str(path)).code(MODULE) or b"")
+    data = path.read_bytes()
+    head = len(module_archive._HEAD) + module_archive._SIZE_BYTES
+    data = data[:-size] + b"\xff" * size if part == "code" else data[:head] + b"\xff" * 20 + data[head + 20 :]
+    path.write_bytes(data)
+    spec = ModuleArchive(str(path)).find_spec(MODULE)
+    assert (spec is None) == (part == "index")
+    if spec is not None and spec.loader is not None:
+        module = type(sys)(MODULE)
+        spec.loader.exec_module(module)
+        assert module.ANSWER == 42
+
+
+def test_a_directory_and_a_pipe_are_as_good_as_none(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe", "aegis/planted.py"):
+        assert ModuleArchive(str(tmp_path / name)).code(MODULE) is None
+
+
 def test_the_archive_of_another_python_is_as_good_as_none(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,9 @@ _HEAD = b"aegis modules 1\n" + MAGIC_NUMBER + f"{_ROOT}\n{_LIBRARY}\n".encode("u
 _SIZE_BYTES = 8
 _PYC_HEADER_BYTES = 16
 _LAST_STANDARD = 2
+_CODE = (lambda: None).__code__.__class__
+_DAMAGE = (ValueError, TypeError, EOFError, MemoryError)
+"""The exceptions of :mod:`marshal` for bytes that it did not write."""
 _Entry: TypeAlias = "tuple[int, int, str, str, int, int]"
 """A module in the archive: start and size of its code; folder of its source, and the file's name without suffix; the
 source's time and size when it was compiled."""
@@ -54,9 +57,13 @@ class _ArchivedLoader(SourceFileLoader):
         super().__init__(name, path)
         self._code = code
 
-    def get_code(self, fullname: str) -> CodeType:
-        code: CodeType = marshal.loads(self._code)
-        return code
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code from the archive; from the usual place if the archive is damaged."""
+        try:
+            code = marshal.loads(self._code)
+        except _DAMAGE:
+            code = None
+        return code if code.__class__ is _CODE else super().get_code(fullname)
 
 
 class ModuleArchive:
@@ -93,7 +100,10 @@ class ModuleArchive:
         start, size, folder, stem, written, length = entry
         if _state(f"{folder}/{stem}.py") != (written, length):
             return None
-        code = os.pread(self.descriptor, size, self._begin + start)
+        try:
+            code = os.pread(self.descriptor, size, self._begin + start)
+        except OSError:
+            return None
         return code if len(code) == size else None
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -208,16 +218,19 @@ def _opened(path: str) -> tuple[int, int, dict[str, _Entry]]:
     A descriptor that would be a standard stream, because the process was started without one, is not kept.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe has no writer to wait for
     except OSError:
         return _NO_ARCHIVE
     begin = len(_HEAD) + _SIZE_BYTES
-    head = os.pread(descriptor, begin, 0)
-    if descriptor > _LAST_STANDARD and len(head) == begin and head.startswith(_HEAD):
-        size = int.from_bytes(head[-_SIZE_BYTES:], "little")
-        index = os.pread(descriptor, size, begin)
-        if len(index) == size:
-            return descriptor, begin + size, marshal.loads(index)
+    try:
+        head = os.pread(descriptor, begin, 0)
+        if descriptor > _LAST_STANDARD and len(head) == begin and head.startswith(_HEAD):
+            size = min(int.from_bytes(head[-_SIZE_BYTES:], "little"), os.fstat(descriptor).st_size)
+            index = marshal.loads(os.pread(descriptor, size, begin))
+            if index.__class__ is dict:
+                return descriptor, begin + size, index
+    except (OSError, *_DAMAGE):  # a directory, a pipe, or damaged
+        pass
     os.close(descriptor)
     return _NO_ARCHIVE
 
